@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace dtrain::core {
+
+/// XXH3-64 of bytes that come piece by piece (`xxhsum -H3` computes the same). For telling data apart, not for
+/// security.
+class Hash64 {
+  public:
+    Hash64();
+    ~Hash64();
+    void update(std::span<const std::byte> bytes);
+    [[nodiscard]] std::uint64_t digest() const;
+
+  private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+/// XXH3-128 as 32 hexadecimal digits.
+[[nodiscard]] std::string hash128(std::span<const std::byte> bytes);
+
+} // namespace dtrain::core

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+
+namespace dtrain::core {
+
+/// The parts of a training step, in their order.
+enum class Phase : std::size_t { data, forward, backward, reduce, update, other };
+inline constexpr std::size_t phase_count = 6;
+
+/// Splits wall-clock time into phases: the time since the last `enter` belongs to the phase entered then.
+class PhaseTimer {
+  public:
+    using Clock = std::chrono::steady_clock;
+
+    void enter(Phase phase) noexcept {
+        const Clock::time_point now = Clock::now();
+        seconds_[static_cast<std::size_t>(current_)] += std::chrono::duration<double>(now - since_).count();
+        since_ = now;
+        current_ = phase;
+    }
+    [[nodiscard]] double seconds(Phase phase) const noexcept { return seconds_[static_cast<std::size_t>(phase)]; }
+    [[nodiscard]] Clock::time_point now() const noexcept { return since_; } ///< when the current phase was entered
+    void reset() noexcept { seconds_.fill(0); }
+
+  private:
+    std::array<double, phase_count> seconds_{};
+    Phase current_ = Phase::other;
+    Clock::time_point since_ = Clock::now();
+};
+
+} // namespace dtrain::core

@@ -1,0 +1,37 @@
+#pragma once
+
+#include "dtrain/core/matrix.hpp"
+#include "dtrain/data/dataset.hpp"
+#include "dtrain/data/sampler.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace dtrain::data {
+
+/// This rank's rows of one descent step.
+struct Batch {
+    core::MatrixView<const float> x;      ///< rows × pixels of a sample, values in [0, 1]
+    std::span<const std::uint8_t> labels; ///< one per row
+    std::span<const std::size_t> offsets; ///< rows of local shard s: offsets[s] to offsets[s + 1]
+};
+
+/// Fetches batches into memory of its own, which the next call reuses.
+class BatchLoader {
+  public:
+    /// `split` has to outlive the loader.
+    BatchLoader(const Split& split, std::size_t max_rows, std::size_t local_shards);
+
+    [[nodiscard]] Batch load(const Sampler& sampler, std::int64_t step);
+
+  private:
+    const Split& split_;
+    core::Buffer<float> x_;
+    std::vector<std::uint8_t> labels_;
+    std::vector<std::uint32_t> rows_;
+    std::vector<std::size_t> offsets_;
+};
+
+} // namespace dtrain::data

@@ -1,0 +1,65 @@
+#pragma once
+
+#include "dtrain/core/matrix.hpp"
+#include "dtrain/core/partition.hpp"
+#include "dtrain/mpi/communicator.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace dtrain::data {
+
+/// This rank's samples of the training or the test set, as bytes.
+struct Split {
+    std::int64_t total = 0;                ///< samples over all ranks
+    core::Range local;                     ///< the samples that this rank holds
+    std::vector<std::size_t> sample_shape; ///< such as 28 × 28
+    std::size_t sample_size = 0;           ///< product of sample_shape
+    core::Buffer<std::uint8_t> pixels;     ///< local.size() × sample_size
+    core::Buffer<std::uint8_t> labels;     ///< local.size(); empty in a split read without labels
+
+    [[nodiscard]] std::span<const std::uint8_t> sample(std::int64_t local_index) const noexcept {
+        return pixels.values().subspan(static_cast<std::size_t>(local_index) * sample_size, sample_size);
+    }
+};
+
+struct Dataset {
+    Split train;
+    Split test;
+    std::string name; ///< "MNIST", "Fashion-MNIST", or "unknown IDX data" with its hash
+};
+
+/// The samples of `shards` contiguous logical shards that belong to the shards in `part`.
+[[nodiscard]] core::Range samples_of_shards(std::int64_t samples, std::int64_t shards, core::Range part) noexcept;
+
+/// Names of the test set's files, as MNIST has them.
+inline constexpr const char* test_images = "t10k-images-idx3-ubyte";
+inline constexpr const char* test_labels = "t10k-labels-idx1-ubyte";
+
+/// Limits on what is used of a data set; 0 = all.
+struct Limits {
+    std::int64_t train_samples = 0;
+    std::int64_t test_samples = 0;
+};
+
+/// Collective. Rank 0 reads the four IDX files once, piece by piece, and hands each rank the samples of its shards;
+/// no rank ever holds another's. `shards_of_rank` has one range per rank, the same on every rank. Labels have to be
+/// below `classes`. Throws mpi::AgreedError (bad_data; bad_config where a limit exceeds the data).
+[[nodiscard]] Dataset load_dataset(const std::filesystem::path& directory, const Limits& limits, int classes,
+                                   std::int64_t shards, std::span<const core::Range> shards_of_rank,
+                                   const mpi::Communicator& communicator);
+
+/// The shape of one training sample, read from the header of the training images. Not collective. Throws core::Error.
+[[nodiscard]] std::vector<std::size_t> sample_shape(const std::filesystem::path& directory);
+
+/// A pair of IDX files as one split, on this rank alone. `labels` may be empty. Throws core::Error (bad_data).
+[[nodiscard]] Split load_split(const std::filesystem::path& images, const std::filesystem::path& labels, int classes);
+
+/// out[i] = pixels[i] / 255, correctly rounded.
+void to_unit_interval(std::span<const std::uint8_t> pixels, std::span<float> out) noexcept;
+
+} // namespace dtrain::data

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace dtrain::data {
+
+/// Reads one file of the IDX format (http://yann.lecun.com/exdb/mnist, "file formats"): a magic number that tells the
+/// element type and the number of dimensions, the dimensions, then the elements. Plain or gzip-compressed. Elements
+/// are unsigned bytes. Nothing is allocated on the word of the header alone. Throws core::Error (bad_data).
+class IdxReader {
+  public:
+    explicit IdxReader(const std::filesystem::path& file);
+    ~IdxReader();
+    IdxReader(const IdxReader&) = delete;
+    IdxReader& operator=(const IdxReader&) = delete;
+
+    [[nodiscard]] const std::vector<std::size_t>& dimensions() const noexcept { return dimensions_; }
+    /// Elements in the whole file, the product of the dimensions.
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+    /// The next elements; throws if the file ends before.
+    void read(std::span<std::byte> elements);
+    /// Throws unless all elements were read and nothing follows them.
+    void expect_end();
+
+    /// "FILE: problem", as an exception.
+    [[noreturn]] void fail(const std::string& problem) const;
+
+  private:
+    struct Stream;
+    std::string name_;
+    std::unique_ptr<Stream> stream_;
+    std::vector<std::size_t> dimensions_;
+    std::size_t size_ = 0;
+};
+
+/// The file `name` in `directory`, plain or else with ".gz". Throws core::Error (bad_data) if there is neither.
+[[nodiscard]] std::filesystem::path find_idx(const std::filesystem::path& directory, const std::string& name);
+
+} // namespace dtrain::data

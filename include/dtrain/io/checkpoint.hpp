@@ -1,0 +1,69 @@
+#pragma once
+
+#include "dtrain/io/hdf5.hpp"
+#include "dtrain/io/run_record.hpp"
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace dtrain::io {
+
+/// A named tensor inside a larger arena.
+struct TensorView {
+    std::string path; ///< "/model/01_dense/weight", "/optimizer/momentum/01_dense/weight"
+    std::vector<std::size_t> shape;
+    std::span<float> values;
+};
+
+/// What a checkpoint says besides its tensors. Nothing in it depends on the number of ranks.
+struct CheckpointInfo {
+    std::int64_t epoch = 0; ///< finished epochs
+    std::int64_t step = 0;  ///< finished steps
+    std::uint64_t seed = 0;
+    std::int64_t logical_shards = 0;
+    std::string config;  ///< the resolved config
+    std::string dataset; ///< name of the data set
+    std::vector<std::size_t> sample_shape;
+    RunRecord record;
+};
+
+[[nodiscard]] std::vector<std::byte> encode_checkpoint(const CheckpointInfo& info, std::span<const TensorView> tensors);
+
+/// A checkpoint that was read and found whole, its tensors still to be fetched.
+class Checkpoint {
+  public:
+    /// Throws DamagedFile, or core::Error (bad_checkpoint) if the file cannot be read.
+    explicit Checkpoint(const std::filesystem::path& file);
+
+    [[nodiscard]] const CheckpointInfo& info() const noexcept { return info_; }
+    /// Fills the tensors. Throws core::Error (bad_checkpoint) unless each is there with its shape.
+    void read(std::span<const TensorView> tensors) const;
+    /// Throws core::Error (bad_checkpoint): a whole file, but not one that fits.
+    [[noreturn]] void fail(const std::string& problem) const;
+
+  private:
+    std::string name_;
+    Hdf5Image file_;
+    CheckpointInfo info_;
+};
+
+/// The folder of a run's checkpoints, step-<8 or more digits>.h5.
+class CheckpointFolder {
+  public:
+    explicit CheckpointFolder(std::filesystem::path folder) : folder_(std::move(folder)) {}
+
+    [[nodiscard]] const std::filesystem::path& path() const noexcept { return folder_; }
+    [[nodiscard]] std::filesystem::path file(std::int64_t step) const;
+    /// Steps for which there is a checkpoint, newest first.
+    [[nodiscard]] std::vector<std::int64_t> steps() const;
+    /// Removes the oldest until `keep` are left. Those in `damaged` are neither counted nor removed.
+    void prune(int keep, std::span<const std::int64_t> damaged) const;
+
+  private:
+    std::filesystem::path folder_;
+};
+
+} // namespace dtrain::io

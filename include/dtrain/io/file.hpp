@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace dtrain::io {
+
+/// Replaces `file` by `contents` so that at any moment, even if the machine stops, it is either the old whole or the
+/// new whole: written beside its place, synced, renamed, the folder synced. Throws core::Error (bad_output) and leaves
+/// nothing behind.
+void replace_file(const std::filesystem::path& file, std::span<const std::byte> contents);
+
+/// The whole file. Throws core::Error with `code` if it cannot be read.
+[[nodiscard]] std::vector<std::byte> read_file(const std::filesystem::path& file);
+
+/// Creates `folder` and those above it, and makes sure that files can be written there. Throws core::Error
+/// (bad_output).
+void create_writable_folder(const std::filesystem::path& folder);
+
+} // namespace dtrain::io

@@ -1,0 +1,47 @@
+#pragma once
+
+#include "dtrain/io/hdf5.hpp"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace dtrain::io {
+
+/// The course of a run so far, columns as in /epochs and /steps of log and checkpoint: one element per finished epoch
+/// and per finished step.
+struct RunRecord {
+    std::vector<float> step_cost;
+    struct Epochs {
+        std::vector<std::int64_t> epoch;
+        std::vector<std::int64_t> step;
+        std::vector<double> train_cost;
+        std::vector<double> test_cost;
+        std::vector<double> test_accuracy;
+        std::vector<double> learning_rate;
+        std::vector<double> seconds;
+        std::vector<double> samples_per_second;
+        [[nodiscard]] std::size_t size() const noexcept { return epoch.size(); }
+    } epochs;
+
+    /// Appends the datasets of this record, which has to outlive them.
+    void append_to(std::vector<DatasetView>& datasets) const;
+    /// Throws core::Error (bad_checkpoint) where columns are missing or differ in length.
+    [[nodiscard]] static RunRecord from(const Hdf5Image& file);
+};
+
+/// Seconds per phase as /ranks has them, epochs × ranks. A rank that took no part in an epoch (runs may be resumed on
+/// another number of ranks) has NaN.
+struct RankSeconds {
+    std::size_t ranks = 0;
+    std::vector<double> compute, reduce, data;
+
+    void add_epoch(std::size_t ranks_now, const std::vector<double>& compute_now, const std::vector<double>& reduce_now,
+                   const std::vector<double>& data_now);
+    void append_to(std::vector<DatasetView>& datasets) const;
+    [[nodiscard]] static RankSeconds from(const Hdf5Image& file);
+    /// Cuts off, or fills up with NaN, to `epochs` rows.
+    void resize(std::size_t epochs);
+};
+
+} // namespace dtrain::io

@@ -1,0 +1,124 @@
+#pragma once
+
+#include "dtrain/core/error.hpp"
+
+#include <mpi.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace dtrain::mpi {
+
+/// Throws core::Error (rank_lost) if `code`, what an MPI function returned, is not MPI_SUCCESS.
+void check(int code, const char* function);
+
+/// MPI_Init to MPI_Finalize.
+class Environment {
+  public:
+    Environment(int& argc, char**& argv);
+    ~Environment();
+    Environment(const Environment&) = delete;
+    Environment& operator=(const Environment&) = delete;
+};
+
+template <class T>
+[[nodiscard]] MPI_Datatype datatype() noexcept {
+    if constexpr (std::is_same_v<T, float>) {
+        return MPI_FLOAT;
+    } else if constexpr (std::is_same_v<T, double>) {
+        return MPI_DOUBLE;
+    } else if constexpr (std::is_same_v<T, std::int64_t>) {
+        return MPI_INT64_T;
+    } else if constexpr (std::is_same_v<T, std::uint64_t>) {
+        return MPI_UINT64_T;
+    } else if constexpr (std::is_same_v<T, int>) {
+        return MPI_INT;
+    } else {
+        static_assert(sizeof(T) == 1, "no MPI datatype for this type");
+        return MPI_BYTE;
+    }
+}
+
+/// The count that MPI takes, an int. Throws core::Error where a span is longer.
+[[nodiscard]] int count(std::size_t size);
+
+/// A communicator of its own (a duplicate or a split), freed in the end. Its errors are returned, not fatal, and
+/// every one becomes a core::Error here. Functions are collective unless they say otherwise.
+class Communicator {
+  public:
+    [[nodiscard]] static Communicator world();
+
+    Communicator(Communicator&& other) noexcept
+        : handle_(std::exchange(other.handle_, MPI_COMM_NULL)), rank_(other.rank_), size_(other.size_) {}
+    Communicator& operator=(Communicator&& other) noexcept;
+    ~Communicator();
+
+    [[nodiscard]] int rank() const noexcept { return rank_; }
+    [[nodiscard]] int size() const noexcept { return size_; }
+    [[nodiscard]] bool is_root() const noexcept { return rank_ == 0; }
+    [[nodiscard]] MPI_Comm handle() const noexcept { return handle_; }
+
+    /// Ranks with the same colour form one communicator, in the order of `key`.
+    [[nodiscard]] Communicator split(int colour, int key) const;
+    /// Ranks that can share memory form one communicator.
+    [[nodiscard]] Communicator split_by_node() const;
+
+    void barrier() const;
+
+    template <class T, std::size_t extent>
+    void broadcast(std::span<T, extent> values, int root = 0) const {
+        check(MPI_Bcast(values.data(), count(values.size()), datatype<T>(), root, handle_), "MPI_Bcast");
+    }
+    /// `text` of rank 0, on every rank.
+    [[nodiscard]] std::string broadcast(std::string text) const;
+
+    /// Element-wise sum over all ranks, in place. The order of addition is MPI's.
+    template <class T, std::size_t extent>
+    void sum(std::span<T, extent> values) const {
+        check(MPI_Allreduce(MPI_IN_PLACE, values.data(), count(values.size()), datatype<T>(), MPI_SUM, handle_),
+              "MPI_Allreduce");
+    }
+
+    /// As many values of every rank, in rank order, on every rank.
+    template <class T>
+    [[nodiscard]] std::vector<T> gather_all(std::span<const T> values) const {
+        std::vector<T> all(values.size() * static_cast<std::size_t>(size_));
+        check(MPI_Allgather(values.data(), count(values.size()), datatype<T>(), all.data(), count(values.size()),
+                            datatype<T>(), handle_),
+              "MPI_Allgather");
+        return all;
+    }
+
+    /// Not collective: between this rank and `destination`.
+    void send(std::span<const std::byte> bytes, int destination) const;
+    /// Not collective. Receives at most bytes.size() from `source` and returns how many.
+    [[nodiscard]] std::size_t receive(std::span<std::byte> bytes, int source) const;
+
+  private:
+    explicit Communicator(MPI_Comm handle);
+    MPI_Comm handle_ = MPI_COMM_NULL;
+    int rank_ = 0;
+    int size_ = 1;
+};
+
+/// An error that all ranks throw alike, so that one of them can speak for all and no rank is left waiting.
+class AgreedError : public core::Error {
+  public:
+    using core::Error::Error;
+};
+
+/// Collective: if any rank brings an error, every rank throws an AgreedError with that of the lowest such rank.
+void throw_together(const Communicator& communicator, const std::optional<core::Error>& error);
+
+/// Collective: runs `action` on every rank where it is not empty (on rank 0 only, say), then agrees on its outcome as
+/// `throw_together` does.
+void together(const Communicator& communicator, const std::function<void()>& action);
+
+} // namespace dtrain::mpi

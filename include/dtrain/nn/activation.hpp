@@ -1,0 +1,22 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace dtrain::nn {
+
+enum class Activation { linear, sigmoid, relu, tanh };
+
+[[nodiscard]] std::optional<Activation> parse_activation(std::string_view name) noexcept;
+[[nodiscard]] std::string_view to_string(Activation activation) noexcept;
+
+/// values[i] = f(values[i]). A NaN stays a NaN.
+template <class Real>
+void activate(Activation activation, std::span<Real> values) noexcept;
+
+/// gradient[i] *= f'(z[i]), with f' expressed by y = f(z).
+template <class Real>
+void multiply_by_derivative(Activation activation, std::span<const Real> y, std::span<Real> gradient) noexcept;
+
+} // namespace dtrain::nn

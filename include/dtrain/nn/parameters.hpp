@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace dtrain::nn {
+
+using Shape = std::vector<std::size_t>;
+
+[[nodiscard]] std::size_t element_count(const Shape& shape) noexcept;
+/// "16 x 784"
+[[nodiscard]] std::string to_string(const Shape& shape);
+
+/// One named tensor in a flat arena.
+struct Tensor {
+    std::string name; ///< "01_dense/weight"
+    Shape shape;
+    std::size_t offset = 0; ///< in elements, a multiple of ParameterLayout::alignment
+    std::size_t size = 0;
+
+    template <class T>
+    [[nodiscard]] std::span<T> in(std::span<T> arena) const noexcept {
+        return arena.subspan(offset, size);
+    }
+};
+
+/// Where each tensor lies in an arena of parameters; gradients and optimizer state use the same layout. Tensors begin
+/// on cache lines, and the gaps in between hold zeros and stay zero under every optimizer.
+class ParameterLayout {
+  public:
+    static constexpr std::size_t alignment = 16;
+
+    /// Adds a tensor behind the others and returns its number.
+    std::size_t add(std::string name, Shape shape);
+
+    [[nodiscard]] const std::vector<Tensor>& tensors() const noexcept { return tensors_; }
+    [[nodiscard]] const Tensor& operator[](std::size_t number) const noexcept { return tensors_[number]; }
+    /// Length of an arena, gaps included.
+    [[nodiscard]] std::size_t arena_size() const noexcept { return arena_size_; }
+    /// Weights and biases, gaps not counted.
+    [[nodiscard]] std::size_t parameter_count() const noexcept { return parameter_count_; }
+
+  private:
+    std::vector<Tensor> tensors_;
+    std::size_t arena_size_ = 0;
+    std::size_t parameter_count_ = 0;
+};
+
+} // namespace dtrain::nn

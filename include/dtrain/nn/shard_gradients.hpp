@@ -1,0 +1,70 @@
+#pragma once
+
+#include "dtrain/core/matrix.hpp"
+#include "dtrain/core/shard_tree.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace dtrain::nn {
+
+/// The rows of a step on one rank, shard after shard: those of local shard s are offsets[s] to offsets[s + 1].
+using ShardOffsets = std::span<const std::size_t>;
+
+/// Where backward passes leave their gradients: one arena per complete subtree of logical shards that this rank owns.
+/// What arrives in an arena is the sum over the subtree's shards along the fixed tree (core/shard_tree.hpp), each
+/// shard's gradient computed by itself.
+template <class Real>
+class ShardGradients {
+  public:
+    /// `subtrees` are ranges of local shards (the rank's first shard is 0); arenas[i] belongs to subtrees[i].
+    /// `largest` is the most elements that `add_up` is ever called for.
+    ShardGradients(std::vector<core::Range> subtrees, std::vector<std::span<Real>> arenas, std::size_t largest)
+        : subtrees_(std::move(subtrees)), arenas_(std::move(arenas)), largest_(largest) {
+        std::size_t depth = 0;
+        for (const core::Range& subtree : subtrees_) {
+            depth = std::max(depth,
+                             static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(subtree.size() - 1))));
+        }
+        scratch_ = core::Buffer<Real>(depth * largest_);
+    }
+
+    /// Sets arena[offset, offset + size) of every subtree to the tree sum of `leaf`, where leaf(shard, out) writes the
+    /// gradient of local shard `shard` to `out`, `size` elements.
+    template <class Leaf>
+    void add_up(std::size_t offset, std::size_t size, Leaf&& leaf) {
+        for (std::size_t i = 0; i < subtrees_.size(); ++i) {
+            add_up(subtrees_[i], 0, arenas_[i].subspan(offset, size), leaf);
+        }
+    }
+
+    [[nodiscard]] std::size_t scratch_bytes() const noexcept { return scratch_.size() * sizeof(Real); }
+
+  private:
+    template <class Leaf>
+    void add_up(core::Range node, std::size_t depth, std::span<Real> out, Leaf& leaf) {
+        if (node.size() == 1) {
+            leaf(static_cast<std::size_t>(node.begin), out);
+            return;
+        }
+        const std::int64_t middle = core::split_node(node);
+        add_up({node.begin, middle}, depth + 1, out, leaf);
+        const std::span<Real> right = scratch_.values().subspan(depth * largest_, out.size());
+        add_up({middle, node.end}, depth + 1, right, leaf);
+        for (std::size_t i = 0; i < out.size(); ++i) {
+            out[i] += right[i];
+        }
+    }
+
+    std::vector<core::Range> subtrees_;
+    std::vector<std::span<Real>> arenas_;
+    std::size_t largest_;
+    core::Buffer<Real> scratch_; ///< one partial sum for each level of the tree
+};
+
+} // namespace dtrain::nn

@@ -1,0 +1,76 @@
+#pragma once
+
+#include "dtrain/core/partition.hpp"
+#include "dtrain/mpi/communicator.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dtrain::parallel {
+
+/// Floats behind the gradients in every arena, summed with them, so that agreeing on them costs no collective of its
+/// own.
+enum class Tail : std::size_t { cost, stop_requests, output_failures, non_finite };
+inline constexpr std::size_t tail_size = 16; // a cache line
+
+/// What a reducer allocates. Sizes are in elements.
+struct ArenaSizes {
+    std::size_t parameters = 0; ///< a multiple of 16
+    std::size_t states = 0;     ///< arenas of optimizer state
+    std::int64_t shards = 0;    ///< logical shards over all ranks
+    core::Range local_shards;   ///< those of this rank
+};
+
+/// Turns the gradients of all logical shards into their sum, and owns the memory that this takes: the arenas of
+/// gradients, and since a slice of the sum is best used where it arrives, parameters and optimizer state too.
+///
+/// A step: every rank fills gradients(i) for its subtrees, calls reduce(), updates slice() of the parameters and of
+/// the state from slice() of sum(), and calls publish(). Both calls are collective.
+class GradientReducer {
+  public:
+    virtual ~GradientReducer() = default;
+    GradientReducer(const GradientReducer&) = delete;
+    GradientReducer& operator=(const GradientReducer&) = delete;
+
+    /// The complete subtrees of shards that this rank sums up itself, counted from its first shard.
+    [[nodiscard]] const std::vector<core::Range>& subtrees() const noexcept { return subtrees_; }
+
+    /// The arena for subtree `i`: sizes.parameters gradients, then the tail.
+    [[nodiscard]] virtual std::span<float> gradients(std::size_t i) const noexcept = 0;
+    [[nodiscard]] virtual std::span<float> parameters() const noexcept = 0;
+    [[nodiscard]] virtual std::span<float> state(std::size_t i) const noexcept = 0;
+    /// Whether this rank writes parameters and state when they are set from outside; publish() then shows them to all.
+    [[nodiscard]] virtual bool fills_parameters() const noexcept = 0;
+
+    virtual void reduce() = 0;
+    /// After reduce(): the sums over all shards; valid within slice(), and in the tail.
+    [[nodiscard]] virtual std::span<const float> sum() const noexcept = 0;
+    [[nodiscard]] virtual core::Range slice() const noexcept = 0;
+    virtual void publish() = 0;
+
+    [[nodiscard]] float tail(Tail what) const noexcept {
+        return sum()[sum().size() - tail_size + static_cast<std::size_t>(what)];
+    }
+
+    /// One line for the start of a run: its name and what is to be known about it.
+    [[nodiscard]] virtual std::string description() const = 0;
+
+  protected:
+    explicit GradientReducer(const ArenaSizes& sizes);
+
+  private:
+    std::vector<core::Range> subtrees_;
+};
+
+[[nodiscard]] std::vector<std::string> reducer_names();
+
+/// Collective. `name` is one of reducer_names(). The communicator has to outlive the reducer.
+[[nodiscard]] std::unique_ptr<GradientReducer> make_reducer(std::string_view name, const ArenaSizes& sizes,
+                                                            const mpi::Communicator& communicator);
+
+} // namespace dtrain::parallel

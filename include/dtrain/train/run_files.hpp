@@ -1,0 +1,69 @@
+#pragma once
+
+#include "dtrain/config/config.hpp"
+#include "dtrain/core/matrix.hpp"
+#include "dtrain/io/checkpoint.hpp"
+#include "dtrain/io/run_record.hpp"
+#include "dtrain/train/background_writer.hpp"
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dtrain::train {
+
+/// The output folder of a run: config, cost log and checkpoints. One rank has it. Writing goes on in the background
+/// from copies; what goes wrong there is thrown by `wait`, and `failed` tells early.
+class RunFiles {
+  public:
+    /// Reads only.
+    explicit RunFiles(const config::Config& config);
+
+    /// The newest whole checkpoint. Damaged ones on the way are handed to `warn` and left alone. Empty if there is no
+    /// checkpoint or the config says to begin anew. Throws core::Error (bad_checkpoint) if all are damaged or the
+    /// newest whole one belongs to another run (`dataset` is the name of the present data set).
+    [[nodiscard]] std::optional<io::Checkpoint> newest(const std::string& dataset,
+                                                       const std::function<void(std::string_view)>& warn);
+
+    /// Creates the folder, writes the resolved config and begins to accept files. Throws core::Error (bad_output).
+    void open();
+
+    struct LogHeader {
+        std::int64_t ranks = 0;
+        std::int64_t nodes = 0;
+        std::int64_t parameters = 0;
+        std::string dataset;
+        std::string reducer;
+        std::string blas;
+    };
+    void write_log(const LogHeader& header, const io::RunRecord& record);
+    /// `tensors` are views into `copy`.
+    void write_checkpoint(io::CheckpointInfo info, std::vector<io::TensorView> tensors,
+                          std::shared_ptr<core::Buffer<float>> copy);
+
+    /// The time of each rank in the epoch just finished, for the log, `earlier_epochs` having gone before.
+    void add_rank_seconds(std::size_t ranks, const std::vector<double>& compute, const std::vector<double>& reduce,
+                          const std::vector<double>& data, std::size_t earlier_epochs);
+
+    [[nodiscard]] bool failed() const { return writer_ && writer_->failed(); }
+    void wait() { writer_->wait(); }
+
+    [[nodiscard]] std::filesystem::path log_file() const;
+    [[nodiscard]] const io::CheckpointFolder& checkpoints() const noexcept { return folder_; }
+
+  private:
+    const config::Config& config_;
+    io::CheckpointFolder folder_;
+    std::vector<std::int64_t> damaged_;
+    io::RankSeconds rank_seconds_;
+    std::string created_;
+    std::optional<BackgroundWriter> writer_;
+};
+
+} // namespace dtrain::train

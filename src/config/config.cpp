@@ -1,0 +1,317 @@
+#include "dtrain/config/config.hpp"
+
+#include "dtrain/config/nearest.hpp"
+
+#include "keys.hpp"
+#include <boost/program_options/errors.hpp>
+#include <boost/program_options/options_description.hpp>
+#include <boost/program_options/parsers.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <set>
+#include <sstream>
+#include <stdexcept>
+#include <utility>
+
+namespace dtrain::config {
+namespace {
+
+constexpr std::size_t max_file_bytes = std::size_t{1} << 20;
+constexpr std::string_view blanks = " \t\r\n";
+constexpr std::string_view command_line = "command line";
+
+core::Error bad_config(const std::string& message) {
+    return {core::ExitCode::bad_config, message};
+}
+
+std::string_view trimmed(std::string_view text) {
+    const std::size_t first = text.find_first_not_of(blanks);
+    if (first == std::string_view::npos)
+        return {};
+    return text.substr(first, text.find_last_not_of(blanks) - first + 1);
+}
+
+bool is_control(char c) {
+    return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+}
+
+/// Text for a message: one line, of bearable length, that leaves a terminal alone.
+std::string printable(std::string_view text, std::size_t max_bytes = 200) {
+    std::size_t length = std::min(text.size(), max_bytes);
+    if (length < text.size())
+        while (length > 0 && (static_cast<unsigned char>(text[length]) & 0xc0) == 0x80)
+            --length; // not in the middle of a UTF-8 character
+    std::string result;
+    for (const char c : text.substr(0, length)) {
+        if (is_control(c))
+            result += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+        else
+            result += c;
+    }
+    if (length < text.size())
+        result += "...";
+    return result;
+}
+
+std::string full_name(const Key& key) {
+    return fmt::format("{}.{}", key.section, key.name);
+}
+
+const Key* find_key(std::string_view name) {
+    const auto all = keys();
+    const auto found = std::ranges::find(all, name, full_name);
+    return found == all.end() ? nullptr : &*found;
+}
+
+struct Name {
+    std::string_view section; ///< empty if there is no dot
+    std::string_view key;
+};
+
+Name split(std::string_view name) {
+    const std::size_t dot = name.find('.');
+    if (dot == std::string_view::npos)
+        return {.section = {}, .key = name};
+    return {.section = name.substr(0, dot), .key = name.substr(dot + 1)};
+}
+
+std::vector<std::string> sections() {
+    std::vector<std::string> result;
+    for (const Key& key : keys())
+        if (result.empty() || result.back() != key.section)
+            result.emplace_back(key.section);
+    return result;
+}
+
+std::vector<std::string> names_in(std::string_view section) {
+    std::vector<std::string> result;
+    for (const Key& key : keys())
+        if (key.section == section)
+            result.emplace_back(key.name);
+    return result;
+}
+
+/// The key that an unknown name may have been meant as: of the same section (or the one nearest to it) if possible,
+/// else of any.
+const Key* nearest_key(std::string_view name) {
+    const auto [section, key] = split(name);
+    const std::string near_section = nearest(section, sections()).value_or("");
+    if (const auto near = nearest(key, names_in(near_section)))
+        return find_key(fmt::format("{}.{}", near_section, *near));
+    const auto all = keys();
+    std::vector<std::string> names;
+    for (const Key& candidate : all)
+        names.emplace_back(candidate.name);
+    const auto near = nearest(key, names);
+    return near ? &*std::ranges::find(all, *near, &Key::name) : nullptr;
+}
+
+std::string list_for_section(std::string_view section) {
+    const auto names = names_in(section);
+    if (names.empty())
+        return fmt::format("the sections are {}", fmt::join(sections(), ", "));
+    return fmt::format("the keys of [{}] are {}", section, fmt::join(names, ", "));
+}
+
+core::Error unknown_in_file(const std::string& origin, std::string_view name) {
+    const auto [section, key] = split(name);
+    const Key* const near = nearest_key(name);
+    std::string hint;
+    if (near == nullptr)
+        hint = list_for_section(section);
+    else if (near->section == section)
+        hint = fmt::format("did you mean {}?", near->name);
+    else
+        hint = fmt::format("did you mean [{}] {}?", near->section, near->name);
+    if (section.empty())
+        return bad_config(fmt::format("{}: key {} stands in no section; {}", origin, printable(key), hint));
+    return bad_config(fmt::format("{}: unknown key [{}] {}; {}", origin, printable(section), printable(key), hint));
+}
+
+core::Error unknown_on_command_line(std::string_view word, std::string_view name) {
+    const Key* const near = nearest_key(name);
+    const std::string hint =
+        near == nullptr ? list_for_section(split(name).section) : fmt::format("did you mean --{}?", full_name(*near));
+    return bad_config(fmt::format("{}: {}: unknown key; {}", command_line, printable(word), hint));
+}
+
+/// What Boost's parser lets pass or stumbles over: up to 1.74 at least it reads past the end of an empty section name,
+/// later ones take ; for a comment; it ignores sections without keys whatever their name, and takes any bytes for text.
+void check_lines(std::string_view ini, const std::string& origin) {
+    const std::vector<std::string> known = sections();
+    for (std::size_t number = 1; !ini.empty(); ++number) {
+        const std::string_view whole_line = ini.substr(0, ini.find('\n'));
+        ini.remove_prefix(std::min(whole_line.size() + 1, ini.size()));
+        const auto fail = [&](const std::string& problem) {
+            return bad_config(fmt::format("{}: line {}: {}", origin, number, problem));
+        };
+
+        std::string_view text = whole_line;
+        if (text.ends_with('\r'))
+            text.remove_suffix(1);
+        const auto stray = std::ranges::find_if(text, [](char c) { return is_control(c) && c != '\t'; });
+        if (stray != text.end())
+            throw fail(
+                fmt::format("control character 0x{:02x}; expected a text file", static_cast<unsigned char>(*stray)));
+
+        const std::string_view line = trimmed(text.substr(0, text.find('#')));
+        if (line.empty())
+            continue;
+        if (line.starts_with('[') && line.ends_with(']')) {
+            const std::string section(line.substr(1, line.size() - 2));
+            if (std::ranges::find(known, section) != known.end())
+                continue;
+            if (section.empty())
+                throw fail(fmt::format("empty section name []; {}", list_for_section(section)));
+            const auto near = nearest(section, known);
+            throw bad_config(fmt::format("{}: unknown section [{}]; {}", origin, printable(section),
+                                         near ? fmt::format("did you mean [{}]?", *near) : list_for_section(section)));
+        }
+        if (line.find('=') == std::string_view::npos || line.starts_with('=') || line.starts_with(';'))
+            throw fail(fmt::format("{}: expected key = value, [section] or # comment", printable(line)));
+    }
+}
+
+struct Assignment {
+    std::string name; ///< "section.key"
+    std::string value;
+};
+
+std::vector<Assignment> read_ini(std::string_view ini, const std::string& origin) {
+    constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
+    if (ini.starts_with(byte_order_mark))
+        ini.remove_prefix(byte_order_mark.size());
+    check_lines(ini, origin);
+
+    namespace po = boost::program_options;
+    std::istringstream stream{std::string(ini)};
+    std::vector<Assignment> result;
+    try {
+        // No key is declared to Boost: its messages name neither the file nor the nearest key.
+        const po::options_description undeclared;
+        for (const po::option& option : po::parse_config_file(stream, undeclared, true).options)
+            result.push_back({.name = option.string_key, .value = option.value.at(0)});
+    } catch (const po::error& error) {
+        throw bad_config(fmt::format("{}: {}", origin, printable(error.what())));
+    }
+    return result;
+}
+
+} // namespace
+
+Config::Config() {
+    for (const Key& key : keys())
+        set(full_name(key), std::string(key.default_value), "default");
+}
+
+void Config::set(std::string_view key, std::string value, std::string origin) {
+    const Key& entry = *find_key(key);
+    Setting& setting = settings_[std::string(key)];
+    setting = {.value = std::move(value), .origin = std::move(origin)};
+    // Such a value could not be written to a file and read back.
+    if (std::ranges::any_of(setting.value, [](char c) { return c == '#' || (is_control(c) && c != '\t'); }))
+        throw invalid(key, "expected text without # and control characters");
+    switch (entry.assign(*this, setting.value)) {
+    case Verdict::ok:
+        break;
+    case Verdict::wrong:
+        throw invalid(key, fmt::format("expected {}", entry.allowed));
+    case Verdict::unavailable:
+        throw invalid(key, fmt::format("not available in this version; expected {}", entry.allowed));
+    }
+}
+
+core::Error Config::invalid(std::string_view key, std::string_view problem) const {
+    const auto found = settings_.find(key);
+    if (found == settings_.end())
+        throw std::logic_error(fmt::format("no such config key: {}", key));
+    const Setting& setting = found->second;
+    const std::string value = printable(setting.value);
+    if (setting.origin == command_line)
+        return bad_config(fmt::format("{}: --{}={}: {}", command_line, key, value, problem));
+    const auto [section, name] = split(key);
+    return bad_config(
+        fmt::format("{}: [{}] {} ={}{}: {}", setting.origin, section, name, value.empty() ? "" : " ", value, problem));
+}
+
+void Config::require_one_of(std::string_view key, const std::vector<std::string>& names) const {
+    const auto found = settings_.find(key);
+    if (found != settings_.end() && std::ranges::find(names, found->second.value) != names.end())
+        return;
+    std::string problem = fmt::format("expected {}{}", names.size() > 1 ? "one of " : "", fmt::join(names, ", "));
+    if (found != settings_.end())
+        if (const auto near = nearest(found->second.value, names))
+            problem += fmt::format("; did you mean {}?", *near);
+    throw invalid(key, problem);
+}
+
+std::string Config::resolved() const {
+    std::string text;
+    std::string_view section;
+    for (const Key& key : keys()) {
+        if (key.section != section) {
+            text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", key.section);
+            section = key.section;
+        }
+        text += fmt::format("{} = {}\n", key.name, settings_.find(full_name(key))->second.value);
+    }
+    return text;
+}
+
+Config parse(std::string_view ini, const std::string& origin, const std::vector<std::string>& overrides) {
+    constexpr std::size_t longest_path = 4096;
+    const std::string file = printable(origin, longest_path);
+    Config config;
+    std::set<std::string, std::less<>> seen;
+    for (const auto& [name, value] : read_ini(ini, file)) {
+        if (find_key(name) == nullptr)
+            throw unknown_in_file(file, name);
+        const bool again = !seen.insert(name).second;
+        config.set(name, value, file);
+        if (again)
+            throw config.invalid(name, "set a second time; expected each key once");
+    }
+
+    for (const std::string& word : overrides) {
+        const std::string_view text = word;
+        const std::size_t equals = text.find('=');
+        if (!text.starts_with("--") || equals == std::string_view::npos)
+            throw bad_config(fmt::format(
+                "{}: {}: expected --section.key=value, without spaces around the =", command_line, printable(text)));
+        const std::string_view name = text.substr(2, equals - 2);
+        if (find_key(name) == nullptr)
+            throw unknown_on_command_line(text, name);
+        config.set(name, std::string(trimmed(text.substr(equals + 1))), std::string(command_line));
+    }
+    return config;
+}
+
+Config load(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
+    const auto fail = [&](std::string_view problem) {
+        return bad_config(fmt::format("cannot read config {}: {}", printable(file.native(), 4096), problem));
+    };
+    // C's streams, because they promise an errno that says what went wrong, for a directory as well.
+    struct Close {
+        void operator()(std::FILE* stream) const noexcept { std::fclose(stream); }
+    };
+    const std::unique_ptr<std::FILE, Close> stream(std::fopen(file.c_str(), "rb"));
+    if (!stream)
+        throw fail(std::strerror(errno));
+    std::string text(max_file_bytes + 1, '\0');
+    text.resize(std::fread(text.data(), 1, text.size(), stream.get()));
+    if (std::ferror(stream.get()) != 0)
+        throw fail(std::strerror(errno));
+    if (text.size() > max_file_bytes)
+        throw fail("larger than 1 MiB; expected a text file");
+    return parse(text, file.native(), overrides);
+}
+
+} // namespace dtrain::config

@@ -1,0 +1,161 @@
+#include "keys.hpp"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <limits>
+#include <string_view>
+#include <system_error>
+
+namespace dtrain::config {
+namespace {
+
+template <typename T>
+bool convert(std::string_view text, T& result) {
+    const char* const end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data(), end, result);
+    return error == std::errc{} && rest == end;
+}
+
+template <std::integral T>
+Verdict whole(std::string_view text, T low, T high, T& result) {
+    return convert(text, result) && result >= low && result <= high ? Verdict::ok : Verdict::wrong;
+}
+
+/// A finite number; its range is the caller's to check.
+bool real(std::string_view text, double& result) {
+    return convert(text, result) && std::isfinite(result);
+}
+
+constexpr Verdict verdict(bool good) {
+    return good ? Verdict::ok : Verdict::wrong;
+}
+
+template <typename Text>
+Verdict non_empty(std::string_view text, Text& result) {
+    result = text;
+    return verdict(!text.empty());
+}
+
+/// "N unit" with any spaces or tabs between the two words.
+Verdict interval(std::string_view text, Interval& result) {
+    struct Unit {
+        std::string_view singular;
+        std::string_view plural;
+        Interval::Unit unit;
+        std::int64_t factor;
+    };
+    static constexpr std::array units{
+        Unit{"epoch", "epochs", Interval::Unit::epochs, 1},    Unit{"step", "steps", Interval::Unit::steps, 1},
+        Unit{"second", "seconds", Interval::Unit::seconds, 1}, Unit{"minute", "minutes", Interval::Unit::seconds, 60},
+        Unit{"hour", "hours", Interval::Unit::seconds, 3600},
+    };
+    const std::size_t gap = text.find_first_of(" \t");
+    if (gap == std::string_view::npos)
+        return Verdict::wrong;
+    const std::string_view word = text.substr(text.find_first_not_of(" \t", gap));
+    std::int64_t count = 0;
+    if (whole<std::int64_t>(text.substr(0, gap), 1, 1'000'000'000, count) != Verdict::ok)
+        return Verdict::wrong;
+    for (const Unit& unit : units)
+        if (word == unit.singular || word == unit.plural) {
+            result = {.count = count * unit.factor, .unit = unit.unit};
+            return Verdict::ok;
+        }
+    return Verdict::wrong;
+}
+
+using Text = std::string_view;
+constexpr std::int64_t max_samples = std::int64_t{1} << 40;
+constexpr std::int64_t max_batch = std::numeric_limits<std::int32_t>::max();
+
+// clang-format off
+constexpr std::array table{
+    Key{"data", "source", "idx", "idx", [](Config& c, Text v) {
+        c.data.source = v;
+        return v == "synthetic" ? Verdict::unavailable : verdict(v == "idx");
+    }},
+    Key{"data", "directory", "data/mnist", "a directory",
+        [](Config& c, Text v) { return non_empty(v, c.data.directory); }},
+    Key{"data", "train_samples", "0", "0 (all) or a whole number up to 1099511627776",
+        [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.train_samples); }},
+    Key{"data", "test_samples", "0", "0 (all) or a whole number up to 1099511627776",
+        [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.test_samples); }},
+
+    Key{"model", "layers", "dense 16 sigmoid, dense 16 sigmoid, dense 10 sigmoid", "a list of layers",
+        [](Config& c, Text v) { return non_empty(v, c.model.layers); }},
+    Key{"model", "cost", "quadratic", "the name of a cost",
+        [](Config& c, Text v) { return non_empty(v, c.model.cost); }},
+    Key{"model", "seed", "1", "a whole number from 0 to 18446744073709551615", [](Config& c, Text v) {
+        return whole<std::uint64_t>(v, 0, std::numeric_limits<std::uint64_t>::max(), c.model.seed);
+    }},
+
+    Key{"training", "epochs", "30", "a whole number from 0 to 1000000",
+        [](Config& c, Text v) { return whole<std::int64_t>(v, 0, 1'000'000, c.training.epochs); }},
+    Key{"training", "batch_size", "32", "all or a whole number from 1 to 2147483647", [](Config& c, Text v) {
+        c.training.batch_size = 0;
+        return v == "all" ? Verdict::ok : whole<std::int64_t>(v, 1, max_batch, c.training.batch_size);
+    }},
+    Key{"training", "optimizer", "sgd", "the name of an optimizer",
+        [](Config& c, Text v) { return non_empty(v, c.training.optimizer); }},
+    Key{"training", "learning_rate", "3.0", "a number greater than 0 and at most 1000000", [](Config& c, Text v) {
+        double& x = c.training.learning_rate;
+        return verdict(real(v, x) && x > 0 && x <= 1e6);
+    }},
+    Key{"training", "momentum", "0.9", "a number from 0 to less than 1", [](Config& c, Text v) {
+        double& x = c.training.momentum;
+        return verdict(real(v, x) && x >= 0 && x < 1);
+    }},
+    Key{"training", "weight_decay", "0", "a number from 0 to 1000000", [](Config& c, Text v) {
+        double& x = c.training.weight_decay;
+        return verdict(real(v, x) && x >= 0 && x <= 1e6);
+    }},
+    Key{"training", "schedule", "constant", "the name of a schedule",
+        [](Config& c, Text v) { return non_empty(v, c.training.schedule); }},
+    Key{"training", "warmup_epochs", "0", "a number from 0 to 1000000", [](Config& c, Text v) {
+        double& x = c.training.warmup_epochs;
+        return verdict(real(v, x) && x >= 0 && x <= 1e6);
+    }},
+
+    Key{"parallel", "logical_shards", "8", "a whole number from 1 to 65536",
+        [](Config& c, Text v) { return whole(v, 1, 65536, c.parallel.logical_shards); }},
+    Key{"parallel", "reducer", "auto", "the name of a reducer",
+        [](Config& c, Text v) { return non_empty(v, c.parallel.reducer); }},
+    Key{"parallel", "blas_threads", "1", "a whole number from 1 to 1024",
+        [](Config& c, Text v) { return whole(v, 1, 1024, c.parallel.blas_threads); }},
+    Key{"parallel", "stall_timeout", "60", "0 (off) or a number of seconds from 1 to 86400", [](Config& c, Text v) {
+        double& x = c.parallel.stall_timeout_seconds;
+        return verdict(real(v, x) && (x == 0 || (x >= 1 && x <= 86400)));
+    }},
+    Key{"parallel", "sync_every", "1", "1", [](Config& c, Text v) {
+        const Verdict parsed = whole<std::int64_t>(v, 1, 1'000'000'000, c.parallel.sync_every);
+        return parsed == Verdict::ok && c.parallel.sync_every > 1 ? Verdict::unavailable : parsed;
+    }},
+    Key{"parallel", "node_ranks", "0", "0 (as the machines have it) or a whole number up to 1000000",
+        [](Config& c, Text v) { return whole(v, 0, 1'000'000, c.parallel.node_ranks); }},
+    Key{"parallel", "check_every", "500", "0 (never) or a whole number of steps up to 1000000000",
+        [](Config& c, Text v) { return whole<std::int64_t>(v, 0, 1'000'000'000, c.parallel.check_every); }},
+
+    Key{"output", "directory", "runs/mnist", "a directory",
+        [](Config& c, Text v) { return non_empty(v, c.output.directory); }},
+    Key{"output", "checkpoint_every", "1 epoch",
+        "N epochs, N steps, N seconds, N minutes or N hours with N from 1 to 1000000000",
+        [](Config& c, Text v) { return interval(v, c.output.checkpoint_every); }},
+    Key{"output", "keep_checkpoints", "3", "a whole number from 1 to 1000000",
+        [](Config& c, Text v) { return whole(v, 1, 1'000'000, c.output.keep_checkpoints); }},
+    Key{"output", "resume", "auto", "auto or never", [](Config& c, Text v) {
+        c.output.resume = v == "auto";
+        return verdict(v == "auto" || v == "never");
+    }},
+};
+// clang-format on
+
+} // namespace
+
+std::span<const Key> keys() {
+    return table;
+}
+
+} // namespace dtrain::config

@@ -1,0 +1,117 @@
+#include "dtrain/io/checkpoint.hpp"
+
+#include "dtrain/core/error.hpp"
+#include "dtrain/io/file.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <functional>
+#include <optional>
+#include <sstream>
+#include <string_view>
+#include <system_error>
+
+namespace dtrain::io {
+namespace {
+
+constexpr std::int64_t format_version = 1;
+constexpr std::string_view prefix = "step-";
+constexpr std::string_view suffix = ".h5";
+
+std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
+    const std::string name = file.filename().string();
+    if (!name.starts_with(prefix) || !name.ends_with(suffix)) {
+        return std::nullopt;
+    }
+    std::int64_t step = 0;
+    const char* const begin = name.data() + prefix.size();
+    const char* const end = name.data() + name.size() - suffix.size();
+    const auto [stop, error] = std::from_chars(begin, end, step);
+    return error == std::errc{} && stop == end && step >= 0 ? std::optional(step) : std::nullopt;
+}
+
+} // namespace
+
+std::vector<std::byte> encode_checkpoint(const CheckpointInfo& info, std::span<const TensorView> tensors) {
+    std::vector<DatasetView> datasets;
+    for (const TensorView& tensor : tensors) {
+        datasets.push_back({tensor.path, tensor.shape, std::span<const float>(tensor.values)});
+    }
+    info.record.append_to(datasets);
+    return to_hdf5(datasets, {{"format_version", format_version},
+                              {"dtrain_version", std::string(DTRAIN_VERSION)},
+                              {"epoch", info.epoch},
+                              {"step", info.step},
+                              {"seed", info.seed},
+                              {"logical_shards", info.logical_shards},
+                              {"config", info.config},
+                              {"dataset", info.dataset},
+                              {"sample_shape", fmt::format("{}", fmt::join(info.sample_shape, " "))}});
+}
+
+Checkpoint::Checkpoint(const std::filesystem::path& file) : name_(file.string()), file_(read_file(file), name_) {
+    if (const std::int64_t version = file_.integer("format_version"); version != format_version) {
+        fail(fmt::format("format version {}; this program reads version {}", version, format_version));
+    }
+    info_.epoch = file_.integer("epoch");
+    info_.step = file_.integer("step");
+    info_.seed = static_cast<std::uint64_t>(file_.integer("seed"));
+    info_.logical_shards = file_.integer("logical_shards");
+    info_.config = file_.text("config");
+    info_.dataset = file_.text("dataset");
+    std::istringstream sizes(file_.text("sample_shape"));
+    for (std::size_t size = 0; sizes >> size;) {
+        info_.sample_shape.push_back(size);
+    }
+    info_.record = RunRecord::from(file_);
+    if (info_.epoch < 0 || static_cast<std::size_t>(info_.epoch) != info_.record.epochs.size() || info_.step < 0 ||
+        static_cast<std::size_t>(info_.step) != info_.record.step_cost.size()) {
+        file_.fail("its counts of epochs and steps contradict its cost log");
+    }
+}
+
+void Checkpoint::fail(const std::string& problem) const {
+    throw core::Error(core::ExitCode::bad_checkpoint, fmt::format("{}: {}", name_, problem));
+}
+
+void Checkpoint::read(std::span<const TensorView> tensors) const {
+    for (const TensorView& tensor : tensors) {
+        if (!file_.has(tensor.path)) {
+            fail(fmt::format("has no {}", tensor.path));
+        }
+        if (const auto shape = file_.shape(tensor.path); shape != tensor.shape) {
+            fail(fmt::format("{} is {}, expected {}", tensor.path, fmt::join(shape, " x "),
+                             fmt::join(tensor.shape, " x ")));
+        }
+        file_.read(tensor.path, tensor.values);
+    }
+}
+
+std::filesystem::path CheckpointFolder::file(std::int64_t step) const {
+    return folder_ / fmt::format("{}{:08}{}", prefix, step, suffix);
+}
+
+std::vector<std::int64_t> CheckpointFolder::steps() const {
+    std::vector<std::int64_t> found;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
+        if (const auto step = step_of(entry.path())) {
+            found.push_back(*step);
+        }
+    }
+    std::ranges::sort(found, std::greater<>());
+    return found;
+}
+
+void CheckpointFolder::prune(int keep, std::span<const std::int64_t> damaged) const {
+    for (const std::int64_t step : steps()) {
+        if (std::ranges::find(damaged, step) == damaged.end() && --keep < 0) {
+            std::error_code ignored; // one file too many is no reason to end a run
+            std::filesystem::remove(file(step), ignored);
+        }
+    }
+}
+
+} // namespace dtrain::io

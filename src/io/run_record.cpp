@@ -1,0 +1,126 @@
+#include "dtrain/io/run_record.hpp"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <span>
+#include <variant>
+
+namespace dtrain::io {
+namespace {
+
+template <class Epochs>
+using Column = std::variant<decltype(&Epochs::epoch), decltype(&Epochs::train_cost)>;
+
+struct NamedColumn {
+    const char* path;
+    Column<RunRecord::Epochs> member;
+};
+using Epochs = RunRecord::Epochs;
+const std::array<NamedColumn, 8> epoch_columns{{{"/epochs/epoch", &Epochs::epoch},
+                                                {"/epochs/step", &Epochs::step},
+                                                {"/epochs/train_cost", &Epochs::train_cost},
+                                                {"/epochs/test_cost", &Epochs::test_cost},
+                                                {"/epochs/test_accuracy", &Epochs::test_accuracy},
+                                                {"/epochs/learning_rate", &Epochs::learning_rate},
+                                                {"/epochs/seconds", &Epochs::seconds},
+                                                {"/epochs/samples_per_second", &Epochs::samples_per_second}}};
+
+struct NamedPhase {
+    const char* path;
+    std::vector<double> RankSeconds::*member;
+};
+constexpr std::array<NamedPhase, 3> phases{{{"/ranks/compute_seconds", &RankSeconds::compute},
+                                            {"/ranks/reduce_seconds", &RankSeconds::reduce},
+                                            {"/ranks/data_seconds", &RankSeconds::data}}};
+
+constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+
+std::vector<double> widened(const std::vector<double>& rows, std::size_t from, std::size_t to) {
+    if (from == to) {
+        return rows;
+    }
+    std::vector<double> wide;
+    for (std::size_t begin = 0; begin < rows.size(); begin += from) {
+        wide.insert(wide.end(), rows.begin() + static_cast<std::ptrdiff_t>(begin),
+                    rows.begin() + static_cast<std::ptrdiff_t>(begin + from));
+        wide.resize(wide.size() + to - from, unknown);
+    }
+    return wide;
+}
+
+} // namespace
+
+void RunRecord::append_to(std::vector<DatasetView>& datasets) const {
+    datasets.push_back({"/steps/cost", {step_cost.size()}, std::span<const float>(step_cost)});
+    for (const NamedColumn& column : epoch_columns) {
+        std::visit(
+            [&](auto member) {
+                const auto& values = epochs.*member;
+                datasets.push_back({column.path, {values.size()}, std::span(values)});
+            },
+            column.member);
+    }
+}
+
+RunRecord RunRecord::from(const Hdf5Image& file) {
+    RunRecord record;
+    record.step_cost = file.values<float>("/steps/cost");
+    for (const NamedColumn& column : epoch_columns) {
+        std::visit(
+            [&](auto member) {
+                auto& values = record.epochs.*member;
+                using T = typename std::remove_reference_t<decltype(values)>::value_type;
+                values = file.values<T>(column.path);
+                if (values.size() != record.epochs.size()) {
+                    file.fail("the columns of /epochs differ in length");
+                }
+            },
+            column.member);
+    }
+    return record;
+}
+
+void RankSeconds::add_epoch(std::size_t ranks_now, const std::vector<double>& compute_now,
+                            const std::vector<double>& reduce_now, const std::vector<double>& data_now) {
+    const std::size_t width = std::max(ranks, ranks_now);
+    const std::array<const std::vector<double>*, 3> rows{&compute_now, &reduce_now, &data_now};
+    for (std::size_t i = 0; i < phases.size(); ++i) {
+        std::vector<double>& column = this->*phases[i].member;
+        column = widened(column, ranks, width);
+        const std::vector<double> row = widened(*rows[i], ranks_now, width);
+        column.insert(column.end(), row.begin(), row.end());
+    }
+    ranks = width;
+}
+
+void RankSeconds::append_to(std::vector<DatasetView>& datasets) const {
+    const std::size_t rows = ranks == 0 ? 0 : compute.size() / ranks;
+    for (const NamedPhase& phase : phases) {
+        datasets.push_back({phase.path, {rows, ranks}, std::span<const double>(this->*phase.member)});
+    }
+}
+
+RankSeconds RankSeconds::from(const Hdf5Image& file) {
+    RankSeconds seconds;
+    const std::vector<std::size_t> shape = file.shape(phases[0].path);
+    if (shape.size() != 2) {
+        file.fail("/ranks is not a table of epochs by ranks");
+    }
+    seconds.ranks = shape[1];
+    for (const NamedPhase& phase : phases) {
+        seconds.*phase.member = file.values<double>(phase.path);
+        if ((seconds.*phase.member).size() != shape[0] * shape[1]) {
+            file.fail("the columns of /ranks differ in length");
+        }
+    }
+    return seconds;
+}
+
+void RankSeconds::resize(std::size_t epochs) {
+    for (const NamedPhase& phase : phases) {
+        (this->*phase.member).resize(epochs * ranks, unknown);
+    }
+}
+
+} // namespace dtrain::io

@@ -1,0 +1,137 @@
+// A fully connected layer, y = f(x Wᵀ + b).
+//
+// x  N × I   input                 dx  N × I   ∂C/∂x
+// W  O × I   weight                dy  N × O   ∂C/∂y, then ∂C/∂z
+// b  O       bias
+// y  N × O   activation f(z), z = x Wᵀ + b
+
+#include "dtrain/core/blas.hpp"
+#include "dtrain/core/random.hpp"
+#include "dtrain/nn/activation.hpp"
+#include "dtrain/nn/layer.hpp"
+
+#include "layer_arguments.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+namespace dtrain::nn {
+namespace {
+
+using core::MatrixView;
+using core::Op;
+
+constexpr std::size_t max_outputs = 1U << 20;
+
+template <class Real>
+class Dense final : public Layer<Real> {
+  public:
+    Dense(std::size_t inputs, std::size_t outputs, Activation activation, const std::string& prefix,
+          ParameterLayout& layout)
+        : inputs_(inputs), outputs_(outputs), activation_(activation), output_shape_{outputs},
+          weight_number_(layout.add(prefix + "/weight", {outputs, inputs})), weight_(layout[weight_number_]),
+          bias_(layout[layout.add(prefix + "/bias", {outputs})]) {}
+
+    [[nodiscard]] std::string description() const override {
+        return fmt::format("dense {} {}", outputs_, to_string(activation_));
+    }
+    [[nodiscard]] const Shape& output_shape() const noexcept override { return output_shape_; }
+    [[nodiscard]] double forward_flops() const noexcept override {
+        return 2.0 * static_cast<double>(inputs_ * outputs_);
+    }
+    [[nodiscard]] std::size_t largest_gradient() const noexcept override { return weight_.size; }
+
+    /// Uniform with the variance of Glorot and Bengio (2010), or for ReLU that of He et al. (2015); biases zero.
+    void initialise(std::span<Real> parameters, std::uint64_t seed) const override {
+        const auto fan_in = static_cast<double>(inputs_);
+        const auto fan_out = static_cast<double>(outputs_);
+        const double bound = std::sqrt(6.0 / (activation_ == Activation::relu ? fan_in : fan_in + fan_out));
+        core::RandomStream random(seed, core::Purpose::initialisation, 0, weight_number_);
+        for (Real& value : weight_.in(parameters)) {
+            value = static_cast<Real>(bound * (2.0 * random.uniform() - 1.0));
+        }
+        std::ranges::fill(bias_.in(parameters), Real{0});
+    }
+
+    void forward(std::span<const Real> parameters, ShardOffsets shards, MatrixView<const Real> x,
+                 MatrixView<Real> y) override {
+        const std::span<const Real> bias = bias_.in(parameters);
+        for (std::size_t n = 0; n < y.rows; ++n) {
+            std::ranges::copy(bias, y.row(n).begin());
+        }
+        for (std::size_t s = 0; s + 1 < shards.size(); ++s) {
+            const std::size_t rows = shards[s + 1] - shards[s];
+            core::gemm<Real>(Op::none, Op::transpose, 1, x.block(shards[s], rows), weight(parameters), 1,
+                             y.block(shards[s], rows));
+        }
+        activate(activation_, y.values());
+    }
+
+    void backward(std::span<const Real> parameters, ShardOffsets shards, MatrixView<const Real> x,
+                  MatrixView<const Real> y, MatrixView<Real> dy, MatrixView<Real> dx,
+                  ShardGradients<Real>& gradients) override {
+        multiply_by_derivative<Real>(activation_, y.values(), dy.values());
+        const auto rows_of = [&](auto matrix, std::size_t shard) {
+            return matrix.block(shards[shard], shards[shard + 1] - shards[shard]);
+        };
+        const MatrixView<const Real> dz = dy;
+        gradients.add_up(weight_.offset, weight_.size, [&](std::size_t shard, std::span<Real> out) {
+            core::gemm<Real>(Op::transpose, Op::none, 1, rows_of(dz, shard), rows_of(x, shard), 0,
+                             {out.data(), outputs_, inputs_});
+        });
+        gradients.add_up(bias_.offset, bias_.size, [&](std::size_t shard, std::span<Real> out) {
+            std::ranges::fill(out, Real{0});
+            for (std::size_t n = shards[shard]; n < shards[shard + 1]; ++n) {
+                const std::span<const Real> row = dz.row(n);
+                for (std::size_t o = 0; o < outputs_; ++o) {
+                    out[o] += row[o];
+                }
+            }
+        });
+        if (!dx.empty()) {
+            for (std::size_t s = 0; s + 1 < shards.size(); ++s) {
+                core::gemm<Real>(Op::none, Op::none, 1, rows_of(dz, s), weight(parameters), 0, rows_of(dx, s));
+            }
+        }
+    }
+
+  private:
+    [[nodiscard]] MatrixView<const Real> weight(std::span<const Real> parameters) const {
+        return {weight_.in(parameters).data(), outputs_, inputs_};
+    }
+
+    std::size_t inputs_;
+    std::size_t outputs_;
+    Activation activation_;
+    Shape output_shape_;
+    std::size_t weight_number_;
+    Tensor weight_;
+    Tensor bias_;
+};
+
+} // namespace
+
+template <class Real>
+std::unique_ptr<Layer<Real>> make_dense(const LayerArguments& arguments) {
+    const auto& words = arguments.words;
+    if (words.size() < 2 || words.size() > 3) {
+        arguments.fail("expected `dense N [activation]`");
+    }
+    std::size_t outputs = 0;
+    const auto [end, error] = std::from_chars(words[1].data(), words[1].data() + words[1].size(), outputs);
+    if (error != std::errc{} || end != words[1].data() + words[1].size() || outputs == 0 || outputs > max_outputs) {
+        arguments.fail(fmt::format("the number of outputs has to be between 1 and {}", max_outputs));
+    }
+    const auto activation = words.size() == 3 ? parse_activation(words[2]) : Activation::linear;
+    if (!activation) {
+        arguments.fail(fmt::format("unknown activation {}; available: linear, sigmoid, relu, tanh", words[2]));
+    }
+    return std::make_unique<Dense<Real>>(element_count(arguments.input), outputs, *activation, arguments.tensor_prefix,
+                                         arguments.layout);
+}
+
+template std::unique_ptr<Layer<float>> make_dense(const LayerArguments&);
+template std::unique_ptr<Layer<double>> make_dense(const LayerArguments&);
+
+} // namespace dtrain::nn

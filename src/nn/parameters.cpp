@@ -1,0 +1,27 @@
+#include "dtrain/nn/parameters.hpp"
+
+#include <fmt/format.h>
+
+#include <functional>
+#include <numeric>
+#include <utility>
+
+namespace dtrain::nn {
+
+std::size_t element_count(const Shape& shape) noexcept {
+    return std::accumulate(shape.begin(), shape.end(), std::size_t{1}, std::multiplies<>());
+}
+
+std::string to_string(const Shape& shape) {
+    return fmt::format("{}", fmt::join(shape, " x "));
+}
+
+std::size_t ParameterLayout::add(std::string name, Shape shape) {
+    const std::size_t size = element_count(shape);
+    tensors_.push_back({std::move(name), std::move(shape), arena_size_, size});
+    arena_size_ += (size + alignment - 1) / alignment * alignment;
+    parameter_count_ += size;
+    return tensors_.size() - 1;
+}
+
+} // namespace dtrain::nn

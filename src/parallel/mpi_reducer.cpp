@@ -1,0 +1,62 @@
+// The baseline: every rank keeps everything, and MPI adds the gradients up in an order of its own.
+
+#include "dtrain/core/matrix.hpp"
+
+#include "reducers.hpp"
+
+#include <utility>
+
+namespace dtrain::parallel {
+namespace {
+
+class MpiReducer final : public GradientReducer {
+  public:
+    MpiReducer(const ArenaSizes& sizes, const mpi::Communicator& communicator)
+        : GradientReducer(sizes), communicator_(communicator), parameters_(sizes.parameters) {
+        for (std::size_t i = 0; i < subtrees().size(); ++i) {
+            gradients_.emplace_back(sizes.parameters + tail_size);
+        }
+        for (std::size_t i = 0; i < sizes.states; ++i) {
+            states_.emplace_back(sizes.parameters);
+        }
+    }
+
+    [[nodiscard]] std::span<float> gradients(std::size_t i) const noexcept override { return gradients_[i].values(); }
+    [[nodiscard]] std::span<float> parameters() const noexcept override { return parameters_.values(); }
+    [[nodiscard]] std::span<float> state(std::size_t i) const noexcept override { return states_[i].values(); }
+    [[nodiscard]] bool fills_parameters() const noexcept override { return true; }
+
+    void reduce() override {
+        float* const total = gradients_[0].data();
+        for (std::size_t i = 1; i < gradients_.size(); ++i) {
+            const float* const other = gradients_[i].data();
+            for (std::size_t j = 0; j < gradients_[0].size(); ++j) {
+                total[j] += other[j];
+            }
+        }
+        communicator_.sum(gradients_[0].values());
+    }
+    [[nodiscard]] std::span<const float> sum() const noexcept override { return gradients_[0].values(); }
+    [[nodiscard]] core::Range slice() const noexcept override {
+        return {0, static_cast<std::int64_t>(parameters_.size())};
+    }
+    void publish() override {}
+
+    [[nodiscard]] std::string description() const override {
+        return "mpi (one MPI_Allreduce; results on other numbers of ranks agree to rounding only)";
+    }
+
+  private:
+    const mpi::Communicator& communicator_;
+    core::Buffer<float> parameters_;
+    std::vector<core::Buffer<float>> gradients_;
+    std::vector<core::Buffer<float>> states_;
+};
+
+} // namespace
+
+std::unique_ptr<GradientReducer> make_mpi_reducer(const ArenaSizes& sizes, const mpi::Communicator& communicator) {
+    return std::make_unique<MpiReducer>(sizes, communicator);
+}
+
+} // namespace dtrain::parallel

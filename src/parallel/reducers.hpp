@@ -1,0 +1,11 @@
+#pragma once
+
+#include "dtrain/parallel/gradient_reducer.hpp"
+
+#include <memory>
+
+namespace dtrain::parallel {
+
+std::unique_ptr<GradientReducer> make_mpi_reducer(const ArenaSizes& sizes, const mpi::Communicator& communicator);
+
+} // namespace dtrain::parallel

@@ -1,0 +1,142 @@
+#include "dtrain/train/run_files.hpp"
+
+#include "dtrain/core/error.hpp"
+#include "dtrain/io/file.hpp"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <chrono>
+#include <system_error>
+#include <utility>
+
+namespace dtrain::train {
+namespace {
+
+constexpr std::int64_t log_format_version = 1;
+
+/// What has to be the same for a run to go on with the steps of another.
+void require_same_run(const config::Config& config, const std::string& dataset, const io::Checkpoint& checkpoint) {
+    const config::Config before = config::parse(checkpoint.info().config, "checkpoint");
+    const auto require = [&](const char* key, const auto& then, const auto& now) {
+        if (then != now) {
+            checkpoint.fail(fmt::format("was written with {} = {}, now it is {}; undo that, choose another "
+                                        "output.directory, or begin anew with --output.resume=never",
+                                        key, then, now));
+        }
+    };
+    require("[model] layers", before.model.layers, config.model.layers);
+    require("[model] cost", before.model.cost, config.model.cost);
+    require("[model] seed", before.model.seed, config.model.seed);
+    require("[data] train_samples", before.data.train_samples, config.data.train_samples);
+    require("[training] batch_size", before.training.batch_size, config.training.batch_size);
+    require("[training] optimizer", before.training.optimizer, config.training.optimizer);
+    require("[parallel] logical_shards", before.parallel.logical_shards, config.parallel.logical_shards);
+    require("data set", checkpoint.info().dataset, dataset);
+}
+
+/// Moves the checkpoints of an earlier run out of the way: beginning anew loses nothing.
+void set_aside(const std::filesystem::path& folder) {
+    for (int number = 1;; ++number) {
+        std::filesystem::path aside = folder;
+        aside += fmt::format("-before-{}", number);
+        if (!std::filesystem::exists(aside)) {
+            std::error_code error;
+            std::filesystem::rename(folder, aside, error);
+            if (error) {
+                throw core::Error(core::ExitCode::bad_output, fmt::format("cannot rename {} to {}: {}", folder.string(),
+                                                                          aside.string(), error.message()));
+            }
+            return;
+        }
+    }
+}
+
+} // namespace
+
+RunFiles::RunFiles(const config::Config& config)
+    : config_(config), folder_(config.output.directory / "checkpoints"),
+      created_(fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                           fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())))) {}
+
+std::filesystem::path RunFiles::log_file() const {
+    return config_.output.directory / "log.h5";
+}
+
+std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
+                                               const std::function<void(std::string_view)>& warn) {
+    if (!config_.output.resume) {
+        return std::nullopt;
+    }
+    for (const std::int64_t step : folder_.steps()) {
+        try {
+            std::optional<io::Checkpoint> checkpoint(std::in_place, folder_.file(step));
+            require_same_run(config_, dataset, *checkpoint);
+            return checkpoint;
+        } catch (const io::DamagedFile& error) {
+            warn(fmt::format("{}; it is left in place, looking for an older checkpoint", error.what()));
+            damaged_.push_back(step);
+        }
+    }
+    if (!damaged_.empty()) {
+        throw core::Error(
+            core::ExitCode::bad_checkpoint,
+            fmt::format("{}: no whole checkpoint is left; --output.resume=never begins anew", folder_.path().string()));
+    }
+    return std::nullopt;
+}
+
+void RunFiles::open() {
+    io::create_writable_folder(config_.output.directory);
+    if (!config_.output.resume && !folder_.steps().empty()) {
+        set_aside(folder_.path());
+    }
+    io::create_writable_folder(folder_.path());
+    const std::string resolved = config_.resolved();
+    io::replace_file(config_.output.directory / "config.ini", std::as_bytes(std::span(resolved)));
+    if (config_.output.resume && std::filesystem::exists(log_file())) {
+        try {
+            rank_seconds_ = io::RankSeconds::from(io::Hdf5Image(io::read_file(log_file()), log_file().string()));
+        } catch (const core::Error&) {
+            rank_seconds_ = {}; // times of earlier epochs stay unknown; everything else is in the checkpoint
+        }
+    }
+    writer_.emplace();
+}
+
+void RunFiles::add_rank_seconds(std::size_t ranks, const std::vector<double>& compute,
+                                const std::vector<double>& reduce, const std::vector<double>& data,
+                                std::size_t earlier_epochs) {
+    rank_seconds_.resize(earlier_epochs);
+    rank_seconds_.add_epoch(ranks, compute, reduce, data);
+}
+
+void RunFiles::write_log(const LogHeader& header, const io::RunRecord& record) {
+    io::Attributes attributes{{"format_version", log_format_version},
+                              {"dtrain_version", std::string(DTRAIN_VERSION)},
+                              {"created", created_},
+                              {"ranks", header.ranks},
+                              {"nodes", header.nodes},
+                              {"parameters", header.parameters},
+                              {"dataset", header.dataset},
+                              {"reducer", header.reducer},
+                              {"blas", header.blas},
+                              {"config", config_.resolved()}};
+    writer_->submit([file = log_file(), attributes = std::move(attributes), record, seconds = rank_seconds_] {
+        std::vector<io::DatasetView> datasets;
+        record.append_to(datasets);
+        seconds.append_to(datasets);
+        io::replace_file(file, io::to_hdf5(datasets, attributes));
+    });
+}
+
+void RunFiles::write_checkpoint(io::CheckpointInfo info, std::vector<io::TensorView> tensors,
+                                std::shared_ptr<core::Buffer<float>> copy) {
+    writer_->submit([this, info = std::move(info), tensors = std::move(tensors), copy = std::move(copy)] {
+        io::replace_file(folder_.file(info.step), io::encode_checkpoint(info, tensors));
+        std::erase(damaged_, info.step);
+        folder_.prune(config_.output.keep_checkpoints, damaged_);
+    });
+}
+
+} // namespace dtrain::train

@@ -1,0 +1,361 @@
+"""What the system tests share: a small data set, running the programs, reading what they write.
+
+Environment: DTRAIN_BIN (folder with the programs), DTRAIN_MPIRUN (path of mpirun), DTRAIN_SOURCE (root of the
+repository), and DTRAIN_MNIST (folder with the real data set, optional).
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+SOURCE = Path(os.environ.get("DTRAIN_SOURCE", Path(__file__).resolve().parents[2]))
+BIN = Path(os.environ.get("DTRAIN_BIN", SOURCE / "build/release/bin"))
+MPIRUN = os.environ.get("DTRAIN_MPIRUN", "mpirun")
+MNIST = os.environ.get("DTRAIN_MNIST")
+
+EXIT_OK = 0
+EXIT_BAD_CONFIG = 2
+EXIT_BAD_DATA = 3
+EXIT_BAD_CHECKPOINT = 4
+EXIT_DIVERGED = 5
+EXIT_BAD_OUTPUT = 6
+EXIT_STOPPED = 75
+
+# Results on different numbers of ranks may differ by this much of the largest value, because the order in which
+# MPI_Allreduce adds depends on the number of ranks. 0 means: bit for bit.
+RANK_COUNT_TOLERANCE = 1e-4
+
+# Bad input is tried by the program alone and on several ranks.
+BAD_INPUT_RANKS = (None, 4)
+
+# Columns of the log that hold times, and therefore differ from run to run.
+TIME_COLUMNS = ("/epochs/seconds", "/epochs/samples_per_second", "/ranks/")
+
+TRAIN_SAMPLES = 1003
+TEST_SAMPLES = 203
+FILE_NAMES = {
+    "train_images": "train-images-idx3-ubyte",
+    "train_labels": "train-labels-idx1-ubyte",
+    "test_images": "t10k-images-idx3-ubyte",
+    "test_labels": "t10k-labels-idx1-ubyte",
+}
+
+
+# --- IDX files -------------------------------------------------------------------------------------------------------
+
+
+def idx_bytes(array, *, magic=None, dimensions=None):
+    """`array` of bytes as an IDX file; `magic` and `dimensions` replace what is true."""
+    dimensions = array.shape if dimensions is None else dimensions
+    magic = 0x0800 + len(dimensions) if magic is None else magic
+    return struct.pack(f">I{len(dimensions)}I", magic, *dimensions) + np.ascontiguousarray(array, np.uint8).tobytes()
+
+
+def read_idx(path):
+    data = Path(path).read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        data = gzip.decompress(data)
+    rank = data[3]
+    shape = struct.unpack_from(f">{rank}I", data, 4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def find_idx(directory, key):
+    plain = Path(directory) / FILE_NAMES[key]
+    return plain if plain.exists() else plain.with_name(plain.name + ".gz")
+
+
+def synthetic_digits(seed=7):
+    """Ten blurred random patterns with noise on them: learnable, but not to perfection in a few epochs."""
+    random = np.random.default_rng(seed)
+    patterns = np.kron(random.uniform(0, 160, (10, 7, 7)), np.ones((4, 4)))
+
+    def split(samples):
+        labels = random.integers(0, 10, samples).astype(np.uint8)
+        images = patterns[labels] + random.normal(0, 60, (samples, 28, 28))
+        return np.clip(images, 0, 255).astype(np.uint8), labels
+
+    train_images, train_labels = split(TRAIN_SAMPLES)
+    test_images, test_labels = split(TEST_SAMPLES)
+    return {"train_images": train_images, "train_labels": train_labels,
+            "test_images": test_images, "test_labels": test_labels}
+
+
+def write_dataset(directory, arrays, *, compressed=False):
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for key, array in arrays.items():
+        data = idx_bytes(array)
+        name = FILE_NAMES[key]
+        if compressed:
+            (directory / f"{name}.gz").write_bytes(gzip.compress(data))
+        else:
+            (directory / name).write_bytes(data)
+
+
+# --- Running the programs --------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Result:
+    code: int
+    stdout: str
+    stderr: str
+
+    def __str__(self):
+        return f"exit code {self.code}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
+
+    def messages(self):
+        """What stderr says, without the banners that mpirun frames in dashes."""
+        lines, in_banner = [], False
+        for line in self.stderr.splitlines():
+            if re.fullmatch(r"-{20,}", line):
+                in_banner = not in_banner
+            elif line.strip() and not in_banner:
+                lines.append(line)
+        return lines
+
+
+def environment():
+    return {**os.environ,
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+            "OMPI_MCA_orte_execute_quiet": "1",
+            "OMPI_MCA_hwloc_base_binding_policy": "none"}
+
+
+def command(program, *arguments, ranks=None):
+    """`ranks` = None runs the program by itself, without mpirun."""
+    launcher = [] if ranks is None else [MPIRUN, "--oversubscribe", "-np", str(ranks)]
+    return [*launcher, str(BIN / program), *map(str, arguments)]
+
+
+class Process:
+    """A running program, whose output goes to files, so that no pipe can fill up or be kept open by a stray rank."""
+
+    def __init__(self, words, cwd):
+        self._stdout, self._stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self.popen = subprocess.Popen(words, cwd=cwd, env=environment(), stdin=subprocess.DEVNULL,
+                                      stdout=self._stdout, stderr=self._stderr)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.popen.poll() is None:
+            pids = [self.popen.pid, *self.rank_pids()]
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            self.popen.wait()
+        self._stdout.close()
+        self._stderr.close()
+
+    @staticmethod
+    def _text(file):
+        # pread leaves the offset alone, which the writing program shares.
+        return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
+
+    def result(self):
+        return Result(self.popen.poll(), self._text(self._stdout), self._text(self._stderr))
+
+    def wait(self, timeout):
+        try:
+            self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.popen.args}: no end within {timeout} s\n{self.result()}") from None
+        return self.result()
+
+    def wait_for(self, pattern, timeout=30):
+        """Waits until stdout contains `pattern`."""
+        end = time.monotonic() + timeout
+        while not re.search(pattern, self.result().stdout):
+            if self.popen.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"{self.popen.args}: {pattern!r} did not appear\n{self.result()}")
+            time.sleep(0.01)
+
+    def rank_pids(self):
+        """Process ids of the ranks that mpirun started here, in rank order."""
+        pids = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+                if parent == self.popen.pid:
+                    variables = (stat.parent / "environ").read_bytes().split(b"\0")
+                    rank = next(int(v.partition(b"=")[2]) for v in variables
+                                if v.startswith(b"OMPI_COMM_WORLD_RANK="))
+                    pids.append((rank, int(stat.parent.name)))
+            except (OSError, StopIteration):
+                continue  # ended meanwhile, or no rank
+        return [pid for _, pid in sorted(pids)]
+
+
+def run(program, *arguments, ranks=None, cwd=None, timeout=60):
+    with Process(command(program, *arguments, ranks=ranks), cwd) as process:
+        return process.wait(timeout)
+
+
+# --- Files that the programs write -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class H5:
+    """Everything in an HDF5 file: datasets by full path, attributes of the root."""
+    datasets: dict
+    attributes: dict
+
+
+def read_h5(path):
+    datasets = {}
+    with h5py.File(path, "r") as file:
+        def visit(name, item):
+            if isinstance(item, h5py.Dataset):
+                datasets["/" + name] = item[()]
+        file.visititems(visit)
+        attributes = {key: value.decode() if isinstance(value, bytes) else value for key, value in file.attrs.items()}
+    return H5(datasets, attributes)
+
+
+def snapshot(folder):
+    """The whole tree below `folder`; equal snapshots mean that nothing was made, removed, changed or replaced."""
+    tree = {}
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file():
+            status = path.stat()
+            tree[str(path)] = (status.st_ino, status.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+        else:
+            tree[str(path)] = None
+    return tree
+
+
+@dataclasses.dataclass
+class Training:
+    """A finished run: its output folder and what the program said."""
+    folder: Path
+    result: Result
+
+    def log(self):
+        return read_h5(self.folder / "log.h5")
+
+    def checkpoints(self):
+        """Paths of the checkpoints, oldest first."""
+        return sorted((self.folder / "checkpoints").glob("step-*.h5"))
+
+    def last_checkpoint(self):
+        return read_h5(self.checkpoints()[-1])
+
+    def files(self):
+        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
+
+
+def ini(settings):
+    """{"section.key": value} as INI text."""
+    sections = {}
+    for name, value in settings.items():
+        section, _, key = name.partition(".")
+        sections.setdefault(section, []).append(f"{key} = {value}\n")
+    return "\n".join(f"[{section}]\n{''.join(lines)}" for section, lines in sections.items())
+
+
+# --- The test case ---------------------------------------------------------------------------------------------------
+
+
+class DtrainTestCase(unittest.TestCase):
+    """Each test has a folder of its own, `self.folder`; the data set is shared and only read."""
+
+    @classmethod
+    def setUpClass(cls):
+        shared = tempfile.TemporaryDirectory(prefix="dtrain-data-")
+        cls.addClassCleanup(shared.cleanup)
+        cls.data = Path(shared.name)
+        cls.arrays = synthetic_digits()
+        write_dataset(cls.data, cls.arrays)
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="dtrain-test-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def write_config(self, settings, output="run"):
+        """The path of a config with `settings` and, for the rest, a quick run."""
+        values = {"data.directory": self.data, "training.epochs": 2, "training.batch_size": 64,
+                  "output.directory": self.folder / output, **settings}
+        path = self.folder / f"{output}.ini"
+        path.write_text(ini(values))
+        return path
+
+    def train(self, settings=None, *overrides, ranks=1, output="run", expect=EXIT_OK):
+        settings = {"output.directory": self.folder / output, **(settings or {})}
+        config = self.write_config(settings, output)
+        result = run("dtrain", config, *overrides, ranks=ranks, cwd=self.folder)
+        self.assertEqual(result.code, expect, result)
+        return Training(Path(settings["output.directory"]), result)
+
+    def forget(self, training):
+        """Makes place for another run of the same test."""
+        shutil.rmtree(training.folder)
+
+    def assert_close(self, actual, expected, tolerance, what):
+        """Equal shapes, and differences up to `tolerance` times the largest value; 0 means bit for bit."""
+        actual, expected = np.asarray(actual), np.asarray(expected)
+        self.assertEqual(actual.shape, expected.shape, what)
+        if tolerance == 0:
+            self.assertEqual(actual.dtype, expected.dtype, what)
+            self.assertEqual(actual.tobytes(), expected.tobytes(), f"{what} differs in its bits")
+            return
+        actual, expected = actual.astype(np.float64), expected.astype(np.float64)
+        self.assertTrue(np.isfinite(actual).all(), f"{what} is not finite")
+        scale = np.max(np.abs(expected), initial=0)
+        error = np.max(np.abs(actual - expected), initial=0)
+        self.assertLessEqual(error, tolerance * scale, f"{what}: off by {error:.3g} where values reach {scale:.3g}")
+
+    def assert_same_result(self, actual, expected, tolerance=0):
+        """The same cost log, weights and optimizer state in two trainings."""
+        pairs = [(actual.log(), expected.log()), (actual.last_checkpoint(), expected.last_checkpoint())]
+        self.assertEqual(actual.checkpoints()[-1].name, expected.checkpoints()[-1].name)
+        for actual_file, expected_file in pairs:
+            self.assertEqual(actual_file.datasets.keys(), expected_file.datasets.keys())
+            for name, values in expected_file.datasets.items():
+                if not name.startswith(TIME_COLUMNS):
+                    self.assert_close(actual_file.datasets[name], values, tolerance, name)
+
+    def assert_one_message(self, result, code, *words, program="dtrain"):
+        """The exit code, and one message on stderr that contains all `words`."""
+        self.assertEqual(result.code, code, result)
+        self.assertEqual(len(result.messages()), 1, result)
+        message = result.messages()[0]
+        self.assertTrue(message.startswith(f"{program}: "), result)
+        for word in words:
+            self.assertIn(str(word), message)
+
+    def assert_refused(self, program, *arguments, code, words, ranks=None):
+        """The program says one message, ends with `code`, and leaves everything in self.folder as it is."""
+        before = snapshot(self.folder)
+        result = run(program, *arguments, ranks=ranks, cwd=self.folder)
+        self.assert_one_message(result, code, *words, program=program)
+        self.assertEqual(snapshot(self.folder), before)
+        return result
+
+    def assert_usage_error(self, program, *arguments, word, ranks=None):
+        """One message, which may be followed by how the program is used."""
+        result = run(program, *arguments, ranks=ranks, cwd=self.folder)
+        self.assertEqual(result.code, EXIT_BAD_CONFIG, result)
+        said = [line for line in result.messages() if line.startswith(f"{program}: ")]
+        self.assertEqual(said, result.messages()[:1], result)
+        self.assertIn(word, said[0])
+
+
+def main():
+    unittest.main(verbosity=2)  # names the tests that are skipped, and why

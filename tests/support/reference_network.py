@@ -1,0 +1,103 @@
+"""The training step in NumPy double precision, written from the formulas and not from the program.
+
+Shapes: N samples, I inputs, O outputs; a weight is O x I and a batch N x I.
+"""
+
+import dataclasses
+
+import numpy as np
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+# Each activation with its derivative in terms of its value.
+ACTIVATIONS = {
+    "sigmoid": (sigmoid, lambda a: a * (1 - a)),
+    "relu": (lambda z: np.maximum(z, 0), lambda a: (a > 0).astype(a.dtype)),
+    "tanh": (np.tanh, lambda a: 1 - a * a),
+    "linear": (lambda z: z, np.ones_like),
+}
+
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def quadratic(outputs, targets):
+    """The cost and its derivative by the outputs."""
+    difference = outputs - targets
+    return np.sum(difference**2) / len(outputs), 2 * difference / len(outputs)
+
+
+def cross_entropy(outputs, targets):
+    shifted = outputs - outputs.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return -np.sum(log_probabilities * targets) / len(outputs), (softmax(outputs) - targets) / len(outputs)
+
+
+COSTS = {"quadratic": quadratic, "cross_entropy": cross_entropy}
+
+
+def inputs_of(images):
+    return images.reshape(len(images), -1) / 255.0
+
+
+def one_hot(labels):
+    return np.eye(10)[labels]
+
+
+@dataclasses.dataclass
+class ReferenceNetwork:
+    parameters: list  # weight, bias, weight, bias ...
+    activations: list
+    cost: str
+
+    @classmethod
+    def from_checkpoint(cls, datasets, activations, cost):
+        """From the datasets of a checkpoint by path, as read_h5 has them."""
+        layers = sorted({name.rpartition("/")[0] for name in datasets if name.startswith("/model/")})
+        assert len(layers) == len(activations), layers
+        parameters = [datasets[f"{layer}/{part}"].astype(np.float64) for layer in layers for part in ("weight", "bias")]
+        return cls(parameters, list(activations), cost)
+
+    def forward(self, inputs):
+        """The values of every layer, the inputs first."""
+        values = [inputs]
+        for weight, bias, name in zip(self.parameters[::2], self.parameters[1::2], self.activations):
+            values.append(ACTIVATIONS[name][0](values[-1] @ weight.T + bias))
+        return values
+
+    def evaluate(self, images, labels):
+        """Cost, accuracy, and the confusion matrix: rows are the true classes."""
+        outputs = self.forward(inputs_of(images))[-1]
+        confusion = np.zeros((10, 10), int)
+        np.add.at(confusion, (labels, outputs.argmax(axis=1)), 1)
+        return COSTS[self.cost](outputs, one_hot(labels))[0], np.trace(confusion) / len(labels), confusion
+
+    def gradients(self, inputs, targets):
+        """The cost, and its derivative by every parameter."""
+        values = self.forward(inputs)
+        cost, delta = COSTS[self.cost](values[-1], targets)
+        gradients = []
+        for layer in reversed(range(len(self.activations))):
+            delta = delta * ACTIVATIONS[self.activations[layer]][1](values[layer + 1])
+            gradients = [delta.T @ values[layer], delta.sum(axis=0), *gradients]
+            delta = delta @ self.parameters[2 * layer]
+        return cost, gradients
+
+    def descend(self, images, labels, steps, *, optimizer, learning_rate, momentum=0.9, weight_decay=0.0):
+        """Full-batch steps as PyTorch's SGD defines them; returns the cost before each."""
+        inputs, targets = inputs_of(images), one_hot(labels)
+        velocities = [np.zeros_like(p) for p in self.parameters]
+        costs = []
+        for _ in range(steps):
+            cost, gradients = self.gradients(inputs, targets)
+            costs.append(cost)
+            for p, v, g in zip(self.parameters, velocities, gradients):
+                g = g + weight_decay * p
+                v[:] = momentum * v + g
+                p -= learning_rate * {"sgd": g, "momentum": v, "nesterov": g + momentum * v}[optimizer]
+        return costs

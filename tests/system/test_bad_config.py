@@ -1,0 +1,132 @@
+"""A bad command line or config: exit code 2, one message that names what is wrong, nothing written."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+# Settings that are refused. The message names the key, the value and the words.
+VALUES = [
+    ("training.epochs", "many"),
+    ("training.epochs", "-1"),
+    ("training.epochs", "2.5"),
+    ("training.epochs", ""),
+    ("training.epochs", "99999999999999999999"),
+    ("training.batch_size", "0"),
+    ("training.batch_size", "al"),
+    ("training.learning_rate", "fast"),
+    ("training.learning_rate", "-1"),
+    ("training.learning_rate", "nan"),
+    ("training.learning_rate", "1e999"),
+    ("training.momentum", "1.5"),
+    ("training.weight_decay", "-0.1"),
+    ("training.optimizer", "nestrov", "nesterov"),
+    ("training.schedule", "constnt", "constant"),
+    ("model.seed", "-1"),
+    ("model.cost", "quadratik", "quadratic"),
+    ("model.layers", "dense 16 sigmoyd, dense 10 sigmoid", "sigmoyd"),
+    ("model.layers", "dens 16 sigmoid, dense 10 sigmoid", "dens"),
+    ("model.layers", "dense 0 sigmoid, dense 10 sigmoid"),
+    ("model.layers", "dense -3 sigmoid, dense 10 sigmoid"),
+    ("model.layers", "dense, dense 10 sigmoid"),
+    ("model.layers", "dense 16 sigmoid, , dense 10 sigmoid"),
+    ("model.layers", "dense 16 16 sigmoid, dense 10 sigmoid"),
+    ("model.layers", "dense 99999999999999999999 relu, dense 10 sigmoid"),
+    ("model.layers", "dense 2000000000 relu, dense 2000000000 relu, dense 10 sigmoid"),
+    ("model.layers", ""),
+    ("parallel.logical_shards", "0"),
+    ("parallel.reducer", "mip", "mpi"),
+    ("parallel.blas_threads", "-2"),
+    ("data.source", "jdx"),
+    ("data.train_samples", "-5"),
+    ("data.train_samples", "1000000", str(testing.TRAIN_SAMPLES)),
+    ("output.checkpoint_every", "1 fortnight"),
+    ("output.checkpoint_every", "0 epochs"),
+    ("output.keep_checkpoints", "-1"),
+    ("output.resume", "perhaps"),
+]
+
+NAMES = [
+    ("training.epoks", "epochs"),
+    ("training.learnin_rate", "learning_rate"),
+    ("output.diretory", "directory"),
+    ("trainig.epochs", "training"),
+    ("nonsense.key", "nonsense"),
+]
+
+FILES = {
+    "no section": b"epochs = 3\n",
+    "no value": b"[training]\nepochs\n",
+    "not text": bytes(range(256)) * 8,
+    "twice": b"[training]\nepochs = 3\nepochs = 4\n",
+}
+
+
+class BadConfigTest(testing.DtrainTestCase):
+    def check(self, name, *arguments, words=()):
+        for ranks in testing.BAD_INPUT_RANKS:
+            with self.subTest(name, ranks=ranks):
+                self.assert_refused("dtrain", *arguments, code=testing.EXIT_BAD_CONFIG, words=words, ranks=ranks)
+
+    def test_values_in_the_file(self):
+        for name, value, *words in VALUES:
+            config = self.write_config({name: value})
+            key = name.partition(".")[2]
+            self.check(f"{name} = {value}", config, words=[config, key, value, *words])
+
+    def test_values_on_the_command_line(self):
+        config = self.write_config({})
+        for name, value, *words in VALUES[::6]:
+            self.check(f"--{name}={value}", config, f"--{name}={value}", words=[name, value, *words])
+
+    def test_unknown_keys(self):
+        for name, nearest in NAMES:
+            config = self.write_config({name: "1"})
+            self.check(f"{name} in the file", config, words=[config, *name.split(".")[:1], nearest])
+        config = self.write_config({})
+        for name, nearest in NAMES:
+            self.check(f"--{name}", config, f"--{name}=1", words=[name, nearest])
+
+    def test_files_that_are_no_config(self):
+        for name, content in FILES.items():
+            config = self.folder / "odd.ini"
+            config.write_bytes(content)
+            self.check(name, config, words=[config])
+        self.check("missing", self.folder / "none.ini", words=["none.ini"])
+        self.check("folder", self.folder, words=[self.folder])
+
+    def test_command_line(self):
+        config = self.write_config({})
+        for arguments, word in (([], "config"), ([config, "--chek"], "--chek"), ([config, "other.ini"], "other.ini"),
+                                ([config, "--training.epochs"], "--training.epochs")):
+            for ranks in testing.BAD_INPUT_RANKS:
+                with self.subTest(arguments, ranks=ranks):
+                    self.assert_usage_error("dtrain", *arguments, word=word, ranks=ranks)
+
+    def test_cross_entropy_needs_a_linear_last_layer(self):
+        config = self.write_config({"model.cost": "cross_entropy", "model.layers": "dense 16 relu, dense 10 sigmoid"})
+        self.check("sigmoid before softmax", config, words=["cross_entropy", "linear"])
+
+    def test_more_ranks_than_logical_shards(self):
+        config = self.write_config({"parallel.logical_shards": 3})
+        for arguments in ([], ["--check"]):
+            with self.subTest(arguments):
+                result = self.assert_refused("dtrain", config, *arguments, code=testing.EXIT_BAD_CONFIG,
+                                             words=["logical_shards", "3", "4"], ranks=4)
+                self.assertRegex(result.stderr, "result|weights")
+
+    def test_check_refuses_too(self):
+        config = self.write_config({"training.epochs": "many"})
+        self.check("--check", config, "--check", words=["epochs", "many"])
+
+    def test_an_earlier_run_stays_as_it_is(self):
+        trained = self.train(ranks=2)
+        config = self.folder / "run.ini"
+        for override in ("--training.epochs=many", "--model.layers=dense 0 relu"):
+            self.check(override, config, override)
+        self.assertEqual(len(trained.checkpoints()), 2)
+
+
+if __name__ == "__main__":
+    testing.main()

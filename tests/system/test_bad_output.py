@@ -1,0 +1,86 @@
+"""Output that cannot be written: exit code 6, one message that names the place, whole files stay whole."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+
+class BadOutputTest(testing.DtrainTestCase):
+    def mount(self, size):
+        """A small file system of its own, or a skipped test where only root may mount one."""
+        place = self.folder / "disk"
+        place.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "dtrain-test", place],
+                                 capture_output=True, text=True, check=False)
+        if mounted.returncode != 0:
+            self.skipTest(f"cannot mount a tmpfs: {mounted.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", place], check=True)
+        return place
+
+    def refused(self, config, place):
+        for ranks in testing.BAD_INPUT_RANKS:
+            with self.subTest(str(place), ranks=ranks):
+                self.assert_refused("dtrain", config, code=testing.EXIT_BAD_OUTPUT, words=[place], ranks=ranks)
+
+    def test_places_where_no_folder_can_be(self):
+        file = self.folder / "file"
+        file.write_text("not a folder\n")
+        for place in (file, file / "run", Path("/proc/nope/run"), Path("/dev/full/run")):
+            self.refused(self.write_config({"output.directory": place}), place)
+
+    def test_checkpoints_is_a_file(self):
+        (self.folder / "run").mkdir()
+        (self.folder / "run" / "checkpoints").write_text("not a folder\n")
+        self.refused(self.write_config({}), self.folder / "run")
+
+    def test_folder_that_may_not_be_written(self):
+        if os.geteuid() == 0:  # for whom only the file system itself can be read-only
+            place = self.mount("64k")
+            subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        else:
+            place = self.folder / "locked"
+            place.mkdir(mode=0o500)
+        self.refused(self.write_config({"output.directory": place / "run"}), place)
+        self.refused(self.write_config({"output.directory": place}), place)
+
+    def test_disk_full(self):
+        place = self.mount("1m")
+        checkpoint_size = self.train(ranks=2).checkpoints()[0].stat().st_size
+        settings = {"output.directory": place / "run", "training.epochs": 1}
+        for left in (0, 16 * 1024, checkpoint_size * 3 // 2):
+            for ranks in testing.BAD_INPUT_RANKS:
+                with self.subTest(left=left, ranks=ranks):
+                    self.check_disk_full(place, settings, left, ranks)
+
+    def check_disk_full(self, place, settings, left, ranks):
+        run = self.train(settings, ranks=ranks)
+        first = run.checkpoints()[0]
+        whole = first.read_bytes()
+        names = run.files()
+
+        filler = place / "filler"
+        status = os.statvfs(place)
+        filler.write_bytes(bytes(max(0, status.f_bavail * status.f_frsize - left)))
+        failed = self.train(settings, "--training.epochs=5", ranks=ranks, expect=testing.EXIT_BAD_OUTPUT)
+        self.assert_one_message(failed.result, testing.EXIT_BAD_OUTPUT, place)
+        self.assertEqual(first.read_bytes(), whole)
+        run.log()
+        for path in run.checkpoints():
+            testing.read_h5(path)
+        for name in run.files() - names:
+            self.assertRegex(name, r"^checkpoints/step-\d{8}\.h5$")
+
+        filler.unlink()
+        self.train(settings, "--training.epochs=5", ranks=ranks)
+        straight = self.train({"training.epochs": 5}, ranks=ranks, output="straight")
+        self.assert_same_result(run, straight)
+        self.forget(run)
+        self.forget(straight)
+
+
+if __name__ == "__main__":
+    testing.main()

@@ -1,0 +1,111 @@
+"""Training and evaluation against the same formulas in NumPy double precision."""
+
+import sys
+import unittest
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+from reference_network import ReferenceNetwork  # noqa: E402
+
+STEPS = 50
+TOLERANCE = 1e-4
+
+SIGMOID_QUADRATIC = {"model.layers": "dense 16 sigmoid, dense 16 sigmoid, dense 10 sigmoid",
+                     "model.cost": "quadratic"}
+RELU_CROSS_ENTROPY = {"model.layers": "dense 16 relu, dense 16 relu, dense 10 linear", "model.cost": "cross_entropy"}
+TANH_CROSS_ENTROPY = {"model.layers": "dense 20 tanh, dense 10 linear", "model.cost": "cross_entropy"}
+
+
+def descent(model, optimizer, learning_rate, **more):
+    return {**model, "training.optimizer": optimizer, "training.learning_rate": learning_rate,
+            **{f"training.{key}": value for key, value in more.items()}}
+
+
+CASES = {
+    "sigmoid, quadratic, sgd": descent(SIGMOID_QUADRATIC, "sgd", 1.0),
+    "relu, cross-entropy, sgd": descent(RELU_CROSS_ENTROPY, "sgd", 0.1),
+    "sigmoid, quadratic, momentum": descent(SIGMOID_QUADRATIC, "momentum", 0.3, momentum=0.8),
+    "relu, cross-entropy, nesterov": descent(RELU_CROSS_ENTROPY, "nesterov", 0.02, momentum=0.9),
+    "tanh, cross-entropy, sgd, weight decay": descent(TANH_CROSS_ENTROPY, "sgd", 0.1, weight_decay=0.05),
+    "sigmoid, quadratic, nesterov, weight decay": descent(SIGMOID_QUADRATIC, "nesterov", 0.2, momentum=0.7,
+                                                          weight_decay=0.01),
+}
+
+
+def network_of(checkpoint, settings):
+    activations = [layer.split()[-1] for layer in settings["model.layers"].split(",")]
+    return ReferenceNetwork.from_checkpoint(checkpoint.datasets, activations, settings["model.cost"])
+
+
+class ReferenceTest(testing.DtrainTestCase):
+    def check_descent(self, settings, arrays, *, ranks):
+        """From the checkpoint of an untrained network on, both descend over the whole training set."""
+        settings = {**settings, "training.batch_size": "all", "training.epochs": STEPS}
+        start = self.train(settings, "--training.epochs=0", ranks=ranks).last_checkpoint()
+        trained = self.train(settings, ranks=ranks)
+        end, log = trained.last_checkpoint(), trained.log().datasets
+        self.assertEqual(start.attributes["step"], 0)
+        self.assertEqual(end.attributes["step"], STEPS)
+
+        network = network_of(start, settings)
+        costs = network.descend(
+            arrays["train_images"], arrays["train_labels"], STEPS, optimizer=settings["training.optimizer"],
+            learning_rate=settings["training.learning_rate"], momentum=settings.get("training.momentum", 0.9),
+            weight_decay=settings.get("training.weight_decay", 0.0))
+        self.assertLess(costs[-1], costs[0])
+        self.assert_close(log["/steps/cost"], costs, TOLERANCE, "/steps/cost")
+        actual = network_of(end, settings)
+        for number, (ours, theirs) in enumerate(zip(actual.parameters, network.parameters)):
+            self.assert_close(ours, theirs, TOLERANCE, f"parameters {number}")
+
+        test_cost, test_accuracy, _ = network.evaluate(arrays["test_images"], arrays["test_labels"])
+        self.assert_close(log["/epochs/test_cost"][-1], test_cost, TOLERANCE, "/epochs/test_cost")
+        self.assertAlmostEqual(log["/epochs/test_accuracy"][-1], test_accuracy, delta=1.5 / len(arrays["test_labels"]))
+        self.forget(trained)
+
+    def test_full_batch_descent(self):
+        for ranks, (name, settings) in enumerate(CASES.items()):
+            ranks = 1 + ranks % 3
+            with self.subTest(name, ranks=ranks):
+                self.check_descent(settings, self.arrays, ranks=ranks)
+
+    @unittest.skipUnless(testing.MNIST, "DTRAIN_MNIST does not name a folder with the MNIST files")
+    def test_full_batch_descent_on_mnist(self):
+        samples = {"train": 10000, "test": 2000}
+        arrays = {key: testing.read_idx(testing.find_idx(testing.MNIST, key))[:samples[key.partition("_")[0]]]
+                  for key in testing.FILE_NAMES}
+        for name in ("sigmoid, quadratic, sgd", "relu, cross-entropy, sgd"):
+            with self.subTest(name):
+                self.check_descent({**CASES[name], "data.directory": testing.MNIST,
+                                    "data.train_samples": samples["train"], "data.test_samples": samples["test"]},
+                                   arrays, ranks=2)
+
+    def test_every_sample_counts_once_per_epoch(self):
+        """With a step too small to change a weight, an epoch's costs, weighted by the batches, are the cost of the
+        whole set, and so is what the log has for the epoch; test samples count once as well."""
+        for ranks, batch_size in ((1, 30), (2, 64), (3, 5), (5, 100), (8, 1003), (7, 7)):
+            settings = descent(RELU_CROSS_ENTROPY, "sgd", 1e-30, batch_size=batch_size, epochs=2)
+            with self.subTest(ranks=ranks, batch_size=batch_size):
+                trained = self.train(settings, ranks=ranks)
+                network = network_of(trained.last_checkpoint(), settings)
+                train_cost = network.evaluate(self.arrays["train_images"], self.arrays["train_labels"])[0]
+                test_cost, test_accuracy, _ = network.evaluate(self.arrays["test_images"], self.arrays["test_labels"])
+
+                starts = np.arange(0, testing.TRAIN_SAMPLES, batch_size)
+                sizes = np.minimum(batch_size, testing.TRAIN_SAMPLES - starts)
+                log = trained.log().datasets
+                costs = log["/steps/cost"].astype(np.float64).reshape(2, len(sizes))
+                self.assert_close(costs @ sizes / sizes.sum(), [train_cost] * 2, 1e-5, "weighted step costs")
+                self.assert_close(log["/epochs/train_cost"], [train_cost] * 2, 1e-5, "/epochs/train_cost")
+                self.assert_close(log["/epochs/test_cost"], [test_cost] * 2, 1e-5, "/epochs/test_cost")
+                self.assert_close(log["/epochs/test_accuracy"], [test_accuracy] * 2, 1e-5, "/epochs/test_accuracy")
+                if len(sizes) > 1:
+                    self.assertFalse(np.array_equal(*costs), "both epochs went through the samples in the same order")
+                self.forget(trained)
+
+
+if __name__ == "__main__":
+    testing.main()

@@ -1,0 +1,90 @@
+"""A run that is asked to stop ends with a checkpoint, and goes on from it as if nothing had happened."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+RANKS = 3
+MPIRUN = None  # as the receiver of a signal
+
+# The exit code of mpirun is its own, 1, when it is ended by SIGTERM, whatever the ranks return.
+CASES = [
+    (signal.SIGTERM, 0, {testing.EXIT_STOPPED}),
+    (signal.SIGTERM, RANKS - 1, {testing.EXIT_STOPPED}),
+    (signal.SIGUSR1, 0, {testing.EXIT_STOPPED}),
+    (signal.SIGUSR1, 1, {testing.EXIT_STOPPED}),
+    (signal.SIGUSR1, MPIRUN, {testing.EXIT_STOPPED}),
+    (signal.SIGTERM, MPIRUN, {testing.EXIT_STOPPED, 1}),
+]
+
+SETTINGS = {
+    "model.layers": "dense 24 relu, dense 10 linear",
+    "model.cost": "cross_entropy",
+    "training.optimizer": "momentum",
+    "training.learning_rate": 0.001,
+    "training.epochs": 1000000,
+    # No checkpoint but the one that the signal asks for.
+    "output.checkpoint_every": "1000000 epochs",
+}
+
+
+class StoppingTest(testing.DtrainTestCase):
+    def stop(self, signal_number, receiver, *, ranks, expected_codes):
+        """Starts a practically endless run, stops it after its first epoch, and returns what it left."""
+        config = self.write_config(SETTINGS)
+        with testing.Process(testing.command("dtrain", config, ranks=ranks), self.folder) as process:
+            process.wait_for(r"(?im)^\W*epoch\W*1\b")
+            pid = process.popen.pid if receiver is MPIRUN else process.rank_pids()[receiver]
+            os.kill(pid, signal_number)
+            result = process.wait(30)
+        self.assertIn(result.code, expected_codes, result)
+        return testing.Training(self.folder / "run", result)
+
+    def check_goes_on(self, stopped, *, ranks):
+        self.assertEqual(len(stopped.checkpoints()), 1)
+        checkpoint = stopped.last_checkpoint().attributes
+        self.assertEqual(stopped.files(), {"config.ini", "log.h5", f"checkpoints/{stopped.checkpoints()[0].name}"})
+        self.assertGreater(checkpoint["step"], 0)
+        epochs = f"--training.epochs={checkpoint['epoch'] + 2}"
+        resumed = self.train(SETTINGS, epochs, ranks=ranks)
+        undisturbed = self.train(SETTINGS, epochs, ranks=ranks, output="undisturbed")
+        self.assert_same_result(resumed, undisturbed)
+        self.forget(resumed)
+        self.forget(undisturbed)
+
+    def test_signals(self):
+        for signal_number, receiver, codes in CASES:
+            to = "mpirun" if receiver is MPIRUN else f"rank {receiver}"
+            with self.subTest(f"{signal_number.name} to {to}"):
+                stopped = self.stop(signal_number, receiver, ranks=RANKS, expected_codes=codes)
+                self.check_goes_on(stopped, ranks=RANKS)
+
+    def test_without_mpirun(self):
+        for signal_number in (signal.SIGTERM, signal.SIGUSR1):
+            with self.subTest(signal_number.name):
+                stopped = self.stop(signal_number, MPIRUN, ranks=None, expected_codes={testing.EXIT_STOPPED})
+                self.assertIn("same command", stopped.result.stdout + stopped.result.stderr)
+                self.check_goes_on(stopped, ranks=None)
+
+    def test_stopping_twice(self):
+        first = self.stop(signal.SIGTERM, 0, ranks=2, expected_codes={testing.EXIT_STOPPED})
+        step = first.last_checkpoint().attributes["step"]
+        config = self.write_config(SETTINGS)
+        with testing.Process(testing.command("dtrain", config, ranks=2), self.folder) as process:
+            process.wait_for(r"(?im)^\W*epoch\W*\d+\b")
+            os.kill(process.rank_pids()[1], signal.SIGTERM)
+            result = process.wait(30)
+        self.assertEqual(result.code, testing.EXIT_STOPPED, result)
+        second = testing.Training(self.folder / "run", result)
+        self.assertGreater(second.last_checkpoint().attributes["step"], step)
+        for path in second.checkpoints()[:-1]:
+            path.unlink()
+        self.check_goes_on(second, ranks=2)
+
+
+if __name__ == "__main__":
+    testing.main()
