@@ -74,11 +74,15 @@ int main(int argc, char** argv) {
     const mpi::Environment environment(argc, argv);
     const mpi::Communicator world = mpi::Communicator::world();
     try {
-        return static_cast<int>(run({argv + 1, argv + argc}, world));
+        const core::ExitCode code = run({argv + 1, argv + argc}, world);
+        std::fflush(stdout);
+        world.barrier(); // mpirun ends all ranks when the first one exits with another code than 0
+        return static_cast<int>(code);
     } catch (const mpi::AgreedError& error) {
         if (world.is_root()) {
             fmt::print(stderr, "dtrain: {}\n", error.what());
         }
+        world.barrier();
         return static_cast<int>(error.code());
     } catch (const core::Error& error) {
         fmt::print(stderr, "dtrain: rank {}: {}\n", world.rank(), error.what());

@@ -44,9 +44,12 @@ Communicator::Communicator(MPI_Comm handle) : handle_(handle) {
 }
 
 Communicator Communicator::world() {
-    MPI_Comm handle = MPI_COMM_NULL;
-    check(MPI_Comm_dup(MPI_COMM_WORLD, &handle), "MPI_Comm_dup");
-    return Communicator(handle);
+    MPI_Comm duplicate = MPI_COMM_NULL;
+    check(MPI_Comm_dup(MPI_COMM_WORLD, &duplicate), "MPI_Comm_dup");
+    const Communicator as_launched(duplicate);
+    std::array<int, 1> leader{as_launched.rank()};
+    as_launched.split_by_node().broadcast(std::span(leader));
+    return as_launched.split(0, leader[0]);
 }
 
 Communicator& Communicator::operator=(Communicator&& other) noexcept {
@@ -68,10 +71,11 @@ Communicator Communicator::split(int colour, int key) const {
     return Communicator(handle);
 }
 
-Communicator Communicator::split_by_node() const {
+Communicator Communicator::split_by_node(int most) const {
     MPI_Comm handle = MPI_COMM_NULL;
     check(MPI_Comm_split_type(handle_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &handle), "MPI_Comm_split_type");
-    return Communicator(handle);
+    Communicator node(handle);
+    return most == 0 ? std::move(node) : node.split(node.rank() / most, node.rank());
 }
 
 void Communicator::barrier() const {
@@ -84,6 +88,38 @@ std::string Communicator::broadcast(std::string text) const {
     text.resize(static_cast<std::size_t>(length[0]));
     broadcast(std::span(text));
     return text;
+}
+
+Request::~Request() {
+    if (handle_ != MPI_REQUEST_NULL) {
+        MPI_Wait(&handle_, MPI_STATUS_IGNORE);
+    }
+}
+
+bool Request::test() {
+    int done = 0;
+    check(MPI_Test(&handle_, &done, MPI_STATUS_IGNORE), "MPI_Test");
+    return done != 0;
+}
+
+Request Communicator::start_all_to_all(std::span<const float> send, std::span<const int> send_counts,
+                                       std::span<const int> send_offsets, std::span<float> receive,
+                                       std::span<const int> receive_counts,
+                                       std::span<const int> receive_offsets) const {
+    MPI_Request request = MPI_REQUEST_NULL;
+    check(MPI_Ialltoallv(send.data(), send_counts.data(), send_offsets.data(), MPI_FLOAT, receive.data(),
+                         receive_counts.data(), receive_offsets.data(), MPI_FLOAT, handle_, &request),
+          "MPI_Ialltoallv");
+    return Request(request);
+}
+
+Request Communicator::start_gather_all_in_place(std::span<float> values, std::span<const int> counts,
+                                                std::span<const int> offsets) const {
+    MPI_Request request = MPI_REQUEST_NULL;
+    check(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, values.data(), counts.data(), offsets.data(), MPI_FLOAT,
+                          handle_, &request),
+          "MPI_Iallgatherv");
+    return Request(request);
 }
 
 void Communicator::send(std::span<const std::byte> bytes, int destination) const {

@@ -13,17 +13,18 @@ namespace {
 
 struct Named {
     std::string_view name;
-    std::unique_ptr<GradientReducer> (*make)(const ArenaSizes&, const mpi::Communicator&);
+    std::unique_ptr<GradientReducer> (*make)(const ReducerSettings&, const mpi::Communicator&);
 };
 /// `auto` is the first.
-constexpr std::array reducers{Named{"mpi", make_mpi_reducer}};
+constexpr std::array reducers{Named{"node", make_node_reducer}, Named{"mpi", make_mpi_reducer}};
 
 } // namespace
 
-GradientReducer::GradientReducer(const ArenaSizes& sizes)
-    : subtrees_(core::complete_subtrees(sizes.shards, sizes.local_shards)) {
+GradientReducer::GradientReducer(const ReducerSettings& settings, int rank) {
+    const core::Range local = settings.shards_of_rank[static_cast<std::size_t>(rank)];
+    subtrees_ = core::complete_subtrees(settings.shards, local);
     for (core::Range& subtree : subtrees_) {
-        subtree = {subtree.begin - sizes.local_shards.begin, subtree.end - sizes.local_shards.begin};
+        subtree = {subtree.begin - local.begin, subtree.end - local.begin};
     }
 }
 
@@ -35,13 +36,13 @@ std::vector<std::string> reducer_names() {
     return names;
 }
 
-std::unique_ptr<GradientReducer> make_reducer(std::string_view name, const ArenaSizes& sizes,
+std::unique_ptr<GradientReducer> make_reducer(std::string_view name, const ReducerSettings& settings,
                                               const mpi::Communicator& communicator) {
     const auto found = name == "auto" ? reducers.begin() : std::ranges::find(reducers, name, &Named::name);
     if (found == reducers.end()) {
         throw std::out_of_range("no reducer " + std::string(name));
     }
-    return found->make(sizes, communicator);
+    return found->make(settings, communicator);
 }
 
 } // namespace dtrain::parallel

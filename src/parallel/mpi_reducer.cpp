@@ -11,13 +11,14 @@ namespace {
 
 class MpiReducer final : public GradientReducer {
   public:
-    MpiReducer(const ArenaSizes& sizes, const mpi::Communicator& communicator)
-        : GradientReducer(sizes), communicator_(communicator), parameters_(sizes.parameters) {
+    MpiReducer(const ReducerSettings& settings, const mpi::Communicator& communicator)
+        : GradientReducer(settings, communicator.rank()), communicator_(communicator),
+          parameters_(settings.parameters) {
         for (std::size_t i = 0; i < subtrees().size(); ++i) {
-            gradients_.emplace_back(sizes.parameters + tail_size);
+            gradients_.emplace_back(settings.parameters + tail_size);
         }
-        for (std::size_t i = 0; i < sizes.states; ++i) {
-            states_.emplace_back(sizes.parameters);
+        for (std::size_t i = 0; i < settings.states; ++i) {
+            states_.emplace_back(settings.parameters);
         }
     }
 
@@ -36,7 +37,12 @@ class MpiReducer final : public GradientReducer {
         }
         communicator_.sum(gradients_[0].values());
     }
-    [[nodiscard]] std::span<const float> sum() const noexcept override { return gradients_[0].values(); }
+    [[nodiscard]] std::span<const float> sum() const noexcept override {
+        return gradients_[0].values().first(parameters_.size());
+    }
+    [[nodiscard]] std::span<const float> tails() const noexcept override {
+        return gradients_[0].values().last(tail_size);
+    }
     [[nodiscard]] core::Range slice() const noexcept override {
         return {0, static_cast<std::int64_t>(parameters_.size())};
     }
@@ -55,8 +61,9 @@ class MpiReducer final : public GradientReducer {
 
 } // namespace
 
-std::unique_ptr<GradientReducer> make_mpi_reducer(const ArenaSizes& sizes, const mpi::Communicator& communicator) {
-    return std::make_unique<MpiReducer>(sizes, communicator);
+std::unique_ptr<GradientReducer> make_mpi_reducer(const ReducerSettings& settings,
+                                                  const mpi::Communicator& communicator) {
+    return std::make_unique<MpiReducer>(settings, communicator);
 }
 
 } // namespace dtrain::parallel

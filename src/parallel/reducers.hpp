@@ -6,6 +6,9 @@
 
 namespace dtrain::parallel {
 
-std::unique_ptr<GradientReducer> make_mpi_reducer(const ArenaSizes& sizes, const mpi::Communicator& communicator);
+std::unique_ptr<GradientReducer> make_mpi_reducer(const ReducerSettings& settings,
+                                                  const mpi::Communicator& communicator);
+std::unique_ptr<GradientReducer> make_node_reducer(const ReducerSettings& settings,
+                                                   const mpi::Communicator& communicator);
 
 } // namespace dtrain::parallel

@@ -96,7 +96,7 @@ nn::Network<float> build_network(const config::Config& config, const nn::Shape& 
 
 Trainer::Trainer(const config::Config& config, const mpi::Communicator& communicator)
     : config_(config), communicator_(communicator), nodes_([&] {
-          std::array<int, 1> first{communicator.split_by_node().is_root() ? 1 : 0};
+          std::array<int, 1> first{communicator.split_by_node(config.parallel.node_ranks).is_root() ? 1 : 0};
           communicator.sum(std::span(first));
           return first[0];
       }()),
@@ -113,7 +113,7 @@ Trainer::Trainer(const config::Config& config, const mpi::Communicator& communic
           optim::make_optimizer(config.training.optimizer, {config.training.momentum, config.training.weight_decay})),
       reducer_(parallel::make_reducer(config.parallel.reducer,
                                       {network_.layout().arena_size(), optimizer_->state_names().size(),
-                                       config.parallel.logical_shards, local_shards()},
+                                       config.parallel.logical_shards, shards_of_rank_, config.parallel.node_ranks},
                                       communicator)),
       states_([&] {
           std::vector<std::span<float>> states;

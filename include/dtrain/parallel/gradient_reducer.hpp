@@ -18,12 +18,13 @@ namespace dtrain::parallel {
 enum class Tail : std::size_t { cost, stop_requests, output_failures, non_finite };
 inline constexpr std::size_t tail_size = 16; // a cache line
 
-/// What a reducer allocates. Sizes are in elements.
-struct ArenaSizes {
-    std::size_t parameters = 0; ///< a multiple of 16
-    std::size_t states = 0;     ///< arenas of optimizer state
-    std::int64_t shards = 0;    ///< logical shards over all ranks
-    core::Range local_shards;   ///< those of this rank
+/// What a reducer is made for. Sizes are in elements.
+struct ReducerSettings {
+    std::size_t parameters = 0;              ///< a multiple of 16
+    std::size_t states = 0;                  ///< arenas of optimizer state
+    std::int64_t shards = 0;                 ///< logical shards over all ranks
+    std::vector<core::Range> shards_of_rank; ///< ascending, one range per rank
+    int node_ranks = 0;                      ///< ranks that count as a node; 0 = those that share a machine
 };
 
 /// Turns the gradients of all logical shards into their sum, and owns the memory that this takes: the arenas of
@@ -48,20 +49,19 @@ class GradientReducer {
     [[nodiscard]] virtual bool fills_parameters() const noexcept = 0;
 
     virtual void reduce() = 0;
-    /// After reduce(): the sums over all shards; valid within slice(), and in the tail.
+    /// After reduce(): the gradients summed over all shards, valid within slice(), and the tail.
     [[nodiscard]] virtual std::span<const float> sum() const noexcept = 0;
+    [[nodiscard]] virtual std::span<const float> tails() const noexcept = 0;
     [[nodiscard]] virtual core::Range slice() const noexcept = 0;
     virtual void publish() = 0;
 
-    [[nodiscard]] float tail(Tail what) const noexcept {
-        return sum()[sum().size() - tail_size + static_cast<std::size_t>(what)];
-    }
+    [[nodiscard]] float tail(Tail what) const noexcept { return tails()[static_cast<std::size_t>(what)]; }
 
     /// One line for the start of a run: its name and what is to be known about it.
     [[nodiscard]] virtual std::string description() const = 0;
 
   protected:
-    explicit GradientReducer(const ArenaSizes& sizes);
+    GradientReducer(const ReducerSettings& settings, int rank);
 
   private:
     std::vector<core::Range> subtrees_;
@@ -70,7 +70,7 @@ class GradientReducer {
 [[nodiscard]] std::vector<std::string> reducer_names();
 
 /// Collective. `name` is one of reducer_names(). The communicator has to outlive the reducer.
-[[nodiscard]] std::unique_ptr<GradientReducer> make_reducer(std::string_view name, const ArenaSizes& sizes,
+[[nodiscard]] std::unique_ptr<GradientReducer> make_reducer(std::string_view name, const ReducerSettings& settings,
                                                             const mpi::Communicator& communicator);
 
 } // namespace dtrain::parallel

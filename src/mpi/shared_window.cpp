@@ -1,0 +1,40 @@
+#include "dtrain/mpi/shared_window.hpp"
+
+#include <algorithm>
+#include <type_traits>
+
+namespace dtrain::mpi {
+
+static_assert(!std::is_copy_constructible_v<SharedWindow> && std::is_nothrow_move_constructible_v<SharedWindow>);
+
+SharedWindow::SharedWindow(const Communicator& node, std::size_t bytes) {
+    // Segments of their own, each on its own pages, rather than one contiguous block.
+    MPI_Info info = MPI_INFO_NULL;
+    check(MPI_Info_create(&info), "MPI_Info_create");
+    check(MPI_Info_set(info, "alloc_shared_noncontig", "true"), "MPI_Info_set");
+    void* base = nullptr;
+    const int outcome = MPI_Win_allocate_shared(static_cast<MPI_Aint>(bytes), 1, info, node.handle(),
+                                                static_cast<void*>(&base), &handle_);
+    MPI_Info_free(&info);
+    check(outcome, "MPI_Win_allocate_shared");
+    check(MPI_Win_lock_all(MPI_MODE_NOCHECK, handle_), "MPI_Win_lock_all");
+    std::ranges::fill(segment(node.rank()), std::byte{0}); // touched first by its owner, for the sake of NUMA
+    node.barrier();
+}
+
+SharedWindow::~SharedWindow() {
+    if (handle_ != MPI_WIN_NULL) {
+        MPI_Win_unlock_all(handle_);
+        MPI_Win_free(&handle_);
+    }
+}
+
+std::span<std::byte> SharedWindow::segment(int rank) const {
+    MPI_Aint size = 0;
+    int unit = 0;
+    void* base = nullptr;
+    check(MPI_Win_shared_query(handle_, rank, &size, &unit, static_cast<void*>(&base)), "MPI_Win_shared_query");
+    return {static_cast<std::byte*>(base), static_cast<std::size_t>(size)};
+}
+
+} // namespace dtrain::mpi

@@ -1,0 +1,316 @@
+// Gradients added up along the fixed tree over logical shards, so that the sum is the same bits on any number of ranks
+// and nodes.
+//
+// On a node, arenas of gradients lie in shared memory. Each rank owns a slice of the parameters: it adds that slice up
+// over all arenas of the node, straight from its neighbours' memory, and updates that slice of the parameters, of which
+// the node holds one copy. A step costs two barriers.
+//
+// Between nodes, the owners of a slice exchange it: each node's partial sums (the complete subtrees of its shards) go
+// to the node that owns that part of the slice, which walks the rest of the tree and sends the sums back to all
+// (reduce-scatter and allgather, 2 (n-1)/n of the slice over the wire on n nodes).
+
+#include "dtrain/core/shard_tree.hpp"
+#include "dtrain/mpi/shared_window.hpp"
+
+#include "node_barrier.hpp"
+#include "reducers.hpp"
+#include "tree_sum.hpp"
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <utility>
+
+namespace dtrain::parallel {
+namespace {
+
+constexpr std::size_t line = 16; // floats in a cache line, the unit of slices
+
+std::size_t as_size(std::int64_t value) {
+    return static_cast<std::size_t>(value);
+}
+
+/// Part `index` of `range` cut at cache lines.
+core::Range cut(core::Range range, int parts, int index) {
+    const core::Range lines = core::partition(range.size() / static_cast<std::int64_t>(line), parts, index);
+    return {range.begin + lines.begin * static_cast<std::int64_t>(line),
+            range.begin + lines.end * static_cast<std::int64_t>(line)};
+}
+
+/// Which ranks form which node, on every rank alike.
+struct Topology {
+    mpi::Communicator node;
+    int nodes = 0;
+    int index = 0;               ///< of this rank's node
+    std::vector<int> first_rank; ///< of each node, and the number of ranks behind them
+    int slices;                  ///< the fewest ranks of any node
+
+    Topology(const mpi::Communicator& communicator, int node_ranks)
+        : node(communicator.split_by_node(node_ranks)), slices(communicator.size()) {
+        const int leads = node.is_root() ? 1 : 0;
+        const std::vector<int> leaders = communicator.gather_all(std::span<const int>(&leads, 1));
+        for (int rank = 0; rank < communicator.size(); ++rank) {
+            if (leaders[static_cast<std::size_t>(rank)] != 0) {
+                first_rank.push_back(rank);
+            }
+            if (rank == communicator.rank()) {
+                index = static_cast<int>(first_rank.size()) - 1;
+            }
+        }
+        nodes = static_cast<int>(first_rank.size());
+        first_rank.push_back(communicator.size());
+        for (std::size_t n = 1; n < first_rank.size(); ++n) {
+            slices = std::min(slices, first_rank[n] - first_rank[n - 1]);
+        }
+    }
+};
+
+/// The way of one slice between nodes.
+class SliceExchange {
+  public:
+    /// Collective over the ranks that own a slice. `communicator` holds the owners of this rank's slice, one per node,
+    /// `subtrees_of_node` what partial sums each node has.
+    SliceExchange(mpi::Communicator communicator, core::Range slice, std::int64_t shards,
+                  const std::vector<std::vector<core::Range>>& subtrees_of_node)
+        : communicator_(std::move(communicator)), own_(part(slice, communicator_.rank())),
+          sum_({0, shards}, joined(subtrees_of_node)) {
+        const std::size_t own_subtrees = subtrees_of_node[static_cast<std::size_t>(communicator_.rank())].size();
+        for (int n = 0; n < communicator_.size(); ++n) {
+            const auto& subtrees = subtrees_of_node[static_cast<std::size_t>(n)];
+            const core::Range theirs = part(slice, n);
+            parts_.push_back(theirs);
+            send_.add(own_subtrees * (as_size(theirs.size()) + tail_size));
+            receive_.add(subtrees.size() * (as_size(own_.size()) + tail_size));
+            gather_.add(as_size(theirs.size()));
+        }
+        send_.allocate();
+        receive_.allocate();
+        gather_.allocate();
+        for (int n = 0; n < communicator_.size(); ++n) {
+            for (std::size_t i = 0; i < subtrees_of_node[static_cast<std::size_t>(n)].size(); ++i) {
+                received_.push_back(receive_.of(n) + i * (as_size(own_.size()) + tail_size));
+            }
+        }
+        received_tails_ = received_;
+        for (const float*& tail : received_tails_) {
+            tail += own_.size();
+        }
+    }
+
+    /// The part of the slice that node `n` adds up.
+    [[nodiscard]] core::Range part_of(int n) const { return parts_[static_cast<std::size_t>(n)]; }
+    /// Where this node's partial sum `subtree` of that part has to be put, its tail behind it.
+    [[nodiscard]] float* partial(int n, std::size_t subtree) {
+        return send_.of(n) + subtree * (as_size(part_of(n).size()) + tail_size);
+    }
+
+    /// Collective: fills `sum` in the slice from all nodes' partial sums, and `tail`.
+    void run(float* sum, float* tail, const Waiter& waiter) {
+        wait(communicator_.start_all_to_all(send_.values(), send_.counts(), send_.offsets(), receive_.values(),
+                                            receive_.counts(), receive_.offsets()),
+             waiter);
+        sum_(received_, as_size(own_.size()), gather_.of(communicator_.rank()));
+        sum_(received_tails_, tail_size, tail);
+        wait(communicator_.start_gather_all_in_place(gather_.values(), gather_.counts(), gather_.offsets()), waiter);
+        for (int n = 0; n < communicator_.size(); ++n) {
+            const core::Range theirs = part_of(n);
+            std::copy_n(gather_.of(n), theirs.size(), sum + theirs.begin);
+        }
+    }
+
+  private:
+    /// One buffer with a part for each node.
+    class Parts {
+      public:
+        void add(std::size_t size) {
+            offsets_.push_back(mpi::count(total_));
+            counts_.push_back(mpi::count(size));
+            total_ += size;
+        }
+        void allocate() { buffer_ = core::Buffer<float>(total_); }
+        [[nodiscard]] float* of(int n) const { return buffer_.data() + offsets_[static_cast<std::size_t>(n)]; }
+        [[nodiscard]] std::span<float> values() const { return buffer_.values(); }
+        [[nodiscard]] std::span<const int> counts() const { return counts_; }
+        [[nodiscard]] std::span<const int> offsets() const { return offsets_; }
+
+      private:
+        std::size_t total_ = 0;
+        std::vector<int> counts_, offsets_;
+        core::Buffer<float> buffer_;
+    };
+
+    [[nodiscard]] core::Range part(core::Range slice, int n) const { return cut(slice, communicator_.size(), n); }
+    [[nodiscard]] static std::vector<core::Range> joined(const std::vector<std::vector<core::Range>>& lists) {
+        std::vector<core::Range> all;
+        for (const auto& list : lists) {
+            all.insert(all.end(), list.begin(), list.end());
+        }
+        return all;
+    }
+    static void wait(mpi::Request request, const Waiter& waiter) {
+        waiter([&] { return request.test(); });
+    }
+
+    mpi::Communicator communicator_;
+    core::Range own_;
+    TreeSum sum_;
+    std::vector<core::Range> parts_;
+    Parts send_, receive_, gather_;
+    std::vector<const float*> received_, received_tails_;
+};
+
+class NodeReducer final : public GradientReducer {
+  public:
+    NodeReducer(const ReducerSettings& settings, const mpi::Communicator& communicator)
+        : GradientReducer(settings, communicator.rank()), size_(settings.parameters),
+          topology_(communicator, settings.node_ranks), window_(topology_.node, segment_bytes(settings)),
+          waiter_(communicator.split_by_node().size() > sysconf(_SC_NPROCESSORS_ONLN)),
+          barrier_(counters(), topology_.node.rank(), waiter_), own_arena_(arena(topology_.node.rank(), 0)),
+          common_(arena(0, subtrees_of(settings, first_rank()).size())), tail_(tail_size) {
+        const std::int64_t whole = static_cast<std::int64_t>(size_);
+        const int own_slice = topology_.node.rank();
+        slice_ =
+            own_slice < topology_.slices ? cut({0, whole}, topology_.slices, own_slice) : core::Range{whole, whole};
+
+        std::vector<std::vector<core::Range>> subtrees_of_node;
+        for (int n = 0; n < topology_.nodes; ++n) {
+            subtrees_of_node.push_back(core::complete_subtrees(settings.shards, shards_of_node(settings, n)));
+        }
+        std::vector<core::Range> leaves;
+        for (int r = 0; r < topology_.node.size(); ++r) {
+            const std::vector<core::Range> subtrees = subtrees_of(settings, first_rank() + r);
+            for (std::size_t i = 0; i < subtrees.size(); ++i) {
+                leaves.push_back(subtrees[i]);
+                arenas_.push_back(arena(r, i));
+            }
+        }
+        std::size_t first = 0;
+        for (const core::Range subtree : subtrees_of_node[as_size(topology_.index)]) {
+            std::size_t count = 0;
+            while (first + count < leaves.size() && leaves[first + count].end <= subtree.end) {
+                ++count;
+            }
+            partial_sums_.push_back({TreeSum(subtree, std::span(leaves).subspan(first, count)), first, count});
+            first += count;
+        }
+        operands_.resize(arenas_.size());
+        if (topology_.nodes > 1) {
+            mpi::Communicator owners = communicator.split(std::min(own_slice, topology_.slices), topology_.index);
+            if (own_slice < topology_.slices) {
+                exchange_.emplace(std::move(owners), slice_, settings.shards, subtrees_of_node);
+            }
+        }
+    }
+
+    [[nodiscard]] std::span<float> gradients(std::size_t i) const noexcept override {
+        return {own_arena_ + i * (size_ + tail_size), size_ + tail_size};
+    }
+    [[nodiscard]] std::span<float> parameters() const noexcept override { return shared(0); }
+    [[nodiscard]] std::span<float> state(std::size_t i) const noexcept override { return shared(1 + i); }
+    [[nodiscard]] bool fills_parameters() const noexcept override { return topology_.node.is_root(); }
+
+    void reduce() override {
+        barrier_.arrive_and_wait();
+        if (topology_.nodes == 1) {
+            add_up(partial_sums_[0], as_size(slice_.begin), as_size(slice_.size()), own_arena_ + slice_.begin);
+            add_up(partial_sums_[0], size_, tail_size, tail_.data());
+            return;
+        }
+        if (exchange_) {
+            for (int n = 0; n < topology_.nodes; ++n) {
+                const core::Range part = exchange_->part_of(n);
+                for (std::size_t i = 0; i < partial_sums_.size(); ++i) {
+                    float* const out = exchange_->partial(n, i);
+                    add_up(partial_sums_[i], as_size(part.begin), as_size(part.size()), out);
+                    add_up(partial_sums_[i], size_, tail_size, out + part.size());
+                }
+            }
+            exchange_->run(own_arena_, tail_.data(), waiter_);
+            if (topology_.node.is_root()) {
+                std::ranges::copy(tail_.values(), node_tail().begin());
+            }
+        }
+        // Ranks that own no slice learn the tail from their node's first.
+        barrier_.arrive_and_wait();
+        std::ranges::copy(node_tail(), tail_.data());
+    }
+    /// Sums overwrite the slice of this rank's first arena, which no other rank reads.
+    [[nodiscard]] std::span<const float> sum() const noexcept override { return gradients(0).first(size_); }
+    [[nodiscard]] std::span<const float> tails() const noexcept override { return tail_.values(); }
+    [[nodiscard]] core::Range slice() const noexcept override { return slice_; }
+    void publish() override { barrier_.arrive_and_wait(); }
+
+    [[nodiscard]] std::string description() const override {
+        return topology_.nodes == 1
+                   ? "node (shared memory; the same bits on any number of ranks)"
+                   : "node (shared memory, slices between nodes; the same bits on any number of ranks)";
+    }
+
+  private:
+    struct PartialSum {
+        TreeSum sum;
+        std::size_t first; ///< of its leaves among the node's arenas
+        std::size_t count;
+    };
+
+    /// Segment of a rank: its barrier counter, then its gradient arenas; that of the node's first rank continues with
+    /// the tail, the parameters and the optimizer state of the node.
+    [[nodiscard]] std::size_t segment_bytes(const ReducerSettings& settings) const {
+        const std::size_t gradients = subtrees().size() * (size_ + tail_size);
+        const std::size_t common = topology_.node.is_root() ? tail_size + (1 + settings.states) * size_ : 0;
+        return sizeof(NodeBarrier::Counter) + (gradients + common) * sizeof(float);
+    }
+    [[nodiscard]] float* arena(int rank, std::size_t i) const {
+        std::byte* const behind_counter = window_.segment(rank).data() + sizeof(NodeBarrier::Counter);
+        return reinterpret_cast<float*>(behind_counter) + i * (size_ + tail_size);
+    }
+    [[nodiscard]] std::span<float> node_tail() const { return {common_, tail_size}; }
+    [[nodiscard]] std::span<float> shared(std::size_t i) const { return {common_ + tail_size + i * size_, size_}; }
+    [[nodiscard]] static std::vector<core::Range> subtrees_of(const ReducerSettings& settings, int rank) {
+        return core::complete_subtrees(settings.shards, settings.shards_of_rank[static_cast<std::size_t>(rank)]);
+    }
+
+    [[nodiscard]] std::vector<NodeBarrier::Counter*> counters() {
+        std::vector<NodeBarrier::Counter*> all;
+        for (int rank = 0; rank < topology_.node.size(); ++rank) {
+            all.push_back(reinterpret_cast<NodeBarrier::Counter*>(window_.segment(rank).data()));
+        }
+        return all;
+    }
+    [[nodiscard]] int first_rank() const { return topology_.first_rank[as_size(topology_.index)]; }
+    [[nodiscard]] core::Range shards_of_node(const ReducerSettings& settings, int n) const {
+        return {settings.shards_of_rank[as_size(topology_.first_rank[as_size(n)])].begin,
+                settings.shards_of_rank[as_size(topology_.first_rank[as_size(n) + 1] - 1)].end};
+    }
+
+    void add_up(PartialSum& partial, std::size_t offset, std::size_t count, float* out) {
+        for (std::size_t i = 0; i < partial.count; ++i) {
+            operands_[i] = arenas_[partial.first + i] + offset;
+        }
+        partial.sum(std::span(operands_).first(partial.count), count, out);
+    }
+
+    std::size_t size_;
+    Topology topology_;
+    mpi::SharedWindow window_;
+    Waiter waiter_;
+    NodeBarrier barrier_;
+    float* own_arena_;
+    float* common_; ///< behind the arenas of the node's first rank
+    core::Range slice_;
+    std::vector<const float*> arenas_; ///< of the node, in the order of their shards
+    std::vector<PartialSum> partial_sums_;
+    std::vector<const float*> operands_;
+    std::optional<SliceExchange> exchange_;
+    core::Buffer<float> tail_;
+};
+
+} // namespace
+
+std::unique_ptr<GradientReducer> make_node_reducer(const ReducerSettings& settings,
+                                                   const mpi::Communicator& communicator) {
+    return std::make_unique<NodeReducer>(settings, communicator);
+}
+
+} // namespace dtrain::parallel
