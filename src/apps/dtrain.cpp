@@ -86,9 +86,9 @@ int main(int argc, char** argv) {
         return static_cast<int>(error.code());
     } catch (const core::Error& error) {
         fmt::print(stderr, "dtrain: rank {}: {}\n", world.rank(), error.what());
-        MPI_Abort(MPI_COMM_WORLD, static_cast<int>(error.code()));
+        mpi::abort(error.code());
     } catch (const std::exception& error) {
         fmt::print(stderr, "dtrain: rank {}: {}\n", world.rank(), error.what());
-        MPI_Abort(MPI_COMM_WORLD, static_cast<int>(core::ExitCode::rank_lost));
+        mpi::abort(core::ExitCode::rank_lost);
     }
 }

@@ -78,9 +78,9 @@ void print_confusion(const std::vector<std::int64_t>& counts, std::size_t classe
 
 void run(Arguments arguments) {
     const io::Checkpoint checkpoint(arguments.checkpoint);
-    const config::Config config = config::parse(checkpoint.info().config, arguments.checkpoint.string());
+    const config::Config config = train::config_of(checkpoint);
     core::set_blas_threads(config.parallel.blas_threads);
-    nn::Network<float> network = train::build_network(config, checkpoint.info().sample_shape);
+    nn::Network<float> network = train::network_of(checkpoint);
     network.reserve(train::evaluation_rows);
 
     const core::Buffer<float> parameters(network.layout().arena_size());

@@ -107,10 +107,9 @@ class PairReader {
 struct SplitFiles {
     const char* images;
     const char* labels;
-    const char* limit_key;
 };
-constexpr SplitFiles train_files{"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "[data] train_samples"};
-constexpr SplitFiles test_files{test_images, test_labels, "[data] test_samples"};
+constexpr SplitFiles train_files{"train-images-idx3-ubyte", "train-labels-idx1-ubyte"};
+constexpr SplitFiles test_files{test_images, test_labels};
 
 struct LoadedSplit {
     Split split;
@@ -132,12 +131,7 @@ class SplitLoader {
             }
             reader.emplace(find_idx(directory, files.images), find_idx(directory, files.labels), classes);
             const auto available = static_cast<std::int64_t>(reader->samples());
-            if (limit > available) {
-                throw core::Error(
-                    core::ExitCode::bad_config,
-                    fmt::format("{} = {}: {} holds {} samples", files.limit_key, limit, directory.string(), available));
-            }
-            header[0] = limit == 0 ? available : limit;
+            header[0] = limit == 0 ? available : std::min(limit, available);
             header[1] = static_cast<std::int64_t>(reader->sample_shape().size());
             std::copy(reader->sample_shape().begin(), reader->sample_shape().end(), header.begin() + 2);
         });
@@ -259,12 +253,15 @@ Dataset load_dataset(const std::filesystem::path& directory, const Limits& limit
     return {std::move(train.split), std::move(test.split), std::move(name)};
 }
 
-std::vector<std::size_t> sample_shape(const std::filesystem::path& directory) {
-    const IdxReader images(find_idx(directory, train_files.images));
-    if (images.dimensions().size() < 2) {
-        images.fail("images need at least two dimensions: samples x pixels");
+DatasetHeader read_header(const std::filesystem::path& directory) {
+    const IdxReader train(find_idx(directory, train_files.images));
+    const IdxReader test(find_idx(directory, test_files.images));
+    if (train.dimensions().size() < 2) {
+        train.fail("images need at least two dimensions: samples x pixels");
     }
-    return {images.dimensions().begin() + 1, images.dimensions().end()};
+    return {{train.dimensions().begin() + 1, train.dimensions().end()},
+            static_cast<std::int64_t>(train.dimensions().front()),
+            static_cast<std::int64_t>(test.dimensions().front())};
 }
 
 Split load_split(const std::filesystem::path& images, const std::filesystem::path& labels, int classes) {

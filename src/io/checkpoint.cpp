@@ -46,6 +46,7 @@ std::vector<std::byte> encode_checkpoint(const CheckpointInfo& info, std::span<c
                               {"step", info.step},
                               {"seed", info.seed},
                               {"logical_shards", info.logical_shards},
+                              {"fingerprint", fmt::format("{:016x}", info.fingerprint)},
                               {"config", info.config},
                               {"dataset", info.dataset},
                               {"sample_shape", fmt::format("{}", fmt::join(info.sample_shape, " "))}});
@@ -59,6 +60,11 @@ Checkpoint::Checkpoint(const std::filesystem::path& file) : name_(file.string())
     info_.step = file_.integer("step");
     info_.seed = static_cast<std::uint64_t>(file_.integer("seed"));
     info_.logical_shards = file_.integer("logical_shards");
+    const std::string fingerprint = file_.text("fingerprint");
+    if (std::from_chars(fingerprint.data(), fingerprint.data() + fingerprint.size(), info_.fingerprint, 16).ec !=
+        std::errc{}) {
+        file_.fail("attribute fingerprint is not a hexadecimal number");
+    }
     info_.config = file_.text("config");
     info_.dataset = file_.text("dataset");
     std::istringstream sizes(file_.text("sample_shape"));

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -108,6 +109,23 @@ void create_writable_folder(const std::filesystem::path& folder) {
         fail("write into", folder, errno);
     }
     ::unlink(probe.c_str());
+}
+
+FolderLock::FolderLock(const std::filesystem::path& folder)
+    : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (fd_ < 0) {
+        fail("open folder", folder, errno);
+    }
+    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        ::close(fd_);
+        throw core::Error(core::ExitCode::bad_output,
+                          fmt::format("{} is in use by another run; wait for it, or choose another output.directory",
+                                      folder.string()));
+    }
+}
+
+FolderLock::~FolderLock() {
+    ::close(fd_);
 }
 
 } // namespace dtrain::io

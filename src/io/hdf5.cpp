@@ -346,5 +346,6 @@ std::vector<T> Hdf5Image::values(const std::string& path) const {
 template std::vector<float> Hdf5Image::values(const std::string&) const;
 template std::vector<double> Hdf5Image::values(const std::string&) const;
 template std::vector<std::int64_t> Hdf5Image::values(const std::string&) const;
+template std::vector<std::uint64_t> Hdf5Image::values(const std::string&) const;
 
 } // namespace dtrain::io

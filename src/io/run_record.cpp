@@ -10,21 +10,22 @@ namespace dtrain::io {
 namespace {
 
 template <class Epochs>
-using Column = std::variant<decltype(&Epochs::epoch), decltype(&Epochs::train_cost)>;
+using Column = std::variant<decltype(&Epochs::epoch), decltype(&Epochs::train_cost), decltype(&Epochs::fingerprint)>;
 
 struct NamedColumn {
     const char* path;
     Column<RunRecord::Epochs> member;
 };
 using Epochs = RunRecord::Epochs;
-const std::array<NamedColumn, 8> epoch_columns{{{"/epochs/epoch", &Epochs::epoch},
+const std::array<NamedColumn, 9> epoch_columns{{{"/epochs/epoch", &Epochs::epoch},
                                                 {"/epochs/step", &Epochs::step},
                                                 {"/epochs/train_cost", &Epochs::train_cost},
                                                 {"/epochs/test_cost", &Epochs::test_cost},
                                                 {"/epochs/test_accuracy", &Epochs::test_accuracy},
                                                 {"/epochs/learning_rate", &Epochs::learning_rate},
                                                 {"/epochs/seconds", &Epochs::seconds},
-                                                {"/epochs/samples_per_second", &Epochs::samples_per_second}}};
+                                                {"/epochs/samples_per_second", &Epochs::samples_per_second},
+                                                {"/epochs/fingerprint", &Epochs::fingerprint}}};
 
 struct NamedPhase {
     const char* path;

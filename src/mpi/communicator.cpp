@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstdlib>
 #include <limits>
 
 namespace dtrain::mpi {
@@ -16,7 +17,8 @@ void check(int code, const char* function) {
     std::array<char, MPI_MAX_ERROR_STRING> text{};
     int length = 0;
     MPI_Error_string(code, text.data(), &length);
-    throw core::Error(core::ExitCode::rank_lost, fmt::format("{}: {}", function, text.data()));
+    fmt::print(stderr, "dtrain: {}: {}\n", function, text.data());
+    abort(core::ExitCode::rank_lost);
 }
 
 int count(std::size_t size) {
@@ -132,6 +134,11 @@ std::size_t Communicator::receive(std::span<std::byte> bytes, int source) const 
     int received = 0;
     check(MPI_Get_count(&status, MPI_BYTE, &received), "MPI_Get_count");
     return static_cast<std::size_t>(received);
+}
+
+void abort(core::ExitCode code) {
+    MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
+    std::abort();
 }
 
 void throw_together(const Communicator& communicator, const std::optional<core::Error>& error) {

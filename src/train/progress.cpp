@@ -122,10 +122,10 @@ void Progress::clear() {
 
 void Progress::epoch(const EpochReport& report) {
     line(fmt::format("epoch {:>{}}/{}  train cost {:.6f}  test cost {:.6f}  test accuracy {:6.2f} %  {:>8} samples/s  "
-                     "{:.2f} s",
+                     "{:.2f} s  weights {:016x}",
                      report.epoch, fmt::formatted_size("{}", report.epochs), report.epochs, report.train_cost,
                      report.test_cost, 100 * report.test_accuracy, short_number(report.samples_per_second),
-                     report.seconds));
+                     report.seconds, report.fingerprint));
 }
 
 void Progress::end() {

@@ -17,7 +17,7 @@ constexpr std::int64_t log_format_version = 1;
 
 /// What has to be the same for a run to go on with the steps of another.
 void require_same_run(const config::Config& config, const std::string& dataset, const io::Checkpoint& checkpoint) {
-    const config::Config before = config::parse(checkpoint.info().config, "checkpoint");
+    const config::Config before = config_of(checkpoint);
     const auto require = [&](const char* key, const auto& then, const auto& now) {
         if (then != now) {
             checkpoint.fail(fmt::format("was written with {} = {}, now it is {}; undo that, choose another "
@@ -54,10 +54,22 @@ void set_aside(const std::filesystem::path& folder) {
 
 } // namespace
 
+config::Config config_of(const io::Checkpoint& checkpoint) {
+    try {
+        return config::parse(checkpoint.info().config, "its config");
+    } catch (const core::Error& error) {
+        checkpoint.fail(error.what());
+    }
+}
+
 RunFiles::RunFiles(const config::Config& config)
     : config_(config), folder_(config.output.directory / "checkpoints"),
       created_(fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
-                           fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())))) {}
+                           fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())))) {
+    if (std::filesystem::is_directory(config.output.directory)) {
+        lock_.emplace(config.output.directory);
+    }
+}
 
 std::filesystem::path RunFiles::log_file() const {
     return config_.output.directory / "log.h5";
@@ -88,6 +100,9 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
 
 void RunFiles::open() {
     io::create_writable_folder(config_.output.directory);
+    if (!lock_) {
+        lock_.emplace(config_.output.directory);
+    }
     if (!config_.output.resume && !folder_.steps().empty()) {
         set_aside(folder_.path());
     }

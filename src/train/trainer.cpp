@@ -2,6 +2,7 @@
 
 #include "dtrain/core/blas.hpp"
 #include "dtrain/core/error.hpp"
+#include "dtrain/train/fingerprint.hpp"
 #include "dtrain/train/stop_signal.hpp"
 
 #include <fmt/format.h>
@@ -52,9 +53,17 @@ nn::Network<float> make_network(const config::Config& config, const mpi::Communi
     mpi::together(communicator, [&] {
         check_names(config, communicator.size());
         if (communicator.is_root()) {
-            const std::vector<std::size_t> shape = data::sample_shape(config.data.directory);
-            header[0] = static_cast<std::int64_t>(shape.size());
-            std::ranges::copy(shape, header.begin() + 1);
+            const data::DatasetHeader found = data::read_header(config.data.directory);
+            const auto require = [&](const char* key, std::int64_t wanted, std::int64_t available) {
+                if (wanted > available) {
+                    throw config.invalid(key,
+                                         fmt::format("{} holds {} samples", config.data.directory.string(), available));
+                }
+            };
+            require("data.train_samples", config.data.train_samples, found.train_samples);
+            require("data.test_samples", config.data.test_samples, found.test_samples);
+            header[0] = static_cast<std::int64_t>(found.sample_shape.size());
+            std::ranges::copy(found.sample_shape, header.begin() + 1);
         }
     });
     communicator.broadcast(std::span(header));
@@ -91,6 +100,14 @@ nn::Network<float> build_network(const config::Config& config, const nn::Shape& 
         return network;
     } catch (const std::invalid_argument& error) {
         throw config.invalid("model.layers", error.what());
+    }
+}
+
+nn::Network<float> network_of(const io::Checkpoint& checkpoint) {
+    try {
+        return build_network(config_of(checkpoint), checkpoint.info().sample_shape);
+    } catch (const core::Error& error) {
+        checkpoint.fail(error.what());
     }
 }
 
@@ -150,14 +167,18 @@ std::string Trainer::description() const {
                    dataset_.test.total, nn::to_string(dataset_.train.sample_shape));
     const auto& layers = network_.layers();
     for (std::size_t l = 0; l < layers.size(); ++l) {
-        fmt::format_to(out, "{}{:<24} -> {:<12} {:>10.0f} FLOPs forward\n", l == 0 ? "network     " : "            ",
-                       layers[l]->description(), nn::to_string(layers[l]->output_shape()), layers[l]->forward_flops());
-        const std::string prefix = fmt::format("{:02}_", l + 1);
+        std::string shapes;
+        std::size_t parameters = 0;
         for (const nn::Tensor& tensor : network_.layout().tensors()) {
-            if (tensor.name.starts_with(prefix)) {
-                fmt::format_to(out, "              {:<22}    {}\n", tensor.name, nn::to_string(tensor.shape));
+            if (tensor.name.starts_with(fmt::format("{:02}_", l + 1))) {
+                shapes += fmt::format("{}{} {}", shapes.empty() ? "" : ", ",
+                                      tensor.name.substr(tensor.name.find('/') + 1), nn::to_string(tensor.shape));
+                parameters += tensor.size;
             }
         }
+        fmt::format_to(out, "{}{:<18} -> {:<6} {}: {} parameters, {:.0f} FLOPs forward\n",
+                       l == 0 ? "network     " : "            ", layers[l]->description(),
+                       nn::to_string(layers[l]->output_shape()), shapes, parameters, layers[l]->forward_flops());
     }
     fmt::format_to(out, "            {} parameters, {:.0f} FLOPs per training sample\n",
                    network_.layout().parameter_count(), network_.training_flops());
@@ -237,15 +258,20 @@ void Trainer::restore_or_initialise() {
     reducer_->publish();
 }
 
+void Trainer::enter(core::Phase phase) noexcept {
+    timer_.enter(phase);
+    watchdog_->note(phase, step_);
+}
+
 void Trainer::descent_step() {
     const std::int64_t step_in_epoch = step_ % sampler_.steps_per_epoch();
     const std::int64_t samples = sampler_.batch_samples(step_in_epoch);
     const std::span<const float> parameters = reducer_->parameters();
 
-    timer_.enter(core::Phase::data);
+    enter(core::Phase::data);
     const data::Batch batch = loader_.load(sampler_, step_in_epoch);
 
-    timer_.enter(core::Phase::forward);
+    enter(core::Phase::forward);
     const core::MatrixView<const float> outputs = network_.forward(parameters, batch.offsets, batch.x);
     const core::MatrixView<float> output_gradient = network_.output_gradient(batch.x.rows);
     for (std::size_t s = 0; s < shard_costs_.size(); ++s) {
@@ -255,16 +281,16 @@ void Trainer::descent_step() {
             cost_(outputs.block(first, rows), batch.labels.subspan(first, rows), output_gradient.block(first, rows));
     }
 
-    timer_.enter(core::Phase::backward);
+    enter(core::Phase::backward);
     network_.backward(parameters, batch.offsets, batch.x, gradients_);
     set_tail(shard_costs_);
 
-    timer_.enter(core::Phase::reduce);
+    enter(core::Phase::reduce);
     reducer_->reduce();
     step_cost_ = static_cast<double>(reducer_->tail(Tail::cost)) / static_cast<double>(samples);
     check_outcome();
 
-    timer_.enter(core::Phase::update);
+    enter(core::Phase::update);
     const core::Range slice = reducer_->slice();
     const auto sliced = [&](auto arena) {
         return arena.subspan(static_cast<std::size_t>(slice.begin), static_cast<std::size_t>(slice.size()));
@@ -274,10 +300,10 @@ void Trainer::descent_step() {
         optimizer_->update(sliced(reducer_->parameters()), sliced(reducer_->sum()), state_slices_,
                            {step_, config_.training.learning_rate, 1.0 / static_cast<double>(samples)});
 
-    timer_.enter(core::Phase::reduce);
+    enter(core::Phase::reduce);
     reducer_->publish();
 
-    timer_.enter(core::Phase::other);
+    enter(core::Phase::other);
     ++step_;
     epoch_samples_ += samples;
     run_samples_ += samples;
@@ -367,7 +393,9 @@ void Trainer::finish_epoch() {
         epochs.learning_rate.push_back(config_.training.learning_rate);
         epochs.seconds.push_back(seconds);
         epochs.samples_per_second.push_back(rate);
-        progress_.epoch({epoch, config_.training.epochs, train_cost, score.cost, score.accuracy, rate, seconds});
+        epochs.fingerprint.push_back(fingerprint(network_.layout(), reducer_->parameters()));
+        progress_.epoch({epoch, config_.training.epochs, train_cost, score.cost, score.accuracy, rate, seconds,
+                         epochs.fingerprint.back()});
         files_->add_rank_seconds(static_cast<std::size_t>(communicator_.size()), compute_seconds, reduce_seconds,
                                  data_seconds, epochs.size() - 1);
         write_log();
@@ -410,15 +438,27 @@ void Trainer::write_checkpoint() {
         states.push_back(copy->values().subspan((i + 1) * size, size));
         std::ranges::copy(states_[i], states.back().begin());
     }
-    io::CheckpointInfo info{
-        epoch_of(step_),    step_,         config_.model.seed,          config_.parallel.logical_shards,
-        config_.resolved(), dataset_.name, dataset_.train.sample_shape, record_};
+    io::CheckpointInfo info;
+    info.epoch = epoch_of(step_);
+    info.step = step_;
+    info.seed = config_.model.seed;
+    info.logical_shards = config_.parallel.logical_shards;
+    info.fingerprint = fingerprint(network_.layout(), reducer_->parameters());
+    info.config = config_.resolved();
+    info.dataset = dataset_.name;
+    info.sample_shape = dataset_.train.sample_shape;
+    info.record = record_;
     std::vector<io::TensorView> views = tensors(copy->values().first(size), states);
     files_->write_checkpoint(std::move(info), std::move(views), std::move(copy));
 }
 
 core::ExitCode Trainer::run() {
     const StopSignal stop_signal;
+    watchdog_ = std::make_unique<Watchdog>(communicator_, config_.parallel.stall_timeout_seconds,
+                                           [](const std::string& message) {
+                                               fmt::print(stderr, "dtrain: {}\n", message);
+                                               mpi::abort(core::ExitCode::rank_lost);
+                                           });
     mpi::together(communicator_, [this] {
         if (communicator_.is_root()) {
             files_ = std::make_unique<RunFiles>(config_);
@@ -444,7 +484,7 @@ core::ExitCode Trainer::run() {
     progress_.begin(total_steps_, sampler_.steps_per_epoch(), first_step);
 
     bool stopped = false;
-    timer_.enter(core::Phase::other);
+    enter(core::Phase::other);
     timer_.reset();
     last_checkpoint_ = timer_.now();
     while (step_ < total_steps_ && !stopped) {
@@ -457,10 +497,13 @@ core::ExitCode Trainer::run() {
             }
         }
         descent_step();
+        if (config_.parallel.check_every > 0 && step_ % config_.parallel.check_every == 0) {
+            require_equal_replicas(fingerprint(network_.layout(), reducer_->parameters()), step_, communicator_);
+        }
         stopped = reducer_->tail(Tail::stop_requests) > 0;
         if (epoch_ended()) {
             finish_epoch();
-            timer_.enter(core::Phase::other);
+            enter(core::Phase::other);
             timer_.reset();
         }
         if (files_ && checkpoint_due()) {

@@ -40,7 +40,7 @@ struct Dataset {
 inline constexpr const char* test_images = "t10k-images-idx3-ubyte";
 inline constexpr const char* test_labels = "t10k-labels-idx1-ubyte";
 
-/// Limits on what is used of a data set; 0 = all.
+/// How many samples are used at the most; 0 = all.
 struct Limits {
     std::int64_t train_samples = 0;
     std::int64_t test_samples = 0;
@@ -48,13 +48,19 @@ struct Limits {
 
 /// Collective. Rank 0 reads the four IDX files once, piece by piece, and hands each rank the samples of its shards;
 /// no rank ever holds another's. `shards_of_rank` has one range per rank, the same on every rank. Labels have to be
-/// below `classes`. Throws mpi::AgreedError (bad_data; bad_config where a limit exceeds the data).
+/// below `classes`. Throws mpi::AgreedError (bad_data).
 [[nodiscard]] Dataset load_dataset(const std::filesystem::path& directory, const Limits& limits, int classes,
                                    std::int64_t shards, std::span<const core::Range> shards_of_rank,
                                    const mpi::Communicator& communicator);
 
-/// The shape of one training sample, read from the header of the training images. Not collective. Throws core::Error.
-[[nodiscard]] std::vector<std::size_t> sample_shape(const std::filesystem::path& directory);
+/// What the headers of the IDX files say.
+struct DatasetHeader {
+    std::vector<std::size_t> sample_shape;
+    std::int64_t train_samples = 0;
+    std::int64_t test_samples = 0;
+};
+/// Not collective. Throws core::Error (bad_data).
+[[nodiscard]] DatasetHeader read_header(const std::filesystem::path& directory);
 
 /// A pair of IDX files as one split, on this rank alone. `labels` may be empty. Throws core::Error (bad_data).
 [[nodiscard]] Split load_split(const std::filesystem::path& images, const std::filesystem::path& labels, int classes);

@@ -24,8 +24,9 @@ struct CheckpointInfo {
     std::int64_t step = 0;  ///< finished steps
     std::uint64_t seed = 0;
     std::int64_t logical_shards = 0;
-    std::string config;  ///< the resolved config
-    std::string dataset; ///< name of the data set
+    std::uint64_t fingerprint = 0; ///< of the weights
+    std::string config;            ///< the resolved config
+    std::string dataset;           ///< name of the data set
     std::vector<std::size_t> sample_shape;
     RunRecord record;
 };

@@ -20,4 +20,17 @@ void replace_file(const std::filesystem::path& file, std::span<const std::byte> 
 /// (bad_output).
 void create_writable_folder(const std::filesystem::path& folder);
 
+/// Holds a folder against other processes (flock) until destroyed. Throws core::Error (bad_output) if another process
+/// holds it. A file system without locks lets everyone pass.
+class FolderLock {
+  public:
+    explicit FolderLock(const std::filesystem::path& folder);
+    ~FolderLock();
+    FolderLock(const FolderLock&) = delete;
+    FolderLock& operator=(const FolderLock&) = delete;
+
+  private:
+    int fd_;
+};
+
 } // namespace dtrain::io

@@ -17,7 +17,9 @@ namespace dtrain::io {
 struct DatasetView {
     std::string path; ///< "/model/01_dense/weight"; the groups on the way are made
     std::vector<std::size_t> shape;
-    std::variant<std::span<const float>, std::span<const double>, std::span<const std::int64_t>> values;
+    std::variant<std::span<const float>, std::span<const double>, std::span<const std::int64_t>,
+                 std::span<const std::uint64_t>>
+        values;
 };
 
 using Attributes = std::map<std::string, std::variant<std::int64_t, std::uint64_t, std::string>>;

@@ -16,7 +16,11 @@
 
 namespace dtrain::mpi {
 
-/// Throws core::Error (rank_lost) if `code`, what an MPI function returned, is not MPI_SUCCESS.
+/// Ends all ranks of the job with `code`. From any thread.
+[[noreturn]] void abort(core::ExitCode code);
+
+/// Ends the job with a message unless `code`, what an MPI function returned, is MPI_SUCCESS. No exception: it would
+/// unwind on this rank alone, through destructors that wait for the other ranks.
 void check(int code, const char* function);
 
 /// MPI_Init to MPI_Finalize.
@@ -64,8 +68,8 @@ class Request {
     MPI_Request handle_;
 };
 
-/// A communicator of its own (a duplicate or a split), freed in the end. Its errors are returned, not fatal, and
-/// every one becomes a core::Error here. Functions are collective unless they say otherwise.
+/// A communicator of its own (a duplicate or a split), freed in the end. Functions are collective unless
+/// they say otherwise; an error of MPI ends the job, as `check` does.
 class Communicator {
   public:
     /// All ranks, those of one node next to each other in the order of MPI_COMM_WORLD; its rank 0 stays the first.

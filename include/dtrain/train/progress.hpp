@@ -16,6 +16,7 @@ struct EpochReport {
     double test_accuracy = 0;
     double samples_per_second = 0;
     double seconds = 0;
+    std::uint64_t fingerprint = 0;
 };
 
 /// Tells the user on standard output how a run is going: a bar that moves on a terminal, one line per epoch elsewhere,

@@ -3,6 +3,7 @@
 #include "dtrain/config/config.hpp"
 #include "dtrain/core/matrix.hpp"
 #include "dtrain/io/checkpoint.hpp"
+#include "dtrain/io/file.hpp"
 #include "dtrain/io/run_record.hpp"
 #include "dtrain/train/background_writer.hpp"
 
@@ -18,11 +19,15 @@
 
 namespace dtrain::train {
 
+/// The config that a checkpoint was written with. Throws core::Error (bad_checkpoint) if it is not a valid one.
+[[nodiscard]] config::Config config_of(const io::Checkpoint& checkpoint);
+
 /// The output folder of a run: config, cost log and checkpoints. One rank has it. Writing goes on in the background
 /// from copies; what goes wrong there is thrown by `wait`, and `failed` tells early.
 class RunFiles {
   public:
-    /// Reads only.
+    /// Locks the folder if it is there already, and writes nothing. Throws core::Error (bad_output) if another run
+    /// has it.
     explicit RunFiles(const config::Config& config);
 
     /// The newest whole checkpoint. Damaged ones on the way are handed to `warn` and left alone. Empty if there is no
@@ -59,6 +64,7 @@ class RunFiles {
 
   private:
     const config::Config& config_;
+    std::optional<io::FolderLock> lock_;
     io::CheckpointFolder folder_;
     std::vector<std::int64_t> damaged_;
     io::RankSeconds rank_seconds_;

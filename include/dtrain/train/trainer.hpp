@@ -17,6 +17,7 @@
 #include "dtrain/train/evaluator.hpp"
 #include "dtrain/train/progress.hpp"
 #include "dtrain/train/run_files.hpp"
+#include "dtrain/train/watchdog.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -29,6 +30,9 @@ namespace dtrain::train {
 /// The network of a config for samples of one shape. Throws core::Error (bad_config) where its layers do not fit the
 /// cost, the samples or each other.
 [[nodiscard]] nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape);
+
+/// The network of a checkpoint, without its weights. Throws core::Error (bad_checkpoint) if its config makes none.
+[[nodiscard]] nn::Network<float> network_of(const io::Checkpoint& checkpoint);
 
 /// One run on all ranks of a communicator. Construction and every public function is collective; errors that all
 /// ranks see alike are mpi::AgreedError.
@@ -53,6 +57,7 @@ class Trainer {
     /// What a checkpoint of this run holds besides the record.
     [[nodiscard]] std::vector<io::TensorView> tensors(std::span<float> parameters,
                                                       std::span<const std::span<float>> states) const;
+    void enter(core::Phase phase) noexcept;
     void descent_step();
     void set_tail(std::span<const double> shard_costs);
     void check_outcome();
@@ -95,6 +100,7 @@ class Trainer {
     std::vector<std::span<float>> state_slices_;
 
     core::PhaseTimer timer_;
+    std::unique_ptr<Watchdog> watchdog_; ///< while running
     double run_seconds_ = 0;
     double reduce_seconds_ = 0;
     std::int64_t epoch_samples_ = 0; ///< trained by this process in the present epoch
