@@ -1,5 +1,6 @@
 """Output that cannot be written: exit code 6, one message that names the place, whole files stay whole."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,16 +11,19 @@ import dtrain_testing as testing  # noqa: E402
 
 
 class BadOutputTest(testing.DtrainTestCase):
-    def mount(self, size):
-        """A small file system of its own, or a skipped test where only root may mount one."""
+    @contextlib.contextmanager
+    def mounted(self, size):
+        """A small file system of its own, or a skipped test where it cannot be mounted."""
         place = self.folder / "disk"
         place.mkdir()
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "dtrain-test", place],
                                  capture_output=True, text=True, check=False)
         if mounted.returncode != 0:
             self.skipTest(f"cannot mount a tmpfs: {mounted.stderr.strip()}")
-        self.addCleanup(subprocess.run, ["umount", place], check=True)
-        return place
+        try:
+            yield place
+        finally:
+            subprocess.run(["umount", place], check=True)
 
     def refused(self, config, place):
         for ranks in testing.BAD_INPUT_RANKS:
@@ -38,25 +42,30 @@ class BadOutputTest(testing.DtrainTestCase):
         self.refused(self.write_config({}), self.folder / "run")
 
     def test_folder_that_may_not_be_written(self):
+        with self.locked_folder() as place:
+            self.refused(self.write_config({"output.directory": place / "run"}), place)
+            self.refused(self.write_config({"output.directory": place}), place)
+
+    @contextlib.contextmanager
+    def locked_folder(self):
         if os.geteuid() == 0:  # for whom only the file system itself can be read-only
-            place = self.mount("64k")
-            subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+            with self.mounted("64k") as place:
+                subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+                yield place
         else:
             place = self.folder / "locked"
             place.mkdir(mode=0o500)
-        self.refused(self.write_config({"output.directory": place / "run"}), place)
-        self.refused(self.write_config({"output.directory": place}), place)
+            yield place
 
     def test_disk_full(self):
-        place = self.mount("1m")
         checkpoint_size = self.train(ranks=2).checkpoints()[0].stat().st_size
-        settings = {"output.directory": place / "run", "training.epochs": 1}
         for left in (0, 16 * 1024, checkpoint_size * 3 // 2):
             for ranks in testing.BAD_INPUT_RANKS:
-                with self.subTest(left=left, ranks=ranks):
-                    self.check_disk_full(place, settings, left, ranks)
+                with self.case(left=left, ranks=ranks), self.mounted("1m") as place:
+                    self.check_disk_full(place, left, ranks)
 
-    def check_disk_full(self, place, settings, left, ranks):
+    def check_disk_full(self, place, left, ranks):
+        settings = {"output.directory": place / "run", "training.epochs": 1}
         run = self.train(settings, ranks=ranks)
         first = run.checkpoints()[0]
         whole = first.read_bytes()
@@ -78,8 +87,6 @@ class BadOutputTest(testing.DtrainTestCase):
         self.train(settings, "--training.epochs=5", ranks=ranks)
         straight = self.train({"training.epochs": 5}, ranks=ranks, output="straight")
         self.assert_same_result(run, straight)
-        self.forget(run)
-        self.forget(straight)
 
 
 if __name__ == "__main__":

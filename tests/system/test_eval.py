@@ -72,7 +72,7 @@ class EvalTest(testing.DtrainTestCase):
         trained, network = self.checkpoint_and_reference("quadratic")
         testing.write_dataset(self.folder / "gz", self.arrays, compressed=True)
         images, labels = (testing.find_idx(self.folder / "gz", key) for key in ("test_images", "test_labels"))
-        output = self.evaluate(trained.checkpoints()[-1], f"--images={images}", f"--labels={labels}")
+        output = self.evaluate(trained.checkpoints()[-1], "--images", images, "--labels", labels)
         self.check_evaluation(output, network, self.arrays["test_images"], self.arrays["test_labels"])
 
     def test_agrees_with_the_log(self):

@@ -1,4 +1,4 @@
-"""Training as a user runs it: any number of ranks, log and checkpoints, running on, output on the screen."""
+"""Training as a user runs it: what it writes, what it shows on the screen, and what --check says."""
 
 import fcntl
 import os
@@ -17,57 +17,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
-SEED_LAYERS = "dense 16 sigmoid, dense 16 sigmoid, dense 10 sigmoid"
 SEED_PARAMETERS = 13002  # 784 * 16 + 16 + 16 * 16 + 16 + 16 * 10 + 10
 
-RELU_CROSS_ENTROPY = {"model.layers": "dense 24 relu, dense 10 linear", "model.cost": "cross_entropy",
-                      "training.learning_rate": 0.05}
 
-# Each trains on 1003 samples, which neither the shards nor the batches divide.
-CASES = {
-    "sigmoid, quadratic, sgd": {"training.batch_size": 30, "training.learning_rate": 1.0},
-    "relu, cross-entropy, momentum": {**RELU_CROSS_ENTROPY, "training.batch_size": 64,
-                                      "training.optimizer": "momentum", "training.learning_rate": 0.02},
-    "batch smaller than the shards, nesterov": {**RELU_CROSS_ENTROPY, "training.batch_size": 5, "training.epochs": 1,
-                                                "training.optimizer": "nesterov", "training.learning_rate": 0.001},
-    "full batch, weight decay": {"training.batch_size": "all", "training.epochs": 5,
-                                 "training.weight_decay": 0.001},
-    "fewer samples than shards": {"data.train_samples": 6, "data.test_samples": 3, "training.batch_size": 4},
-}
-
-
-def steps_per_epoch(batch_size, samples=testing.TRAIN_SAMPLES):
-    return -(-samples // batch_size)
-
-
-class NumberOfRanksTest(testing.DtrainTestCase):
-    def test_ranks_do_not_change_the_result(self):
-        for name, settings in CASES.items():
-            expected = self.train(settings, output="one")
-            for ranks in (2, 3, 5, 8):
-                with self.subTest(name, ranks=ranks):
-                    actual = self.train(settings, ranks=ranks, output="several")
-                    self.assert_same_result(actual, expected, testing.RANK_COUNT_TOLERANCE)
-                    self.forget(actual)
-            self.forget(expected)
-
-    def test_without_mpirun(self):
-        self.assert_same_result(self.train(ranks=None, output="alone"), self.train(output="one"))
-
-    def test_compressed_data(self):
-        testing.write_dataset(self.folder / "gz", self.arrays, compressed=True)
-        compressed = self.train({"data.directory": self.folder / "gz"}, ranks=2, output="gz-run")
-        self.assert_same_result(compressed, self.train(ranks=2, output="plain-run"))
-
-    def test_it_learns(self):
-        accuracy = self.train({"training.epochs": 10}, ranks=2).log().datasets["/epochs/test_accuracy"]
-        self.assertGreater(accuracy[-1], 0.8)
-        self.assertGreater(accuracy[-1], accuracy[0])
-
-    def test_seed_decides(self):
-        first, second = (self.train({"model.seed": seed}, output=f"seed-{seed}").last_checkpoint() for seed in (1, 2))
-        weight = next(name for name in first.datasets if name.endswith("/weight"))
-        self.assertFalse(np.array_equal(first.datasets[weight], second.datasets[weight]))
+def steps_per_epoch(batch_size):
+    return -(-testing.TRAIN_SAMPLES // batch_size)
 
 
 class FilesTest(testing.DtrainTestCase):
@@ -160,12 +114,11 @@ class FilesTest(testing.DtrainTestCase):
 
     def test_nothing_but_the_files_of_the_contract(self):
         for ranks in (None, 2):
-            with self.subTest(ranks=ranks):
+            with self.case(ranks=ranks):
                 trained = self.train(ranks=ranks)
                 steps = steps_per_epoch(64)
                 self.assertEqual(trained.files(), {"config.ini", "log.h5", f"checkpoints/step-{steps:08}.h5",
                                                    f"checkpoints/step-{2 * steps:08}.h5"})
-                self.forget(trained)
 
     def test_no_epochs_write_the_initial_network(self):
         untrained = self.train({"training.epochs": 0}, ranks=2)
@@ -178,11 +131,10 @@ class FilesTest(testing.DtrainTestCase):
     def test_oldest_checkpoints_are_removed(self):
         steps = steps_per_epoch(64)
         for keep in (1, 2):
-            with self.subTest(keep=keep):
+            with self.case(keep=keep):
                 trained = self.train({"training.epochs": 5, "output.keep_checkpoints": keep}, ranks=2)
                 self.assertEqual([path.name for path in trained.checkpoints()],
                                  [f"step-{epoch * steps:08}.h5" for epoch in range(1, 6)][-keep:])
-                self.forget(trained)
 
     def test_checkpoints_at_steps_and_at_the_end(self):
         trained = self.train({"output.checkpoint_every": "10 steps", "output.keep_checkpoints": 100}, ranks=2)
@@ -190,93 +142,11 @@ class FilesTest(testing.DtrainTestCase):
                          [f"step-{step:08}.h5" for step in (10, 20, 30, 32)])
 
 
-class RunningOnTest(testing.DtrainTestCase):
-    def test_resumed_equals_uninterrupted(self):
-        for name, settings in {
-                "sgd": {"training.learning_rate": 1.0},
-                "momentum": CASES["relu, cross-entropy, momentum"],
-                "nesterov": {**RELU_CROSS_ENTROPY, "training.optimizer": "nesterov", "training.batch_size": 50},
-        }.items():
-            for ranks in (1, 3):
-                with self.subTest(name, ranks=ranks):
-                    settings = {**settings, "training.epochs": 2}
-                    self.train(settings, ranks=ranks, output="resumed")
-                    resumed = self.train(settings, "--training.epochs=4", ranks=ranks, output="resumed")
-                    straight = self.train({**settings, "training.epochs": 4}, ranks=ranks, output="straight")
-                    self.assert_same_result(resumed, straight)
-                    self.forget(resumed)
-                    self.forget(straight)
-
-    def test_resumed_within_an_epoch(self):
-        """A checkpoint is all that is needed, wherever it was taken."""
-        settings = {"training.epochs": 3, "output.checkpoint_every": "7 steps", "output.keep_checkpoints": 100}
-        straight = self.train(settings, ranks=2, output="straight")
-        for kept in (7, 14, 28):
-            with self.subTest(step=kept):
-                resumed = self.folder / "resumed" / "checkpoints"
-                resumed.mkdir(parents=True)
-                name = f"step-{kept:08}.h5"
-                (resumed / name).write_bytes((straight.folder / "checkpoints" / name).read_bytes())
-                training = self.train(settings, ranks=2, output="resumed")
-                self.assert_same_result(training, straight)
-                self.forget(training)
-
-    def test_on_another_number_of_ranks(self):
-        straight = self.train({"training.epochs": 4}, ranks=2, output="straight")
-        self.train(ranks=3, output="resumed")
-        resumed = self.train({"training.epochs": 4}, ranks=1, output="resumed")
-        self.assert_same_result(resumed, straight, testing.RANK_COUNT_TOLERANCE)
-        self.assertEqual(resumed.log().attributes["ranks"], 1)
-
-    def test_nothing_left_to_do(self):
-        for ranks in (1, 3):
-            with self.subTest(ranks=ranks):
-                first = self.train(ranks=ranks)
-                results = {path: path.read_bytes() for path in (first.folder / "log.h5", *first.checkpoints())}
-                again = self.train(ranks=ranks)
-                self.assertIn("nothing left to do", again.result.stdout + again.result.stderr)
-                self.assertEqual({path: path.read_bytes() for path in results}, results)
-                self.assertEqual(again.files(), first.files())
-                self.forget(again)
-
-    def test_resume_never_starts_over(self):
-        self.train({"training.epochs": 3}, ranks=2)
-        over = self.train({"training.epochs": 2, "output.resume": "never", "model.seed": 9}, ranks=2)
-        straight = self.train({"model.seed": 9}, ranks=2, output="straight")
-        self.assertEqual(len(over.log().datasets["/epochs/epoch"]), 2)
-        # A checkpoint of the run before must not be taken for the newest of this one.
-        self.assert_same_result(over, straight)
-
-    def test_resolved_config_repeats_the_run(self):
-        trained = self.train({"training.batch_size": 64}, "--training.batch_size=100", "--model.seed=3", ranks=2)
-        config = trained.folder / "config.ini"
-        text = config.read_text()
-        for line in ("batch_size = 100", "seed = 3", "optimizer = sgd", "logical_shards = 8", "[parallel]"):
-            self.assertIn(line, text)
-        repeated = self.folder / "repeated"
-        result = testing.run("dtrain", config, f"--output.directory={repeated}", ranks=2, cwd=self.folder)
-        self.assertEqual(result.code, 0, result)
-        self.assertEqual((repeated / "config.ini").read_text(), text.replace(str(trained.folder), str(repeated)))
-        self.assert_same_result(testing.Training(repeated, result), trained)
-
-    def test_diverging_ends_with_a_message(self):
-        settings = {**RELU_CROSS_ENTROPY, "training.learning_rate": 1e6, "training.epochs": 20}
-        for ranks in (1, 3):
-            with self.subTest(ranks=ranks):
-                diverged = self.train(settings, ranks=ranks, expect=testing.EXIT_DIVERGED)
-                self.assert_one_message(diverged.result, testing.EXIT_DIVERGED)
-                for path in diverged.checkpoints():
-                    for name, values in testing.read_h5(path).datasets.items():
-                        self.assertTrue(np.isfinite(values).all(), f"{path.name}: {name}")
-                if diverged.folder.exists():
-                    self.forget(diverged)
-
-
 class CheckTest(testing.DtrainTestCase):
     def test_check_shows_the_network_and_writes_nothing(self):
         config = self.write_config({"training.batch_size": 96})
         for ranks in (None, 1, 4):
-            with self.subTest(ranks=ranks):
+            with self.case(ranks=ranks):
                 before = testing.snapshot(self.folder)
                 result = testing.run("dtrain", config, "--check", "--model.seed=77", ranks=ranks, cwd=self.folder)
                 self.assertEqual(result.code, 0, result)
@@ -292,17 +162,20 @@ class CheckTest(testing.DtrainTestCase):
 
 
 class ScreenTest(testing.DtrainTestCase):
+    # Takes so long that a progress bar would be drawn.
+    EPOCHS = 200
+    SETTINGS = {"training.epochs": EPOCHS, "training.batch_size": 20, "output.checkpoint_every": f"{EPOCHS} epochs"}
+
     def test_lines_in_a_file(self):
         for ranks in (None, 1, 3):
-            with self.subTest(ranks=ranks):
-                trained = self.train({"training.epochs": 4}, ranks=ranks)
+            with self.case(ranks=ranks):
+                trained = self.train(self.SETTINGS, ranks=ranks)
                 output = trained.result.stdout
                 self.assertNotRegex(output + trained.result.stderr, r"[\x00-\x08\x0b-\x1f\x7f]")
                 self.assertEqual(trained.result.messages(), [])
                 lines = output.splitlines()
-                for epoch in range(1, 5):
-                    found = [line for line in lines if re.match(rf"\W*epoch\W*{epoch}\b", line, re.IGNORECASE)]
-                    self.assertEqual(len(found), 1, f"lines of epoch {epoch} in\n{output}")
+                epochs = [re.match(r"\W*epoch\W*(\d+)\b", line, re.IGNORECASE) for line in lines]
+                self.assertEqual([int(found[1]) for found in epochs if found], list(range(1, self.EPOCHS + 1)))
                 self.assertRegex(output, r"13[,' ]?002\b")
                 self.assertIn("unknown IDX data", output)
                 for word in ("rank", "node", "thread"):
@@ -310,13 +183,11 @@ class ScreenTest(testing.DtrainTestCase):
                 summary = "\n".join(lines[-8:])
                 for word in ("accuracy", "samples/s", "reduc"):
                     self.assertRegex(summary, rf"(?i){word}")
-                self.forget(trained)
 
     def test_progress_bar_on_a_terminal(self):
-        config = self.write_config({"training.epochs": 300, "training.batch_size": 20,  # takes long enough to be drawn
-                                    "output.checkpoint_every": "300 epochs"})
+        config = self.write_config(self.SETTINGS)
         for ranks in (None, 2):
-            with self.subTest(ranks=ranks):
+            with self.case(ranks=ranks):
                 code, output = self.run_on_terminal(testing.command("dtrain", config, "--output.resume=never",
                                                                     ranks=ranks))
                 self.assertEqual(code, 0, output)

@@ -1,0 +1,199 @@
+#include "dtrain/mpi/communicator.hpp"
+
+#include "support/errors.hpp"
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <new>
+#include <numeric>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace dtrain::mpi {
+namespace {
+
+using support::error_of;
+
+static_assert(!std::is_copy_constructible_v<Communicator> && std::is_nothrow_move_constructible_v<Communicator>);
+static_assert(!std::is_copy_constructible_v<Request> && std::is_nothrow_move_constructible_v<Request>);
+
+class CommunicatorTest : public ::testing::Test {
+  protected:
+    Communicator world_ = Communicator::world();
+    int rank_ = world_.rank();
+    int size_ = world_.size();
+    int last_ = size_ - 1;
+};
+
+TEST_F(CommunicatorTest, IsADuplicateOfTheWorld) {
+    int result = MPI_UNEQUAL;
+    MPI_Comm_compare(world_.handle(), MPI_COMM_WORLD, &result);
+    EXPECT_TRUE(result == MPI_CONGRUENT || result == MPI_SIMILAR);
+    EXPECT_EQ(world_.is_root(), rank_ == 0);
+}
+
+TEST_F(CommunicatorTest, LeavesNothingBehindWhenMoved) {
+    Communicator other = world_.split(0, rank_);
+    const MPI_Comm handle = other.handle();
+    Communicator moved(std::move(other));
+    EXPECT_EQ(moved.handle(), handle);
+    EXPECT_EQ(other.handle(), MPI_COMM_NULL); // NOLINT(bugprone-use-after-move): that is what is tested
+    Communicator assigned = world_.split(0, -rank_);
+    assigned = std::move(moved);
+    EXPECT_EQ(assigned.handle(), handle);
+    EXPECT_EQ(assigned.rank(), rank_);
+    assigned.barrier();
+}
+
+TEST_F(CommunicatorTest, BroadcastsFromAnyRank) {
+    for (const int root : {0, last_}) {
+        std::vector<float> values{1.5F * static_cast<float>(rank_), -1};
+        world_.broadcast(std::span(values), root);
+        EXPECT_EQ(values, (std::vector<float>{1.5F * static_cast<float>(root), -1}));
+    }
+    EXPECT_EQ(world_.broadcast(rank_ == 0 ? std::string("the first's \0 text", 18) : "another"),
+              std::string("the first's \0 text", 18));
+    EXPECT_EQ(world_.broadcast(rank_ == 0 ? std::string() : "longer"), "");
+}
+
+TEST_F(CommunicatorTest, SumsOverAllRanks) {
+    std::vector<std::int64_t> values{rank_, 1, std::int64_t{1} << 40};
+    world_.sum(std::span(values));
+    EXPECT_EQ(values, (std::vector<std::int64_t>{size_ * last_ / 2, size_, size_ * (std::int64_t{1} << 40)}));
+    std::array<float, 1> one{1};
+    world_.sum(std::span(one));
+    EXPECT_EQ(one[0], static_cast<float>(size_));
+}
+
+TEST_F(CommunicatorTest, GathersInTheOrderOfRanks) {
+    const std::array<double, 2> own{static_cast<double>(rank_), 0.5};
+    const std::vector<double> all = world_.gather_all(std::span<const double>(own));
+    ASSERT_EQ(all.size(), 2 * static_cast<std::size_t>(size_));
+    for (int rank = 0; rank < size_; ++rank) {
+        EXPECT_EQ(all[2 * static_cast<std::size_t>(rank)], rank);
+        EXPECT_EQ(all[2 * static_cast<std::size_t>(rank) + 1], 0.5);
+    }
+}
+
+TEST_F(CommunicatorTest, SplitsByColour) {
+    const Communicator part = world_.split(rank_ % 2, -rank_);
+    EXPECT_EQ(part.size(), rank_ % 2 == 0 ? (size_ + 1) / 2 : size_ / 2);
+    const std::vector<int> ranks = part.gather_all(std::span<const int>(&rank_, 1));
+    EXPECT_TRUE(std::ranges::is_sorted(ranks, std::greater<>()));
+    EXPECT_EQ(ranks[static_cast<std::size_t>(part.rank())], rank_);
+}
+
+TEST_F(CommunicatorTest, SplitsByNode) {
+    EXPECT_EQ(world_.split_by_node().size(), size_) << "these tests run on one machine";
+    for (const int most : {1, 2, 3}) {
+        const Communicator node = world_.split_by_node(most);
+        EXPECT_LE(node.size(), most);
+        EXPECT_EQ(node.rank(), rank_ % most);
+    }
+}
+
+TEST_F(CommunicatorTest, SendsAndReceives) {
+    const std::string text = "from one to the next";
+    if (rank_ > 0) {
+        std::array<std::byte, 100> room{};
+        const std::size_t got = world_.receive(room, rank_ - 1);
+        ASSERT_EQ(got, text.size());
+        EXPECT_EQ(std::string(reinterpret_cast<const char*>(room.data()), got), text);
+        EXPECT_EQ(world_.receive(room, rank_ - 1), 0U);
+    }
+    if (rank_ < last_) {
+        world_.send(std::as_bytes(std::span(text)), rank_ + 1);
+        world_.send({}, rank_ + 1);
+    }
+}
+
+TEST_F(CommunicatorTest, ExchangesWithoutBlocking) {
+    const auto n = static_cast<std::size_t>(size_);
+    // Rank r sends r + 1 values to everybody.
+    const int own = rank_ + 1;
+    std::vector<float> send(n * static_cast<std::size_t>(own), static_cast<float>(rank_));
+    std::vector<int> send_counts(n, own);
+    std::vector<int> send_offsets(n);
+    std::vector<int> receive_counts(n);
+    std::vector<int> receive_offsets(n);
+    int total = 0;
+    for (std::size_t r = 0; r < n; ++r) {
+        send_offsets[r] = static_cast<int>(r) * own;
+        receive_offsets[r] = total;
+        receive_counts[r] = static_cast<int>(r) + 1;
+        total += receive_counts[r];
+    }
+    std::vector<float> received(static_cast<std::size_t>(total), -1);
+    {
+        Request request =
+            world_.start_all_to_all(send, send_counts, send_offsets, received, receive_counts, receive_offsets);
+        while (!request.test()) {
+        }
+    }
+    std::size_t at = 0;
+    for (std::size_t r = 0; r < n; ++r) {
+        for (std::size_t i = 0; i <= r; ++i) {
+            EXPECT_EQ(received[at++], static_cast<float>(r));
+        }
+    }
+
+    std::vector<float> gathered(static_cast<std::size_t>(total), -1);
+    for (int i = 0; i < own; ++i) {
+        gathered[static_cast<std::size_t>(receive_offsets[static_cast<std::size_t>(rank_)] + i)] =
+            static_cast<float>(rank_);
+    }
+    { const Request request = world_.start_gather_all_in_place(gathered, receive_counts, receive_offsets); }
+    EXPECT_EQ(gathered, received) << "the destructor waits for the end";
+}
+
+TEST_F(CommunicatorTest, RefusesMoreThanMpiCanCount) {
+    EXPECT_EQ(count(7), 7);
+    EXPECT_TRUE(error_of([] { (void)count(std::size_t{1} << 31); }));
+    EXPECT_EQ(count((std::size_t{1} << 31) - 1), std::numeric_limits<int>::max());
+}
+
+TEST_F(CommunicatorTest, RanksAgreeOnTheErrorOfTheLowest) {
+    for (int first = 0; first < size_; ++first) {
+        const auto error = error_of<AgreedError>([&] {
+            together(world_, [&] {
+                if (rank_ >= first) {
+                    throw core::Error(core::ExitCode::bad_data, "rank " + std::to_string(rank_));
+                }
+            });
+        });
+        ASSERT_TRUE(error);
+        EXPECT_EQ(error->code(), core::ExitCode::bad_data);
+        EXPECT_EQ(std::string(error->what()), "rank " + std::to_string(first));
+    }
+}
+
+TEST_F(CommunicatorTest, RanksAgreeThatAllIsWell) {
+    int ran = 0;
+    EXPECT_FALSE(error_of([&] { together(world_, [&] { ++ran; }); }));
+    EXPECT_EQ(ran, 1);
+    EXPECT_FALSE(error_of(
+        [&] { together(world_, rank_ == 0 ? std::function<void()>([&] { ++ran; }) : std::function<void()>()); }));
+}
+
+TEST_F(CommunicatorTest, RanksAgreeThatMemoryIsShort) {
+    const auto error = error_of<AgreedError>([&] {
+        together(world_, [&] {
+            if (rank_ == last_) {
+                throw std::bad_alloc();
+            }
+        });
+    });
+    ASSERT_TRUE(error);
+    EXPECT_NE(std::string(error->what()).find("out of memory"), std::string::npos);
+}
+
+} // namespace
+} // namespace dtrain::mpi

@@ -1,0 +1,231 @@
+#include "dtrain/core/random.hpp"
+#include "dtrain/core/shard_tree.hpp"
+#include "dtrain/mpi/communicator.hpp"
+#include "dtrain/nn/shard_gradients.hpp"
+#include "dtrain/parallel/gradient_reducer.hpp"
+
+#include "support/allocation_count.hpp"
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace dtrain::parallel {
+namespace {
+
+using Gradient = std::vector<float>;
+
+Gradient plus(Gradient left, const Gradient& right) {
+    for (std::size_t i = 0; i < left.size(); ++i) {
+        left[i] += right[i];
+    }
+    return left;
+}
+
+/// A reducer by name, as runs of several sizes see it.
+struct Case {
+    std::string name;
+    std::size_t parameters;
+    std::int64_t shards;
+    int node_ranks;
+    [[nodiscard]] bool exact() const { return name == "node"; }
+    [[nodiscard]] std::string text() const {
+        return name + ", " + std::to_string(parameters) + " parameters, " + std::to_string(shards) +
+               " shards, nodes of " + std::to_string(node_ranks);
+    }
+};
+
+class Reducer : public ::testing::Test {
+  protected:
+    /// Every reducer, on few and many parameters, with as many shards as ranks and with more, on one node and on
+    /// several of equal and unequal size.
+    [[nodiscard]] std::vector<Case> cases() const {
+        std::vector<Case> all;
+        for (const std::string& name : reducer_names()) {
+            for (const std::size_t parameters : {16U, 48U, 1600U, 13'072U}) {
+                for (const std::int64_t more_shards : {0, 1, 6}) {
+                    for (const int node_ranks : {0, 1, 2, 3}) {
+                        all.push_back({name, parameters, world_.size() + more_shards, node_ranks});
+                    }
+                }
+            }
+        }
+        return all;
+    }
+    [[nodiscard]] ReducerSettings settings(const Case& c, std::size_t states = 0) const {
+        ReducerSettings made;
+        made.parameters = c.parameters;
+        made.states = states;
+        made.shards = c.shards;
+        for (int rank = 0; rank < world_.size(); ++rank) {
+            made.shards_of_rank.push_back(core::partition(c.shards, world_.size(), rank));
+        }
+        made.node_ranks = c.node_ranks;
+        return made;
+    }
+    [[nodiscard]] core::Range local(const Case& c) const {
+        return core::partition(c.shards, world_.size(), world_.rank());
+    }
+
+    /// A shard's gradient in a step, tail included, with magnitudes that tell orders of addition apart.
+    static Gradient draw(const Case& c, std::int64_t shard, std::uint32_t step) {
+        core::RandomStream random(1, core::Purpose::initialisation, step, static_cast<std::uint64_t>(shard));
+        Gradient gradient(c.parameters + tail_size);
+        for (float& value : gradient) {
+            const double magnitude = static_cast<double>(1 << random.below(12));
+            value = static_cast<float>((2 * random.uniform() - 1) * magnitude);
+        }
+        return gradient;
+    }
+    static Gradient tree_sum(const Case& c, std::uint32_t step, core::Range node) {
+        if (node.size() == 1) {
+            return draw(c, node.begin, step);
+        }
+        const std::int64_t middle = core::split_node(node);
+        return plus(tree_sum(c, step, {node.begin, middle}), tree_sum(c, step, {middle, node.end}));
+    }
+    void fill(GradientReducer& reducer, const Case& c, std::uint32_t step) const {
+        std::vector<std::span<float>> arenas;
+        for (std::size_t i = 0; i < reducer.subtrees().size(); ++i) {
+            arenas.push_back(reducer.gradients(i));
+            ASSERT_EQ(arenas.back().size(), c.parameters + tail_size);
+        }
+        nn::ShardGradients<float> gradients(reducer.subtrees(), arenas, c.parameters + tail_size);
+        gradients.add_up(0, c.parameters + tail_size, [&](std::size_t shard, std::span<float> out) {
+            std::ranges::copy(draw(c, local(c).begin + static_cast<std::int64_t>(shard), step), out.begin());
+        });
+    }
+    static void expect_sum(const Case& c, std::span<const float> found, std::span<const float> expected) {
+        for (std::size_t i = 0; i < found.size(); ++i) {
+            if (c.exact()) {
+                ASSERT_EQ(found[i], expected[i]) << c.text() << ", element " << i;
+            } else {
+                ASSERT_NEAR(found[i], expected[i], 0.05F) << c.text() << ", element " << i;
+            }
+        }
+    }
+
+    mpi::Communicator world_ = mpi::Communicator::world();
+};
+
+TEST_F(Reducer, AddsUpAllShardsAndTheTail) {
+    for (const Case& c : cases()) {
+        const auto reducer = make_reducer(c.name, settings(c), world_);
+        for (std::uint32_t step = 0; step < 3; ++step) {
+            const Gradient expected = tree_sum(c, step, {0, c.shards});
+            ASSERT_NO_FATAL_FAILURE(fill(*reducer, c, step));
+            reducer->reduce();
+            const core::Range slice = reducer->slice();
+            const auto begin = static_cast<std::size_t>(slice.begin);
+            const auto size = static_cast<std::size_t>(slice.size());
+            expect_sum(c, reducer->sum().subspan(begin, size), std::span(expected).subspan(begin, size));
+            ASSERT_EQ(reducer->tails().size(), tail_size);
+            expect_sum(c, reducer->tails(), std::span(expected).last(tail_size));
+            EXPECT_EQ(reducer->tail(Tail::stop_requests),
+                      reducer->tails()[static_cast<std::size_t>(Tail::stop_requests)]);
+            reducer->publish();
+        }
+    }
+}
+
+// Training goes through this: what one rank updates, all ranks see, and every parameter is somebody's.
+TEST_F(Reducer, ShowsUpdatedSlicesToAll) {
+    for (const Case& c : cases()) {
+        const auto reducer = make_reducer(c.name, settings(c), world_);
+        ASSERT_EQ(reducer->parameters().size(), c.parameters);
+        if (reducer->fills_parameters()) {
+            for (std::size_t i = 0; i < c.parameters; ++i) {
+                reducer->parameters()[i] = static_cast<float>(i);
+            }
+        }
+        reducer->publish();
+        for (std::size_t i = 0; i < c.parameters; ++i) {
+            ASSERT_EQ(reducer->parameters()[i], static_cast<float>(i)) << c.text();
+        }
+        world_.barrier();
+        Gradient expected(reducer->parameters().begin(), reducer->parameters().end());
+        for (std::uint32_t step = 0; step < 4; ++step) {
+            expected = plus(expected, tree_sum(c, step, {0, c.shards}));
+            ASSERT_NO_FATAL_FAILURE(fill(*reducer, c, step));
+            reducer->reduce();
+            const core::Range slice = reducer->slice();
+            for (auto i = static_cast<std::size_t>(slice.begin); i < static_cast<std::size_t>(slice.end); ++i) {
+                reducer->parameters()[i] += reducer->sum()[i];
+            }
+            reducer->publish();
+            expect_sum(c, reducer->parameters(), std::span<const float>(expected).first(c.parameters));
+        }
+        world_.barrier();
+    }
+}
+
+TEST_F(Reducer, KeepsStateBesideTheParameters) {
+    for (const std::string& name : reducer_names()) {
+        const Case c{name, 160, world_.size(), 0};
+        const auto reducer = make_reducer(name, settings(c, 2), world_);
+        ASSERT_EQ(reducer->state(0).size(), 160U);
+        ASSERT_EQ(reducer->state(1).size(), 160U);
+        for (std::size_t i = 0; i < 160; ++i) {
+            EXPECT_EQ(reducer->parameters()[i], 0.0F);
+            EXPECT_EQ(reducer->state(0)[i], 0.0F) << "begins as zeros";
+            EXPECT_EQ(reducer->state(1)[i], 0.0F);
+        }
+        world_.barrier();
+        const core::Range slice = reducer->slice();
+        for (auto i = static_cast<std::size_t>(slice.begin); i < static_cast<std::size_t>(slice.end); ++i) {
+            reducer->parameters()[i] = 1;
+            reducer->state(0)[i] = 2;
+            reducer->state(1)[i] = 3;
+        }
+        reducer->publish();
+        for (std::size_t i = 0; i < 160; ++i) {
+            EXPECT_EQ(reducer->parameters()[i], 1.0F) << name;
+            EXPECT_EQ(reducer->state(0)[i], 2.0F) << name;
+            EXPECT_EQ(reducer->state(1)[i], 3.0F) << name;
+        }
+        world_.barrier();
+    }
+}
+
+TEST_F(Reducer, AllocatesNothingInAStep) {
+    for (const std::string& name : reducer_names()) {
+        for (const int node_ranks : {0, 1, 2}) {
+            const Case c{name, 1600, world_.size() + 3, node_ranks};
+            const auto reducer = make_reducer(name, settings(c), world_);
+            const auto step = [&] {
+                for (std::size_t i = 0; i < reducer->subtrees().size(); ++i) {
+                    std::ranges::fill(reducer->gradients(i), 1.0F);
+                }
+                reducer->reduce();
+                reducer->publish();
+            };
+            step();
+            const std::size_t before = support::allocation_count;
+            for (int i = 0; i < 20; ++i) {
+                step();
+            }
+            EXPECT_EQ(support::allocation_count - before, 0U) << c.text();
+        }
+    }
+}
+
+TEST_F(Reducer, IsFoundByName) {
+    const Case c{"auto", 16, world_.size(), 0};
+    EXPECT_THROW((void)make_reducer("ring", settings(c), world_), std::out_of_range);
+    for (const std::string& name : reducer_names()) {
+        const std::string text = make_reducer(name, settings(c), world_)->description();
+        if (name != "auto") {
+            EXPECT_EQ(text.find(name), 0U) << text;
+        }
+    }
+}
+
+} // namespace
+} // namespace dtrain::parallel

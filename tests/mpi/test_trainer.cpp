@@ -1,0 +1,346 @@
+#include "dtrain/config/config.hpp"
+#include "dtrain/io/checkpoint.hpp"
+#include "dtrain/io/file.hpp"
+#include "dtrain/mpi/communicator.hpp"
+#include "dtrain/train/trainer.hpp"
+
+#include "support/allocation_count.hpp"
+#include "support/errors.hpp"
+#include "support/idx_files.hpp"
+#include "support/shared_folder.hpp"
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace dtrain::train {
+namespace {
+
+using support::error_of;
+
+constexpr std::uint32_t train_samples = 53;
+constexpr std::uint32_t test_samples = 17;
+const nn::Shape sample_shape{8, 8};
+
+/// What a run leaves in its last checkpoint.
+struct Outcome {
+    io::RunRecord record;
+    std::map<std::string, std::vector<float>> tensors; ///< by path, optimizer state included
+};
+
+class TrainerTest : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        if (world_.is_root()) {
+            support::write_digits(folder_.path(), train_samples, test_samples);
+        }
+        world_.barrier();
+    }
+
+    [[nodiscard]] config::Config configure(const std::string& output,
+                                           const std::vector<std::string>& overrides = {}) const {
+        std::vector<std::string> all{"--data.directory=" + folder_.path().string(),
+                                     "--output.directory=" + (folder_ / output).string(),
+                                     "--model.layers=dense 11 sigmoid, dense 4 sigmoid",
+                                     "--training.epochs=3",
+                                     "--training.batch_size=10",
+                                     "--training.learning_rate=1",
+                                     "--parallel.logical_shards=9"};
+        all.insert(all.end(), overrides.begin(), overrides.end());
+        return config::parse("", "test.ini", all);
+    }
+
+    /// Collective over `communicator`. What a run tells its user is swallowed.
+    static core::ExitCode run(const config::Config& config, const mpi::Communicator& communicator) {
+        ::testing::internal::CaptureStdout();
+        core::ExitCode code{};
+        try {
+            Trainer trainer(config, communicator);
+            code = trainer.run();
+        } catch (...) {
+            (void)::testing::internal::GetCapturedStdout();
+            throw;
+        }
+        (void)::testing::internal::GetCapturedStdout();
+        return code;
+    }
+
+    /// What `run` left, on rank 0.
+    static Outcome outcome(const config::Config& config) {
+        const io::CheckpointFolder checkpoints(config.output.directory / "checkpoints");
+        const io::Checkpoint checkpoint(checkpoints.file(checkpoints.steps().front()));
+        const auto network = build_network(config, sample_shape);
+        const auto states = optim::make_optimizer(config.training.optimizer, {})->state_names();
+        Outcome found;
+        found.record = checkpoint.info().record;
+        for (const nn::Tensor& tensor : network.layout().tensors()) {
+            std::vector<std::string> paths{"/model/" + tensor.name};
+            for (const std::string& state : states) {
+                paths.push_back("/optimizer/" + state + "/" + tensor.name);
+            }
+            for (const std::string& path : paths) {
+                std::vector<float>& values = found.tensors[path];
+                values.resize(tensor.size);
+                checkpoint.read(std::vector<io::TensorView>{{path, tensor.shape, values}});
+            }
+        }
+        return found;
+    }
+
+    static void expect_same_bits(const Outcome& found, const Outcome& expected, const std::string& what) {
+        EXPECT_EQ(found.tensors, expected.tensors) << what;
+        EXPECT_EQ(found.record.step_cost, expected.record.step_cost) << what;
+        EXPECT_EQ(found.record.epochs.train_cost, expected.record.epochs.train_cost) << what;
+        EXPECT_EQ(found.record.epochs.test_cost, expected.record.epochs.test_cost) << what;
+        EXPECT_EQ(found.record.epochs.test_accuracy, expected.record.epochs.test_accuracy) << what;
+    }
+
+    /// Parameters of a network in double, as `tensors` of a float one has them.
+    static std::vector<double> in_double(const nn::ParameterLayout& layout, const Outcome& outcome) {
+        std::vector<double> parameters(layout.arena_size());
+        for (const nn::Tensor& tensor : layout.tensors()) {
+            std::ranges::copy(outcome.tensors.at("/model/" + tensor.name), tensor.in(std::span(parameters)).begin());
+        }
+        return parameters;
+    }
+
+    mpi::Communicator world_ = mpi::Communicator::world();
+    mpi::Communicator self_ = world_.split(world_.rank(), 0);
+    support::SharedFolder folder_{world_};
+};
+
+TEST_F(TrainerTest, GivesTheSameBitsAsOneRank) {
+    const config::Config alone = configure("alone", {"--training.optimizer=momentum", "--training.learning_rate=0.1"});
+    if (world_.is_root()) {
+        EXPECT_EQ(run(alone, self_), core::ExitCode::ok);
+    }
+    for (const int node_ranks : {0, 1, 2}) {
+        const std::string name = "nodes-of-" + std::to_string(node_ranks);
+        const config::Config config =
+            configure(name, {"--training.optimizer=momentum", "--training.learning_rate=0.1", "--parallel.reducer=node",
+                             "--parallel.node_ranks=" + std::to_string(node_ranks)});
+        EXPECT_EQ(run(config, world_), core::ExitCode::ok);
+        if (world_.is_root()) {
+            expect_same_bits(outcome(config), outcome(alone), name);
+        }
+    }
+}
+
+TEST_F(TrainerTest, WithPlainAllreduceAgreesToRounding) {
+    const config::Config alone = configure("alone");
+    const config::Config config = configure("together", {"--parallel.reducer=mpi"});
+    if (world_.is_root()) {
+        EXPECT_EQ(run(alone, self_), core::ExitCode::ok);
+    }
+    EXPECT_EQ(run(config, world_), core::ExitCode::ok);
+    if (world_.is_root()) {
+        const Outcome expected = outcome(alone);
+        const Outcome found = outcome(config);
+        for (const auto& [path, values] : expected.tensors) {
+            for (std::size_t i = 0; i < values.size(); ++i) {
+                EXPECT_NEAR(found.tensors.at(path)[i], values[i], 1e-5F) << path;
+            }
+        }
+    }
+}
+
+// With the whole training set as a batch, a step is gradient descent as textbooks have it.
+TEST_F(TrainerTest, AFullBatchIsTrueGradientDescent) {
+    const std::vector<std::string> full{"--training.batch_size=all", "--training.learning_rate=2"};
+    const config::Config before = configure("before", {"--training.epochs=0"});
+    auto overrides = full;
+    overrides.push_back("--training.epochs=1");
+    const config::Config after = configure("after", overrides);
+    EXPECT_EQ(run(before, world_), core::ExitCode::ok);
+    EXPECT_EQ(run(after, world_), core::ExitCode::ok);
+    if (!world_.is_root()) {
+        return;
+    }
+    nn::Network<double> network(after.model.layers, sample_shape);
+    network.reserve(train_samples);
+    const Outcome start = outcome(before);
+    const Outcome end = outcome(after);
+    EXPECT_TRUE(start.record.step_cost.empty());
+    ASSERT_EQ(end.record.step_cost.size(), 1U);
+
+    const support::Digits digits = support::make_digits(train_samples, 1);
+    std::vector<double> x;
+    for (const char pixel : digits.pixels) {
+        x.push_back(static_cast<std::uint8_t>(pixel) / 255.0);
+    }
+    const std::vector<std::uint8_t> labels(digits.labels.begin(), digits.labels.end());
+    const std::vector<std::size_t> one_shard{0, train_samples};
+    const std::vector<double> parameters = in_double(network.layout(), start);
+    std::vector<double> gradient(parameters.size());
+    nn::ShardGradients<double> gradients({{0, 1}}, {std::span(gradient)}, network.largest_gradient());
+    const core::MatrixView<const double> samples{x.data(), train_samples, 64};
+    const auto outputs = network.forward(parameters, one_shard, samples);
+    const double cost =
+        nn::find_cost<double>(after.model.cost)(outputs, labels, network.output_gradient(train_samples));
+    network.backward(parameters, one_shard, samples, gradients);
+
+    EXPECT_NEAR(end.record.step_cost[0], cost / train_samples, 1e-6);
+    const std::vector<double> found = in_double(network.layout(), end);
+    double largest_change = 0;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+        const double change = -2 * gradient[i] / train_samples;
+        EXPECT_NEAR(found[i], parameters[i] + change, 1e-6);
+        largest_change = std::max(largest_change, std::abs(change));
+    }
+    EXPECT_GT(largest_change, 0.01);
+}
+
+// With weights that stand still, the costs of an epoch's steps add up to the cost of the training set if every sample
+// takes part exactly once, whatever the batches, the last and smaller one included.
+TEST_F(TrainerTest, VisitsEverySampleOncePerEpoch) {
+    std::vector<double> costs;
+    for (const char* batch_size : {"all", "10", "7", "1"}) {
+        const config::Config config =
+            configure(std::string("batch-") + batch_size, {"--training.epochs=2", "--training.learning_rate=1e-30",
+                                                           std::string("--training.batch_size=") + batch_size});
+        EXPECT_EQ(run(config, world_), core::ExitCode::ok);
+        if (world_.is_root()) {
+            const auto& epochs = outcome(config).record.epochs;
+            ASSERT_EQ(epochs.size(), 2U);
+            costs.insert(costs.end(), epochs.train_cost.begin(), epochs.train_cost.end());
+        }
+    }
+    for (const double cost : costs) {
+        EXPECT_NEAR(cost, costs.front(), 1e-6);
+    }
+}
+
+TEST_F(TrainerTest, Learns) {
+    const config::Config config =
+        configure("learns", {"--training.epochs=25", "--model.cost=cross_entropy",
+                             "--model.layers=dense 11 relu, dense 4", "--training.learning_rate=0.5"});
+    EXPECT_EQ(run(config, world_), core::ExitCode::ok);
+    if (world_.is_root()) {
+        const auto& epochs = outcome(config).record.epochs;
+        ASSERT_EQ(epochs.size(), 25U);
+        EXPECT_LT(epochs.train_cost.back(), epochs.train_cost.front() / 4);
+        EXPECT_GT(epochs.test_accuracy.back(), 0.9);
+    }
+}
+
+// A run that was interrupted after two epochs and goes on, on the same or on another number of ranks, ends with the
+// weights of one that was not.
+TEST_F(TrainerTest, GoesOnFromACheckpointAsIfNothingHadHappened) {
+    const std::vector<std::string> momentum{"--training.optimizer=nesterov", "--training.learning_rate=0.1",
+                                            "--parallel.reducer=node"};
+    const auto with_epochs = [&](const std::string& output, int epochs) {
+        auto overrides = momentum;
+        overrides.push_back("--training.epochs=" + std::to_string(epochs));
+        return configure(output, overrides);
+    };
+    const config::Config whole = with_epochs("whole", 4);
+    EXPECT_EQ(run(whole, world_), core::ExitCode::ok);
+    EXPECT_EQ(run(with_epochs("in-parts", 2), world_), core::ExitCode::ok);
+    EXPECT_EQ(run(with_epochs("in-parts", 4), world_), core::ExitCode::ok);
+    if (world_.is_root()) {
+        EXPECT_EQ(run(with_epochs("alone-first", 2), self_), core::ExitCode::ok);
+    }
+    world_.barrier();
+    EXPECT_EQ(run(with_epochs("alone-first", 4), world_), core::ExitCode::ok);
+    if (world_.is_root()) {
+        const Outcome expected = outcome(whole);
+        EXPECT_EQ(expected.record.epochs.size(), 4U);
+        expect_same_bits(outcome(with_epochs("in-parts", 4)), expected, "in parts");
+        expect_same_bits(outcome(with_epochs("alone-first", 4)), expected, "alone first");
+    }
+}
+
+TEST_F(TrainerTest, HasNothingLeftToDoTheSecondTime) {
+    const config::Config config = configure("twice");
+    EXPECT_EQ(run(config, world_), core::ExitCode::ok);
+    const std::string before = support::read_text(config.output.directory / "log.h5");
+    world_.barrier();
+    EXPECT_EQ(run(config, world_), core::ExitCode::ok);
+    EXPECT_EQ(support::read_text(config.output.directory / "log.h5"), before);
+}
+
+TEST_F(TrainerTest, LogsWhatTheContractPromises) {
+    const config::Config config = configure("logged");
+    EXPECT_EQ(run(config, world_), core::ExitCode::ok);
+    if (!world_.is_root()) {
+        return;
+    }
+    const io::Hdf5Image log(io::read_file(config.output.directory / "log.h5"), "log.h5");
+    EXPECT_EQ(log.shape("/steps/cost"), std::vector<std::size_t>{18}); // 53 samples in batches of 10, three times
+    EXPECT_EQ(log.values<std::int64_t>("/epochs/step"), (std::vector<std::int64_t>{6, 12, 18}));
+    const std::vector<std::size_t> by_rank{3, static_cast<std::size_t>(world_.size())};
+    for (const char* name : {"/ranks/compute_seconds", "/ranks/reduce_seconds", "/ranks/data_seconds"}) {
+        EXPECT_EQ(log.shape(name), by_rank);
+    }
+    EXPECT_EQ(log.integer("ranks"), world_.size());
+    EXPECT_EQ(log.integer("parameters"), 64 * 11 + 11 + 11 * 4 + 4);
+    EXPECT_EQ(log.text("config"), config.resolved());
+    EXPECT_EQ(support::read_text(config.output.directory / "config.ini"), config.resolved());
+}
+
+TEST_F(TrainerTest, RefusesOnAllRanksAlikeAndWritesNothing) {
+    const auto expect_refused = [&](core::ExitCode code, std::string_view part,
+                                    const std::vector<std::string>& overrides) {
+        const config::Config config = configure("refused", overrides);
+        const auto error = error_of<mpi::AgreedError>([&] { (void)run(config, world_); });
+        ASSERT_TRUE(error) << part;
+        EXPECT_EQ(error->code(), code) << error->what();
+        EXPECT_NE(std::string_view(error->what()).find(part), std::string_view::npos) << error->what();
+        EXPECT_FALSE(std::filesystem::exists(config.output.directory)) << part;
+        world_.barrier();
+    };
+    using core::ExitCode;
+    expect_refused(ExitCode::bad_config, "sdg", {"--training.optimizer=sdg"});
+    expect_refused(ExitCode::bad_config, "ring", {"--parallel.reducer=ring"});
+    expect_refused(ExitCode::bad_config, "cubic", {"--model.cost=cubic"});
+    expect_refused(ExitCode::bad_config, "dense x", {"--model.layers=dense x"});
+    expect_refused(ExitCode::bad_config, "linear", {"--model.cost=cross_entropy"});
+    expect_refused(ExitCode::bad_config, "train_samples", {"--data.train_samples=54"});
+    expect_refused(ExitCode::bad_data, "absent", {"--data.directory=" + (folder_ / "absent").string()});
+    expect_refused(ExitCode::bad_data, "classes", {"--model.layers=dense 3 sigmoid"});
+    if (world_.size() > 1) {
+        expect_refused(ExitCode::bad_config, "logical_shards=" + std::to_string(world_.size()),
+                       {"--parallel.logical_shards=" + std::to_string(world_.size() - 1)});
+    }
+}
+
+TEST_F(TrainerTest, NoticesDivergenceOnAllRanksAlike) {
+    const config::Config config =
+        configure("diverged", {"--training.learning_rate=1e6", "--model.layers=dense 11 relu, dense 4"});
+    const auto error = error_of<mpi::AgreedError>([&] { (void)run(config, world_); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), core::ExitCode::diverged);
+    EXPECT_NE(std::string_view(error->what()).find("diverged"), std::string_view::npos) << error->what();
+}
+
+// Everything is allocated before the first step: many more steps in as many epochs take no more allocations.
+TEST_F(TrainerTest, AStepAllocatesNothing) {
+    const auto allocations = [&](const std::string& batch_size) {
+        const config::Config config =
+            configure("batch-" + batch_size, {"--training.epochs=4", "--training.batch_size=" + batch_size,
+                                              "--training.learning_rate=0.1", "--output.checkpoint_every=1000 epochs"});
+        ::testing::internal::CaptureStdout();
+        Trainer trainer(config, world_);
+        const std::size_t before = support::allocation_count;
+        EXPECT_EQ(trainer.run(), core::ExitCode::ok);
+        const std::size_t after = support::allocation_count;
+        (void)::testing::internal::GetCapturedStdout();
+        return after - before;
+    };
+    const std::size_t few_steps = allocations("27"); // 2 steps in an epoch
+    const std::size_t many_steps = allocations("1"); // 53 steps
+    // Messages of another length may allocate now and then; 204 more steps would do so 204 times.
+    EXPECT_LT(many_steps, few_steps + 20);
+}
+
+} // namespace
+} // namespace dtrain::train

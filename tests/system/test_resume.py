@@ -1,0 +1,89 @@
+"""The same command again goes on where the last checkpoint ends."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+
+class RunningOnTest(testing.DtrainTestCase):
+    def test_resumed_equals_uninterrupted(self):
+        for name, settings in {
+                "sgd": {"training.learning_rate": 1.0},
+                "momentum": {**testing.RELU_CROSS_ENTROPY, "training.optimizer": "momentum"},
+                "nesterov": {**testing.RELU_CROSS_ENTROPY, "training.optimizer": "nesterov", "training.batch_size": 50},
+        }.items():
+            for ranks in (1, 3):
+                with self.case(name, ranks=ranks):
+                    settings = {**settings, "training.epochs": 2}
+                    self.train(settings, ranks=ranks)
+                    resumed = self.train(settings, "--training.epochs=4", ranks=ranks)
+                    straight = self.train({**settings, "training.epochs": 4}, ranks=ranks, output="straight")
+                    self.assert_same_result(resumed, straight)
+
+    def test_resumed_within_an_epoch(self):
+        """A checkpoint is all that is needed, wherever it was taken."""
+        settings = {"training.epochs": 3, "output.checkpoint_every": "7 steps", "output.keep_checkpoints": 100}
+        straight = self.train(settings, ranks=2)
+        for kept in (7, 14, 28):
+            with self.case(step=kept):
+                checkpoints = self.folder / "run" / "checkpoints"
+                checkpoints.mkdir(parents=True)
+                name = f"step-{kept:08}.h5"
+                (checkpoints / name).write_bytes((straight.folder / "checkpoints" / name).read_bytes())
+                self.assert_same_result(self.train(settings, ranks=2), straight)
+
+    def test_on_another_number_of_ranks(self):
+        straight = self.train({"training.epochs": 4}, ranks=2, output="straight")
+        self.train(ranks=3, output="resumed")
+        resumed = self.train({"training.epochs": 4}, ranks=1, output="resumed")
+        self.assert_same_result(resumed, straight, testing.RANK_COUNT_TOLERANCE)
+        self.assertEqual(resumed.log().attributes["ranks"], 1)
+
+    def test_nothing_left_to_do(self):
+        for ranks in (1, 3):
+            with self.case(ranks=ranks):
+                first = self.train(ranks=ranks)
+                results = {path: path.read_bytes() for path in (first.folder / "log.h5", *first.checkpoints())}
+                again = self.train(ranks=ranks)
+                self.assertIn("nothing left to do", again.result.stdout + again.result.stderr)
+                self.assertEqual({path: path.read_bytes() for path in results}, results)
+                self.assertEqual(again.files(), first.files())
+
+    def test_resume_never_starts_over(self):
+        self.train({"training.epochs": 3}, ranks=2)
+        over = self.train({"training.epochs": 2, "output.resume": "never", "model.seed": 9}, ranks=2)
+        straight = self.train({"model.seed": 9}, ranks=2, output="straight")
+        self.assertEqual(len(over.log().datasets["/epochs/epoch"]), 2)
+        # A checkpoint of the run before must not be taken for the newest of this one.
+        self.assert_same_result(over, straight)
+
+    def test_resolved_config_repeats_the_run(self):
+        trained = self.train({"training.batch_size": 64}, "--training.batch_size=100", "--model.seed=3", ranks=2)
+        config = trained.folder / "config.ini"
+        text = config.read_text()
+        for line in ("batch_size = 100", "seed = 3", "optimizer = sgd", "logical_shards = 8", "[parallel]"):
+            self.assertIn(line, text)
+        repeated = self.folder / "repeated"
+        result = testing.run("dtrain", config, f"--output.directory={repeated}", ranks=2, cwd=self.folder)
+        self.assertEqual(result.code, 0, result)
+        self.assertEqual((repeated / "config.ini").read_text(), text.replace(str(trained.folder), str(repeated)))
+        self.assert_same_result(testing.Training(repeated, result), trained)
+
+    def test_diverging_ends_with_a_message(self):
+        settings = {"model.layers": "dense 16 linear, dense 10 linear", "training.learning_rate": 1000,
+                    "training.epochs": 20}
+        for ranks in (1, 3):
+            with self.case(ranks=ranks):
+                diverged = self.train(settings, ranks=ranks, expect=testing.EXIT_DIVERGED)
+                self.assert_one_message(diverged.result, testing.EXIT_DIVERGED)
+                for path in diverged.checkpoints():
+                    for name, values in testing.read_h5(path).datasets.items():
+                        self.assertTrue(np.isfinite(values).all(), f"{path.name}: {name}")
+
+
+if __name__ == "__main__":
+    testing.main()

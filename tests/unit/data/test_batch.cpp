@@ -1,0 +1,44 @@
+#include "dtrain/data/batch.hpp"
+
+#include "support/idx_files.hpp"
+#include "support/temporary_folder.hpp"
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace dtrain::data {
+namespace {
+
+TEST(BatchLoader, FetchesWhatTheSamplerSelects) {
+    const support::TemporaryFolder folder;
+    const support::Digits digits = support::make_digits(23, 1);
+    support::write_file(folder / "images", digits.images_file());
+    support::write_file(folder / "labels", digits.labels_file());
+    const Split split = load_split(folder / "images", folder / "labels", 4);
+
+    Sampler sampler(23, 3, 7, 1, {0, 3});
+    sampler.start_epoch(2);
+    BatchLoader loader(split, static_cast<std::size_t>(sampler.max_local_rows()), 3);
+    std::vector<std::uint32_t> rows(static_cast<std::size_t>(sampler.max_local_rows()));
+    std::vector<std::size_t> offsets(4);
+    for (std::int64_t step = 0; step < sampler.steps_per_epoch(); ++step) {
+        const Batch batch = loader.load(sampler, step);
+        const std::size_t count = sampler.select(step, rows, offsets);
+        ASSERT_EQ(batch.x.rows, count);
+        ASSERT_EQ(batch.x.cols, 64U);
+        ASSERT_EQ(batch.labels.size(), count);
+        EXPECT_EQ(std::vector<std::size_t>(batch.offsets.begin(), batch.offsets.end()), offsets);
+        for (std::size_t n = 0; n < count; ++n) {
+            EXPECT_EQ(batch.labels[n], static_cast<std::uint8_t>(digits.labels[rows[n]]));
+            for (std::size_t i = 0; i < 64; ++i) {
+                const auto pixel = static_cast<std::uint8_t>(digits.pixels[rows[n] * 64 + i]);
+                EXPECT_EQ(batch.x.row(n)[i], static_cast<float>(pixel) / 255.0F);
+            }
+        }
+    }
+}
+
+} // namespace
+} // namespace dtrain::data

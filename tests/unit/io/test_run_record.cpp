@@ -1,0 +1,173 @@
+#include "dtrain/io/run_record.hpp"
+
+#include "support/errors.hpp"
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace dtrain::io {
+namespace {
+
+using support::error_of;
+
+RunRecord make_record() {
+    RunRecord record;
+    record.step_cost = {3.5F, 3.25F, 3.0F, 2.5F};
+    record.epochs = {{1, 2},     {2, 4},     {3.4, 2.7}, {3.3, 2.6}, {0.5, 0.75},
+                     {3.0, 3.0}, {0.1, 0.2}, {1e4, 2e4}, {11, ~0ULL}};
+    return record;
+}
+
+std::vector<std::byte> encode(const RunRecord& record) {
+    std::vector<DatasetView> datasets;
+    record.append_to(datasets);
+    return to_hdf5(datasets, {});
+}
+
+TEST(RunRecord, SurvivesAFile) {
+    for (const RunRecord& record : {make_record(), RunRecord{}}) {
+        const RunRecord read = RunRecord::from(Hdf5Image(encode(record), "file.h5"));
+        EXPECT_EQ(read.step_cost, record.step_cost);
+        EXPECT_EQ(read.epochs.epoch, record.epochs.epoch);
+        EXPECT_EQ(read.epochs.step, record.epochs.step);
+        EXPECT_EQ(read.epochs.train_cost, record.epochs.train_cost);
+        EXPECT_EQ(read.epochs.test_cost, record.epochs.test_cost);
+        EXPECT_EQ(read.epochs.test_accuracy, record.epochs.test_accuracy);
+        EXPECT_EQ(read.epochs.learning_rate, record.epochs.learning_rate);
+        EXPECT_EQ(read.epochs.seconds, record.epochs.seconds);
+        EXPECT_EQ(read.epochs.samples_per_second, record.epochs.samples_per_second);
+        EXPECT_EQ(read.epochs.fingerprint, record.epochs.fingerprint);
+        EXPECT_EQ(read.epochs.size(), record.epochs.size());
+    }
+}
+
+// Notebooks read these paths.
+TEST(RunRecord, HasTheColumnsOfTheContract) {
+    const Hdf5Image image(encode(make_record()), "file.h5");
+    EXPECT_EQ(image.values<float>("/steps/cost").size(), 4U);
+    for (const char* name : {"/epochs/epoch", "/epochs/step"}) {
+        EXPECT_EQ(image.values<std::int64_t>(name).size(), 2U);
+    }
+    for (const char* name : {"/epochs/train_cost", "/epochs/test_cost", "/epochs/test_accuracy",
+                             "/epochs/learning_rate", "/epochs/seconds", "/epochs/samples_per_second"}) {
+        EXPECT_EQ(image.values<double>(name).size(), 2U);
+    }
+}
+
+TEST(RunRecord, WithColumnsOfDifferentLengthsIsRefused) {
+    RunRecord record = make_record();
+    record.epochs.test_cost.pop_back();
+    EXPECT_TRUE(error_of([&] { (void)RunRecord::from(Hdf5Image(encode(record), "file.h5")); }));
+    record = make_record();
+    record.epochs.epoch.push_back(3);
+    EXPECT_TRUE(error_of([&] { (void)RunRecord::from(Hdf5Image(encode(record), "file.h5")); }));
+}
+
+TEST(RunRecord, WithAMissingColumnIsRefused) {
+    const RunRecord record = make_record();
+    std::vector<DatasetView> all;
+    record.append_to(all);
+    for (std::size_t missing = 0; missing < all.size(); ++missing) {
+        std::vector<DatasetView> datasets = all;
+        datasets.erase(datasets.begin() + static_cast<std::ptrdiff_t>(missing));
+        const auto error =
+            error_of<DamagedFile>([&] { (void)RunRecord::from(Hdf5Image(to_hdf5(datasets, {}), "file.h5")); });
+        ASSERT_TRUE(error) << all[missing].path;
+        EXPECT_NE(std::string(error->what()).find(all[missing].path), std::string::npos) << error->what();
+    }
+}
+
+/// Times as text, for comparisons that NaN does not escape.
+std::string text(const std::vector<double>& values) {
+    std::string all;
+    for (const double value : values) {
+        all += (std::isnan(value) ? "?" : std::to_string(static_cast<int>(value))) + " ";
+    }
+    return all;
+}
+
+TEST(RankSeconds, AreATableOfEpochsByRanks) {
+    RankSeconds seconds;
+    seconds.add_epoch(2, {1, 2}, {3, 4}, {5, 6});
+    seconds.add_epoch(2, {7, 8}, {9, 10}, {11, 12});
+    EXPECT_EQ(seconds.ranks, 2U);
+    EXPECT_EQ(text(seconds.compute), "1 2 7 8 ");
+    EXPECT_EQ(text(seconds.reduce), "3 4 9 10 ");
+    EXPECT_EQ(text(seconds.data), "5 6 11 12 ");
+
+    std::vector<DatasetView> datasets;
+    seconds.append_to(datasets);
+    const Hdf5Image image(to_hdf5(datasets, {}), "file.h5");
+    EXPECT_EQ(image.shape("/ranks/compute_seconds"), (std::vector<std::size_t>{2, 2}));
+    const RankSeconds read = RankSeconds::from(image);
+    EXPECT_EQ(read.ranks, 2U);
+    EXPECT_EQ(read.compute, seconds.compute);
+    EXPECT_EQ(read.reduce, seconds.reduce);
+    EXPECT_EQ(read.data, seconds.data);
+}
+
+TEST(RankSeconds, BecomeWiderWhenRanksAreAdded) {
+    RankSeconds seconds;
+    seconds.add_epoch(1, {1}, {1}, {1});
+    seconds.add_epoch(3, {2, 3, 4}, {2, 3, 4}, {2, 3, 4});
+    seconds.add_epoch(2, {5, 6}, {5, 6}, {5, 6});
+    EXPECT_EQ(seconds.ranks, 3U);
+    EXPECT_EQ(text(seconds.compute), "1 ? ? 2 3 4 5 6 ? ");
+    EXPECT_EQ(text(seconds.data), "1 ? ? 2 3 4 5 6 ? ");
+}
+
+TEST(RankSeconds, AreCutAndFilledToAnEpoch) {
+    RankSeconds seconds;
+    seconds.add_epoch(2, {1, 2}, {1, 2}, {1, 2});
+    seconds.add_epoch(2, {3, 4}, {3, 4}, {3, 4});
+    seconds.resize(1);
+    EXPECT_EQ(text(seconds.compute), "1 2 ");
+    seconds.resize(3);
+    EXPECT_EQ(text(seconds.reduce), "1 2 ? ? ? ? ");
+}
+
+// A run goes on after its log was lost: the epochs before have a row each, of times that nobody knows.
+TEST(RankSeconds, OfUnknownEpochsKeepTheirRows) {
+    RankSeconds seconds;
+    seconds.resize(2);
+    seconds.add_epoch(2, {5, 6}, {5, 6}, {5, 6});
+    EXPECT_EQ(text(seconds.compute), "? ? ? ? 5 6 ");
+}
+
+TEST(RankSeconds, OfNoEpochSurviveAFile) {
+    std::vector<DatasetView> datasets;
+    const RankSeconds none;
+    none.append_to(datasets);
+    const RankSeconds read = RankSeconds::from(Hdf5Image(to_hdf5(datasets, {}), "file.h5"));
+    EXPECT_EQ(read.ranks, 0U);
+    EXPECT_TRUE(read.compute.empty());
+}
+
+TEST(RankSeconds, OfAnotherShapeAreRefused) {
+    const std::vector<double> values(6);
+    const auto refused = [&](const std::vector<std::size_t>& first, const std::vector<std::size_t>& second) {
+        std::vector<DatasetView> datasets;
+        for (const auto& [path, shape] : {std::pair{"/ranks/compute_seconds", first},
+                                          {"/ranks/reduce_seconds", second},
+                                          {"/ranks/data_seconds", first}}) {
+            std::size_t size = 1;
+            for (const std::size_t dimension : shape) {
+                size *= dimension;
+            }
+            datasets.push_back({path, shape, std::span(values).first(size)});
+        }
+        return error_of([&] { (void)RankSeconds::from(Hdf5Image(to_hdf5(datasets, {}), "file.h5")); }).has_value();
+    };
+    EXPECT_FALSE(refused({2, 3}, {2, 3}));
+    EXPECT_TRUE(refused({6}, {6}));
+    EXPECT_TRUE(refused({2, 3}, {2, 2}));
+}
+
+} // namespace
+} // namespace dtrain::io

@@ -1,0 +1,173 @@
+#include "dtrain/core/random.hpp"
+#include "dtrain/nn/network.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dtrain::nn {
+namespace {
+
+std::vector<float> draw(std::size_t size, std::uint64_t index) {
+    core::RandomStream random(3, core::Purpose::initialisation, 0, index);
+    std::vector<float> values(size);
+    for (float& value : values) {
+        value = static_cast<float>(2 * random.uniform() - 1);
+    }
+    return values;
+}
+
+TEST(Network, LaysOutItsTensorsByName) {
+    const Network<float> network("dense 16 sigmoid, dense 3", {28, 28});
+    const auto& layout = network.layout();
+    ASSERT_EQ(layout.tensors().size(), 4U);
+    EXPECT_EQ(layout[0].name, "01_dense/weight");
+    EXPECT_EQ(layout[0].shape, (Shape{16, 784}));
+    EXPECT_EQ(layout[1].name, "01_dense/bias");
+    EXPECT_EQ(layout[1].shape, Shape{16});
+    EXPECT_EQ(layout[2].name, "02_dense/weight");
+    EXPECT_EQ(layout[2].shape, (Shape{3, 16}));
+    EXPECT_EQ(layout[3].name, "02_dense/bias");
+    EXPECT_EQ(layout.parameter_count(), 16U * 784 + 16 + 3 * 16 + 3);
+    std::size_t end = 0;
+    for (const Tensor& tensor : layout.tensors()) {
+        EXPECT_EQ(tensor.offset % ParameterLayout::alignment, 0U);
+        EXPECT_GE(tensor.offset, end);
+        EXPECT_EQ(tensor.size, element_count(tensor.shape));
+        end = tensor.offset + tensor.size;
+    }
+    EXPECT_GE(layout.arena_size(), end);
+    EXPECT_EQ(layout.arena_size() % ParameterLayout::alignment, 0U);
+    EXPECT_EQ(network.inputs(), 784U);
+    EXPECT_EQ(network.outputs(), 3U);
+    EXPECT_EQ(network.layers()[0]->description(), "dense 16 sigmoid");
+    EXPECT_EQ(network.layers()[1]->description(), "dense 3 linear");
+}
+
+TEST(Network, OfTheMissionHas13002Parameters) {
+    const Network<float> network("dense 16 sigmoid, dense 16 sigmoid, dense 10 sigmoid", {28, 28});
+    EXPECT_EQ(network.layout().parameter_count(), 13'002U);
+    EXPECT_EQ(network.forward_flops(), 2.0 * (784 * 16 + 16 * 16 + 16 * 10));
+    EXPECT_EQ(network.training_flops(), 2.0 * (2 * 784 * 16 + 3 * (16 * 16 + 16 * 10)));
+    EXPECT_EQ(network.largest_gradient(), 784U * 16);
+    EXPECT_EQ(network.activation_bytes(5), 5 * 4 * (16U + 16 + 10 + 2 * 16));
+}
+
+TEST(Network, RefusesWrongListsAndNamesTheLayer) {
+    const auto message = [](std::string_view list) -> std::string {
+        try {
+            const Network<float> network(list, {4});
+        } catch (const std::invalid_argument& error) {
+            return error.what();
+        }
+        return "accepted";
+    };
+    const auto expect_message = [&](std::string_view list, std::string_view part) {
+        EXPECT_NE(message(list).find(part), std::string::npos) << list << ": " << message(list);
+    };
+    expect_message("", "empty entry");
+    expect_message("dense 4,,dense 2", "empty entry");
+    expect_message("dense 4,", "empty entry");
+    expect_message("dense 4, dens 2", "dens 2");
+    expect_message("dense 4, dens 2", "available: dense");
+    expect_message("dense", "dense N");
+    expect_message("dense 4 relu extra", "dense 4 relu extra");
+    expect_message("dense 0", "between 1 and");
+    expect_message("dense -4", "between 1 and");
+    expect_message("dense 4x", "between 1 and");
+    expect_message("dense 99999999999999999999999", "between 1 and");
+    expect_message("dense 4 reluu", "unknown activation reluu");
+    EXPECT_EQ(message("  dense   4   relu ,dense 2"), "accepted");
+}
+
+TEST(Network, InitialValuesAreAFunctionOfTheSeed) {
+    const Network<float> network("dense 40 relu, dense 40 sigmoid", {50});
+    const auto initial = [&](std::uint64_t seed) {
+        std::vector<float> parameters(network.layout().arena_size());
+        network.initialise(parameters, seed);
+        return parameters;
+    };
+    EXPECT_EQ(initial(1), initial(1));
+    EXPECT_NE(initial(1), initial(2));
+
+    const std::vector<float> parameters = initial(1);
+    const auto tensor = [&](std::size_t number) {
+        return network.layout()[number].in(std::span<const float>(parameters));
+    };
+    const auto mean_square = [](std::span<const float> values) {
+        return std::inner_product(values.begin(), values.end(), values.begin(), 0.0) /
+               static_cast<double>(values.size());
+    };
+    // He for ReLU: variance 2 / fan-in; Glorot elsewhere: 2 / (fan-in + fan-out).
+    EXPECT_NEAR(mean_square(tensor(0)), 2.0 / 50, 0.1 * 2.0 / 50);
+    EXPECT_NEAR(mean_square(tensor(2)), 2.0 / 80, 0.1 * 2.0 / 80);
+    EXPECT_LE(std::ranges::max(tensor(0)), static_cast<float>(std::sqrt(6.0 / 50)));
+    EXPECT_LE(std::ranges::max(tensor(2)), static_cast<float>(std::sqrt(6.0 / 80)));
+    EXPECT_LT(std::ranges::min(tensor(2)), 0.0F);
+    EXPECT_FALSE(std::equal(tensor(0).begin(), tensor(0).begin() + 10, tensor(2).begin())) << "streams repeat";
+    EXPECT_TRUE(std::ranges::all_of(tensor(1), [](float value) { return value == 0; }));
+    EXPECT_TRUE(std::ranges::all_of(tensor(3), [](float value) { return value == 0; }));
+}
+
+TEST(Network, ForwardFollowsTheDefinition) {
+    Network<float> network("dense 2 relu, dense 2", {3});
+    network.reserve(2);
+    std::vector<float> parameters(network.layout().arena_size());
+    const auto set = [&](std::size_t tensor, std::vector<float> values) {
+        std::ranges::copy(values, network.layout()[tensor].in(std::span(parameters)).begin());
+    };
+    set(0, {1, 2, 3, -1, 0, 1}); // outputs × inputs
+    set(1, {0.5F, -0.25F});
+    set(2, {2, 1, -1, 3});
+    set(3, {0, 1});
+    const std::vector<float> x{1, 0, -1, 0.5F, 1, 2};
+    const std::vector<std::size_t> shards{0, 2};
+    const auto y = network.forward(parameters, shards, {x.data(), 2, 3});
+    ASSERT_EQ(y.rows, 2U);
+    ASSERT_EQ(y.cols, 2U);
+    // z1 = (1-3+.5, -1-1-.25) = (-1.5, -2.25) -> (0, 0); z2 = (.5+2+6+.5, -.5+2-.25) = (9, 1.25)
+    EXPECT_EQ(std::vector<float>(y.row(0).begin(), y.row(0).end()), (std::vector<float>{0, 1}));
+    EXPECT_EQ(std::vector<float>(y.row(1).begin(), y.row(1).end()), (std::vector<float>{19.25F, -4.25F}));
+}
+
+// The arithmetic for the rows of one shard must not depend on which other shards share the call: that is what makes
+// results independent of the number of ranks.
+TEST(Network, ShardsDoNotInfluenceEachOther) {
+    Network<float> network("dense 13 sigmoid, dense 11 tanh, dense 5 relu", {37});
+    network.reserve(64);
+    const std::vector<float> parameters = draw(network.layout().arena_size(), 1);
+    const std::vector<float> x = draw(23 * 37, 2);
+    const std::vector<std::size_t> offsets{0, 1, 6, 6, 14, 23};
+
+    const auto bits = [](core::MatrixView<const float> matrix) {
+        std::vector<std::uint32_t> all;
+        for (const float value : matrix.values()) {
+            all.push_back(std::bit_cast<std::uint32_t>(value));
+        }
+        return all;
+    };
+    const auto together = network.forward(parameters, offsets, {x.data(), 23, 37});
+    std::vector<std::vector<std::uint32_t>> parts;
+    for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+        parts.push_back(bits(together.block(offsets[s], offsets[s + 1] - offsets[s])));
+    }
+    for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+        const std::size_t rows = offsets[s + 1] - offsets[s];
+        const std::array<std::size_t, 2> alone{0, rows};
+        const auto y = network.forward(parameters, alone, {x.data() + offsets[s] * 37, rows, 37});
+        EXPECT_EQ(bits(y), parts[s]) << "shard " << s;
+    }
+}
+
+} // namespace
+} // namespace dtrain::nn

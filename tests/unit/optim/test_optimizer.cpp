@@ -1,0 +1,168 @@
+#include "dtrain/core/random.hpp"
+#include "dtrain/optim/optimizer.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dtrain::optim {
+namespace {
+
+constexpr std::size_t size = 37;
+constexpr Settings settings{0.9, 0.01};
+constexpr double learning_rate = 0.05;
+constexpr double scale = 1.0 / 32;
+
+std::vector<float> draw(std::uint64_t index, float magnitude = 1) {
+    core::RandomStream random(4, core::Purpose::initialisation, 0, index);
+    std::vector<float> values(size);
+    for (float& value : values) {
+        value = magnitude * static_cast<float>(2 * random.uniform() - 1);
+    }
+    return values;
+}
+
+/// Parameters and optimizer state, and the spans an optimizer wants.
+struct Arenas {
+    std::vector<float> parameters = draw(0);
+    std::vector<std::vector<float>> states;
+    explicit Arenas(const Optimizer& optimizer) : states(optimizer.state_names().size(), std::vector<float>(size)) {}
+
+    bool update(const Optimizer& optimizer, std::span<const float> gradient, std::int64_t number, std::size_t begin = 0,
+                std::size_t end = size) {
+        std::vector<std::span<float>> slices;
+        for (auto& state : states) {
+            slices.push_back(std::span(state).subspan(begin, end - begin));
+        }
+        return optimizer.update(std::span(parameters).subspan(begin, end - begin), gradient.subspan(begin, end - begin),
+                                slices, {number, learning_rate, scale});
+    }
+};
+
+/// torch.optim.SGD, as its documentation defines it, for one parameter in double.
+class TorchSgd {
+  public:
+    TorchSgd(double parameter, double momentum, bool nesterov)
+        : parameter_(parameter), momentum_(momentum), nesterov_(nesterov) {}
+    void step(double gradient) {
+        gradient += settings.weight_decay * parameter_;
+        if (momentum_ != 0) {
+            buffer_ = first_ ? gradient : momentum_ * buffer_ + gradient;
+            gradient = nesterov_ ? gradient + momentum_ * buffer_ : buffer_;
+        }
+        parameter_ -= learning_rate * gradient;
+        first_ = false;
+    }
+    [[nodiscard]] double parameter() const { return parameter_; }
+
+  private:
+    double parameter_;
+    double momentum_;
+    bool nesterov_;
+    double buffer_ = 0;
+    bool first_ = true;
+};
+
+void expect_torch(std::string_view name, double momentum, bool nesterov) {
+    const auto optimizer = make_optimizer(name, settings);
+    Arenas arenas(*optimizer);
+    std::vector<TorchSgd> references;
+    for (const float parameter : arenas.parameters) {
+        references.emplace_back(static_cast<double>(parameter), momentum, nesterov);
+    }
+    for (std::int64_t step = 0; step < 20; ++step) {
+        const std::vector<float> gradient = draw(static_cast<std::uint64_t>(step) + 1, 32);
+        EXPECT_TRUE(arenas.update(*optimizer, gradient, step));
+        for (std::size_t i = 0; i < size; ++i) {
+            references[i].step(static_cast<double>(gradient[i]) * scale);
+            ASSERT_NEAR(static_cast<double>(arenas.parameters[i]), references[i].parameter(), 2e-6)
+                << name << ", step " << step;
+        }
+    }
+}
+
+TEST(Optimizer, SgdFollowsItsDefinition) {
+    expect_torch("sgd", 0, false);
+}
+
+TEST(Optimizer, MomentumFollowsItsDefinition) {
+    expect_torch("momentum", settings.momentum, false);
+}
+
+TEST(Optimizer, NesterovFollowsItsDefinition) {
+    expect_torch("nesterov", settings.momentum, true);
+}
+
+TEST(Optimizer, UpdatesSlicesLikeTheWhole) {
+    for (const std::string& name : optimizer_names()) {
+        const auto optimizer = make_optimizer(name, settings);
+        Arenas whole(*optimizer);
+        Arenas sliced(*optimizer);
+        for (std::int64_t step = 0; step < 5; ++step) {
+            const std::vector<float> gradient = draw(static_cast<std::uint64_t>(step) + 1, 32);
+            whole.update(*optimizer, gradient, step);
+            for (const auto& [begin, end] :
+                 {std::pair<std::size_t, std::size_t>{0, 1}, {1, 12}, {12, 12}, {12, size}}) {
+                EXPECT_TRUE(sliced.update(*optimizer, gradient, step, begin, end));
+            }
+            EXPECT_EQ(sliced.parameters, whole.parameters) << name;
+            EXPECT_EQ(sliced.states, whole.states) << name;
+        }
+    }
+}
+
+// Gaps between the tensors of an arena stay zero.
+TEST(Optimizer, LeavesZerosZero) {
+    for (const std::string& name : optimizer_names()) {
+        const auto optimizer = make_optimizer(name, settings);
+        Arenas arenas(*optimizer);
+        std::ranges::fill(arenas.parameters, 0.0F);
+        const std::vector<float> gradient(size);
+        for (std::int64_t step = 0; step < 3; ++step) {
+            EXPECT_TRUE(arenas.update(*optimizer, gradient, step));
+        }
+        EXPECT_EQ(arenas.parameters, std::vector<float>(size)) << name;
+    }
+}
+
+TEST(Optimizer, NoticesEveryParameterThatIsNotFinite) {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+    for (const std::string& name : optimizer_names()) {
+        const auto optimizer = make_optimizer(name, settings);
+        for (const float bad : {infinity, -infinity, nan, -nan}) {
+            for (std::size_t place = 0; place < size; ++place) {
+                Arenas in_parameter(*optimizer);
+                in_parameter.parameters[place] = bad;
+                EXPECT_FALSE(in_parameter.update(*optimizer, draw(1), 0)) << name << ' ' << bad << " at " << place;
+                Arenas in_gradient(*optimizer);
+                std::vector<float> gradient = draw(1);
+                gradient[place] = bad;
+                EXPECT_FALSE(in_gradient.update(*optimizer, gradient, 0)) << name << ' ' << bad << " at " << place;
+            }
+        }
+        Arenas large(*optimizer);
+        large.parameters[3] = std::numeric_limits<float>::max() / 2;
+        EXPECT_TRUE(large.update(*optimizer, draw(1), 0)) << name << ": large is not infinite";
+    }
+}
+
+TEST(Optimizer, IsFoundByName) {
+    EXPECT_TRUE(make_optimizer("sgd", {})->state_names().empty());
+    EXPECT_EQ(make_optimizer("momentum", {})->state_names(), std::vector<std::string>{"momentum"});
+    EXPECT_EQ(make_optimizer("nesterov", {})->state_names(), std::vector<std::string>{"momentum"});
+    EXPECT_THROW((void)make_optimizer("sdg", {}), std::out_of_range);
+}
+
+} // namespace
+} // namespace dtrain::optim
