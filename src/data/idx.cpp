@@ -14,6 +14,7 @@ namespace dtrain::data {
 namespace {
 
 constexpr std::byte type_ubyte{0x08};
+constexpr const char* truncated = "the file is truncated: it ends before the data its header announces";
 constexpr std::size_t piece_bytes = std::size_t{1} << 20;
 
 std::size_t big_endian(std::span<const std::byte, 4> bytes) {
@@ -67,6 +68,12 @@ IdxReader::IdxReader(const std::filesystem::path& file) : name_(file.string()) {
         }
     }
     size_ = product;
+    // Deflate never packs tighter than 1032 : 1, so the file's own size bounds what may be believed and allocated.
+    std::error_code error;
+    const std::uintmax_t bytes = std::filesystem::file_size(file, error);
+    if (!error && size_ / (gzdirect(opened) != 0 ? 1 : 1032) > bytes) {
+        fail(truncated);
+    }
 }
 
 IdxReader::~IdxReader() = default;
@@ -86,7 +93,7 @@ void IdxReader::read(std::span<std::byte> elements) {
                 fail(std::strerror(errno));
             }
             if (code == Z_OK || code == Z_BUF_ERROR) {
-                fail("the file is truncated: it ends before the data its header announces");
+                fail(truncated);
             }
             fail(fmt::format("damaged gzip data ({})", text));
         }

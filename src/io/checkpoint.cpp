@@ -20,6 +20,10 @@ constexpr std::int64_t format_version = 1;
 constexpr std::string_view prefix = "step-";
 constexpr std::string_view suffix = ".h5";
 
+std::string name_of(std::int64_t step) {
+    return fmt::format("{}{:08}{}", prefix, step, suffix);
+}
+
 std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
     const std::string name = file.filename().string();
     if (!name.starts_with(prefix) || !name.ends_with(suffix)) {
@@ -29,7 +33,7 @@ std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
     const char* const begin = name.data() + prefix.size();
     const char* const end = name.data() + name.size() - suffix.size();
     const auto [stop, error] = std::from_chars(begin, end, step);
-    return error == std::errc{} && stop == end && step >= 0 ? std::optional(step) : std::nullopt;
+    return error == std::errc{} && stop == end && name == name_of(step) ? std::optional(step) : std::nullopt;
 }
 
 } // namespace
@@ -58,7 +62,7 @@ Checkpoint::Checkpoint(const std::filesystem::path& file) : name_(file.string())
     }
     info_.epoch = file_.integer("epoch");
     info_.step = file_.integer("step");
-    info_.seed = static_cast<std::uint64_t>(file_.integer("seed"));
+    info_.seed = file_.unsigned_integer("seed");
     info_.logical_shards = file_.integer("logical_shards");
     const std::string fingerprint = file_.text("fingerprint");
     if (std::from_chars(fingerprint.data(), fingerprint.data() + fingerprint.size(), info_.fingerprint, 16).ec !=
@@ -96,7 +100,7 @@ void Checkpoint::read(std::span<const TensorView> tensors) const {
 }
 
 std::filesystem::path CheckpointFolder::file(std::int64_t step) const {
-    return folder_ / fmt::format("{}{:08}{}", prefix, step, suffix);
+    return folder_ / name_of(step);
 }
 
 std::vector<std::int64_t> CheckpointFolder::steps() const {

@@ -202,15 +202,25 @@ void Hdf5Image::fail(const std::string& problem) const {
     throw DamagedFile(fmt::format("{}: {}", origin_, problem));
 }
 
-std::int64_t Hdf5Image::integer(const std::string& attribute) const {
+void Hdf5Image::read_integer(const std::string& attribute, std::int64_t memory_type, void* value) const {
     const Handle id(H5Aopen(open_->file, attribute.c_str(), H5P_DEFAULT), H5Aclose);
-    std::int64_t value = 0;
     const Handle space(id.valid() ? H5Aget_space(id) : H5I_INVALID_HID, H5Sclose);
     const Handle type(id.valid() ? H5Aget_type(id) : H5I_INVALID_HID, H5Tclose);
     if (!type.valid() || !space.valid() || H5Tget_class(type) != H5T_INTEGER ||
-        H5Sget_simple_extent_npoints(space) != 1 || H5Aread(id, H5T_NATIVE_INT64, &value) < 0) {
+        H5Sget_simple_extent_npoints(space) != 1 || H5Aread(id, memory_type, value) < 0) {
         fail(fmt::format("attribute {} is missing or not an integer", attribute));
     }
+}
+
+std::int64_t Hdf5Image::integer(const std::string& attribute) const {
+    std::int64_t value = 0;
+    read_integer(attribute, H5T_NATIVE_INT64, &value);
+    return value;
+}
+
+std::uint64_t Hdf5Image::unsigned_integer(const std::string& attribute) const {
+    std::uint64_t value = 0;
+    read_integer(attribute, H5T_NATIVE_UINT64, &value);
     return value;
 }
 

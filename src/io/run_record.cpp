@@ -37,15 +37,12 @@ constexpr std::array<NamedPhase, 3> phases{{{"/ranks/compute_seconds", &RankSeco
 
 constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 
-std::vector<double> widened(const std::vector<double>& rows, std::size_t from, std::size_t to) {
-    if (from == to) {
-        return rows;
-    }
-    std::vector<double> wide;
-    for (std::size_t begin = 0; begin < rows.size(); begin += from) {
-        wide.insert(wide.end(), rows.begin() + static_cast<std::ptrdiff_t>(begin),
-                    rows.begin() + static_cast<std::ptrdiff_t>(begin + from));
-        wide.resize(wide.size() + to - from, unknown);
+/// A table of `rows` rows with `from` columns, given `to` columns.
+std::vector<double> widened(const std::vector<double>& table, std::size_t rows, std::size_t from, std::size_t to) {
+    std::vector<double> wide(rows * to, unknown);
+    for (std::size_t row = 0; row < rows; ++row) {
+        std::copy_n(table.begin() + static_cast<std::ptrdiff_t>(row * from), from,
+                    wide.begin() + static_cast<std::ptrdiff_t>(row * to));
     }
     return wide;
 }
@@ -88,17 +85,17 @@ void RankSeconds::add_epoch(std::size_t ranks_now, const std::vector<double>& co
     const std::array<const std::vector<double>*, 3> rows{&compute_now, &reduce_now, &data_now};
     for (std::size_t i = 0; i < phases.size(); ++i) {
         std::vector<double>& column = this->*phases[i].member;
-        column = widened(column, ranks, width);
-        const std::vector<double> row = widened(*rows[i], ranks_now, width);
+        column = widened(column, epochs, ranks, width);
+        const std::vector<double> row = widened(*rows[i], 1, ranks_now, width);
         column.insert(column.end(), row.begin(), row.end());
     }
     ranks = width;
+    ++epochs;
 }
 
 void RankSeconds::append_to(std::vector<DatasetView>& datasets) const {
-    const std::size_t rows = ranks == 0 ? 0 : compute.size() / ranks;
     for (const NamedPhase& phase : phases) {
-        datasets.push_back({phase.path, {rows, ranks}, std::span<const double>(this->*phase.member)});
+        datasets.push_back({phase.path, {epochs, ranks}, std::span<const double>(this->*phase.member)});
     }
 }
 
@@ -108,6 +105,7 @@ RankSeconds RankSeconds::from(const Hdf5Image& file) {
     if (shape.size() != 2) {
         file.fail("/ranks is not a table of epochs by ranks");
     }
+    seconds.epochs = shape[0];
     seconds.ranks = shape[1];
     for (const NamedPhase& phase : phases) {
         seconds.*phase.member = file.values<double>(phase.path);
@@ -118,9 +116,10 @@ RankSeconds RankSeconds::from(const Hdf5Image& file) {
     return seconds;
 }
 
-void RankSeconds::resize(std::size_t epochs) {
+void RankSeconds::resize(std::size_t rows) {
+    epochs = rows;
     for (const NamedPhase& phase : phases) {
-        (this->*phase.member).resize(epochs * ranks, unknown);
+        (this->*phase.member).resize(rows * ranks, unknown);
     }
 }
 

@@ -88,6 +88,9 @@ bool Watchdog::is_late(const Entry& entry, std::int64_t now) const {
 }
 
 void Watchdog::look(std::int64_t now) {
+    if (std::ranges::any_of(entries_, [](const Entry* entry) { return entry->reporting != 0; })) {
+        return;
+    }
     for (const Entry* reporter : entries_) { // everyone before this rank who could report does so
         if (reporter == own_) {
             break;
@@ -101,6 +104,7 @@ void Watchdog::look(std::int64_t now) {
             continue;
         }
         if (const bool gone = is_gone(*entry); gone || is_late(*entry, now)) {
+            own_->reporting = 1;
             report_(message(*entry, gone));
             return;
         }

@@ -32,11 +32,8 @@ EXIT_BAD_DATA = 3
 EXIT_BAD_CHECKPOINT = 4
 EXIT_DIVERGED = 5
 EXIT_BAD_OUTPUT = 6
+EXIT_RANK_LOST = 7
 EXIT_STOPPED = 75
-
-# Results on different numbers of ranks may differ by this much of the largest value, because the order in which
-# MPI_Allreduce adds depends on the number of ranks. 0 means: bit for bit.
-RANK_COUNT_TOLERANCE = 1e-4
 
 # Bad input is tried by the program alone and on several ranks.
 BAD_INPUT_RANKS = (None, 4)

@@ -18,8 +18,14 @@ CASES = {
                                                 "training.learning_rate": 0.001},
     "full batch, weight decay": {"training.batch_size": "all", "training.epochs": 5,
                                  "training.weight_decay": 0.001},
+    "wide layers": {"model.layers": "dense 150 relu, dense 70 tanh, dense 10", "model.cost": "cross_entropy",
+                    "training.batch_size": 200, "training.learning_rate": 0.05},
     "fewer samples than shards": {"data.train_samples": 6, "data.test_samples": 3, "training.batch_size": 4},
 }
+
+
+# Ranks, and how many of them count as a node (0: all, as they share a machine): 2 x 1, 2 x 2, 3 + 2, 4 x 2.
+SPLITS = ((2, 0), (3, 0), (5, 0), (8, 0), (2, 1), (4, 2), (5, 3), (8, 2))
 
 
 class NumberOfRanksTest(testing.DtrainTestCase):
@@ -27,10 +33,15 @@ class NumberOfRanksTest(testing.DtrainTestCase):
         for name, settings in CASES.items():
             with self.case(name):
                 expected = self.train(settings)
-                for ranks in (2, 3, 5, 8):
-                    with self.case(name, ranks=ranks):
-                        actual = self.train(settings, ranks=ranks)
-                        self.assert_same_result(actual, expected, testing.RANK_COUNT_TOLERANCE)
+                for ranks, node_ranks in SPLITS:
+                    with self.case(name, ranks=ranks, node_ranks=node_ranks):
+                        actual = self.train({**settings, "parallel.node_ranks": node_ranks}, ranks=ranks)
+                        self.assert_same_result(actual, expected)
+
+    def test_mpi_reducer_agrees_to_rounding(self):
+        for ranks in (2, 3):
+            actual = self.train({"parallel.reducer": "mpi"}, ranks=ranks)
+            self.assert_same_result(actual, self.train(), tolerance=1e-4)
 
     def test_without_mpirun(self):
         self.assert_same_result(self.train(ranks=None, output="alone"), self.train(output="one"))

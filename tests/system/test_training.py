@@ -33,7 +33,8 @@ class FilesTest(testing.DtrainTestCase):
         steps = steps_per_epoch(batch_size)
         floats, integers = "f", "iu"
         columns = {"epoch": integers, "step": integers, "train_cost": floats, "test_cost": floats,
-                   "test_accuracy": floats, "learning_rate": floats, "seconds": floats, "samples_per_second": floats}
+                   "test_accuracy": floats, "learning_rate": floats, "seconds": floats, "samples_per_second": floats,
+                   "fingerprint": integers}
         datasets = log.datasets
         self.assertEqual(set(datasets), {"/steps/cost", *(f"/epochs/{name}" for name in columns),
                                          "/ranks/compute_seconds", "/ranks/reduce_seconds", "/ranks/data_seconds"})

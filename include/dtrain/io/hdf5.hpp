@@ -46,6 +46,7 @@ class Hdf5Image {
     Hdf5Image(Hdf5Image&& other) noexcept;
 
     [[nodiscard]] std::int64_t integer(const std::string& attribute) const;
+    [[nodiscard]] std::uint64_t unsigned_integer(const std::string& attribute) const;
     [[nodiscard]] std::string text(const std::string& attribute) const;
 
     [[nodiscard]] bool has(const std::string& path) const;
@@ -65,6 +66,9 @@ class Hdf5Image {
 
   private:
     struct Open;
+    /// `memory_type` is an HDF5 identifier (hid_t).
+    void read_integer(const std::string& attribute, std::int64_t memory_type, void* value) const;
+
     std::string origin_;
     std::vector<std::byte> bytes_;
     std::unique_ptr<Open> open_;

@@ -34,6 +34,7 @@ struct RunRecord {
 /// Seconds per phase as /ranks has them, epochs × ranks. A rank that took no part in an epoch (runs may be resumed on
 /// another number of ranks) has NaN.
 struct RankSeconds {
+    std::size_t epochs = 0;
     std::size_t ranks = 0;
     std::vector<double> compute, reduce, data;
 
@@ -41,8 +42,8 @@ struct RankSeconds {
                    const std::vector<double>& data_now);
     void append_to(std::vector<DatasetView>& datasets) const;
     [[nodiscard]] static RankSeconds from(const Hdf5Image& file);
-    /// Cuts off, or fills up with NaN, to `epochs` rows.
-    void resize(std::size_t epochs);
+    /// Cuts off, or fills up with NaN, to `rows` epochs.
+    void resize(std::size_t rows);
 };
 
 } // namespace dtrain::io

@@ -39,7 +39,8 @@ class Watchdog {
         std::atomic<std::int64_t> step;
         std::atomic<std::uint32_t> phase;
         std::atomic<std::int32_t> pid;
-        std::atomic<std::int32_t> rank; ///< in the communicator of the run
+        std::atomic<std::int32_t> rank;      ///< in the communicator of the run
+        std::atomic<std::int32_t> reporting; ///< 1: this rank is ending the job, and others are about to die of that
     };
 
     void run(const std::stop_token& stop);

@@ -116,7 +116,7 @@ TEST_F(LoadSplit, RefusesDamagedFiles) {
 
 // A header may announce terabytes; nothing may be allocated for them on its word alone.
 TEST_F(LoadSplit, RefusesHugeClaims) {
-    expect_bad(idx({3, 1U << 22, 1U << 23}, "abcdef"), three_labels_, "truncated");
+    expect_bad(idx({3, 1U << 22, 1U << 23}, "abcdef"), three_labels_, images_.string());
 }
 
 TEST_F(LoadSplit, TellsWhatTheHeadersSay) {

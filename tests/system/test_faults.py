@@ -1,0 +1,66 @@
+"""Ranks that die or stall, and output folders that are in use: one message, and nothing hangs."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+ENDLESS = {"training.epochs": 1000000, "output.checkpoint_every": "1000000 epochs"}
+
+
+class FaultsTest(testing.DtrainTestCase):
+    def start(self, settings, ranks):
+        return testing.Process(testing.command("dtrain", self.write_config({**ENDLESS, **settings}), ranks=ranks),
+                               self.folder)
+
+    def test_dead_rank(self):
+        for victim in (0, 2):
+            with self.case("killed", rank=victim), self.start({}, 3) as process:
+                process.wait_for(r"epoch +2/")
+                os.kill(process.rank_pids()[victim], signal.SIGKILL)
+                result = process.wait(10)
+                # mpirun returns 128 + the signal that killed a rank, whatever the others return.
+                self.assertIn(result.code, {testing.EXIT_RANK_LOST, 128 + signal.SIGKILL}, result)
+                self.assertRegex(result.stderr, rf"dtrain: rank {victim} on \S+ .*died; .*last seen in step \d+")
+
+    def test_stalled_rank(self):
+        for reducer in ("node", "mpi"):
+            for victim in (0, 1):
+                with self.case("stopped", rank=victim, reducer=reducer), \
+                        self.start({"parallel.stall_timeout": 2, "parallel.reducer": reducer}, 3) as process:
+                    process.wait_for(r"epoch +2/")
+                    os.kill(process.rank_pids()[victim], signal.SIGSTOP)
+                    result = process.wait(20)
+                    self.assertEqual(result.code, testing.EXIT_RANK_LOST, result)
+                    self.assertRegex(result.stderr, rf"dtrain: rank {victim} on \S+ .*stood still for 2 seconds; .*"
+                                                    r"step \d+, in [a-z ]+;")
+                    self.assertEqual(result.stderr.count("dtrain: rank"), 1, result)
+
+    def test_second_run_in_the_same_folder(self):
+        with self.start({}, 2) as process:
+            process.wait_for(r"epoch +1/")
+            result = testing.run("dtrain", self.write_config(ENDLESS), ranks=2, cwd=self.folder)
+            self.assert_one_message(result, testing.EXIT_BAD_OUTPUT, "in use by another run")
+            os.kill(process.rank_pids()[0], signal.SIGTERM)
+            self.assertEqual(process.wait(30).code, testing.EXIT_STOPPED)
+
+    def test_divergence(self):
+        for ranks in (1, 3):
+            with self.case("diverged", ranks=ranks):
+                settings = {"model.layers": "dense 16 linear, dense 10 linear", "training.epochs": 3,
+                            "training.learning_rate": 0.001, "output.checkpoint_every": "5 steps"}
+                self.train(settings, ranks=ranks, output=f"run-{ranks}")
+                kept = sorted((self.folder / f"run-{ranks}/checkpoints").iterdir())[-1]
+                before = kept.read_bytes()
+                config = self.write_config({**settings, "training.epochs": 100, "training.learning_rate": 1e6,
+                                            "output.directory": f"run-{ranks}"})
+                result = testing.run("dtrain", config, ranks=ranks, cwd=self.folder)
+                self.assert_one_message(result, testing.EXIT_DIVERGED, "step", "learning rate 1000000")
+                self.assertEqual(kept.read_bytes(), before)
+
+
+if __name__ == "__main__":
+    testing.main()
