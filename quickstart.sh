@@ -46,6 +46,7 @@ exit_failure=1
 exit_usage=2
 exit_data=3
 exit_stopped=75
+exit_interrupted=1 # mpirun's own, after Ctrl-C; dtrain never returns it
 
 say() { printf '%s\n' "$@"; }
 
@@ -242,6 +243,10 @@ run() {
     0) ;;
     "$exit_stopped")
         say "" "Stopped on request, after a checkpoint. To go on: ./quickstart.sh run"
+        return $status
+        ;;
+    "$exit_interrupted")
+        say "" "Interrupted. To go on from the newest checkpoint: ./quickstart.sh run"
         return $status
         ;;
     *)

@@ -127,9 +127,9 @@ std::filesystem::path find_idx(const std::filesystem::path& directory, const std
     if (std::filesystem::exists(compressed, ignored)) {
         return compressed;
     }
-    throw core::Error(
-        core::ExitCode::bad_data,
-        fmt::format("{}: no such file, plain or .gz (`./quickstart.sh data` fetches MNIST)", plain.string()));
+    throw core::Error(core::ExitCode::bad_data,
+                      fmt::format("{}: no such file, plain or .gz (`./quickstart.sh data` puts MNIST into data/mnist)",
+                                  plain.string()));
 }
 
 } // namespace dtrain::data

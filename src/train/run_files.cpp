@@ -36,7 +36,7 @@ void require_same_run(const config::Config& config, const std::string& dataset, 
 }
 
 /// Moves the checkpoints of an earlier run out of the way: beginning anew loses nothing.
-void set_aside(const std::filesystem::path& folder) {
+std::filesystem::path set_aside(const std::filesystem::path& folder) {
     for (int number = 1;; ++number) {
         std::filesystem::path aside = folder;
         aside += fmt::format("-before-{}", number);
@@ -47,7 +47,7 @@ void set_aside(const std::filesystem::path& folder) {
                 throw core::Error(core::ExitCode::bad_output, fmt::format("cannot rename {} to {}: {}", folder.string(),
                                                                           aside.string(), error.message()));
             }
-            return;
+            return aside;
         }
     }
 }
@@ -98,13 +98,14 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
     return std::nullopt;
 }
 
-void RunFiles::open() {
+std::optional<std::filesystem::path> RunFiles::open() {
+    std::optional<std::filesystem::path> aside;
     io::create_writable_folder(config_.output.directory);
     if (!lock_) {
         lock_.emplace(config_.output.directory);
     }
     if (!config_.output.resume && !folder_.steps().empty()) {
-        set_aside(folder_.path());
+        aside = set_aside(folder_.path());
     }
     io::create_writable_folder(folder_.path());
     const std::string resolved = config_.resolved();
@@ -117,6 +118,7 @@ void RunFiles::open() {
         }
     }
     writer_.emplace();
+    return aside;
 }
 
 void RunFiles::add_rank_seconds(std::size_t ranks, const std::vector<double>& compute,

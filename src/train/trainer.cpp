@@ -478,7 +478,9 @@ core::ExitCode Trainer::run() {
     }
     mpi::together(communicator_, [this] {
         if (files_) {
-            files_->open();
+            if (const auto aside = files_->open()) {
+                progress_.line(fmt::format("anew        earlier checkpoints were moved to {}", aside->string()));
+            }
         }
     });
     progress_.begin(total_steps_, sampler_.steps_per_epoch(), first_step);
@@ -533,9 +535,10 @@ void Trainer::report_end(bool stopped) {
     }
     const std::string checkpoint = files_->checkpoints().file(step_).string();
     if (stopped) {
-        progress_.line(fmt::format("stopped on request after step {} of {}; run the same command again to go on\n"
+        progress_.line(fmt::format("stopped on request after step {} of {}; run the same command again{} to go on\n"
                                    "checkpoint  {}",
-                                   step_, total_steps_, checkpoint));
+                                   step_, total_steps_, config_.output.resume ? "" : ", but with --output.resume=auto,",
+                                   checkpoint));
         return;
     }
     const auto& accuracy = record_.epochs.test_accuracy;

@@ -2,6 +2,7 @@
 #include "dtrain/mpi/communicator.hpp"
 
 #include "support/errors.hpp"
+#include "support/gzip.hpp"
 #include "support/idx_files.hpp"
 #include "support/shared_folder.hpp"
 #include <gtest/gtest.h>
@@ -133,7 +134,6 @@ TEST_F(LoadDataset, RefusesMissingFiles) {
     expect_all_refuse(core::ExitCode::bad_data, test_labels);
 }
 
-// Cut off in the samples of each rank in turn, and behind what the limits leave.
 TEST_F(LoadDataset, RefusesTruncatedFilesOnAllRanksAlike) {
     const std::string whole = support::make_digits(53, 1).images_file();
     for (std::size_t length = 17; length < whole.size(); length += 411) {
@@ -144,6 +144,18 @@ TEST_F(LoadDataset, RefusesTruncatedFilesOnAllRanksAlike) {
     expect_all_refuse(core::ExitCode::bad_data, "truncated", {10, 0});
     on_rank_0([&] { support::write_file(folder_ / train_images, whole + "x"); });
     expect_all_refuse(core::ExitCode::bad_data, "more data");
+}
+
+// What is wrong with a compressed file shows only when samples are being handed out: in those of each rank in turn.
+TEST_F(LoadDataset, RefusesCompressedFilesThatBreakOffOnAllRanksAlike) {
+    const std::string whole = support::gzip(support::make_digits(53, 1).images_file());
+    on_rank_0([&] { std::filesystem::remove(folder_ / train_images); });
+    for (std::size_t length = 100; length < whole.size(); length += 211) {
+        on_rank_0([&] { support::write_file(folder_ / (std::string(train_images) + ".gz"), whole.substr(0, length)); });
+        expect_all_refuse(core::ExitCode::bad_data, train_images);
+    }
+    on_rank_0([&] { support::write_file(folder_ / (std::string(train_images) + ".gz"), whole); });
+    expect_split(load().train, support::make_digits(53, 1), 53);
 }
 
 TEST_F(LoadDataset, RefusesTestSamplesOfAnotherShape) {

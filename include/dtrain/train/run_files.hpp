@@ -36,8 +36,9 @@ class RunFiles {
     [[nodiscard]] std::optional<io::Checkpoint> newest(const std::string& dataset,
                                                        const std::function<void(std::string_view)>& warn);
 
-    /// Creates the folder, writes the resolved config and begins to accept files. Throws core::Error (bad_output).
-    void open();
+    /// Creates the folder, writes the resolved config and begins to accept files. A run that begins anew moves the
+    /// checkpoints of an earlier one; returns where to. Throws core::Error (bad_output).
+    std::optional<std::filesystem::path> open();
 
     struct LogHeader {
         std::int64_t ranks = 0;
