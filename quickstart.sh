@@ -46,7 +46,6 @@ exit_failure=1
 exit_usage=2
 exit_data=3
 exit_stopped=75
-exit_interrupted=1 # mpirun's own, after Ctrl-C; dtrain never returns it
 
 say() { printf '%s\n' "$@"; }
 
@@ -245,11 +244,9 @@ run() {
         say "" "Stopped on request, after a checkpoint. To go on: ./quickstart.sh run"
         return $status
         ;;
-    "$exit_interrupted")
-        say "" "Interrupted. To go on from the newest checkpoint: ./quickstart.sh run"
-        return $status
-        ;;
     *)
+        # mpirun returns 1 after Ctrl-C and for failures of its own; dtrain never does.
+        ((status != 1)) || warn "after Ctrl-C, ./quickstart.sh run goes on from the newest checkpoint"
         warn "the training ended with code $status; for Open MPI's own messages: ${train[*]} configs/quickstart.ini"
         return $status
         ;;
