@@ -2,6 +2,7 @@
 #include "dtrain/core/blas.hpp"
 #include "dtrain/core/error.hpp"
 #include "dtrain/mpi/communicator.hpp"
+#include "dtrain/train/stop_signal.hpp"
 #include "dtrain/train/trainer.hpp"
 
 #include <fmt/format.h>
@@ -65,13 +66,22 @@ core::ExitCode run(const std::vector<std::string>& arguments, const mpi::Communi
         }
         return core::ExitCode::ok;
     }
-    return trainer.run();
+    try {
+        return trainer.run();
+    } catch (const mpi::AgreedError&) {
+        throw;
+    } catch (const std::exception& error) {
+        // Here, while the trainer lives: its destructors would wait for ranks that know nothing of this error.
+        fmt::print(stderr, "dtrain: rank {}: {}\n", communicator.rank(), error.what());
+        mpi::abort(core::ExitCode::rank_lost);
+    }
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
     const mpi::Environment environment(argc, argv);
+    const train::StopSignal stop_signal;
     const mpi::Communicator world = mpi::Communicator::world();
     try {
         const core::ExitCode code = run({argv + 1, argv + argc}, world);

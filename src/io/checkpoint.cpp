@@ -33,7 +33,8 @@ std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
     const char* const begin = name.data() + prefix.size();
     const char* const end = name.data() + name.size() - suffix.size();
     const auto [stop, error] = std::from_chars(begin, end, step);
-    return error == std::errc{} && stop == end && name == name_of(step) ? std::optional(step) : std::nullopt;
+    return error == std::errc{} && stop == end && step >= 0 && name == name_of(step) ? std::optional(step)
+                                                                                     : std::nullopt;
 }
 
 } // namespace
@@ -106,10 +107,16 @@ std::filesystem::path CheckpointFolder::file(std::int64_t step) const {
 std::vector<std::int64_t> CheckpointFolder::steps() const {
     std::vector<std::int64_t> found;
     std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
-        if (const auto step = step_of(entry.path())) {
+    for (std::filesystem::directory_iterator entry(folder_, error), end; !error && entry != end;
+         entry.increment(error)) {
+        if (const auto step = step_of(entry->path())) {
             found.push_back(*step);
         }
+    }
+    // A folder that cannot be listed must not look like one without checkpoints: training would begin anew.
+    if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory) {
+        throw core::Error(core::ExitCode::bad_checkpoint,
+                          fmt::format("cannot list {}: {}", folder_.string(), error.message()));
     }
     std::ranges::sort(found, std::greater<>());
     return found;

@@ -1,10 +1,15 @@
 #include "dtrain/mpi/communicator.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdlib>
+#include <exception>
+#include <filesystem>
 #include <limits>
+#include <new>
 
 namespace dtrain::mpi {
 
@@ -137,6 +142,14 @@ std::size_t Communicator::receive(std::span<std::byte> bytes, int source) const 
 }
 
 void abort(core::ExitCode code) {
+    // Should MPI_Abort hang, as it may where it is called from another thread than MPI was initialised in, an alarm
+    // ends at least this process, and the launcher the others.
+    std::signal(SIGALRM, SIG_DFL);
+    sigset_t alarm_only;
+    sigemptyset(&alarm_only);
+    sigaddset(&alarm_only, SIGALRM);
+    pthread_sigmask(SIG_UNBLOCK, &alarm_only, nullptr);
+    alarm(10);
     MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
     std::abort();
 }
@@ -169,6 +182,10 @@ void together(const Communicator& communicator, const std::function<void()>& act
         error = caught;
     } catch (const std::bad_alloc&) {
         error = core::Error(core::ExitCode::bad_config, "out of memory");
+    } catch (const std::filesystem::filesystem_error& caught) {
+        error = core::Error(core::ExitCode::bad_output, caught.what());
+    } catch (const std::exception& caught) {
+        error = core::Error(core::ExitCode::rank_lost, caught.what());
     }
     throw_together(communicator, error);
 }

@@ -1,6 +1,7 @@
 #include "dtrain/mpi/shared_window.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <type_traits>
 
 namespace dtrain::mpi {
@@ -13,7 +14,7 @@ SharedWindow::SharedWindow(const Communicator& node, std::size_t bytes) {
     check(MPI_Info_create(&info), "MPI_Info_create");
     check(MPI_Info_set(info, "alloc_shared_noncontig", "true"), "MPI_Info_set");
     void* base = nullptr;
-    const int outcome = MPI_Win_allocate_shared(static_cast<MPI_Aint>(bytes), 1, info, node.handle(),
+    const int outcome = MPI_Win_allocate_shared(static_cast<MPI_Aint>(bytes + alignment), 1, info, node.handle(),
                                                 static_cast<void*>(&base), &handle_);
     MPI_Info_free(&info);
     check(outcome, "MPI_Win_allocate_shared");
@@ -34,7 +35,10 @@ std::span<std::byte> SharedWindow::segment(int rank) const {
     int unit = 0;
     void* base = nullptr;
     check(MPI_Win_shared_query(handle_, rank, &size, &unit, static_cast<void*>(&base)), "MPI_Win_shared_query");
-    return {static_cast<std::byte*>(base), static_cast<std::size_t>(size)};
+    // Shared segments begin on a page, but Open MPI gives a rank that is alone plain memory.
+    auto room = static_cast<std::size_t>(size);
+    const std::size_t bytes = room - alignment;
+    return {static_cast<std::byte*>(std::align(alignment, bytes, base, room)), bytes};
 }
 
 } // namespace dtrain::mpi

@@ -349,7 +349,7 @@ void Trainer::check_outcome() {
     }
 }
 
-void Trainer::finish_epoch() {
+void Trainer::require_finite() {
     mpi::together(communicator_, [this] {
         if (!parameters_finite_) {
             throw core::Error(core::ExitCode::diverged,
@@ -358,6 +358,10 @@ void Trainer::finish_epoch() {
                                           step_, config_.training.learning_rate));
         }
     });
+}
+
+void Trainer::finish_epoch() {
+    require_finite();
     const Score score =
         evaluator_.score(reducer_->parameters(), config_.parallel.logical_shards, local_shards(), communicator_);
     using core::Phase;
@@ -453,7 +457,6 @@ void Trainer::write_checkpoint() {
 }
 
 core::ExitCode Trainer::run() {
-    const StopSignal stop_signal;
     watchdog_ = std::make_unique<Watchdog>(communicator_, config_.parallel.stall_timeout_seconds,
                                            [](const std::string& message) {
                                                fmt::print(stderr, "dtrain: {}\n", message);
@@ -513,6 +516,7 @@ core::ExitCode Trainer::run() {
         }
     }
     progress_.end();
+    require_finite();
     mpi::together(communicator_, [this] {
         if (files_) {
             if (checkpoint_step_ != step_) {

@@ -83,8 +83,8 @@ bool Watchdog::is_gone(const Entry& entry) const {
     return !status || (behind_name != std::string::npos && text[behind_name + 2] == 'Z');
 }
 
-bool Watchdog::is_late(const Entry& entry, std::int64_t now) const {
-    return timeout_ns_ > 0 && now - entry.alive_at.load() > timeout_ns_;
+bool Watchdog::is_late(std::int64_t alive_at, std::int64_t now) const {
+    return timeout_ns_ > 0 && now - alive_at > timeout_ns_;
 }
 
 void Watchdog::look(std::int64_t now) {
@@ -95,15 +95,17 @@ void Watchdog::look(std::int64_t now) {
         if (reporter == own_) {
             break;
         }
-        if (reporter->alive_at != 0 && !is_gone(*reporter) && !is_late(*reporter, now)) {
+        const std::int64_t alive_at = reporter->alive_at;
+        if (alive_at != 0 && !is_gone(*reporter) && !is_late(alive_at, now)) {
             return;
         }
     }
     for (const Entry* entry : entries_) {
-        if (entry == own_ || entry->alive_at == 0) {
+        const std::int64_t alive_at = entry->alive_at;
+        if (entry == own_ || alive_at == 0) {
             continue;
         }
-        if (const bool gone = is_gone(*entry); gone || is_late(*entry, now)) {
+        if (const bool gone = is_gone(*entry); (gone && entry->alive_at != 0) || is_late(alive_at, now)) {
             own_->reporting = 1;
             report_(message(*entry, gone));
             return;

@@ -24,7 +24,9 @@ class SharedWindow {
     }
     ~SharedWindow();
 
-    /// The segment of `rank`, aligned to a page.
+    static constexpr std::size_t alignment = 64;
+
+    /// The segment of `rank`, aligned to a cache line.
     [[nodiscard]] std::span<std::byte> segment(int rank) const;
 
   private:

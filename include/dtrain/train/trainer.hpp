@@ -44,7 +44,7 @@ class Trainer {
 
     /// What is about to be trained on what, as text of several lines.
     [[nodiscard]] std::string description() const;
-    /// Memory of the rank that takes the most, item by item, as text of several lines.
+    /// Memory of this rank, item by item, as text of several lines.
     [[nodiscard]] std::string memory_description() const;
 
     /// Trains to the last epoch, or from where the newest checkpoint ends, or until a signal asks to stop. Returns
@@ -61,6 +61,8 @@ class Trainer {
     void descent_step();
     void set_tail(std::span<const double> shard_costs);
     void check_outcome();
+    /// Collective.
+    void require_finite();
     void finish_epoch();
     [[nodiscard]] bool checkpoint_due() const;
     void write_checkpoint();

@@ -13,8 +13,8 @@
 
 namespace dtrain::train {
 
-/// Notices ranks of this node that died or stand still. Each rank's watchdog, a thread of its own, keeps a time in
-/// memory that the node shares and looks at the others'. The first rank still alive reports.
+/// Notices ranks of this node whose process died or was stopped. Each rank's watchdog, a thread of its own, keeps a
+/// time in memory that the node shares and looks at the others'. The first rank still alive reports.
 class Watchdog {
   public:
     /// Called on the watchdog's thread with a message that names rank, host, and the phase it was last seen in.
@@ -46,7 +46,7 @@ class Watchdog {
     void run(const std::stop_token& stop);
     void look(std::int64_t now);
     [[nodiscard]] bool is_gone(const Entry& entry) const;
-    [[nodiscard]] bool is_late(const Entry& entry, std::int64_t now) const;
+    [[nodiscard]] bool is_late(std::int64_t alive_at, std::int64_t now) const;
     [[nodiscard]] std::string message(const Entry& entry, bool gone) const;
 
     mpi::Communicator node_;
