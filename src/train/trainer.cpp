@@ -204,13 +204,13 @@ std::string Trainer::memory_description() const {
     const double activations = static_cast<double>(network_.activation_bytes(std::max(rows, evaluation_rows))) +
                                floats((rows + evaluation_rows) * train.sample_size);
     const double checkpoint = 2 * parameters;
-    std::array<double, 1> total{samples + parameters + gradients + activations};
+    const double total = samples + parameters + gradients + activations;
     return fmt::format("memory      of rank 0: {} samples, {} parameters and optimizer state, {} gradients, "
                        "{} activations; {} more while a checkpoint is written",
                        megabytes(samples), megabytes(parameters), megabytes(gradients), megabytes(activations),
                        megabytes(checkpoint)) +
            fmt::format("\n            together {} and what MPI and BLAS take for themselves",
-                       megabytes(total[0] + checkpoint));
+                       megabytes(total + checkpoint));
 }
 
 std::vector<io::TensorView> Trainer::tensors(std::span<float> parameters,

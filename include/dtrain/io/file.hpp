@@ -13,7 +13,7 @@ namespace dtrain::io {
 /// nothing behind.
 void replace_file(const std::filesystem::path& file, std::span<const std::byte> contents);
 
-/// The whole file. Throws core::Error with `code` if it cannot be read.
+/// The whole file. Throws core::Error (bad_checkpoint) if it cannot be read.
 [[nodiscard]] std::vector<std::byte> read_file(const std::filesystem::path& file);
 
 /// Creates `folder` and those above it, and makes sure that files can be written there. Throws core::Error

@@ -25,7 +25,7 @@ struct DatasetView {
 using Attributes = std::map<std::string, std::variant<std::int64_t, std::uint64_t, std::string>>;
 
 /// An HDF5 file as bytes, made in memory: what then goes wrong on a full disk is a plain write. Every dataset carries a
-/// Fletcher32 checksum, and `digest` says whether the file carries one of the whole (see Hdf5Image). Same contents,
+/// Fletcher32 checksum, and the file a digest of the whole (see Hdf5Image). Same contents,
 /// same bytes. HDF5 is not used from two threads at a time: callers see to that.
 [[nodiscard]] std::vector<std::byte> to_hdf5(std::span<const DatasetView> datasets, const Attributes& attributes);
 
