@@ -86,6 +86,7 @@ Communicator Communicator::split_by_node(int most) const {
 }
 
 void Communicator::barrier() const {
+    const Waiting waiting;
     check(MPI_Barrier(handle_), "MPI_Barrier");
 }
 
@@ -156,7 +157,10 @@ void abort(core::ExitCode code) {
 
 void throw_together(const Communicator& communicator, const std::optional<core::Error>& error) {
     int speaker = error ? communicator.rank() : communicator.size();
-    check(MPI_Allreduce(MPI_IN_PLACE, &speaker, 1, MPI_INT, MPI_MIN, communicator.handle()), "MPI_Allreduce");
+    {
+        const Waiting waiting;
+        check(MPI_Allreduce(MPI_IN_PLACE, &speaker, 1, MPI_INT, MPI_MIN, communicator.handle()), "MPI_Allreduce");
+    }
     if (speaker == communicator.size()) {
         return;
     }

@@ -369,7 +369,7 @@ void Trainer::finish_epoch() {
         timer_.seconds(Phase::forward) + timer_.seconds(Phase::backward) + timer_.seconds(Phase::update);
     const double reduce = timer_.seconds(Phase::reduce);
     const double data = timer_.seconds(Phase::data);
-    const double seconds = compute + reduce + data + timer_.seconds(Phase::other);
+    const double seconds = compute + reduce + data + timer_.seconds(Phase::write) + timer_.seconds(Phase::other);
     run_seconds_ += seconds;
     reduce_seconds_ += reduce;
     timer_.reset();
@@ -402,6 +402,7 @@ void Trainer::finish_epoch() {
                          epochs.fingerprint.back()});
         files_->add_rank_seconds(static_cast<std::size_t>(communicator_.size()), compute_seconds, reduce_seconds,
                                  data_seconds, epochs.size() - 1);
+        enter(Phase::write);
         write_log();
     }
     epoch_samples_ = 0;
@@ -457,8 +458,8 @@ void Trainer::write_checkpoint() {
 }
 
 core::ExitCode Trainer::run() {
-    watchdog_ = std::make_unique<Watchdog>(communicator_, config_.parallel.stall_timeout_seconds,
-                                           [](const std::string& message) {
+    watchdog_ = std::make_unique<Watchdog>(communicator_, config_.parallel.node_ranks,
+                                           config_.parallel.stall_timeout_seconds, [](const std::string& message) {
                                                fmt::print(stderr, "dtrain: {}\n", message);
                                                mpi::abort(core::ExitCode::rank_lost);
                                            });
@@ -512,13 +513,16 @@ core::ExitCode Trainer::run() {
             timer_.reset();
         }
         if (files_ && checkpoint_due()) {
+            enter(core::Phase::write);
             write_checkpoint();
+            enter(core::Phase::other);
         }
     }
     progress_.end();
     require_finite();
     mpi::together(communicator_, [this] {
         if (files_) {
+            enter(core::Phase::write);
             if (checkpoint_step_ != step_) {
                 write_checkpoint();
             }

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -38,6 +39,31 @@ class FaultsTest(testing.DtrainTestCase):
                     self.assertRegex(result.stderr, rf"dtrain: rank {victim} on \S+ .*stood still for 2 seconds; .*"
                                                     r"step \d+, in [a-z ]+;")
                     self.assertEqual(result.stderr.count("dtrain: rank"), 1, result)
+
+    def test_stalled_rank_alone_on_its_node(self):
+        for ranks, node_ranks, victim, reducer in ((2, 1, 0, "node"), (2, 1, 1, "mpi"), (3, 2, 2, "node")):
+            settings = {"parallel.stall_timeout": 2, "parallel.node_ranks": node_ranks, "parallel.reducer": reducer}
+            with self.case("stopped", ranks=ranks, rank=victim), self.start(settings, ranks) as process:
+                process.wait_for(r"epoch +2/")
+                os.kill(process.rank_pids()[victim], signal.SIGSTOP)
+                result = process.wait(20)
+                self.assertEqual(result.code, testing.EXIT_RANK_LOST, result)
+                self.assertRegex(result.stderr, rf"dtrain: all ranks on (\S+) have waited for another node "
+                                                rf"\(rank {victim} on \1\) for 2 seconds; .*step \d+, in [a-z -]+;")
+                self.assertEqual(result.stderr.count("dtrain: "), 1, result)
+
+    def test_job_stopped_for_a_while(self):
+        with self.start({"parallel.stall_timeout": 1}, 3) as process:
+            process.wait_for(r"epoch +2/")
+            pids = process.rank_pids()
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(2.5)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            time.sleep(2.5)
+            os.kill(pids[0], signal.SIGTERM)
+            self.assertEqual(process.wait(30).code, testing.EXIT_STOPPED)
 
     def test_second_run_in_the_same_folder(self):
         with self.start({}, 2) as process:

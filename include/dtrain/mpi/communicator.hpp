@@ -4,6 +4,7 @@
 
 #include <mpi.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -22,6 +23,22 @@ namespace dtrain::mpi {
 /// Ends the job with a message unless `code`, what an MPI function returned, is MPI_SUCCESS. No exception: it would
 /// unwind on this rank alone, through destructors that wait for the other ranks.
 void check(int code, const char* function);
+
+/// Alive while this process is in a call of MPI that waits for other ranks, so that a watchdog can tell waiting from
+/// work: both use the CPU. Not to be nested.
+class Waiting {
+  public:
+    Waiting() noexcept { count_.fetch_add(1, std::memory_order_relaxed); }
+    ~Waiting() { count_.fetch_add(1, std::memory_order_relaxed); }
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+
+    /// From any thread: how often waiting began or ended so far. Odd while it lasts.
+    [[nodiscard]] static std::uint64_t count() noexcept { return count_.load(std::memory_order_relaxed); }
+
+  private:
+    static inline std::atomic<std::uint64_t> count_ = 0;
+};
 
 /// MPI_Init to MPI_Finalize.
 class Environment {
@@ -94,6 +111,7 @@ class Communicator {
 
     template <class T, std::size_t extent>
     void broadcast(std::span<T, extent> values, int root = 0) const {
+        const Waiting waiting;
         check(MPI_Bcast(values.data(), count(values.size()), datatype<T>(), root, handle_), "MPI_Bcast");
     }
     /// `text` of rank 0, on every rank.
@@ -102,6 +120,7 @@ class Communicator {
     /// Element-wise sum over all ranks, in place. The order of addition is MPI's.
     template <class T, std::size_t extent>
     void sum(std::span<T, extent> values) const {
+        const Waiting waiting;
         check(MPI_Allreduce(MPI_IN_PLACE, values.data(), count(values.size()), datatype<T>(), MPI_SUM, handle_),
               "MPI_Allreduce");
     }
@@ -110,6 +129,7 @@ class Communicator {
     template <class T>
     [[nodiscard]] std::vector<T> gather_all(std::span<const T> values) const {
         std::vector<T> all(values.size() * static_cast<std::size_t>(size_));
+        const Waiting waiting;
         check(MPI_Allgather(values.data(), count(values.size()), datatype<T>(), all.data(), count(values.size()),
                             datatype<T>(), handle_),
               "MPI_Allgather");

@@ -1,0 +1,199 @@
+#include "dtrain/mpi/communicator.hpp"
+#include "dtrain/train/watchdog.hpp"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <csignal>
+#include <memory>
+#include <mutex>
+#include <regex>
+#include <span>
+#include <string>
+#include <utility>
+
+namespace dtrain::train {
+namespace {
+
+using core::Phase;
+using Seconds = std::chrono::duration<double>;
+
+constexpr double timeout = 0.6;
+/// By then a stall has been reported, also one that is another node's.
+constexpr Seconds long_enough{timeout + 1.7};
+
+class WatchdogTest : public ::testing::Test {
+  protected:
+    void start(int node_ranks = 0) {
+        message_.clear();
+        reports_ = 0;
+        watchdog_ = std::make_unique<Watchdog>(world_, node_ranks, timeout, [this](const std::string& message) {
+            message_ += message;
+            ++reports_;
+        });
+    }
+
+    /// Collective: ends the watchdog; on how many ranks it reported.
+    int reports() {
+        watchdog_.reset();
+        std::array<int, 1> all{reports_};
+        world_.sum(std::span(all));
+        return all[0];
+    }
+
+    /// Uses CPU time, as computing and waiting by spinning do.
+    static void spin(Seconds seconds = long_enough) {
+        const auto end = std::chrono::steady_clock::now() + seconds;
+        while (std::chrono::steady_clock::now() < end) {
+        }
+    }
+
+    /// Uses none, as a dead-lock or a system call that does not return do.
+    static void block(Seconds seconds = long_enough) {
+        std::mutex mutex;
+        std::unique_lock lock(mutex);
+        std::condition_variable never;
+        never.wait_for(lock, seconds, [] { return false; });
+    }
+
+    /// Stops this whole process for a while.
+    static void stop(Seconds seconds = long_enough) {
+        std::string script = fmt::format("sleep {}; kill -CONT {}", seconds.count(), getpid());
+        std::string shell = "sh";
+        std::string option = "-c";
+        std::array<char*, 4> words{shell.data(), option.data(), script.data(), nullptr};
+        pid_t waker = 0;
+        ASSERT_EQ(posix_spawn(&waker, "/bin/sh", nullptr, nullptr, words.data(), environ), 0);
+        std::raise(SIGSTOP);
+        waitpid(waker, nullptr, 0);
+    }
+
+    /// One rank, and only one, has reported, and what it says matches.
+    void expect_report(const std::string& pattern) {
+        EXPECT_EQ(reports(), 1);
+        if (reports_ > 0) {
+            EXPECT_TRUE(std::regex_search(message_, std::regex(pattern))) << message_ << "\nshould match\n" << pattern;
+        }
+    }
+
+    mpi::Communicator world_ = mpi::Communicator::world();
+    int last_ = world_.size() - 1;
+    std::string message_; ///< written on the watchdog's thread, read after its end
+    int reports_ = 0;
+    std::unique_ptr<Watchdog> watchdog_;
+};
+
+TEST_F(WatchdogTest, IsSilentWhileAllWork) {
+    start();
+    for (int step = 0; step < 100; ++step) {
+        for (const Phase phase : {Phase::data, Phase::forward, Phase::backward, Phase::reduce, Phase::update}) {
+            watchdog_->note(phase, step);
+            spin(long_enough / 500);
+        }
+        world_.barrier();
+    }
+    EXPECT_EQ(reports(), 0);
+}
+
+// However long a rank computes, and others wait for it: spinning on their own, as the node reducer has it, or in MPI.
+TEST_F(WatchdogTest, IsSilentWhileOneRankComputesForLong) {
+    start();
+    if (world_.rank() == last_) {
+        watchdog_->note(Phase::forward, 3);
+        spin();
+    } else if (world_.rank() == 0) {
+        watchdog_->note(Phase::reduce, 3);
+        spin();
+    }
+    world_.barrier();
+    EXPECT_EQ(reports(), 0);
+}
+
+TEST_F(WatchdogTest, NamesARankWhoseTrainingThreadIsBlocked) {
+    for (const auto& [phase, name] :
+         {std::pair(Phase::forward, "the forward pass"), std::pair(Phase::write, "writing log or checkpoint")}) {
+        start();
+        if (world_.rank() == last_) {
+            watchdog_->note(phase, 7);
+            block();
+        }
+        world_.barrier();
+        expect_report(fmt::format("^rank {} on \\S+ \\(process \\d+\\) has stood still for 0.6 seconds; "
+                                  "it was last seen in step 8, in {};",
+                                  last_, name));
+    }
+}
+
+TEST_F(WatchdogTest, NamesARankThatIsBlockedWhileItReduces) {
+    start();
+    watchdog_->note(Phase::reduce, 7);
+    if (world_.rank() == last_) {
+        block();
+    } else {
+        spin();
+    }
+    world_.barrier();
+    expect_report(fmt::format("^rank {} .* has stood still .* in step 8, in reducing gradients;", last_));
+}
+
+TEST_F(WatchdogTest, NamesARankWhoseProcessIsStopped) {
+    if (world_.size() == 1) {
+        GTEST_SKIP() << "a rank cannot notice that it is stopped";
+    }
+    for (const Phase phase : {Phase::backward, Phase::reduce}) {
+        start();
+        watchdog_->note(phase, 0);
+        if (world_.rank() == 0) {
+            stop();
+        }
+        world_.barrier();
+        expect_report("^rank 0 on \\S+ .* has stood still for .* in step 1,");
+    }
+}
+
+// The job is stopped as a whole and goes on.
+TEST_F(WatchdogTest, IsSilentAfterAllWereStopped) {
+    start();
+    watchdog_->note(Phase::reduce, 0);
+    stop();
+    spin(Seconds{0.5});
+    EXPECT_EQ(reports(), 0);
+}
+
+TEST_F(WatchdogTest, TellsThatAllWaitForEachOther) {
+    start();
+    watchdog_->note(Phase::reduce, 4);
+    spin();
+    expect_report("^all ranks on \\S+ have waited for each other for 0.6 seconds; rank 0 was last seen in step 5, "
+                  "in reducing gradients;");
+}
+
+// With one rank per node, a rank that stands still is seen by the other nodes only, as that which they wait for: in the
+// reduce phase, where waiting may be spinning on shared memory, and in any call of MPI.
+TEST_F(WatchdogTest, TellsThatAnotherNodeDoesNotAnswer) {
+    if (world_.size() == 1) {
+        GTEST_SKIP() << "there is no other node";
+    }
+    for (const Phase phase : {Phase::reduce, Phase::other}) {
+        start(1);
+        watchdog_->note(phase, 4);
+        if (world_.rank() == last_) {
+            stop();
+        } else if (phase == Phase::reduce) {
+            spin();
+        }
+        world_.barrier();
+        expect_report(fmt::format("^all ranks on (\\S+) have waited for another node \\(.*ranks? .*{} on \\1\\) for "
+                                  "0.6 seconds; rank 0 was last seen in step 5, in {};",
+                                  last_, phase == Phase::reduce ? "reducing gradients" : "evaluation or start-up"));
+    }
+}
+
+} // namespace
+} // namespace dtrain::train
