@@ -131,10 +131,12 @@ Request Communicator::start_gather_all_in_place(std::span<float> values, std::sp
 }
 
 void Communicator::send(std::span<const std::byte> bytes, int destination) const {
+    const Waiting waiting;
     check(MPI_Send(bytes.data(), count(bytes.size()), MPI_BYTE, destination, 0, handle_), "MPI_Send");
 }
 
 std::size_t Communicator::receive(std::span<std::byte> bytes, int source) const {
+    const Waiting waiting;
     MPI_Status status;
     check(MPI_Recv(bytes.data(), count(bytes.size()), MPI_BYTE, source, 0, handle_, &status), "MPI_Recv");
     int received = 0;

@@ -90,6 +90,7 @@ void Watchdog::find_other_nodes(const mpi::Communicator& communicator) {
     const std::vector<int> first_of_node = communicator.gather_all(std::span<const int>(own_first));
     constexpr int most_named = 8;
     int node = 0;
+    int named = 0;
     for (int rank = 0, next = 0; rank < communicator.size(); rank = next, ++node) {
         const int first = first_of_node[static_cast<std::size_t>(rank)];
         while (next < communicator.size() && first_of_node[static_cast<std::size_t>(next)] == first) {
@@ -98,14 +99,15 @@ void Watchdog::find_other_nodes(const mpi::Communicator& communicator) {
         if (first == own_first[0]) {
             // The node where the fault is speaks first, as it knows more; of the others, the first one.
             patience_ns_ = (1 + node) * delay_ns;
-        } else if (node <= most_named) {
+        } else if (named < most_named) {
+            ++named;
             other_nodes_ += fmt::format("{}{} on {}", other_nodes_.empty() ? "" : ", ",
                                         next - rank == 1 ? fmt::format("rank {}", rank)
                                                          : fmt::format("ranks {}-{}", rank, next - 1),
                                         hosts.data() + static_cast<std::size_t>(rank) * own_host.size());
         }
     }
-    if (node > most_named + 1) {
+    if (node > named + 1) {
         other_nodes_ += " and more";
     }
 }
