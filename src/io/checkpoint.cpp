@@ -24,8 +24,7 @@ std::string name_of(std::int64_t step) {
     return fmt::format("{}{:08}{}", prefix, step, suffix);
 }
 
-std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
-    const std::string name = file.filename().string();
+std::optional<std::int64_t> step_of(std::string_view name) {
     if (!name.starts_with(prefix) || !name.ends_with(suffix)) {
         return std::nullopt;
     }
@@ -35,6 +34,21 @@ std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
     const auto [stop, error] = std::from_chars(begin, end, step);
     return error == std::errc{} && stop == end && step >= 0 && name == name_of(step) ? std::optional(step)
                                                                                      : std::nullopt;
+}
+
+std::vector<std::string> names_in(const std::filesystem::path& folder) {
+    std::vector<std::string> names;
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+         entry.increment(error)) {
+        names.push_back(entry->path().filename().string());
+    }
+    // A folder that cannot be listed must not look like one without checkpoints: training would begin anew.
+    if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory) {
+        throw core::Error(core::ExitCode::bad_checkpoint,
+                          fmt::format("cannot list {}: {}", folder.string(), error.message()));
+    }
+    return names;
 }
 
 } // namespace
@@ -106,29 +120,43 @@ std::filesystem::path CheckpointFolder::file(std::int64_t step) const {
 
 std::vector<std::int64_t> CheckpointFolder::steps() const {
     std::vector<std::int64_t> found;
-    std::error_code error;
-    for (std::filesystem::directory_iterator entry(folder_, error), end; !error && entry != end;
-         entry.increment(error)) {
-        if (const auto step = step_of(entry->path())) {
+    for (const std::string& name : names_in(folder_)) {
+        if (const auto step = step_of(name)) {
             found.push_back(*step);
         }
-    }
-    // A folder that cannot be listed must not look like one without checkpoints: training would begin anew.
-    if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory) {
-        throw core::Error(core::ExitCode::bad_checkpoint,
-                          fmt::format("cannot list {}: {}", folder_.string(), error.message()));
     }
     std::ranges::sort(found, std::greater<>());
     return found;
 }
 
-void CheckpointFolder::prune(int keep, std::span<const std::int64_t> damaged) const {
+void CheckpointFolder::prune(int keep) const {
     for (const std::int64_t step : steps()) {
-        if (std::ranges::find(damaged, step) == damaged.end() && --keep < 0) {
+        if (--keep < 0) {
             std::error_code ignored; // one file too many is no reason to end a run
             std::filesystem::remove(file(step), ignored);
         }
     }
+}
+
+void CheckpointFolder::sweep() const {
+    for (const std::string& name : names_in(folder_)) {
+        const auto step = step_of(std::string_view(name).substr(0, name.rfind('.')));
+        if (step && name == temporary_of(name_of(*step))) {
+            std::error_code ignored;
+            std::filesystem::remove(folder_ / name, ignored);
+        }
+    }
+}
+
+std::filesystem::path CheckpointFolder::name_if_damaged(std::int64_t step) const {
+    std::filesystem::path name = file(step);
+    name += ".damaged";
+    const std::filesystem::path first = name;
+    for (int number = 2; std::filesystem::exists(std::filesystem::symlink_status(name)); ++number) {
+        name = first;
+        name += fmt::format("-{}", number);
+    }
+    return name;
 }
 
 } // namespace dtrain::io

@@ -1,7 +1,5 @@
 #include "dtrain/io/file.hpp"
 
-#include "dtrain/core/error.hpp"
-
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
@@ -52,9 +50,13 @@ class Descriptor {
 
 } // namespace
 
+std::filesystem::path temporary_of(std::filesystem::path file) {
+    file += ".tmp";
+    return file;
+}
+
 void replace_file(const std::filesystem::path& file, std::span<const std::byte> contents) {
-    std::filesystem::path temporary = file;
-    temporary += ".tmp";
+    const std::filesystem::path temporary = temporary_of(file);
     {
         Descriptor out(temporary, O_WRONLY | O_CREAT | O_TRUNC);
         if (!out.is_open()) {
@@ -81,7 +83,9 @@ void replace_file(const std::filesystem::path& file, std::span<const std::byte> 
 std::vector<std::byte> read_file(const std::filesystem::path& file) {
     std::ifstream in(file, std::ios::binary | std::ios::ate);
     std::vector<std::byte> bytes;
-    if (in && !std::filesystem::is_directory(file)) {
+    std::error_code unknown;
+    const bool is_folder = std::filesystem::is_directory(file, unknown);
+    if (in && !is_folder) {
         const std::streamoff size = in.tellg();
         in.seekg(0);
         bytes.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
@@ -90,9 +94,8 @@ std::vector<std::byte> read_file(const std::filesystem::path& file) {
         in.setstate(std::ios::failbit);
     }
     if (!in) {
-        const int error = std::filesystem::is_directory(file) ? EISDIR : errno;
-        throw core::Error(core::ExitCode::bad_checkpoint,
-                          fmt::format("cannot read {}: {}", file.string(), std::strerror(error)));
+        const int error = is_folder ? EISDIR : errno;
+        throw UnreadableFile(fmt::format("cannot read {}: {}", file.string(), std::strerror(error)));
     }
     return bytes;
 }

@@ -6,6 +6,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <system_error>
 #include <utility>
@@ -35,18 +36,22 @@ void require_same_run(const config::Config& config, const std::string& dataset, 
     require("data set", checkpoint.info().dataset, dataset);
 }
 
+void move(const std::filesystem::path& from, const std::filesystem::path& to) {
+    std::error_code error;
+    std::filesystem::rename(from, to, error);
+    if (error) {
+        throw core::Error(core::ExitCode::bad_output,
+                          fmt::format("cannot rename {} to {}: {}", from.string(), to.string(), error.message()));
+    }
+}
+
 /// Moves the checkpoints of an earlier run out of the way: beginning anew loses nothing.
 std::filesystem::path set_aside(const std::filesystem::path& folder) {
     for (int number = 1;; ++number) {
         std::filesystem::path aside = folder;
         aside += fmt::format("-before-{}", number);
         if (!std::filesystem::exists(aside)) {
-            std::error_code error;
-            std::filesystem::rename(folder, aside, error);
-            if (error) {
-                throw core::Error(core::ExitCode::bad_output, fmt::format("cannot rename {} to {}: {}", folder.string(),
-                                                                          aside.string(), error.message()));
-            }
+            move(folder, aside);
             return aside;
         }
     }
@@ -81,13 +86,19 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
         return std::nullopt;
     }
     for (const std::int64_t step : folder_.steps()) {
+        const auto pass_over = [&](const core::Error& error) {
+            warn(fmt::format("{}; looking for an older checkpoint, and where one is found, this file becomes {}",
+                             error.what(), folder_.name_if_damaged(step).filename().string()));
+            damaged_.push_back(step);
+        };
         try {
             std::optional<io::Checkpoint> checkpoint(std::in_place, folder_.file(step));
             require_same_run(config_, dataset, *checkpoint);
             return checkpoint;
         } catch (const io::DamagedFile& error) {
-            warn(fmt::format("{}; it is left in place, looking for an older checkpoint", error.what()));
-            damaged_.push_back(step);
+            pass_over(error);
+        } catch (const io::UnreadableFile& error) {
+            pass_over(error);
         }
     }
     if (!damaged_.empty()) {
@@ -104,10 +115,18 @@ std::optional<std::filesystem::path> RunFiles::open() {
     if (!lock_) {
         lock_.emplace(config_.output.directory);
     }
+    for (const char* name : {"log.h5", "config.ini"}) {
+        std::error_code ignored;
+        std::filesystem::remove(io::temporary_of(config_.output.directory / name), ignored);
+    }
+    folder_.sweep();
     if (!config_.output.resume && !folder_.steps().empty()) {
         aside = set_aside(folder_.path());
     }
     io::create_writable_folder(folder_.path());
+    for (const std::int64_t step : damaged_) {
+        move(folder_.file(step), folder_.name_if_damaged(step));
+    }
     const std::string resolved = config_.resolved();
     io::replace_file(config_.output.directory / "config.ini", std::as_bytes(std::span(resolved)));
     if (config_.output.resume && std::filesystem::exists(log_file())) {
@@ -128,7 +147,7 @@ void RunFiles::add_rank_seconds(std::size_t ranks, const std::vector<double>& co
     rank_seconds_.add_epoch(ranks, compute, reduce, data);
 }
 
-void RunFiles::write_log(const LogHeader& header, const io::RunRecord& record) {
+void RunFiles::write_log(const LogHeader& header, std::shared_ptr<const io::RunRecord> record) {
     io::Attributes attributes{{"format_version", log_format_version},
                               {"dtrain_version", std::string(DTRAIN_VERSION)},
                               {"created", created_},
@@ -139,21 +158,38 @@ void RunFiles::write_log(const LogHeader& header, const io::RunRecord& record) {
                               {"reducer", header.reducer},
                               {"blas", header.blas},
                               {"config", config_.resolved()}};
-    writer_->submit([file = log_file(), attributes = std::move(attributes), record, seconds = rank_seconds_] {
-        std::vector<io::DatasetView> datasets;
-        record.append_to(datasets);
-        seconds.append_to(datasets);
-        io::replace_file(file, io::to_hdf5(datasets, attributes));
-    });
+    writer_->submit(
+        BackgroundWriter::Lane::log,
+        [file = log_file(), attributes = std::move(attributes), record = std::move(record), seconds = rank_seconds_] {
+            std::vector<io::DatasetView> datasets;
+            record->append_to(datasets);
+            seconds.append_to(datasets);
+            io::replace_file(file, io::to_hdf5(datasets, attributes));
+        },
+        1);
 }
 
-void RunFiles::write_checkpoint(io::CheckpointInfo info, std::vector<io::TensorView> tensors,
-                                std::shared_ptr<core::Buffer<float>> copy) {
-    writer_->submit([this, info = std::move(info), tensors = std::move(tensors), copy = std::move(copy)] {
-        io::replace_file(folder_.file(info.step), io::encode_checkpoint(info, tensors));
-        std::erase(damaged_, info.step);
-        folder_.prune(config_.output.keep_checkpoints, damaged_);
-    });
+std::size_t RunFiles::most_waiting(const config::Config& config, std::size_t bytes) {
+    constexpr std::size_t memory_bytes = 16 << 20;
+    return std::clamp<std::size_t>(memory_bytes / std::max<std::size_t>(bytes, 1), 1,
+                                   static_cast<std::size_t>(config.output.keep_checkpoints));
+}
+
+void RunFiles::write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const io::RunRecord> record,
+                                std::vector<io::TensorView> tensors, std::shared_ptr<core::Buffer<float>> copy) {
+    const std::size_t most = most_waiting(config_, (copy->size() + record->step_cost.size()) * sizeof(float));
+    const std::size_t gave_way = writer_->submit(
+        BackgroundWriter::Lane::checkpoint,
+        [this, info = std::move(info), record = std::move(record), tensors = std::move(tensors),
+         copy = std::move(copy)]() mutable {
+            info.record = *record;
+            io::replace_file(folder_.file(info.step), io::encode_checkpoint(info, tensors));
+            folder_.prune(config_.output.keep_checkpoints);
+        },
+        most);
+    if (most < static_cast<std::size_t>(config_.output.keep_checkpoints)) {
+        left_out_ += gave_way;
+    }
 }
 
 } // namespace dtrain::train

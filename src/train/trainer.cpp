@@ -203,7 +203,9 @@ std::string Trainer::memory_description() const {
         floats(arena * reducer_->subtrees().size()) + static_cast<double>(gradients_.scratch_bytes());
     const double activations = static_cast<double>(network_.activation_bytes(std::max(rows, evaluation_rows))) +
                                floats((rows + evaluation_rows) * train.sample_size);
-    const double checkpoint = 2 * parameters;
+    // One that is being written, in memory twice, and those that wait for it.
+    const double checkpoint =
+        parameters * static_cast<double>(2 + RunFiles::most_waiting(config_, static_cast<std::size_t>(parameters)));
     const double total = samples + parameters + gradients + activations;
     return fmt::format("memory      of rank 0: {} samples, {} parameters and optimizer state, {} gradients, "
                        "{} activations; {} more while a checkpoint is written",
@@ -411,7 +413,15 @@ void Trainer::finish_epoch() {
 void Trainer::write_log() {
     files_->write_log({communicator_.size(), nodes_, static_cast<std::int64_t>(network_.layout().parameter_count()),
                        dataset_.name, config_.parallel.reducer, core::blas_name()},
-                      record_);
+                      copy_of_record());
+}
+
+std::shared_ptr<const io::RunRecord> Trainer::copy_of_record() {
+    if (!copied_record_ || copied_record_->step_cost.size() != record_.step_cost.size() ||
+        copied_record_->epochs.size() != record_.epochs.size()) {
+        copied_record_ = std::make_shared<const io::RunRecord>(record_);
+    }
+    return copied_record_;
 }
 
 bool Trainer::checkpoint_due() const {
@@ -452,9 +462,8 @@ void Trainer::write_checkpoint() {
     info.config = config_.resolved();
     info.dataset = dataset_.name;
     info.sample_shape = dataset_.train.sample_shape;
-    info.record = record_;
     std::vector<io::TensorView> views = tensors(copy->values().first(size), states);
-    files_->write_checkpoint(std::move(info), std::move(views), std::move(copy));
+    files_->write_checkpoint(std::move(info), copy_of_record(), std::move(views), std::move(copy));
 }
 
 core::ExitCode Trainer::run() {
@@ -498,8 +507,11 @@ core::ExitCode Trainer::run() {
             ordered_epoch_ = epoch_of(step_);
             sampler_.start_epoch(ordered_epoch_);
             if (files_) {
-                record_.step_cost.reserve(record_.step_cost.size() +
-                                          static_cast<std::size_t>(sampler_.steps_per_epoch()));
+                std::vector<float>& costs = record_.step_cost;
+                const std::size_t needed = costs.size() + static_cast<std::size_t>(sampler_.steps_per_epoch());
+                if (costs.capacity() < needed) {
+                    costs.reserve(std::max(needed, 2 * costs.capacity())); // as reserve by itself copies every time
+                }
             }
         }
         descent_step();
@@ -542,6 +554,10 @@ void Trainer::report_end(bool stopped) {
         return;
     }
     const std::string checkpoint = files_->checkpoints().file(step_).string();
+    if (files_->left_out() > 0) {
+        progress_.warn(fmt::format("{} came due faster than the disk took them and gave way to newer ones",
+                                   count_of(static_cast<std::int64_t>(files_->left_out()), "checkpoint")));
+    }
     if (stopped) {
         progress_.line(fmt::format("stopped on request after step {} of {}; run the same command again{} to go on\n"
                                    "checkpoint  {}",

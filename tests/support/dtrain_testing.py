@@ -1,7 +1,8 @@
 """What the system tests share: a small data set, running the programs, reading what they write.
 
 Environment: DTRAIN_BIN (folder with the programs), DTRAIN_MPIRUN (path of mpirun), DTRAIN_SOURCE (root of the
-repository), and DTRAIN_MNIST (folder with the real data set, optional).
+repository), DTRAIN_MNIST (folder with the real data set, optional), and DTRAIN_LONG (if set, tests of what has to hold
+for every config and at every moment try many more of them; they then take many minutes).
 """
 
 import contextlib
@@ -25,6 +26,8 @@ SOURCE = Path(os.environ.get("DTRAIN_SOURCE", Path(__file__).resolve().parents[2
 BIN = Path(os.environ.get("DTRAIN_BIN", SOURCE / "build/release/bin"))
 MPIRUN = os.environ.get("DTRAIN_MPIRUN", "mpirun")
 MNIST = os.environ.get("DTRAIN_MNIST")
+LONG = bool(os.environ.get("DTRAIN_LONG"))
+TIMEOUT_SECONDS = 900 if LONG else 60
 
 EXIT_OK = 0
 EXIT_BAD_CONFIG = 2
@@ -53,6 +56,55 @@ FILE_NAMES = {
 # A network other than the default one, as settings of a config.
 RELU_CROSS_ENTROPY = {"model.layers": "dense 24 relu, dense 10 linear", "model.cost": "cross_entropy",
                       "training.learning_rate": 0.05}
+
+# Configs that between them have every optimizer and cost, batches and shards that do not divide each other, and the
+# 1003 samples, which neither divides.
+CASES = {
+    "sigmoid, quadratic, sgd": {"training.batch_size": 30, "training.learning_rate": 1.0},
+    "relu, cross-entropy, momentum": {**RELU_CROSS_ENTROPY, "training.batch_size": 64,
+                                      "training.optimizer": "momentum", "training.learning_rate": 0.02},
+    "batch smaller than the shards, nesterov": {**RELU_CROSS_ENTROPY, "training.batch_size": 5, "training.epochs": 1,
+                                                "training.optimizer": "nesterov", "training.learning_rate": 0.001},
+    "full batch, weight decay, 5 shards": {"training.batch_size": "all", "training.epochs": 5,
+                                           "training.weight_decay": 0.001, "parallel.logical_shards": 5},
+    "wide layers, 13 shards": {"model.layers": "dense 150 relu, dense 70 tanh, dense 10", "model.cost": "cross_entropy",
+                               "training.batch_size": 200, "training.learning_rate": 0.05,
+                               "parallel.logical_shards": 13},
+    "fewer samples than shards": {"data.train_samples": 6, "data.test_samples": 3, "training.batch_size": 4},
+}
+
+DEEP = "dense 2500 relu, dense 2000 relu, dense 1500 relu, dense 1000 relu, dense 500 relu, dense 10"
+# Networks so large that BLAS takes its packed kernels, on real images.
+if LONG and MNIST:
+    CASES |= {name: {"data.directory": MNIST, "data.test_samples": 500, **settings} for name, settings in {
+        "784-16-16-10, whole epochs": {"training.batch_size": 32, "training.learning_rate": 3.0},
+        "784-800-10, batches of 256, sgd": {
+            "model.layers": "dense 800 relu, dense 10", "model.cost": "cross_entropy", "data.train_samples": 5000,
+            "training.batch_size": 256, "training.learning_rate": 0.1},
+        "784-800-10, batches of 250, nesterov, 5 shards": {
+            "model.layers": "dense 800 relu, dense 10", "model.cost": "cross_entropy", "data.train_samples": 3001,
+            "training.batch_size": 250, "training.optimizer": "nesterov", "training.learning_rate": 0.01,
+            "parallel.logical_shards": 5},
+        "784-800-10, batches of 37, momentum, quadratic, 13 shards": {
+            "model.layers": "dense 800 tanh, dense 10 sigmoid", "data.train_samples": 1499,
+            "training.batch_size": 37, "training.optimizer": "momentum", "training.learning_rate": 0.05,
+            "parallel.logical_shards": 13},
+        "784-2500-2000-1500-1000-500-10, batches of 256, momentum": {
+            "model.layers": DEEP, "model.cost": "cross_entropy", "data.train_samples": 1000,
+            "training.batch_size": 256, "training.optimizer": "momentum", "training.learning_rate": 0.01},
+        "784-2500-2000-1500-1000-500-10, batches of 250, sgd, 13 shards": {
+            "model.layers": DEEP, "model.cost": "cross_entropy", "data.train_samples": 750, "training.epochs": 1,
+            "training.batch_size": 250, "training.learning_rate": 0.05, "parallel.logical_shards": 13},
+    }.items()}
+
+# Ranks, and how many of them count as a node (0: all, as they share a machine): 1, 2, 1 + 1, 3, 2 + 1, 5, 2 + 2 + 1,
+# 8, 3 + 3 + 2.
+SPLITS = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 2), (5, 0), (5, 2), (8, 0), (8, 3))
+
+
+def splits_of(settings):
+    """The splits that have a logical shard for every rank."""
+    return [split for split in SPLITS if split[0] <= settings.get("parallel.logical_shards", 8)]
 
 
 def idx_bytes(array, *, magic=None, dimensions=None):
@@ -173,6 +225,17 @@ class Process:
             raise AssertionError(f"{self.popen.args}: no end within {timeout} s\n{self.result()}") from None
         return self.result()
 
+    def wait_until(self, condition, timeout=30):
+        """Waits until `condition` holds; returns whether it does before the program ends."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if self.popen.poll() is not None:
+                return False
+            if time.monotonic() > end:
+                raise AssertionError(f"{self.popen.args}: waited in vain for {timeout} s\n{self.result()}")
+            time.sleep(0.0005)
+        return True
+
     def wait_for(self, pattern, timeout=30):
         """Waits until stdout contains `pattern`."""
         end = time.monotonic() + timeout
@@ -197,7 +260,7 @@ class Process:
         return [pid for _, pid in sorted(pids)]
 
 
-def run(program, *arguments, ranks=None, cwd=None, timeout=60):
+def run(program, *arguments, ranks=None, cwd=None, timeout=TIMEOUT_SECONDS):
     with Process(command(program, *arguments, ranks=ranks), cwd) as process:
         return process.wait(timeout)
 
@@ -220,6 +283,11 @@ def read_h5(path):
     return H5(datasets, attributes)
 
 
+def newest_step(folder):
+    """The step of the newest checkpoint in the output folder of a run, -1 where there is none."""
+    return max((int(path.name[5:-3]) for path in (Path(folder) / "checkpoints").glob("step-*.h5")), default=-1)
+
+
 def snapshot(folder):
     """The whole tree below `folder`; equal snapshots mean that nothing was made, removed, changed or replaced."""
     tree = {}
@@ -237,6 +305,9 @@ class Training:
     """A finished run: its output folder and what the program said."""
     folder: Path
     result: Result
+
+    def fingerprint(self):
+        return self.last_checkpoint().attributes["fingerprint"]
 
     def log(self):
         return read_h5(self.folder / "log.h5")
@@ -321,6 +392,8 @@ class DtrainTestCase(unittest.TestCase):
         """The same cost log, weights and optimizer state in two trainings."""
         pairs = [(actual.log(), expected.log()), (actual.last_checkpoint(), expected.last_checkpoint())]
         self.assertEqual(actual.checkpoints()[-1].name, expected.checkpoints()[-1].name)
+        if tolerance == 0:
+            self.assertEqual(*(checkpoint.attributes["fingerprint"] for checkpoint in pairs[1]))
         for actual_file, expected_file in pairs:
             self.assertEqual(actual_file.datasets.keys(), expected_file.datasets.keys())
             for name, values in expected_file.datasets.items():

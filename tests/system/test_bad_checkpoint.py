@@ -1,6 +1,7 @@
 """Damaged checkpoints: dtrain-eval refuses them with code 4; a run falls back on an older one, if there is any."""
 
 import ctypes
+import os
 import re
 import sys
 from pathlib import Path
@@ -196,7 +197,7 @@ class BadCheckpointTest(testing.DtrainTestCase):
 
 class FallingBackTest(testing.DtrainTestCase):
     def test_older_checkpoint_is_used(self):
-        settings = {"output.checkpoint_every": "20 steps", "output.keep_checkpoints": 10}
+        settings = {"output.keep_checkpoints": 2}
         straight = self.train({**settings, "training.epochs": 4}, ranks=2, output="straight")
         for name, damage in {
                 "truncated": lambda data, offset: data[:-100],
@@ -218,7 +219,29 @@ class FallingBackTest(testing.DtrainTestCase):
                 warnings = [line for line in output.splitlines() if newest.name in line]
                 self.assertEqual(len(warnings), 1, resumed.result)
                 self.assertRegex(warnings[0], "(?i)warning")
-                self.assertEqual(newest.read_bytes(), damaged)
+                # It is kept beside the two of this run, one of which took its place for a while.
+                kept = newest.with_name(newest.name + ".damaged")
+                self.assertIn(kept.name, warnings[0])
+                self.assertEqual(kept.read_bytes(), damaged)
+                self.assertEqual({path.name for path in newest.parent.iterdir()},
+                                 {"step-00000048.h5", "step-00000064.h5", kept.name})
+                self.assert_same_result(resumed, straight)
+
+    def test_one_that_cannot_be_read(self):
+        for name, obstruct in {"a folder": Path.mkdir, "a link in a circle": lambda path: path.symlink_to(path.name),
+                               "may not be read": lambda path: path.touch(mode=0)}.items():
+            if name == "may not be read" and os.geteuid() == 0:
+                continue  # root may read everything
+            with self.case(name):
+                straight = self.train({"training.epochs": 3}, ranks=2, output="straight")
+                trained = self.train(ranks=2)
+                newest = trained.checkpoints()[-1]
+                newest.unlink()
+                obstruct(newest)
+                resumed = self.train({"training.epochs": 3}, ranks=2)
+                self.assertIn(f"warning: cannot read {newest}", resumed.result.stderr)
+                self.assertTrue(os.path.lexists(newest.with_name(newest.name + ".damaged")))
+                self.assertIn("resumed     after epoch 1,", resumed.result.stdout)
                 self.assert_same_result(resumed, straight)
 
 

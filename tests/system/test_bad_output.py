@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -87,6 +89,49 @@ class BadOutputTest(testing.DtrainTestCase):
         self.train(settings, "--training.epochs=5", ranks=ranks)
         straight = self.train({"training.epochs": 5}, ranks=ranks, output="straight")
         self.assert_same_result(run, straight)
+
+    def interrupted(self, config, folder, obstruct):
+        """The result of a run in `folder` for which `obstruct` is called again and again once it has a checkpoint."""
+        with testing.Process(testing.command("dtrain", config, ranks=2), self.folder) as process:
+            process.wait_until(lambda: testing.newest_step(folder) > 0)
+            while process.popen.poll() is None:
+                obstruct()
+                time.sleep(0.002)
+            return process.result()
+
+    def test_disk_fills_in_the_middle_of_a_run(self):
+        with self.mounted("1m") as place:
+            settings = {"output.directory": place / "run", "training.epochs": 2000,
+                        "output.checkpoint_every": "7 steps"}
+            filler = (place / "filler").open("ab", buffering=0)
+
+            def fill():
+                with contextlib.suppress(OSError):
+                    while filler.write(bytes(4096)):
+                        pass
+
+            with filler:
+                result = self.interrupted(self.write_config(settings), place / "run", fill)
+            self.assert_one_message(result, testing.EXIT_BAD_OUTPUT, place / "run", "No space left")
+            failed = testing.Training(place / "run", result)
+            self.assertFalse([name for name in failed.files() if name.endswith(".tmp")])
+            step = failed.last_checkpoint().attributes["step"]
+            evaluated = testing.run("dtrain-eval", failed.checkpoints()[-1], cwd=self.folder)
+            self.assertEqual(evaluated.code, testing.EXIT_OK, evaluated)
+
+            (place / "filler").unlink()
+            epochs = f"--training.epochs={step // 16 + 2}"
+            resumed = self.train(settings, epochs, ranks=2)
+            self.assertIn(f"step {step}\n", resumed.result.stdout)
+            straight = self.train({**settings, "output.directory": self.folder / "straight"}, epochs, ranks=2,
+                                  output="straight")
+            self.assert_same_result(resumed, straight)
+
+    def test_folder_is_removed_in_the_middle_of_a_run(self):
+        run = self.folder / "run"
+        config = self.write_config({"training.epochs": 1000000})
+        result = self.interrupted(config, run, lambda: shutil.rmtree(run, ignore_errors=True))
+        self.assert_one_message(result, testing.EXIT_BAD_OUTPUT, run, "No such file or directory")
 
 
 if __name__ == "__main__":

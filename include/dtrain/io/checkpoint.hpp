@@ -36,7 +36,7 @@ struct CheckpointInfo {
 /// A checkpoint that was read and found whole, its tensors still to be fetched.
 class Checkpoint {
   public:
-    /// Throws DamagedFile, or core::Error (bad_checkpoint) if the file cannot be read.
+    /// Throws DamagedFile, or UnreadableFile, or core::Error (bad_checkpoint) for a format of another version.
     explicit Checkpoint(const std::filesystem::path& file);
 
     [[nodiscard]] const CheckpointInfo& info() const noexcept { return info_; }
@@ -60,8 +60,13 @@ class CheckpointFolder {
     [[nodiscard]] std::filesystem::path file(std::int64_t step) const;
     /// Steps for which there is a checkpoint, newest first.
     [[nodiscard]] std::vector<std::int64_t> steps() const;
-    /// Removes the oldest until `keep` are left. Those in `damaged` are neither counted nor removed.
-    void prune(int keep, std::span<const std::int64_t> damaged) const;
+    /// Removes the oldest until `keep` are left.
+    void prune(int keep) const;
+    /// Removes what killed processes left of checkpoints half written.
+    void sweep() const;
+    /// A free name for a damaged checkpoint, under which it is no longer one of `steps`: step-<digits>.h5.damaged, or
+    /// with a number behind it.
+    [[nodiscard]] std::filesystem::path name_if_damaged(std::int64_t step) const;
 
   private:
     std::filesystem::path folder_;

@@ -1,9 +1,11 @@
 #pragma once
 
+#include "dtrain/core/error.hpp"
+
 #include <cstddef>
 #include <filesystem>
-#include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace dtrain::io {
@@ -13,7 +15,16 @@ namespace dtrain::io {
 /// nothing behind.
 void replace_file(const std::filesystem::path& file, std::span<const std::byte> contents);
 
-/// The whole file. Throws core::Error (bad_checkpoint) if it cannot be read.
+/// Where replace_file writes first. Only a process that is killed meanwhile leaves a file there.
+[[nodiscard]] std::filesystem::path temporary_of(std::filesystem::path file);
+
+/// A file that is not there or cannot be read, whatever it holds.
+class UnreadableFile : public core::Error {
+  public:
+    explicit UnreadableFile(const std::string& message) : core::Error(core::ExitCode::bad_checkpoint, message) {}
+};
+
+/// The whole file. Throws UnreadableFile.
 [[nodiscard]] std::vector<std::byte> read_file(const std::filesystem::path& file);
 
 /// Creates `folder` and those above it, and makes sure that files can be written there. Throws core::Error

@@ -2,7 +2,10 @@
 
 #include "dtrain/core/error.hpp"
 
+#include <array>
 #include <condition_variable>
+#include <cstddef>
+#include <deque>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -11,27 +14,33 @@
 namespace dtrain::train {
 
 /// Runs one job at a time on a thread of its own, so that writing files goes on beside training. Jobs own what they
-/// work on. After a job has thrown, no further job runs.
+/// work on. They wait in lanes, which take turns, each lane in its order. Whoever submits a job never waits for the
+/// disk: where jobs come faster than they are done, the oldest of those that have not begun give way. After a job has
+/// thrown, no further job runs.
 class BackgroundWriter {
   public:
+    enum class Lane : std::size_t { log, checkpoint };
+
     BackgroundWriter();
-    /// Waits for the job in flight.
+    /// Waits for all jobs that were submitted and did not give way.
     ~BackgroundWriter();
     BackgroundWriter(const BackgroundWriter&) = delete;
     BackgroundWriter& operator=(const BackgroundWriter&) = delete;
 
-    /// Waits for the job in flight, if any, then begins this one.
-    void submit(std::function<void()> job);
-    /// Waits until nothing is in flight. Throws what the last job threw.
+    /// At most `most_waiting` jobs of the lane, at least 1, wait for their turn, this one always among them. Returns
+    /// how many gave way.
+    std::size_t submit(Lane lane, std::function<void()> job, std::size_t most_waiting);
+    /// Waits until nothing is waiting or in flight. Throws what a job threw.
     void wait();
     [[nodiscard]] bool failed() const;
 
   private:
     void run();
+    [[nodiscard]] bool none_waiting() const;
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;
-    std::function<void()> job_;
+    std::array<std::deque<std::function<void()>>, 2> waiting_; ///< by lane, oldest first
     std::optional<core::Error> error_;
     bool busy_ = false;
     bool ending_ = false;

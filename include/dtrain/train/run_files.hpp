@@ -7,6 +7,7 @@
 #include "dtrain/io/run_record.hpp"
 #include "dtrain/train/background_writer.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -23,21 +24,26 @@ namespace dtrain::train {
 [[nodiscard]] config::Config config_of(const io::Checkpoint& checkpoint);
 
 /// The output folder of a run: config, cost log and checkpoints. One rank has it. Writing goes on in the background
-/// from copies; what goes wrong there is thrown by `wait`, and `failed` tells early.
+/// from copies, and training never waits for it; what goes wrong there is thrown by `wait`, and `failed` tells early.
+/// Where files come due faster than the disk takes them, a log gives way to a newer one, which contains it, and a
+/// checkpoint gives way once as many newer ones are waiting as would have it removed, or as fit into 16 MB (but one at
+/// least). The last log and the last checkpoint are always written.
 class RunFiles {
   public:
     /// Locks the folder if it is there already, and writes nothing. Throws core::Error (bad_output) if another run
     /// has it.
     explicit RunFiles(const config::Config& config);
 
-    /// The newest whole checkpoint. Damaged ones on the way are handed to `warn` and left alone. Empty if there is no
-    /// checkpoint or the config says to begin anew. Throws core::Error (bad_checkpoint) if all are damaged or the
-    /// newest whole one belongs to another run (`dataset` is the name of the present data set).
+    /// The newest whole checkpoint. Those on the way that are damaged or cannot be read are handed to `warn`; `open`
+    /// renames them. Empty if there is no checkpoint or the config says to begin anew. Throws core::Error
+    /// (bad_checkpoint) if none is whole or the newest whole one belongs to another run (`dataset` is the name of the
+    /// present data set).
     [[nodiscard]] std::optional<io::Checkpoint> newest(const std::string& dataset,
                                                        const std::function<void(std::string_view)>& warn);
 
-    /// Creates the folder, writes the resolved config and begins to accept files. A run that begins anew moves the
-    /// checkpoints of an earlier one; returns where to. Throws core::Error (bad_output).
+    /// Creates the folder, sweeps up what a killed run left half written, writes the resolved config and begins to
+    /// accept files. A run that begins anew moves the checkpoints of an earlier one; returns where to. Throws
+    /// core::Error (bad_output).
     std::optional<std::filesystem::path> open();
 
     struct LogHeader {
@@ -48,10 +54,14 @@ class RunFiles {
         std::string reducer;
         std::string blas;
     };
-    void write_log(const LogHeader& header, const io::RunRecord& record);
-    /// `tensors` are views into `copy`.
-    void write_checkpoint(io::CheckpointInfo info, std::vector<io::TensorView> tensors,
-                          std::shared_ptr<core::Buffer<float>> copy);
+    void write_log(const LogHeader& header, std::shared_ptr<const io::RunRecord> record);
+    /// `tensors` are views into `copy`; `record` becomes that of `info`.
+    void write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const io::RunRecord> record,
+                          std::vector<io::TensorView> tensors, std::shared_ptr<core::Buffer<float>> copy);
+    /// How many checkpoints of `bytes` each wait for the disk at most.
+    [[nodiscard]] static std::size_t most_waiting(const config::Config& config, std::size_t bytes);
+    /// Checkpoints that would have been kept, but gave way to newer ones.
+    [[nodiscard]] std::size_t left_out() const noexcept { return left_out_; }
 
     /// The time of each rank in the epoch just finished, for the log, `earlier_epochs` having gone before.
     void add_rank_seconds(std::size_t ranks, const std::vector<double>& compute, const std::vector<double>& reduce,
@@ -67,7 +77,8 @@ class RunFiles {
     const config::Config& config_;
     std::optional<io::FolderLock> lock_;
     io::CheckpointFolder folder_;
-    std::vector<std::int64_t> damaged_;
+    std::vector<std::int64_t> damaged_; ///< to be renamed
+    std::size_t left_out_ = 0;
     io::RankSeconds rank_seconds_;
     std::string created_;
     std::optional<BackgroundWriter> writer_;

@@ -67,6 +67,8 @@ class Trainer {
     [[nodiscard]] bool checkpoint_due() const;
     void write_checkpoint();
     void write_log();
+    /// A copy of the record, one for log and checkpoint of the same step.
+    [[nodiscard]] std::shared_ptr<const io::RunRecord> copy_of_record();
     void report_end(bool stopped);
 
     [[nodiscard]] std::int64_t epoch_of(std::int64_t step) const { return step / sampler_.steps_per_epoch(); }
@@ -108,7 +110,8 @@ class Trainer {
     std::int64_t epoch_samples_ = 0; ///< trained by this process in the present epoch
     std::int64_t run_samples_ = 0;
 
-    io::RunRecord record_;            ///< on rank 0
+    io::RunRecord record_; ///< on rank 0
+    std::shared_ptr<const io::RunRecord> copied_record_;
     std::unique_ptr<RunFiles> files_; ///< on rank 0 while running
 };
 

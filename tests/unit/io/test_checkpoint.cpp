@@ -129,9 +129,11 @@ TEST_F(CheckpointFile, DamagedIsToldFromUnreadable) {
     EXPECT_NE(std::string_view(damage->what()).find(file_.string()), std::string_view::npos);
     support::write_file(file_, "");
     EXPECT_TRUE(error_of<DamagedFile>([&] { const Checkpoint checkpoint(file_); }));
-    const auto missing = error_of([&] { const Checkpoint checkpoint(folder_ / "absent.h5"); });
-    ASSERT_TRUE(missing);
-    EXPECT_EQ(missing->code(), core::ExitCode::bad_checkpoint);
+    for (const auto& unreadable : {folder_ / "absent.h5", folder_.path()}) {
+        const auto error = error_of<UnreadableFile>([&] { const Checkpoint checkpoint(unreadable); });
+        ASSERT_TRUE(error) << unreadable;
+        EXPECT_EQ(error->code(), core::ExitCode::bad_checkpoint);
+    }
 }
 
 TEST_F(CheckpointFile, OfAnotherFormatVersionIsRefused) {
@@ -179,24 +181,51 @@ TEST_F(CheckpointFolderTest, IgnoresOtherFiles) {
 
 TEST_F(CheckpointFolderTest, PrunesTheOldest) {
     make({1, 2, 3, 4, 5});
-    checkpoints_.prune(3, {});
+    checkpoints_.prune(3);
     EXPECT_EQ(checkpoints_.steps(), (Steps{5, 4, 3}));
-    checkpoints_.prune(3, {});
+    checkpoints_.prune(3);
     EXPECT_EQ(checkpoints_.steps(), (Steps{5, 4, 3}));
-    checkpoints_.prune(1, {});
+    checkpoints_.prune(1);
     EXPECT_EQ(checkpoints_.steps(), Steps{5});
 }
 
-TEST_F(CheckpointFolderTest, KeepsAndDoesNotCountDamagedOnes) {
-    make({1, 2, 3, 4, 5});
-    checkpoints_.prune(2, Steps{1, 4});
-    EXPECT_EQ(checkpoints_.steps(), (Steps{5, 4, 3, 1}));
+TEST_F(CheckpointFolderTest, GivesDamagedOnesAFreeNameOutsideItsSteps) {
+    make({1, 2, 3});
+    for (const char* name : {"step-00000003.h5.damaged", "step-00000003.h5.damaged-2"}) {
+        EXPECT_EQ(checkpoints_.name_if_damaged(3), folder_ / name);
+        std::filesystem::rename(checkpoints_.file(3), checkpoints_.name_if_damaged(3));
+        make({3});
+    }
+    EXPECT_EQ(checkpoints_.steps(), (Steps{3, 2, 1}));
+    checkpoints_.prune(1);
+    EXPECT_EQ(folder_.names(),
+              (std::vector<std::string>{"step-00000003.h5", "step-00000003.h5.damaged", "step-00000003.h5.damaged-2"}));
+}
+
+TEST_F(CheckpointFolderTest, SweepsUpItsHalfWrittenCheckpointsAndNothingElse) {
+    make({1});
+    const std::vector<std::string> others{"a.tmp",
+                                          "log.h5.tmp",
+                                          "step-1.h5.tmp",
+                                          "step-00000001.tmp",
+                                          "step-00000002.h5.tmp.tmp",
+                                          "step-0000000x.h5.tmp"};
+    for (const std::string& name : others) {
+        support::write_file(folder_ / name, "x");
+    }
+    auto names = folder_.names();
+    for (const std::int64_t step : {1, 2, 123'456'789}) {
+        support::write_file(temporary_of(checkpoints_.file(step)), "half");
+    }
+    checkpoints_.sweep();
+    EXPECT_EQ(folder_.names(), names);
+    CheckpointFolder(folder_ / "absent").sweep();
 }
 
 TEST_F(CheckpointFolderTest, PruningTouchesNothingElse) {
     make({1, 2});
     support::write_file(folder_ / "notes.txt", "x");
-    checkpoints_.prune(1, {});
+    checkpoints_.prune(1);
     EXPECT_EQ(folder_.names(), (std::vector<std::string>{"notes.txt", "step-00000002.h5"}));
 }
 

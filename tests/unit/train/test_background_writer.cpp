@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <memory>
 #include <semaphore>
 #include <stdexcept>
@@ -17,17 +18,23 @@ namespace dtrain::train {
 namespace {
 
 using support::error_of;
+using Lane = BackgroundWriter::Lane;
+
+constexpr std::size_t no_limit = 1000;
 
 TEST(BackgroundWriter, RunsJobsInTheirOrderOneAtATime) {
     std::vector<int> done;
     std::atomic<int> running = 0;
     BackgroundWriter writer;
     for (int i = 0; i < 50; ++i) {
-        writer.submit([&, i] {
-            EXPECT_EQ(++running, 1);
-            done.push_back(i);
-            --running;
-        });
+        writer.submit(
+            Lane::log,
+            [&, i] {
+                EXPECT_EQ(++running, 1);
+                done.push_back(i);
+                --running;
+            },
+            no_limit);
     }
     writer.wait();
     ASSERT_EQ(done.size(), 50U);
@@ -41,11 +48,14 @@ TEST(BackgroundWriter, RunsBesideTheCaller) {
     std::atomic<bool> done = false;
     std::thread::id thread;
     BackgroundWriter writer;
-    writer.submit([&] {
-        release.acquire(); // would wait for ever on the caller's own thread
-        thread = std::this_thread::get_id();
-        done = true;
-    });
+    writer.submit(
+        Lane::log,
+        [&] {
+            release.acquire(); // would wait for ever on the caller's own thread
+            thread = std::this_thread::get_id();
+            done = true;
+        },
+        1);
     EXPECT_FALSE(done);
     release.release();
     writer.wait();
@@ -57,10 +67,13 @@ TEST(BackgroundWriter, WaitsForTheJobInFlightInTheEnd) {
     bool done = false;
     {
         BackgroundWriter writer;
-        writer.submit([&] {
-            std::this_thread::sleep_for(std::chrono::milliseconds(50));
-            done = true;
-        });
+        writer.submit(
+            Lane::log,
+            [&] {
+                std::this_thread::sleep_for(std::chrono::milliseconds(50));
+                done = true;
+            },
+            1);
     }
     EXPECT_TRUE(done);
 }
@@ -68,7 +81,8 @@ TEST(BackgroundWriter, WaitsForTheJobInFlightInTheEnd) {
 TEST(BackgroundWriter, ThrowsWhatAJobThrew) {
     BackgroundWriter writer;
     EXPECT_FALSE(writer.failed());
-    writer.submit([] { throw core::Error(core::ExitCode::bad_output, "disk full"); });
+    writer.submit(
+        Lane::log, [] { throw core::Error(core::ExitCode::bad_output, "disk full"); }, 1);
     const auto error = error_of([&] { writer.wait(); });
     ASSERT_TRUE(error);
     EXPECT_EQ(error->code(), core::ExitCode::bad_output);
@@ -79,7 +93,8 @@ TEST(BackgroundWriter, ThrowsWhatAJobThrew) {
 
 TEST(BackgroundWriter, TurnsOtherExceptionsIntoErrors) {
     BackgroundWriter writer;
-    writer.submit([] { throw std::runtime_error("surprise"); });
+    writer.submit(
+        Lane::log, [] { throw std::runtime_error("surprise"); }, 1);
     const auto error = error_of([&] { writer.wait(); });
     ASSERT_TRUE(error);
     EXPECT_EQ(error->code(), core::ExitCode::bad_output);
@@ -89,18 +104,73 @@ TEST(BackgroundWriter, TurnsOtherExceptionsIntoErrors) {
 TEST(BackgroundWriter, RunsNothingAfterAFailure) {
     bool ran = false;
     BackgroundWriter writer;
-    writer.submit([] { throw core::Error(core::ExitCode::bad_output, "first"); });
-    writer.submit([&] { ran = true; });
+    writer.submit(
+        Lane::log, [] { throw core::Error(core::ExitCode::bad_output, "first"); }, 1);
+    writer.submit(
+        Lane::checkpoint, [&] { ran = true; }, 1);
     const auto error = error_of([&] { writer.wait(); });
     ASSERT_TRUE(error);
     EXPECT_EQ(std::string(error->what()), "first");
     EXPECT_FALSE(ran);
 }
 
+/// A writer whose thread is held by a job of its own until released.
+class HeldWriter {
+  public:
+    HeldWriter() {
+        writer.submit(
+            Lane::log,
+            [this] {
+                held.release();
+                go_on.acquire();
+            },
+            1);
+        held.acquire();
+    }
+    [[nodiscard]] std::size_t note(Lane lane, const std::string& name, std::size_t most_waiting) {
+        return writer.submit(
+            lane, [this, name] { done.push_back(name); }, most_waiting);
+    }
+    void finish() {
+        go_on.release();
+        writer.wait();
+    }
+
+    std::vector<std::string> done; // before the writer, whose thread uses all of these
+    std::binary_semaphore held{0};
+    std::binary_semaphore go_on{0};
+    BackgroundWriter writer;
+};
+
+TEST(BackgroundWriter, NeverMakesTheCallerWaitAndDropsTheOldest) {
+    HeldWriter held; // a caller that waited here would wait for ever
+    EXPECT_EQ(held.note(Lane::checkpoint, "c1", 2), 0U);
+    EXPECT_EQ(held.note(Lane::log, "l1", 1), 0U);
+    EXPECT_EQ(held.note(Lane::checkpoint, "c2", 2), 0U);
+    EXPECT_EQ(held.note(Lane::log, "l2", 1), 1U);
+    EXPECT_EQ(held.note(Lane::checkpoint, "c3", 2), 1U);
+    EXPECT_EQ(held.note(Lane::checkpoint, "c4", 1), 2U);
+    held.finish();
+    EXPECT_EQ(held.done, (std::vector<std::string>{"c4", "l2"}));
+}
+
+TEST(BackgroundWriter, LetsLanesTakeTurns) {
+    HeldWriter held;
+    for (const char* name : {"c1", "c2", "c3"}) {
+        EXPECT_EQ(held.note(Lane::checkpoint, name, no_limit), 0U);
+    }
+    for (const char* name : {"l1", "l2"}) {
+        EXPECT_EQ(held.note(Lane::log, name, no_limit), 0U);
+    }
+    held.finish();
+    EXPECT_EQ(held.done, (std::vector<std::string>{"c1", "l1", "c2", "l2", "c3"}));
+}
+
 TEST(BackgroundWriter, LetsGoOfWhatAJobOwned) {
     const auto owned = std::make_shared<int>(1);
     BackgroundWriter writer;
-    writer.submit([owned] {});
+    writer.submit(
+        Lane::log, [owned] {}, 1);
     writer.wait();
     EXPECT_EQ(owned.use_count(), 1);
 }
@@ -108,7 +178,8 @@ TEST(BackgroundWriter, LetsGoOfWhatAJobOwned) {
 TEST(BackgroundWriter, TakesNoSignals) {
     sigset_t blocked;
     BackgroundWriter writer;
-    writer.submit([&] { pthread_sigmask(SIG_SETMASK, nullptr, &blocked); });
+    writer.submit(
+        Lane::log, [&] { pthread_sigmask(SIG_SETMASK, nullptr, &blocked); }, 1);
     writer.wait();
     for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
         EXPECT_EQ(sigismember(&blocked, signal), 1);
