@@ -1,7 +1,7 @@
-"""Kills random ranks at random moments, again and again, each time going on with another number of ranks: in the end
-the weights are those of an undisturbed run.
+"""Kills random ranks at random moments, every other time while a checkpoint is being written. Each time the run then
+goes on with another number of ranks, to the end, and its result is that of an undisturbed run, bit for bit.
 
-DTRAIN_KILLS sets the number of kills (default 6), DTRAIN_KILL_SEED the moments.
+DTRAIN_KILLS sets the number of kills, DTRAIN_KILL_SEED the moments.
 """
 
 import os
@@ -14,65 +14,71 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
-KILLS = int(os.environ.get("DTRAIN_KILLS", 6))
+KILLS = int(os.environ.get("DTRAIN_KILLS", 100 if testing.LONG else 6))
 SEED = int(os.environ.get("DTRAIN_KILL_SEED", 1))
-KILLS_PER_RUN = 5
 
-# Checkpoints every few steps, so that many kills fall into the writing of one.
+# Checkpoints every few steps, of a size that takes the disk a while.
 SETTINGS = {
     **testing.RELU_CROSS_ENTROPY,
     "model.layers": "dense 300 relu, dense 10",
     "training.optimizer": "momentum",
     "training.learning_rate": 0.001,
     "training.batch_size": 20,
-    "training.epochs": 40,
+    "training.epochs": 20,
     "output.checkpoint_every": "7 steps",
 }
+STEPS = 20 * 51
+RANKS = (1, 2, 3, 4, 5, 8)
 
 
 class KillTest(testing.DtrainTestCase):
-    def result_of(self, training):
-        checkpoint = training.last_checkpoint()
-        return (checkpoint.attributes["step"], checkpoint.attributes["fingerprint"],
-                checkpoint.datasets["/steps/cost"].tobytes(), checkpoint.datasets["/epochs/fingerprint"].tobytes())
-
-    def kill_once(self, config, moments):
-        """Whether the run was killed before it was through."""
-        ranks = moments.choice((1, 2, 3, 4, 5, 8))
-        with testing.Process(testing.command("dtrain", config, ranks=ranks), self.folder) as process:
-            process.wait_for(r"\A", timeout=30)
-            while not process.rank_pids() and process.popen.poll() is None:
-                time.sleep(0.001)
-            time.sleep(moments.uniform(0.1, 1.2))
-            pids = process.rank_pids()
-            if not pids:
-                return False
+    def kill_once(self, moments, usual_seconds, *, while_writing):
+        """Starts a run and kills one of its ranks. Whether it was killed before it was through."""
+        ranks = moments.choice(RANKS)
+        checkpoints = self.folder / "run" / "checkpoints"
+        with testing.Process(testing.command("dtrain", self.write_config(SETTINGS), ranks=ranks),
+                             self.folder) as process:
+            if while_writing:
+                target = moments.uniform(0, 0.9) * STEPS
+                process.wait_until(lambda: testing.newest_step(self.folder / "run") >= target)
+                victims = process.rank_pids()[:1]  # the one that writes
+                process.wait_until(lambda: any(checkpoints.glob("*.tmp")))
+            else:
+                process.wait_until(process.rank_pids)
+                time.sleep(moments.uniform(0, usual_seconds))
+                victims = process.rank_pids()
             try:
-                os.kill(moments.choice(pids), signal.SIGKILL)
-            except ProcessLookupError:
-                return False
-            result = process.wait(20)
-            self.assertIn(result.code, {testing.EXIT_RANK_LOST, 128 + signal.SIGKILL, 0}, result)
-            return result.code != 0
+                os.kill(moments.choice(victims), signal.SIGKILL)
+            except (IndexError, ProcessLookupError):
+                pass  # it is through
+            result = process.wait(30)
+        self.assertIn(result.code, {testing.EXIT_RANK_LOST, 128 + signal.SIGKILL, testing.EXIT_OK}, result)
+        return result.code != testing.EXIT_OK
 
     def test_kills(self):
         moments = random.Random(SEED)
-        expected = self.result_of(self.train(SETTINGS, ranks=2, output="undisturbed"))
-        kills, run = 0, 0
+        begin = time.monotonic()
+        undisturbed = self.train(SETTINGS, ranks=2, output="undisturbed")
+        usual_seconds = time.monotonic() - begin
+        fingerprints, kills, before_any, half_written = set(), 0, 0, 0
         while kills < KILLS:
-            run += 1
-            config = self.write_config({**SETTINGS, "output.directory": f"run-{run}"})
-            here = 0
-            while here < min(KILLS_PER_RUN, KILLS - kills):
-                if not self.kill_once(config, moments):
-                    break
-                here += 1
-            kills += here
-            finished = self.train(SETTINGS, ranks=moments.choice((1, 2, 3, 5)), output=f"run-{run}")
-            self.assertEqual(self.result_of(finished), expected, f"after {kills} kills")
-            left = {path.name for path in (self.folder / f"run-{run}/checkpoints").iterdir()}
-            self.assertTrue(all(name.endswith((".h5", ".h5.tmp")) for name in left), left)
-        print(f"{kills} kills over {run} runs", flush=True)
+            with self.case(kill=kills + 1):
+                if not self.kill_once(moments, usual_seconds, while_writing=kills % 2 == 1):
+                    continue
+                kills += 1
+                run = self.folder / "run"
+                before_any += testing.newest_step(run) < 0
+                half_written += any((run / "checkpoints").glob("*.tmp"))
+                finished = self.train(SETTINGS, ranks=moments.choice(RANKS))
+                fingerprints.add(finished.fingerprint())
+                self.assert_same_result(finished, undisturbed)
+                self.assertEqual(finished.files(), {"config.ini", "log.h5", *(f"checkpoints/{path.name}"
+                                                                             for path in finished.checkpoints())})
+                self.assertEqual(len(finished.checkpoints()), 3)
+        print(f"{kills} kills, {before_any} before the first checkpoint, {half_written} that left one half written; "
+              f"all went on to the end; fingerprints {fingerprints}, undisturbed {undisturbed.fingerprint()}",
+              flush=True)
+        self.assertGreater(half_written, 0)
 
 
 if __name__ == "__main__":

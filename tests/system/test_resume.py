@@ -1,12 +1,24 @@
-"""The same command again goes on where the last checkpoint ends."""
+"""The same command again goes on where the last checkpoint ends.
 
+DTRAIN_CHAIN_SEED sets the moments and the numbers of ranks of the chains of interrupted runs.
+"""
+
+import os
+import random
+import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
+
+SEED = int(os.environ.get("DTRAIN_CHAIN_SEED", 1))
+INTERRUPTIONS = 8 if testing.LONG else 3
+# Small networks take so many steps that each interruption finds them at work.
+SMALL_NETWORK_STEPS = 600 * (INTERRUPTIONS + 1)
 
 
 class RunningOnTest(testing.DtrainTestCase):
@@ -83,6 +95,66 @@ class RunningOnTest(testing.DtrainTestCase):
                 for path in diverged.checkpoints():
                     for name, values in testing.read_h5(path).datasets.items():
                         self.assertTrue(np.isfinite(values).all(), f"{path.name}: {name}")
+
+
+class ChainTest(testing.DtrainTestCase):
+    """Runs interrupted again and again, each time going on with another number of ranks and other nodes."""
+
+    def settings_of_chain(self, settings):
+        samples = settings.get("data.train_samples", testing.TRAIN_SAMPLES)
+        batch = settings.get("training.batch_size", 64)
+        steps_per_epoch = -(-samples // (samples if batch == "all" else batch))
+        epochs = -(-SMALL_NETWORK_STEPS // steps_per_epoch)
+        every = 5
+        if "data.directory" in settings:  # larger networks on real images, a step of which takes long
+            samples = settings.get("data.train_samples", 60000)
+            steps_per_epoch = -(-samples // batch)
+            epochs = max(2, -(-24 // steps_per_epoch))
+            every = max(1, steps_per_epoch // 40)
+        return {**settings, "training.epochs": epochs, "training.learning_rate": 0.001,
+                "output.checkpoint_every": f"{every} steps"}, epochs * steps_per_epoch
+
+    def interrupt(self, config, split, target, moments):
+        """Runs until there is a checkpoint of step `target` and a little longer. Says how it was interrupted, or None
+        where it was through before."""
+        ranks, node_ranks = split
+        folder = self.folder / "chain"
+        words = testing.command("dtrain", config, f"--parallel.node_ranks={node_ranks}", ranks=ranks)
+        with testing.Process(words, self.folder) as process:
+            process.wait_until(lambda: len(process.rank_pids()) == ranks)
+            pids = process.rank_pids()
+            process.wait_until(lambda: testing.newest_step(folder) >= target, timeout=testing.TIMEOUT_SECONDS)
+            time.sleep(moments.uniform(0, 0.003))
+            how = moments.choice((signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL))
+            try:
+                os.kill(moments.choice(pids), how)
+            except (IndexError, ProcessLookupError):
+                pass  # it is through
+            result = process.wait(testing.TIMEOUT_SECONDS)
+        codes = {testing.EXIT_RANK_LOST, 128 + how} if how == signal.SIGKILL else {testing.EXIT_STOPPED}
+        self.assertIn(result.code, codes | {testing.EXIT_OK}, result)
+        return how.name if result.code != testing.EXIT_OK else None
+
+    def test_chains(self):
+        moments = random.Random(SEED)
+        for name, settings in testing.CASES.items():
+            with self.case(name):
+                settings, steps = self.settings_of_chain(settings)
+                splits = testing.splits_of(settings)
+                undisturbed = self.train(settings, ranks=2, output="undisturbed")
+                config = self.write_config(settings, output="chain")
+                links = []
+                for number in range(INTERRUPTIONS):
+                    split = moments.choice([other for other in splits if not links or other != links[-1][0]])
+                    target = (number + moments.random()) * steps / (INTERRUPTIONS + 1)
+                    links.append((split, self.interrupt(config, split, target, moments)))
+                    if links[-1][1] is None:
+                        break
+                ranks, node_ranks = moments.choice([other for other in splits if other != links[-1][0]])
+                through = self.train({**settings, "parallel.node_ranks": node_ranks}, ranks=ranks, output="chain")
+                print(f"{name}: {links}, then {(ranks, node_ranks)}", flush=True)
+                self.assert_same_result(through, undisturbed)
+                self.assertGreater(sum(how is not None for _, how in links), INTERRUPTIONS // 2, links)
 
 
 if __name__ == "__main__":
