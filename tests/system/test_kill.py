@@ -75,10 +75,11 @@ class KillTest(testing.DtrainTestCase):
                 self.assertEqual(finished.files(), {"config.ini", "log.h5", *(f"checkpoints/{path.name}"
                                                                              for path in finished.checkpoints())})
                 self.assertEqual(len(finished.checkpoints()), 3)
+        # Half of the kills are aimed at the writing of a checkpoint.
         print(f"{kills} kills, {before_any} before the first checkpoint, {half_written} that left one half written; "
               f"all went on to the end; fingerprints {fingerprints}, undisturbed {undisturbed.fingerprint()}",
               flush=True)
-        self.assertGreater(half_written, 0)
+        self.assertGreaterEqual(half_written, KILLS // 6)
 
 
 if __name__ == "__main__":

@@ -115,10 +115,11 @@ class ChainTest(testing.DtrainTestCase):
                 "output.checkpoint_every": f"{every} steps"}, epochs * steps_per_epoch
 
     def interrupt(self, config, split, target, moments):
-        """Runs until there is a checkpoint of step `target` and a little longer. Says how it was interrupted, or None
-        where it was through before."""
+        """Runs until there is a new checkpoint, of step `target` or a later one, and a little longer. Says how it was
+        interrupted, or None where it was through before."""
         ranks, node_ranks = split
         folder = self.folder / "chain"
+        target = max(target, testing.newest_step(folder) + 1)
         words = testing.command("dtrain", config, f"--parallel.node_ranks={node_ranks}", ranks=ranks)
         with testing.Process(words, self.folder) as process:
             process.wait_until(lambda: len(process.rank_pids()) == ranks)

@@ -142,6 +142,18 @@ class FilesTest(testing.DtrainTestCase):
         self.assertEqual([path.name for path in trained.checkpoints()],
                          [f"step-{step:08}.h5" for step in (10, 20, 30, 32)])
 
+    def test_disk_slower_than_checkpoints_come_due(self):
+        """Checkpoints of 26 MB after every short step: some give way, which the run says, but never the last."""
+        settings = {"model.layers": "dense 4000 relu, dense 10", "model.cost": "cross_entropy",
+                    "data.train_samples": 100, "training.batch_size": 2, "training.learning_rate": 0.001,
+                    "training.optimizer": "momentum", "training.epochs": 1}
+        hurried = self.train({**settings, "output.checkpoint_every": "1 steps", "output.keep_checkpoints": 100},
+                             ranks=2)
+        left_out = re.search(r"warning: (\d+) checkpoints? came due faster", hurried.result.stderr)
+        self.assertTrue(left_out, hurried.result)
+        self.assertEqual(len(hurried.checkpoints()), 50 - int(left_out[1]))
+        self.assert_same_result(hurried, self.train(settings, ranks=2, output="leisurely"))
+
 
 class CheckTest(testing.DtrainTestCase):
     def test_check_shows_the_network_and_writes_nothing(self):
