@@ -107,7 +107,7 @@ TEST(BackgroundWriter, RunsNothingAfterAFailure) {
     writer.submit(
         Lane::log, [] { throw core::Error(core::ExitCode::bad_output, "first"); }, 1);
     writer.submit(
-        Lane::checkpoint, [&] { ran = true; }, 1);
+        Lane::log, [&] { ran = true; }, no_limit);
     const auto error = error_of([&] { writer.wait(); });
     ASSERT_TRUE(error);
     EXPECT_EQ(std::string(error->what()), "first");
