@@ -6,6 +6,7 @@ DTRAIN_KILLS sets the number of kills, DTRAIN_KILL_SEED the moments.
 
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -32,6 +33,8 @@ RANKS = (1, 2, 3, 4, 5, 8)
 
 
 class KillTest(testing.DtrainTestCase):
+    stuck_launches = 0
+
     def kill_once(self, moments, usual_seconds, *, while_writing):
         """Starts a run and kills one of its ranks. Whether it was killed before it was through."""
         ranks = moments.choice(RANKS)
@@ -51,7 +54,14 @@ class KillTest(testing.DtrainTestCase):
                 os.kill(moments.choice(victims), signal.SIGKILL)
             except (IndexError, ProcessLookupError):
                 pass  # it is through
-            result = process.wait(30)
+            try:
+                result = process.wait(30)
+            except AssertionError:
+                # A rank that dies while it connects to mpirun leaves that, and the others in MPI_Init, waiting for it.
+                if "PMIX ERROR" not in process.result().stderr:
+                    raise
+                self.stuck_launches += 1
+                return True
         self.assertIn(result.code, {testing.EXIT_RANK_LOST, 128 + signal.SIGKILL, testing.EXIT_OK}, result)
         return result.code != testing.EXIT_OK
 
@@ -60,25 +70,24 @@ class KillTest(testing.DtrainTestCase):
         begin = time.monotonic()
         undisturbed = self.train(SETTINGS, ranks=2, output="undisturbed")
         usual_seconds = time.monotonic() - begin
-        fingerprints, kills, before_any, half_written = set(), 0, 0, 0
-        while kills < KILLS:
-            with self.case(kill=kills + 1):
-                if not self.kill_once(moments, usual_seconds, while_writing=kills % 2 == 1):
-                    continue
-                kills += 1
+        fingerprints, before_any, half_written = [], 0, 0
+        for kill in range(1, KILLS + 1):
+            with self.case(kill=kill):
                 run = self.folder / "run"
+                while not self.kill_once(moments, usual_seconds, while_writing=kill % 2 == 0):
+                    shutil.rmtree(run)  # it was through before
                 before_any += testing.newest_step(run) < 0
                 half_written += any((run / "checkpoints").glob("*.tmp"))
                 finished = self.train(SETTINGS, ranks=moments.choice(RANKS))
-                fingerprints.add(finished.fingerprint())
+                fingerprints.append(finished.fingerprint())
                 self.assert_same_result(finished, undisturbed)
                 self.assertEqual(finished.files(), {"config.ini", "log.h5", *(f"checkpoints/{path.name}"
                                                                              for path in finished.checkpoints())})
                 self.assertEqual(len(finished.checkpoints()), 3)
         # Half of the kills are aimed at the writing of a checkpoint.
-        print(f"{kills} kills, {before_any} before the first checkpoint, {half_written} that left one half written; "
-              f"all went on to the end; fingerprints {fingerprints}, undisturbed {undisturbed.fingerprint()}",
-              flush=True)
+        print(f"{KILLS} kills, {before_any} before the first checkpoint, {half_written} that left one half written, "
+              f"{self.stuck_launches} that left mpirun stuck in its launch; {len(fingerprints)} went on to the end, "
+              f"fingerprints {set(fingerprints)}, undisturbed {undisturbed.fingerprint()}", flush=True)
         self.assertGreaterEqual(half_written, KILLS // 6)
 
 
