@@ -55,6 +55,16 @@ class RunningOnTest(testing.DtrainTestCase):
         self.assert_same_result(resumed, straight)
         self.assertEqual(resumed.log().attributes["ranks"], 1)
 
+    def test_what_a_killed_run_left_half_written_is_swept_up(self):
+        trained = self.train(ranks=2)
+        left = ("log.h5.tmp", "config.ini.tmp", "checkpoints/step-00000003.h5.tmp")
+        others = {"notes.tmp", "checkpoints/step-3.h5.tmp", "checkpoints/step-00000003.h5.damaged"}
+        for name in (*left, *others):
+            (trained.folder / name).write_text("half")
+        before = trained.files()
+        self.train({"training.epochs": 3}, ranks=2)
+        self.assertEqual(trained.files(), before - set(left) | {"checkpoints/step-00000048.h5"})
+
     def test_nothing_left_to_do(self):
         for ranks in (1, 3):
             with self.case(ranks=ranks):
