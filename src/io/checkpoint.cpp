@@ -9,31 +9,54 @@
 #include <charconv>
 #include <functional>
 #include <optional>
-#include <sstream>
 #include <string_view>
 #include <system_error>
 
 namespace dtrain::io {
 namespace {
 
-constexpr std::int64_t format_version = 1;
+constexpr std::int64_t format_version = 2;
 constexpr std::string_view prefix = "step-";
 constexpr std::string_view suffix = ".h5";
+
+constexpr std::size_t affixes = prefix.size() + suffix.size();
+
+/// The whole of `text` as a number.
+template <class T>
+bool parse(std::string_view text, T& number, int base = 10) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, base);
+    return error == std::errc{} && end == text.data() + text.size();
+}
 
 std::string name_of(std::int64_t step) {
     return fmt::format("{}{:08}{}", prefix, step, suffix);
 }
 
 std::optional<std::int64_t> step_of(std::string_view name) {
-    if (!name.starts_with(prefix) || !name.ends_with(suffix)) {
+    if (name.size() < affixes || !name.starts_with(prefix) || !name.ends_with(suffix)) {
         return std::nullopt;
     }
     std::int64_t step = 0;
-    const char* const begin = name.data() + prefix.size();
-    const char* const end = name.data() + name.size() - suffix.size();
-    const auto [stop, error] = std::from_chars(begin, end, step);
-    return error == std::errc{} && stop == end && step >= 0 && name == name_of(step) ? std::optional(step)
-                                                                                     : std::nullopt;
+    const std::string_view digits = name.substr(prefix.size(), name.size() - affixes);
+    return parse(digits, step) && step >= 0 && name == name_of(step) ? std::optional(step) : std::nullopt;
+}
+
+/// Sizes with single blanks between them, none of them zero, whose product is a size as well. Empty if it is not that.
+std::vector<std::size_t> parse_shape(std::string_view text) {
+    std::vector<std::size_t> shape;
+    std::size_t product = 1;
+    for (;;) {
+        const std::size_t end = text.find(' ');
+        std::size_t size = 0;
+        if (!parse(text.substr(0, end), size) || size == 0 || __builtin_mul_overflow(product, size, &product)) {
+            return {};
+        }
+        shape.push_back(size);
+        if (end == std::string_view::npos) {
+            return shape;
+        }
+        text.remove_prefix(end + 1);
+    }
 }
 
 std::vector<std::string> names_in(const std::filesystem::path& folder) {
@@ -79,16 +102,14 @@ Checkpoint::Checkpoint(const std::filesystem::path& file) : name_(file.string())
     info_.step = file_.integer("step");
     info_.seed = file_.unsigned_integer("seed");
     info_.logical_shards = file_.integer("logical_shards");
-    const std::string fingerprint = file_.text("fingerprint");
-    if (std::from_chars(fingerprint.data(), fingerprint.data() + fingerprint.size(), info_.fingerprint, 16).ec !=
-        std::errc{}) {
+    if (!parse(file_.text("fingerprint"), info_.fingerprint, 16)) {
         file_.fail("attribute fingerprint is not a hexadecimal number");
     }
     info_.config = file_.text("config");
     info_.dataset = file_.text("dataset");
-    std::istringstream sizes(file_.text("sample_shape"));
-    for (std::size_t size = 0; sizes >> size;) {
-        info_.sample_shape.push_back(size);
+    info_.sample_shape = parse_shape(file_.text("sample_shape"));
+    if (info_.sample_shape.empty()) {
+        file_.fail("attribute sample_shape is no shape");
     }
     info_.record = RunRecord::from(file_);
     if (info_.epoch < 0 || static_cast<std::size_t>(info_.epoch) != info_.record.epochs.size() || info_.step < 0 ||
@@ -101,15 +122,18 @@ void Checkpoint::fail(const std::string& problem) const {
     throw core::Error(core::ExitCode::bad_checkpoint, fmt::format("{}: {}", name_, problem));
 }
 
+void Checkpoint::require(const std::string& path, const std::vector<std::size_t>& shape) const {
+    if (!file_.has(path)) {
+        fail(fmt::format("has no {}", path));
+    }
+    if (const auto& stored = file_.shape(path); stored != shape) {
+        fail(fmt::format("{} is {}, expected {}", path, fmt::join(stored, " x "), fmt::join(shape, " x ")));
+    }
+}
+
 void Checkpoint::read(std::span<const TensorView> tensors) const {
     for (const TensorView& tensor : tensors) {
-        if (!file_.has(tensor.path)) {
-            fail(fmt::format("has no {}", tensor.path));
-        }
-        if (const auto shape = file_.shape(tensor.path); shape != tensor.shape) {
-            fail(fmt::format("{} is {}, expected {}", tensor.path, fmt::join(shape, " x "),
-                             fmt::join(tensor.shape, " x ")));
-        }
+        require(tensor.path, tensor.shape);
         file_.read(tensor.path, tensor.values);
     }
 }

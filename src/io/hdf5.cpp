@@ -7,19 +7,34 @@
 #include <hdf5.h>
 
 #include <algorithm>
-#include <array>
+#include <bit>
+#include <charconv>
 #include <cstring>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
 namespace dtrain::io {
 namespace {
 
-constexpr std::size_t user_block_bytes = 512;
-constexpr std::string_view user_block_text = "dtrain: XXH3-128 of everything after these 512 bytes: ";
+// A file begins with an HDF5 user block, which HDF5 itself skips:
+//
+//   dtrain 2: XXH3-128 of everything after this line: 0123456789abcdef0123456789abcdef
+//   attribute i8 epoch 3
+//   attribute text config 812                              the text follows, then a newline
+//   dataset f4 16x784 /model/01_dense/weight 50176 4016    bytes per piece, then where in the file each piece begins
+//   end                                                    zeros up to the user block's end
+//
+// A piece holds whole rows, the last one of a dataset what is left. Values are little-endian.
+constexpr std::string_view label = "dtrain 2: XXH3-128 of everything after this line: ";
+constexpr std::string_view earlier_label = "dtrain: ";
 constexpr std::size_t digest_characters = 32;
+constexpr std::size_t label_bytes = label.size() + digest_characters + 1;
+constexpr std::size_t smallest_user_block = 512;
 constexpr std::size_t chunk_elements = std::size_t{1} << 20;
+constexpr std::size_t fletcher32_bytes = 4;
+static_assert(std::endian::native == std::endian::little, "values are copied between files and memory as they are");
 
 /// An HDF5 identifier, closed in the end.
 class Handle {
@@ -79,19 +94,28 @@ hid_t file_type() {
 }
 
 template <class T>
-hid_t memory_type() {
-    return H5Tget_native_type(file_type<T>(), H5T_DIR_DEFAULT);
+constexpr std::string_view type_name() {
+    if constexpr (std::is_same_v<T, float>) {
+        return "f4";
+    } else if constexpr (std::is_same_v<T, double>) {
+        return "f8";
+    } else if constexpr (std::is_same_v<T, std::int64_t>) {
+        return "i8";
+    } else {
+        static_assert(std::is_same_v<T, std::uint64_t>);
+        return "u8";
+    }
 }
 
-/// A file in memory only.
-Handle in_memory_access() {
-    Handle access = made(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "a property list");
-    made(H5Pset_fapl_core(access, std::size_t{1} << 20, 0), "a file in memory");
-    return access;
-}
+/// A dataset as it lies in the HDF5 file.
+struct Written {
+    std::string description; ///< "f4 16x784 /model/01_dense/weight"
+    std::size_t piece_bytes = 0;
+    std::vector<std::size_t> offsets; ///< of the pieces, from the beginning of the HDF5 file
+};
 
-void write(hid_t file, const DatasetView& dataset) {
-    std::visit(
+Written write(hid_t file, const DatasetView& dataset) {
+    return std::visit(
         [&](auto values) {
             using T = std::remove_const_t<typename decltype(values)::element_type>;
             std::vector<hsize_t> extent(dataset.shape.begin(), dataset.shape.end());
@@ -114,11 +138,27 @@ void write(hid_t file, const DatasetView& dataset) {
             made(H5Pset_obj_track_times(creation, false), dataset.path);
             const Handle links = made(H5Pcreate(H5P_LINK_CREATE), H5Pclose, dataset.path);
             made(H5Pset_create_intermediate_group(links, 1), dataset.path);
-            const Handle id =
-                made(H5Dcreate2(file, dataset.path.c_str(), file_type<T>(), space, links, creation, H5P_DEFAULT),
-                     H5Dclose, dataset.path);
-            const Handle type = made(memory_type<T>(), H5Tclose, dataset.path);
+            const hid_t type = file_type<T>();
+            const Handle id = made(H5Dcreate2(file, dataset.path.c_str(), type, space, links, creation, H5P_DEFAULT),
+                                   H5Dclose, dataset.path);
             made(H5Dwrite(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), dataset.path);
+            made(H5Dflush(id), dataset.path);
+
+            Written written{fmt::format("{} {} {}", type_name<T>(), fmt::join(extent, "x"), dataset.path),
+                            chunk[0] * row * sizeof(T),
+                            {}};
+            std::vector<hsize_t> corner(extent.size());
+            for (; !values.empty() && corner[0] < extent[0]; corner[0] += chunk[0]) {
+                unsigned skipped_filters = 0;
+                haddr_t offset = HADDR_UNDEF;
+                hsize_t bytes = 0;
+                made(H5Dget_chunk_info_by_coord(id, corner.data(), &skipped_filters, &offset, &bytes), dataset.path);
+                if (offset == HADDR_UNDEF || skipped_filters != 0 || bytes != written.piece_bytes + fletcher32_bytes) {
+                    cannot_write(dataset.path);
+                }
+                written.offsets.push_back(offset);
+            }
+            return written;
         },
         dataset.values);
 }
@@ -140,219 +180,249 @@ void write_attribute(hid_t file, const std::string& name, hid_t stored, hid_t me
 
 std::vector<std::byte> to_hdf5(std::span<const DatasetView> datasets, const Attributes& attributes) {
     silence();
-    const Handle access = in_memory_access();
-    const Handle creation = made(H5Pcreate(H5P_FILE_CREATE), H5Pclose, "a property list");
-    made(H5Pset_userblock(creation, user_block_bytes), "a user block");
-    const Handle file = made(H5Fcreate("in-memory", H5F_ACC_TRUNC, creation, access), H5Fclose, "a file in memory");
+    const Handle access = made(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "a property list");
+    made(H5Pset_fapl_core(access, std::size_t{1} << 20, 0), "a file in memory");
+    const Handle file = made(H5Fcreate("in-memory", H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose, "a file in memory");
+    std::vector<Written> written;
     for (const DatasetView& dataset : datasets) {
-        write(file, dataset);
+        written.push_back(write(file, dataset));
     }
+    std::string index;
     for (const auto& [name, value] : attributes) {
         if (const auto* text = std::get_if<std::string>(&value)) {
             const char* const characters = text->c_str();
             const Handle type = text_type();
             write_attribute(file, name, type, type, static_cast<const void*>(&characters));
+            index += fmt::format("attribute text {} {}\n{}\n", name, text->size(), *text);
         } else if (const auto* integer = std::get_if<std::int64_t>(&value)) {
             write_attribute(file, name, file_type<std::int64_t>(), H5T_NATIVE_INT64, integer);
+            index += fmt::format("attribute i8 {} {}\n", name, *integer);
         } else {
-            write_attribute(file, name, file_type<std::uint64_t>(), H5T_NATIVE_UINT64, &std::get<std::uint64_t>(value));
+            const std::uint64_t number = std::get<std::uint64_t>(value);
+            write_attribute(file, name, file_type<std::uint64_t>(), H5T_NATIVE_UINT64, &number);
+            index += fmt::format("attribute u8 {} {}\n", name, number);
         }
     }
     made(H5Fflush(file, H5F_SCOPE_LOCAL), "a file in memory");
-    // The image begins behind the user block.
-    const ssize_t size = made(H5Fget_file_image(file, nullptr, 0), "a file in memory");
-    std::vector<std::byte> bytes(user_block_bytes + static_cast<std::size_t>(size));
-    const std::span<std::byte> image = std::span(bytes).subspan(user_block_bytes);
-    made(H5Fget_file_image(file, image.data(), image.size()), "a file in memory");
 
-    const std::string label = std::string(user_block_text) + core::hash128(image) + "\n";
-    std::memcpy(bytes.data(), label.data(), label.size());
-    return bytes;
-}
-
-struct Hdf5Image::Open {
-    Handle file;
-};
-
-Hdf5Image::Hdf5Image(std::vector<std::byte> bytes, std::string origin)
-    : origin_(std::move(origin)), bytes_(std::move(bytes)) {
-    silence();
-    const std::string_view label(reinterpret_cast<const char*>(bytes_.data()),
-                                 std::min(bytes_.size(), user_block_bytes));
-    if (!label.starts_with(user_block_text) || bytes_.size() <= user_block_bytes) {
-        fail("not a file written by dtrain");
-    }
-    if (label.substr(user_block_text.size(), digest_characters) !=
-        core::hash128(std::span(bytes_).subspan(user_block_bytes))) {
-        fail("damaged: its checksum does not match its contents");
-    }
-    const Handle access = in_memory_access();
-    made(H5Pset_file_image(access, bytes_.data(), bytes_.size()), "a file in memory");
-    Handle file(H5Fopen("in-memory", H5F_ACC_RDONLY, access), H5Fclose);
-    if (!file.valid()) {
-        fail("not an HDF5 file");
-    }
-    open_ = std::make_unique<Open>(Open{std::move(file)});
-}
-
-Hdf5Image::Hdf5Image(Hdf5Image&& other) noexcept = default;
-Hdf5Image::~Hdf5Image() = default;
-
-void Hdf5Image::fail(const std::string& problem) const {
-    throw DamagedFile(fmt::format("{}: {}", origin_, problem));
-}
-
-void Hdf5Image::read_integer(const std::string& attribute, std::int64_t memory_type, void* value) const {
-    const Handle id(H5Aopen(open_->file, attribute.c_str(), H5P_DEFAULT), H5Aclose);
-    const Handle space(id.valid() ? H5Aget_space(id) : H5I_INVALID_HID, H5Sclose);
-    const Handle type(id.valid() ? H5Aget_type(id) : H5I_INVALID_HID, H5Tclose);
-    if (!type.valid() || !space.valid() || H5Tget_class(type) != H5T_INTEGER ||
-        H5Sget_simple_extent_npoints(space) != 1 || H5Aread(id, memory_type, value) < 0) {
-        fail(fmt::format("attribute {} is missing or not an integer", attribute));
-    }
-}
-
-std::int64_t Hdf5Image::integer(const std::string& attribute) const {
-    std::int64_t value = 0;
-    read_integer(attribute, H5T_NATIVE_INT64, &value);
-    return value;
-}
-
-std::uint64_t Hdf5Image::unsigned_integer(const std::string& attribute) const {
-    std::uint64_t value = 0;
-    read_integer(attribute, H5T_NATIVE_UINT64, &value);
-    return value;
-}
-
-std::string Hdf5Image::text(const std::string& attribute) const {
-    const Handle id(H5Aopen(open_->file, attribute.c_str(), H5P_DEFAULT), H5Aclose);
-    const Handle space(id.valid() ? H5Aget_space(id) : H5I_INVALID_HID, H5Sclose);
-    const Handle type(id.valid() ? H5Aget_type(id) : H5I_INVALID_HID, H5Tclose);
-    char* characters = nullptr;
-    if (!type.valid() || !space.valid() || H5Tis_variable_str(type) <= 0 || H5Sget_simple_extent_npoints(space) != 1 ||
-        H5Aread(id, text_type(), static_cast<void*>(&characters)) < 0 || characters == nullptr) {
-        fail(fmt::format("attribute {} is missing or not a text", attribute));
-    }
-    std::string value(characters);
-    H5free_memory(characters);
-    return value;
-}
-
-bool Hdf5Image::has(const std::string& path) const {
-    // H5Lexists wants every group on the way to exist.
-    for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
-        if (H5Lexists(open_->file, path.substr(0, slash).c_str(), H5P_DEFAULT) <= 0) {
-            return false;
+    const auto datasets_behind = [&](std::size_t user_block) {
+        std::string lines;
+        for (const Written& dataset : written) {
+            lines += fmt::format("dataset {} {}", dataset.description, dataset.piece_bytes);
+            for (const std::size_t offset : dataset.offsets) {
+                lines += fmt::format(" {}", user_block + offset);
+            }
+            lines += '\n';
         }
-        if (slash == std::string::npos) {
-            return true;
-        }
-    }
-}
-
-std::vector<std::string> Hdf5Image::members(const std::string& group) const {
-    std::vector<std::string> names;
-    const auto collect = [](hid_t, const char* name, const H5L_info_t*, void* out) -> herr_t {
-        static_cast<std::vector<std::string>*>(out)->emplace_back(name);
-        return 0;
+        return lines + "end\n";
     };
-    const Handle id(H5Gopen2(open_->file, group.c_str(), H5P_DEFAULT), H5Gclose);
-    if (!id.valid() || H5Literate(id, H5_INDEX_NAME, H5_ITER_INC, nullptr, collect, &names) < 0) {
-        fail(fmt::format("group {} is missing or damaged", group));
-    }
-    return names;
+    // As long as the index can become: offsets have more digits the larger the user block is.
+    const std::size_t longest = label_bytes + index.size() + datasets_behind(std::size_t{1} << 62).size();
+    const std::size_t user_block = std::max(smallest_user_block, std::bit_ceil(longest));
+    index += datasets_behind(user_block);
+
+    // HDF5 looks for its signature at every power of two from 512 and counts its addresses from there.
+    const ssize_t size = made(H5Fget_file_image(file, nullptr, 0), "a file in memory");
+    std::vector<std::byte> bytes(user_block + static_cast<std::size_t>(size));
+    made(H5Fget_file_image(file, bytes.data() + user_block, static_cast<std::size_t>(size)), "a file in memory");
+    std::memcpy(bytes.data() + label_bytes, index.data(), index.size());
+    const std::string line = fmt::format("{}{}\n", label, core::hash128(std::span(bytes).subspan(label_bytes)));
+    std::memcpy(bytes.data(), line.data(), line.size());
+    return bytes;
 }
 
 namespace {
 
-/// A dataset whose claims about its size the file's own size bears out.
-struct OpenDataset {
-    Handle id;
-    std::vector<std::size_t> shape;
-    std::size_t elements = 0;
-};
-
-OpenDataset open_dataset(const Hdf5Image& image, hid_t file, const std::string& path, std::size_t file_bytes) {
-    OpenDataset dataset{Handle(H5Dopen2(file, path.c_str(), H5P_DEFAULT), H5Dclose), {}, 1};
-    if (!dataset.id.valid()) {
-        image.fail(fmt::format("dataset {} is missing or damaged", path));
-    }
-    const Handle space(H5Dget_space(dataset.id), H5Sclose);
-    const Handle creation(H5Dget_create_plist(dataset.id), H5Pclose);
-    const int rank = space.valid() ? H5Sget_simple_extent_ndims(space) : -1;
-    if (rank < 1 || rank > H5S_MAX_RANK || !creation.valid() || H5Pget_layout(creation) != H5D_CHUNKED) {
-        image.fail(fmt::format("dataset {} is not stored the way dtrain does", path));
-    }
-    std::array<hsize_t, H5S_MAX_RANK> extent{};
-    std::array<hsize_t, H5S_MAX_RANK> chunk{};
-    if (H5Sget_simple_extent_dims(space, extent.data(), nullptr) != rank ||
-        H5Pget_chunk(creation, H5S_MAX_RANK, chunk.data()) != rank) {
-        image.fail(fmt::format("dataset {} is damaged", path));
-    }
-    // Unsigned overflow aside, sizes are refused before anything is allocated for them.
-    std::size_t in_chunk = 1;
-    for (int i = 0; i < rank; ++i) {
-        const auto axis = static_cast<std::size_t>(i);
-        if (__builtin_mul_overflow(dataset.elements, extent[axis], &dataset.elements) ||
-            __builtin_mul_overflow(in_chunk, chunk[axis], &in_chunk) || dataset.elements > file_bytes ||
-            in_chunk > file_bytes) {
-            image.fail(fmt::format("dataset {} claims more than the file holds", path));
+std::vector<std::string_view> split(std::string_view text, char separator) {
+    std::vector<std::string_view> words;
+    for (;;) {
+        const std::size_t end = text.find(separator);
+        words.push_back(text.substr(0, end));
+        if (end == std::string_view::npos) {
+            return words;
         }
-        dataset.shape.push_back(extent[axis]);
-    }
-    if (H5Pget_nfilters(creation) != 1) {
-        image.fail(fmt::format("dataset {} is not stored the way dtrain does", path));
-    }
-    unsigned flags = 0;
-    unsigned configuration = 0;
-    std::size_t values = 0;
-    if (H5Pget_filter2(creation, 0, &flags, &values, nullptr, 0, nullptr, &configuration) != H5Z_FILTER_FLETCHER32) {
-        image.fail(fmt::format("dataset {} has no Fletcher32 checksum", path));
-    }
-    return dataset;
-}
-
-template <class T>
-void read_values(const Hdf5Image& image, const OpenDataset& dataset, const std::string& path, std::span<T> out) {
-    const Handle stored(H5Dget_type(dataset.id), H5Tclose);
-    if (!stored.valid() || H5Tequal(stored, file_type<T>()) <= 0) {
-        image.fail(fmt::format("dataset {} has another element type than it should", path));
-    }
-    if (dataset.elements != out.size()) {
-        image.fail(fmt::format("dataset {} has {} elements where {} fit", path, dataset.elements, out.size()));
-    }
-    const Handle type(memory_type<T>(), H5Tclose);
-    if (H5Dread(dataset.id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out.data()) < 0) {
-        image.fail(fmt::format("dataset {} is damaged", path));
+        text.remove_prefix(end + 1);
     }
 }
 
 } // namespace
 
-std::vector<std::size_t> Hdf5Image::shape(const std::string& path) const {
-    return open_dataset(*this, open_->file, path, bytes_.size()).shape;
+Hdf5Image::Hdf5Image(std::vector<std::byte> bytes, std::string origin)
+    : origin_(std::move(origin)), bytes_(std::move(bytes)) {
+    std::string_view text(reinterpret_cast<const char*>(bytes_.data()), bytes_.size());
+    if (text.starts_with(earlier_label)) {
+        throw core::Error(core::ExitCode::bad_checkpoint,
+                          fmt::format("{}: written by an earlier version of dtrain, in a format that this one does "
+                                      "not read",
+                                      origin_));
+    }
+    if (!text.starts_with(label) || text.size() < label_bytes) {
+        fail("not a file written by dtrain");
+    }
+    if (text.substr(label.size(), digest_characters) != core::hash128(std::span(bytes_).subspan(label_bytes)) ||
+        text[label_bytes - 1] != '\n') {
+        fail("damaged: its checksum does not match its contents");
+    }
+    text.remove_prefix(label_bytes);
+    read_index(text);
 }
 
-void Hdf5Image::read(const std::string& path, std::span<float> out) const {
-    read_values(*this, open_dataset(*this, open_->file, path, bytes_.size()), path, out);
+void Hdf5Image::fail(const std::string& problem) const {
+    throw DamagedFile(fmt::format("{}: {}", origin_, problem));
 }
 
-void Hdf5Image::read(const std::string& path, std::span<double> out) const {
-    read_values(*this, open_dataset(*this, open_->file, path, bytes_.size()), path, out);
+template <class T>
+T Hdf5Image::number(std::string_view word) const {
+    T value{};
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
+    if (error != std::errc{} || end != word.data() + word.size()) {
+        fail("its index has something else where a number should be");
+    }
+    return value;
 }
 
-void Hdf5Image::read(const std::string& path, std::span<std::int64_t> out) const {
-    read_values(*this, open_dataset(*this, open_->file, path, bytes_.size()), path, out);
+void Hdf5Image::read_index(std::string_view text) {
+    const auto take = [&](std::size_t length) {
+        if (length >= text.size() || text[length] != '\n') {
+            fail("its index is cut off");
+        }
+        const std::string_view taken = text.substr(0, length);
+        text.remove_prefix(length + 1);
+        return taken;
+    };
+    const auto add = [this](auto& map, std::string_view name, auto value) {
+        if (!map.emplace(name, std::move(value)).second) {
+            fail(fmt::format("its index has {} twice", name));
+        }
+    };
+    std::size_t bytes_left = bytes_.size();
+    for (;;) {
+        const std::vector<std::string_view> words = split(take(text.find('\n')), ' ');
+        if (words[0] == "end" && words.size() == 1) {
+            return;
+        }
+        if (words[0] == "attribute" && words.size() == 4) {
+            if (words[1] == "text") {
+                add(attributes_, words[2], std::string(take(number<std::size_t>(words[3]))));
+            } else if (words[1] == "i8") {
+                add(attributes_, words[2], number<std::int64_t>(words[3]));
+            } else if (words[1] == "u8") {
+                add(attributes_, words[2], number<std::uint64_t>(words[3]));
+            } else {
+                fail(fmt::format("attribute {} is of an unknown type", words[2]));
+            }
+        } else if (words[0] == "dataset" && words.size() >= 5) {
+            Dataset dataset = read_dataset(words);
+            // All of them together, so that a file is never a small one that unfolds into a large one.
+            if (dataset.bytes > bytes_left) {
+                fail(fmt::format("dataset {} claims more than the file holds", words[3]));
+            }
+            bytes_left -= dataset.bytes;
+            add(datasets_, words[3], std::move(dataset));
+        } else {
+            fail("its index has an unknown line");
+        }
+    }
+}
+
+Hdf5Image::Dataset Hdf5Image::read_dataset(std::span<const std::string_view> words) const {
+    const std::string_view path = words[3];
+    Dataset dataset;
+    dataset.type = words[1];
+    if (dataset.type == "f4") {
+        dataset.bytes = 4;
+    } else if (dataset.type == "f8" || dataset.type == "i8" || dataset.type == "u8") {
+        dataset.bytes = 8;
+    } else {
+        fail(fmt::format("dataset {} is of an unknown type", path));
+    }
+    for (const std::string_view word : split(words[2], 'x')) {
+        const auto extent = number<std::size_t>(word);
+        if (extent > bytes_.size() || __builtin_mul_overflow(dataset.bytes, extent, &dataset.bytes)) {
+            fail(fmt::format("dataset {} claims more than the file holds", path));
+        }
+        dataset.shape.push_back(extent);
+    }
+    dataset.piece_bytes = number<std::size_t>(words[4]);
+    std::size_t bytes = dataset.bytes;
+    for (const std::string_view word : words.subspan(5)) {
+        const auto offset = number<std::size_t>(word);
+        const std::size_t piece = std::min(bytes, dataset.piece_bytes);
+        if (piece == 0 || offset > bytes_.size() || piece > bytes_.size() - offset) {
+            fail(fmt::format("dataset {} lies outside of the file", path));
+        }
+        bytes -= piece;
+        dataset.offsets.push_back(offset);
+    }
+    if (bytes > 0) {
+        fail(fmt::format("dataset {} is not there as a whole", path));
+    }
+    return dataset;
+}
+
+template <class T>
+const T& Hdf5Image::attribute(const std::string& name, std::string_view kind) const {
+    const auto found = attributes_.find(name);
+    const T* const value = found == attributes_.end() ? nullptr : std::get_if<T>(&found->second);
+    if (value == nullptr) {
+        fail(fmt::format("attribute {} is missing or not {}", name, kind));
+    }
+    return *value;
+}
+
+std::int64_t Hdf5Image::integer(const std::string& name) const {
+    return attribute<std::int64_t>(name, "an integer");
+}
+
+std::uint64_t Hdf5Image::unsigned_integer(const std::string& name) const {
+    return attribute<std::uint64_t>(name, "an unsigned integer");
+}
+
+const std::string& Hdf5Image::text(const std::string& name) const {
+    return attribute<std::string>(name, "a text");
+}
+
+bool Hdf5Image::has(const std::string& path) const {
+    return datasets_.contains(path);
+}
+
+const Hdf5Image::Dataset& Hdf5Image::dataset(const std::string& path) const {
+    const auto found = datasets_.find(path);
+    if (found == datasets_.end()) {
+        fail(fmt::format("dataset {} is missing", path));
+    }
+    return found->second;
+}
+
+const std::vector<std::size_t>& Hdf5Image::shape(const std::string& path) const {
+    return dataset(path).shape;
+}
+
+template <class T>
+void Hdf5Image::read(const std::string& path, std::span<T> out) const {
+    const Dataset& stored = dataset(path);
+    if (stored.type != type_name<T>()) {
+        fail(fmt::format("dataset {} has elements of type {}, expected {}", path, stored.type, type_name<T>()));
+    }
+    if (stored.bytes != out.size_bytes()) {
+        fail(fmt::format("dataset {} has {} elements where {} fit", path, stored.bytes / sizeof(T), out.size()));
+    }
+    std::span<std::byte> rest = std::as_writable_bytes(out);
+    for (const std::size_t offset : stored.offsets) {
+        const std::size_t piece = std::min(rest.size(), stored.piece_bytes);
+        std::memcpy(rest.data(), bytes_.data() + offset, piece);
+        rest = rest.subspan(piece);
+    }
 }
 
 template <class T>
 std::vector<T> Hdf5Image::values(const std::string& path) const {
-    const OpenDataset dataset = open_dataset(*this, open_->file, path, bytes_.size());
-    std::vector<T> out(dataset.elements);
-    read_values(*this, dataset, path, std::span(out));
+    std::vector<T> out(dataset(path).bytes / sizeof(T));
+    read(path, std::span(out));
     return out;
 }
 
+template void Hdf5Image::read(const std::string&, std::span<float>) const;
 template std::vector<float> Hdf5Image::values(const std::string&) const;
 template std::vector<double> Hdf5Image::values(const std::string&) const;
 template std::vector<std::int64_t> Hdf5Image::values(const std::string&) const;

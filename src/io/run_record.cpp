@@ -101,12 +101,12 @@ void RankSeconds::append_to(std::vector<DatasetView>& datasets) const {
 
 RankSeconds RankSeconds::from(const Hdf5Image& file) {
     RankSeconds seconds;
-    const std::vector<std::size_t> shape = file.shape(phases[0].path);
+    const std::vector<std::size_t>& shape = file.shape(phases[0].path);
     if (shape.size() != 2) {
         file.fail("/ranks is not a table of epochs by ranks");
     }
     seconds.epochs = shape[0];
-    seconds.ranks = shape[1];
+    seconds.ranks = shape[0] == 0 ? 0 : shape[1]; // columns without rows would be a claim that nothing bears out
     for (const NamedPhase& phase : phases) {
         seconds.*phase.member = file.values<double>(phase.path);
         if ((seconds.*phase.member).size() != shape[0] * shape[1]) {

@@ -14,7 +14,7 @@
 namespace dtrain::train {
 namespace {
 
-constexpr std::int64_t log_format_version = 1;
+constexpr std::int64_t log_format_version = 2;
 
 /// What has to be the same for a run to go on with the steps of another.
 void require_same_run(const config::Config& config, const std::string& dataset, const io::Checkpoint& checkpoint) {

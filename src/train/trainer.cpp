@@ -104,11 +104,18 @@ nn::Network<float> build_network(const config::Config& config, const nn::Shape& 
 }
 
 nn::Network<float> network_of(const io::Checkpoint& checkpoint) {
-    try {
-        return build_network(config_of(checkpoint), checkpoint.info().sample_shape);
-    } catch (const core::Error& error) {
-        checkpoint.fail(error.what());
+    const config::Config config = config_of(checkpoint);
+    nn::Network<float> network = [&] {
+        try {
+            return build_network(config, checkpoint.info().sample_shape);
+        } catch (const core::Error& error) {
+            checkpoint.fail(error.what());
+        }
+    }();
+    for (const nn::Tensor& tensor : network.layout().tensors()) {
+        checkpoint.require("/model/" + tensor.name, tensor.shape);
     }
+    return network;
 }
 
 Trainer::Trainer(const config::Config& config, const mpi::Communicator& communicator)

@@ -40,6 +40,8 @@ class Checkpoint {
     explicit Checkpoint(const std::filesystem::path& file);
 
     [[nodiscard]] const CheckpointInfo& info() const noexcept { return info_; }
+    /// Throws core::Error (bad_checkpoint) unless there is such a tensor: to be asked before memory is reserved for it.
+    void require(const std::string& path, const std::vector<std::size_t>& shape) const;
     /// Fills the tensors. Throws core::Error (bad_checkpoint) unless each is there with its shape.
     void read(std::span<const TensorView> tensors) const;
     /// Throws core::Error (bad_checkpoint): a whole file, but not one that fits.

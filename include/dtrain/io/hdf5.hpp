@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -25,8 +25,9 @@ struct DatasetView {
 using Attributes = std::map<std::string, std::variant<std::int64_t, std::uint64_t, std::string>>;
 
 /// An HDF5 file as bytes, made in memory: what then goes wrong on a full disk is a plain write. Every dataset carries a
-/// Fletcher32 checksum, and the file a digest of the whole (see Hdf5Image). Same contents,
-/// same bytes. HDF5 is not used from two threads at a time: callers see to that.
+/// Fletcher32 checksum. In front of what HDF5 reads, in its user block, stand a digest of all that follows and an index
+/// of the contents as plain text (src/io/hdf5.cpp shows it). Names and paths hold no blanks. Same contents, same bytes.
+/// HDF5 is not used from two threads at a time: callers see to that.
 [[nodiscard]] std::vector<std::byte> to_hdf5(std::span<const DatasetView> datasets, const Attributes& attributes);
 
 /// A file that is not what it should be, as against one that is whole but does not fit.
@@ -35,29 +36,25 @@ class DamagedFile : public core::Error {
     explicit DamagedFile(const std::string& message) : core::Error(core::ExitCode::bad_checkpoint, message) {}
 };
 
-/// An HDF5 file opened from its bytes. Every reader throws DamagedFile naming `origin` and what is wrong with it;
-/// nothing is allocated on the word of the file beyond its own size.
+/// What to_hdf5 made, read back from its bytes without HDF5, whose parser is no match for hostile files: the index says
+/// where every value lies. Every reader throws DamagedFile naming `origin` and what is wrong with it. All datasets
+/// together are no larger than the file, so that nothing is allocated on its word alone.
 class Hdf5Image {
   public:
-    /// The first 512 bytes of files written here are an HDF5 user block with a digest of the rest, which is what
-    /// notices a truncated file or a flipped bit before HDF5 has to make sense of it.
+    /// The digest notices a truncated file or a flipped bit. Throws core::Error (bad_checkpoint) for files of earlier
+    /// versions of dtrain, which are not damaged.
     Hdf5Image(std::vector<std::byte> bytes, std::string origin);
-    ~Hdf5Image();
-    Hdf5Image(Hdf5Image&& other) noexcept;
 
-    [[nodiscard]] std::int64_t integer(const std::string& attribute) const;
-    [[nodiscard]] std::uint64_t unsigned_integer(const std::string& attribute) const;
-    [[nodiscard]] std::string text(const std::string& attribute) const;
+    [[nodiscard]] std::int64_t integer(const std::string& name) const;
+    [[nodiscard]] std::uint64_t unsigned_integer(const std::string& name) const;
+    [[nodiscard]] const std::string& text(const std::string& name) const;
 
+    /// Whether there is such a dataset.
     [[nodiscard]] bool has(const std::string& path) const;
-    [[nodiscard]] std::vector<std::size_t> shape(const std::string& path) const;
-    /// Names of the links in a group, sorted.
-    [[nodiscard]] std::vector<std::string> members(const std::string& group) const;
-
+    [[nodiscard]] const std::vector<std::size_t>& shape(const std::string& path) const;
     /// Reads a whole dataset, whose number of elements has to be out.size().
-    void read(const std::string& path, std::span<float> out) const;
-    void read(const std::string& path, std::span<double> out) const;
-    void read(const std::string& path, std::span<std::int64_t> out) const;
+    template <class T>
+    void read(const std::string& path, std::span<T> out) const;
     /// Reads a whole 1-D or n-D dataset of whatever length.
     template <class T>
     [[nodiscard]] std::vector<T> values(const std::string& path) const;
@@ -65,13 +62,25 @@ class Hdf5Image {
     [[noreturn]] void fail(const std::string& problem) const;
 
   private:
-    struct Open;
-    /// `memory_type` is an HDF5 identifier (hid_t).
-    void read_integer(const std::string& attribute, std::int64_t memory_type, void* value) const;
+    struct Dataset {
+        std::string type; ///< "f4", "f8", "i8" or "u8"
+        std::vector<std::size_t> shape;
+        std::size_t bytes = 0;
+        std::size_t piece_bytes = 0;      ///< of every piece but the last
+        std::vector<std::size_t> offsets; ///< of the pieces in bytes_
+    };
+    void read_index(std::string_view text);
+    [[nodiscard]] Dataset read_dataset(std::span<const std::string_view> words) const;
+    template <class T>
+    [[nodiscard]] T number(std::string_view word) const;
+    template <class T>
+    [[nodiscard]] const T& attribute(const std::string& name, std::string_view kind) const;
+    [[nodiscard]] const Dataset& dataset(const std::string& path) const;
 
     std::string origin_;
     std::vector<std::byte> bytes_;
-    std::unique_ptr<Open> open_;
+    Attributes attributes_;
+    std::map<std::string, Dataset> datasets_;
 };
 
 } // namespace dtrain::io

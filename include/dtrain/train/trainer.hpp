@@ -31,7 +31,8 @@ namespace dtrain::train {
 /// cost, the samples or each other.
 [[nodiscard]] nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape);
 
-/// The network of a checkpoint, without its weights. Throws core::Error (bad_checkpoint) if its config makes none.
+/// The network of a checkpoint, without its weights. Throws core::Error (bad_checkpoint) if its config makes none, or
+/// one whose tensors the checkpoint does not hold.
 [[nodiscard]] nn::Network<float> network_of(const io::Checkpoint& checkpoint);
 
 /// One run on all ranks of a communicator. Construction and every public function is collective; errors that all

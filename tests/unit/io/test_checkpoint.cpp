@@ -81,7 +81,7 @@ TEST_F(CheckpointFile, SaysNothingAboutRanks) {
     write(make_info());
     const Hdf5Image image(read_file(file_), "file.h5");
     EXPECT_TRUE(error_of([&] { (void)image.integer("ranks"); }));
-    EXPECT_FALSE(image.has("/ranks"));
+    EXPECT_FALSE(image.has("/ranks/compute_seconds"));
 }
 
 TEST_F(CheckpointFile, RefusesTensorsThatDoNotFit) {
@@ -114,6 +114,16 @@ TEST_F(CheckpointFile, WhoseNumbersContradictItsRecordIsRefused) {
     for (const auto& contradict : contradictions) {
         CheckpointInfo info = make_info();
         contradict(info);
+        write(info);
+        EXPECT_TRUE(error_of<DamagedFile>([&] { const Checkpoint checkpoint(file_); }));
+    }
+}
+
+TEST_F(CheckpointFile, WithoutASensibleSampleShapeIsRefused) {
+    constexpr std::size_t large = std::size_t{1} << 32;
+    for (const std::vector<std::size_t>& shape : {std::vector<std::size_t>{}, {0}, {28, 0}, {large, large}}) {
+        CheckpointInfo info = make_info();
+        info.sample_shape = shape;
         write(info);
         EXPECT_TRUE(error_of<DamagedFile>([&] { const Checkpoint checkpoint(file_); }));
     }

@@ -149,6 +149,15 @@ TEST(RankSeconds, OfNoEpochSurviveAFile) {
     EXPECT_TRUE(read.compute.empty());
 }
 
+// Else a file of no values could make a resumed run fill a table of any width.
+TEST(RankSeconds, WithoutRowsHaveNoColumns) {
+    RankSeconds seconds;
+    seconds.ranks = 500;
+    std::vector<DatasetView> datasets;
+    seconds.append_to(datasets);
+    EXPECT_EQ(RankSeconds::from(Hdf5Image(to_hdf5(datasets, {}), "file.h5")).ranks, 0U);
+}
+
 TEST(RankSeconds, OfAnotherShapeAreRefused) {
     const std::vector<double> values(6);
     const auto refused = [&](const std::vector<std::size_t>& first, const std::vector<std::size_t>& second) {
@@ -165,6 +174,7 @@ TEST(RankSeconds, OfAnotherShapeAreRefused) {
         return error_of([&] { (void)RankSeconds::from(Hdf5Image(to_hdf5(datasets, {}), "file.h5")); }).has_value();
     };
     EXPECT_FALSE(refused({2, 3}, {2, 3}));
+    EXPECT_FALSE(refused({0, 3}, {0, 3}));
     EXPECT_TRUE(refused({6}, {6}));
     EXPECT_TRUE(refused({2, 3}, {2, 2}));
 }
