@@ -65,12 +65,6 @@ std::string full_name(const Key& key) {
     return fmt::format("{}.{}", key.section, key.name);
 }
 
-const Key* find_key(std::string_view name) {
-    const auto all = keys();
-    const auto found = std::ranges::find(all, name, full_name);
-    return found == all.end() ? nullptr : &*found;
-}
-
 struct Name {
     std::string_view section; ///< empty if there is no dot
     std::string_view key;
@@ -81,6 +75,14 @@ Name split(std::string_view name) {
     if (dot == std::string_view::npos)
         return {.section = {}, .key = name};
     return {.section = name.substr(0, dot), .key = name.substr(dot + 1)};
+}
+
+const Key* find_key(std::string_view name) {
+    const auto all = keys();
+    const Name wanted = split(name);
+    const auto found = std::ranges::find_if(
+        all, [&](const Key& key) { return key.section == wanted.section && key.name == wanted.key; });
+    return found == all.end() ? nullptr : &*found;
 }
 
 std::vector<std::string> sections() {

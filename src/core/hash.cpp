@@ -9,7 +9,7 @@ namespace dtrain::core {
 
 struct Hash64::State {
     struct Free {
-        void operator()(XXH3_state_t* state) const noexcept { XXH3_freeState(state); }
+        void operator()(XXH3_state_t* memory) const noexcept { XXH3_freeState(memory); }
     };
     std::unique_ptr<XXH3_state_t, Free> state{XXH3_createState()};
 };

@@ -32,6 +32,7 @@ constexpr std::string_view earlier_label = "dtrain: ";
 constexpr std::size_t digest_characters = 32;
 constexpr std::size_t label_bytes = label.size() + digest_characters + 1;
 constexpr std::size_t smallest_user_block = 512;
+constexpr std::size_t longest_name = 255;
 constexpr std::size_t chunk_elements = std::size_t{1} << 20;
 constexpr std::size_t fletcher32_bytes = 4;
 static_assert(std::endian::native == std::endian::little, "values are copied between files and memory as they are");
@@ -290,6 +291,13 @@ void Hdf5Image::read_index(std::string_view text) {
         text.remove_prefix(length + 1);
         return taken;
     };
+    // Messages may show names: short ones, that leave a terminal alone.
+    const auto check_name = [this](std::string_view name) {
+        const auto visible = [](char c) { return c > ' ' && c < '\x7f'; };
+        if (name.empty() || name.size() > longest_name || !std::ranges::all_of(name, visible)) {
+            fail("its index has an impossible name");
+        }
+    };
     const auto add = [this](auto& map, std::string_view name, auto value) {
         if (!map.emplace(name, std::move(value)).second) {
             fail(fmt::format("its index has {} twice", name));
@@ -302,6 +310,7 @@ void Hdf5Image::read_index(std::string_view text) {
             return;
         }
         if (words[0] == "attribute" && words.size() == 4) {
+            check_name(words[2]);
             if (words[1] == "text") {
                 add(attributes_, words[2], std::string(take(number<std::size_t>(words[3]))));
             } else if (words[1] == "i8") {
@@ -312,6 +321,7 @@ void Hdf5Image::read_index(std::string_view text) {
                 fail(fmt::format("attribute {} is of an unknown type", words[2]));
             }
         } else if (words[0] == "dataset" && words.size() >= 5) {
+            check_name(words[3]);
             Dataset dataset = read_dataset(words);
             // All of them together, so that a file is never a small one that unfolds into a large one.
             if (dataset.bytes > bytes_left) {

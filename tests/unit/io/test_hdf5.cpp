@@ -316,7 +316,7 @@ TEST(Hdf5, LiesOfTheIndexAreRefused) {
         {"dataset f4 4 /x 16 18446744073709551616", "number"},
         {"dataset f4 4 /x 16 -16", "number"},
         // Larger than the file, alone, by an overflowing product, behind a zero, and all together.
-        {"dataset f4 1000 /x 100 0 0 0", "/x claims more"},
+        {"dataset f4 1000 /x 1000 0 0 0 0", "/x claims more"},
         {"dataset f4 1099511627776 /x 100 0", "/x claims more"},
         {"dataset f4 4294967296x4294967296 /x 16 0", "/x claims more"},
         {"dataset f4 512x512x512x512x512x512x512x2 /x 16 0", "/x claims more"},
@@ -347,6 +347,9 @@ TEST(Hdf5, LiesOfTheIndexAreRefused) {
         {"dataset f4 2x /x 8 0", "number"},
         {"dataset f4 x2 /x 8 0", "number"},
         {"group /x", "unknown line"},
+        {"attribute i8  1", "name"},
+        {"attribute i8 \x1b[2J 1", "name"},
+        {"dataset f4 1 " + std::string(300, 'x') + " 4 0", "name"},
         {"", "unknown line"},
         // A text that is shorter or longer than it says, and one that ends nowhere.
         {"attribute text a 2\nabc", "cut off"},

@@ -1,0 +1,74 @@
+// A file taken for a checkpoint as dtrain-eval does, and for a log as a resumed run does. The input is the index. It is
+// given the digest that it should have, so that what lies behind that check is reached, and data for it to point at.
+
+#include "dtrain/io/checkpoint.hpp"
+#include "dtrain/io/hdf5.hpp"
+#include "dtrain/io/run_record.hpp"
+#include "dtrain/train/trainer.hpp"
+
+#include "fuzzing.hpp"
+#include "support/sealed.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace dtrain;
+using fuzzing::require;
+
+const std::string& some_data() {
+    static const std::string data(std::size_t{1} << 15, '?');
+    return data;
+}
+
+void read_checkpoint(std::size_t file_bytes, const io::Checkpoint& checkpoint) {
+    const io::CheckpointInfo& info = checkpoint.info();
+    const io::RunRecord::Epochs& epochs = info.record.epochs;
+    require(info.epoch == static_cast<std::int64_t>(epochs.size()) &&
+                info.step == static_cast<std::int64_t>(info.record.step_cost.size()),
+            "a checkpoint's counts are those of its record");
+    std::size_t bytes = info.record.step_cost.size() * sizeof(float) + 9 * epochs.size() * sizeof(double);
+
+    const nn::Network<float> network = train::network_of(checkpoint);
+    bytes += network.layout().parameter_count() * sizeof(float);
+    require(bytes <= file_bytes, "a file bears out what is allocated for its contents");
+    std::vector<float> parameters(network.layout().arena_size());
+    std::vector<io::TensorView> tensors;
+    for (const nn::Tensor& tensor : network.layout().tensors()) {
+        tensors.push_back({"/model/" + tensor.name, tensor.shape, tensor.in(std::span(parameters))});
+    }
+    checkpoint.read(tensors); // network_of has compared the shapes
+}
+
+void read_log(const std::vector<std::byte>& file) {
+    io::RankSeconds seconds = io::RankSeconds::from(io::Hdf5Image(file, "log.h5"));
+    require(3 * seconds.epochs * seconds.ranks * sizeof(double) <= file.size(),
+            "a file bears out what is allocated for its contents");
+    seconds.resize(3);
+    seconds.add_epoch(2, {1, 2}, {1, 2}, {1, 2});
+}
+
+template <class Action>
+void expect_success_or_refusal(Action&& action) {
+    try {
+        action();
+    } catch (const core::Error& error) {
+        fuzzing::require_refusal(error, core::ExitCode::bad_checkpoint);
+    }
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    const std::vector<std::byte> file =
+        support::sealed(std::string(reinterpret_cast<const char*>(data), size) + some_data());
+    static fuzzing::MemoryFile stored;
+    stored.write(file);
+    expect_success_or_refusal([&] { read_checkpoint(file.size(), io::Checkpoint(stored.path())); });
+    expect_success_or_refusal([&] { read_log(file); });
+    return 0;
+}
