@@ -1,6 +1,6 @@
 #include "dtrain/config/config.hpp"
-#include "dtrain/core/blas.hpp"
 #include "dtrain/core/error.hpp"
+#include "dtrain/core/gemm.hpp"
 #include "dtrain/mpi/communicator.hpp"
 #include "dtrain/train/stop_signal.hpp"
 #include "dtrain/train/trainer.hpp"
@@ -58,7 +58,7 @@ core::ExitCode run(const std::vector<std::string>& arguments, const mpi::Communi
     if (!communicator.is_root()) {
         config = config::parse(resolved, "config");
     }
-    core::set_blas_threads(config.parallel.blas_threads);
+    core::set_product_threads(config.parallel.blas_threads);
     train::Trainer trainer(config, communicator);
     if (has("--check")) {
         if (communicator.is_root()) {

@@ -1,6 +1,6 @@
 #include "dtrain/config/config.hpp"
-#include "dtrain/core/blas.hpp"
 #include "dtrain/core/error.hpp"
+#include "dtrain/core/gemm.hpp"
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/idx.hpp"
 #include "dtrain/io/checkpoint.hpp"
@@ -79,7 +79,7 @@ void print_confusion(const std::vector<std::int64_t>& counts, std::size_t classe
 void run(Arguments arguments) {
     const io::Checkpoint checkpoint(arguments.checkpoint);
     const config::Config config = train::config_of(checkpoint);
-    core::set_blas_threads(config.parallel.blas_threads);
+    core::set_product_threads(config.parallel.blas_threads);
     nn::Network<float> network = train::network_of(checkpoint);
     network.reserve(train::evaluation_rows);
 

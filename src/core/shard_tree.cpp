@@ -16,7 +16,24 @@ void collect(Range node, Range part, std::vector<Range>& found) {
     collect({middle, node.end}, part, found);
 }
 
+void count_merges(Range node, std::vector<std::uint8_t>& merges) {
+    if (node.size() == 1) {
+        merges.push_back(0);
+        return;
+    }
+    const std::int64_t middle = split_node(node);
+    count_merges({node.begin, middle}, merges);
+    count_merges({middle, node.end}, merges);
+    ++merges.back();
+}
+
 } // namespace
+
+std::vector<std::uint8_t> merges_after_leaves(Range node) {
+    std::vector<std::uint8_t> merges;
+    count_merges(node, merges);
+    return merges;
+}
 
 std::vector<Range> complete_subtrees(std::int64_t shards, Range part) {
     std::vector<Range> found;

@@ -1,5 +1,7 @@
 #include "dtrain/nn/cost.hpp"
 
+#include "dtrain/core/exponential.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -14,13 +16,17 @@ template <class Real>
 double quadratic(MatrixView<const Real> output, std::span<const std::uint8_t> labels, MatrixView<Real> gradient) {
     double sum = 0;
     for (std::size_t n = 0; n < output.rows; ++n) {
-        const std::span<const Real> a = output.row(n);
+        const Real* const a = output.row(n).data();
         for (std::size_t j = 0; j < output.cols; ++j) {
             const Real difference = a[j] - Real{j == labels[n] ? Real{1} : Real{0}};
             sum += static_cast<double>(difference) * static_cast<double>(difference);
-            if (!gradient.empty()) {
-                gradient.row(n)[j] = 2 * difference;
+        }
+        if (!gradient.empty()) {
+            Real* const da = gradient.row(n).data();
+            for (std::size_t j = 0; j < output.cols; ++j) {
+                da[j] = 2 * a[j];
             }
+            da[labels[n]] = 2 * (a[labels[n]] - Real{1});
         }
     }
     return sum;
@@ -30,21 +36,29 @@ template <class Real>
 double cross_entropy(MatrixView<const Real> output, std::span<const std::uint8_t> labels, MatrixView<Real> gradient) {
     double sum = 0;
     for (std::size_t n = 0; n < output.rows; ++n) {
-        const std::span<const Real> z = output.row(n);
+        const Real* const z = output.row(n).data();
         // Shifted by the largest so that nothing overflows.
-        const Real largest = *std::ranges::max_element(z);
+        const Real largest = *std::max_element(z, z + output.cols);
         double total = 0;
-        for (const Real value : z) {
-            total += std::exp(static_cast<double>(value - largest));
+        if (gradient.empty()) {
+            for (std::size_t j = 0; j < output.cols; ++j) {
+                total += static_cast<double>(core::exponential(z[j] - largest));
+            }
+        } else {
+            Real* const dz = gradient.row(n).data();
+            for (std::size_t j = 0; j < output.cols; ++j) {
+                dz[j] = core::exponential(z[j] - largest);
+            }
+            for (std::size_t j = 0; j < output.cols; ++j) {
+                total += static_cast<double>(dz[j]);
+            }
+            const auto scale = static_cast<Real>(1 / total);
+            for (std::size_t j = 0; j < output.cols; ++j) {
+                dz[j] *= scale;
+            }
+            dz[labels[n]] -= Real{1};
         }
         sum += std::log(total) - static_cast<double>(z[labels[n]] - largest);
-        if (!gradient.empty()) {
-            const std::span<Real> dz = gradient.row(n);
-            for (std::size_t j = 0; j < output.cols; ++j) {
-                const double probability = std::exp(static_cast<double>(z[j] - largest)) / total;
-                dz[j] = static_cast<Real>(probability - (j == labels[n] ? 1.0 : 0.0));
-            }
-        }
     }
     return sum;
 }

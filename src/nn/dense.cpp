@@ -5,7 +5,7 @@
 // b  O       bias
 // y  N × O   activation f(z), z = x Wᵀ + b
 
-#include "dtrain/core/blas.hpp"
+#include "dtrain/core/gemm.hpp"
 #include "dtrain/core/random.hpp"
 #include "dtrain/nn/activation.hpp"
 #include "dtrain/nn/layer.hpp"
@@ -19,8 +19,8 @@
 namespace dtrain::nn {
 namespace {
 
+using core::Factor;
 using core::MatrixView;
-using core::Op;
 
 constexpr std::size_t max_outputs = 1U << 20;
 
@@ -40,7 +40,7 @@ class Dense final : public Layer<Real> {
     [[nodiscard]] double forward_flops() const noexcept override {
         return 2.0 * static_cast<double>(inputs_ * outputs_);
     }
-    [[nodiscard]] std::size_t largest_gradient() const noexcept override { return weight_.size; }
+    [[nodiscard]] std::size_t largest_gradient() const noexcept override { return bias_.size; }
 
     /// Uniform with the variance of Glorot and Bengio (2010), or for ReLU that of He et al. (2015); biases zero.
     void initialise(std::span<Real> parameters, std::uint64_t seed) const override {
@@ -54,17 +54,12 @@ class Dense final : public Layer<Real> {
         std::ranges::fill(bias_.in(parameters), Real{0});
     }
 
-    void forward(std::span<const Real> parameters, ShardOffsets shards, MatrixView<const Real> x,
-                 MatrixView<Real> y) override {
+    void forward(std::span<const Real> parameters, MatrixView<const Real> x, MatrixView<Real> y) override {
         const std::span<const Real> bias = bias_.in(parameters);
         for (std::size_t n = 0; n < y.rows; ++n) {
             std::ranges::copy(bias, y.row(n).begin());
         }
-        for (std::size_t s = 0; s + 1 < shards.size(); ++s) {
-            const std::size_t rows = shards[s + 1] - shards[s];
-            core::gemm<Real>(Op::none, Op::transpose, 1, x.block(shards[s], rows), weight(parameters), 1,
-                             y.block(shards[s], rows));
-        }
+        core::multiply_add(Factor<Real>(x), weight(parameters).transposed(), y);
         activate(activation_, y.values());
     }
 
@@ -72,33 +67,25 @@ class Dense final : public Layer<Real> {
                   MatrixView<const Real> y, MatrixView<Real> dy, MatrixView<Real> dx,
                   ShardGradients<Real>& gradients) override {
         multiply_by_derivative<Real>(activation_, y.values(), dy.values());
-        const auto rows_of = [&](auto matrix, std::size_t shard) {
-            return matrix.block(shards[shard], shards[shard + 1] - shards[shard]);
-        };
         const MatrixView<const Real> dz = dy;
-        gradients.add_up(weight_.offset, weight_.size, [&](std::size_t shard, std::span<Real> out) {
-            core::gemm<Real>(Op::transpose, Op::none, 1, rows_of(dz, shard), rows_of(x, shard), 0,
-                             {out.data(), outputs_, inputs_});
-        });
+        gradients.add_product(weight_.offset, Factor<Real>(dz).transposed(), Factor<Real>(x), shards);
         gradients.add_up(bias_.offset, bias_.size, [&](std::size_t shard, std::span<Real> out) {
             std::ranges::fill(out, Real{0});
             for (std::size_t n = shards[shard]; n < shards[shard + 1]; ++n) {
-                const std::span<const Real> row = dz.row(n);
-                for (std::size_t o = 0; o < outputs_; ++o) {
+                const Real* const row = dz.row(n).data();
+                for (std::size_t o = 0; o < out.size(); ++o) {
                     out[o] += row[o];
                 }
             }
         });
         if (!dx.empty()) {
-            for (std::size_t s = 0; s + 1 < shards.size(); ++s) {
-                core::gemm<Real>(Op::none, Op::none, 1, rows_of(dz, s), weight(parameters), 0, rows_of(dx, s));
-            }
+            core::multiply(Factor<Real>(dz), weight(parameters), dx);
         }
     }
 
   private:
-    [[nodiscard]] MatrixView<const Real> weight(std::span<const Real> parameters) const {
-        return {weight_.in(parameters).data(), outputs_, inputs_};
+    [[nodiscard]] Factor<Real> weight(std::span<const Real> parameters) const {
+        return Factor<Real>(MatrixView<const Real>{weight_.in(parameters).data(), outputs_, inputs_});
     }
 
     std::size_t inputs_;

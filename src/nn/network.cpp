@@ -70,12 +70,11 @@ void Network<Real>::initialise(std::span<Real> parameters, std::uint64_t seed) c
 }
 
 template <class Real>
-MatrixView<const Real> Network<Real>::forward(std::span<const Real> parameters, ShardOffsets shards,
-                                              MatrixView<const Real> x) {
+MatrixView<const Real> Network<Real>::forward(std::span<const Real> parameters, MatrixView<const Real> x) {
     MatrixView<const Real> input = x;
     for (std::size_t l = 0; l < layers_.size(); ++l) {
         const MatrixView<Real> output = activations_[l].matrix(x.rows, width(l));
-        layers_[l]->forward(parameters, shards, input, output);
+        layers_[l]->forward(parameters, input, output);
         input = output;
     }
     return input;

@@ -27,7 +27,8 @@ class MpiReducer final : public GradientReducer {
     [[nodiscard]] std::span<float> state(std::size_t i) const noexcept override { return states_[i].values(); }
     [[nodiscard]] bool fills_parameters() const noexcept override { return true; }
 
-    void reduce() override {
+    void arrive() override {}
+    void combine() override {
         float* const total = gradients_[0].data();
         for (std::size_t i = 1; i < gradients_.size(); ++i) {
             const float* const other = gradients_[i].data();
@@ -37,14 +38,15 @@ class MpiReducer final : public GradientReducer {
         }
         communicator_.sum(gradients_[0].values());
     }
-    [[nodiscard]] std::span<const float> sum() const noexcept override {
-        return gradients_[0].values().first(parameters_.size());
-    }
-    [[nodiscard]] std::span<const float> tails() const noexcept override {
-        return gradients_[0].values().last(tail_size);
+    [[nodiscard]] float tail(Tail what) const noexcept override {
+        return gradients_[0].data()[parameters_.size() + static_cast<std::size_t>(what)];
     }
     [[nodiscard]] core::Range slice() const noexcept override {
         return {0, static_cast<std::int64_t>(parameters_.size())};
+    }
+    [[nodiscard]] Block sum_block(std::int64_t begin) override {
+        return {{begin, slice().end},
+                gradients_[0].values().first(parameters_.size()).subspan(static_cast<std::size_t>(begin))};
     }
     void publish() override {}
 

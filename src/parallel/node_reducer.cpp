@@ -2,8 +2,8 @@
 // and nodes.
 //
 // On a node, arenas of gradients lie in shared memory. Each rank owns a slice of the parameters: it adds that slice up
-// over all arenas of the node, straight from its neighbours' memory, and updates that slice of the parameters, of which
-// the node holds one copy. A step costs two barriers.
+// over all arenas of the node, straight from its neighbours' memory, block by block, and updates that slice of the
+// parameters, of which the node holds one copy. A step costs two barriers.
 //
 // Between nodes, the owners of a slice exchange it: each node's partial sums (the complete subtrees of its shards) go
 // to the node that owns that part of the slice, which walks the rest of the tree and sends the sums back to all
@@ -26,6 +26,9 @@ namespace dtrain::parallel {
 namespace {
 
 constexpr std::size_t line = 16; // floats in a cache line, the unit of slices
+
+/// Sums are handed on in blocks that stay in the second-level cache, however large the slice.
+constexpr std::size_t block_size = std::size_t{1} << 14;
 
 std::size_t as_size(std::int64_t value) {
     return static_cast<std::size_t>(value);
@@ -167,7 +170,8 @@ class NodeReducer final : public GradientReducer {
           topology_(communicator, settings.node_ranks), window_(topology_.node, segment_bytes(settings)),
           waiter_(communicator.split_by_node().size() > sysconf(_SC_NPROCESSORS_ONLN)),
           barrier_(counters(), topology_.node.rank(), waiter_), own_arena_(arena(topology_.node.rank(), 0)),
-          common_(arena(0, subtrees_of(settings, first_rank()).size())), tail_(tail_size) {
+          common_(arena(0, subtrees_of(settings, first_rank()).size())), tail_(tail_size),
+          block_(std::min(size_, block_size)) {
         const std::int64_t whole = static_cast<std::int64_t>(size_);
         const int own_slice = topology_.node.rank();
         slice_ =
@@ -210,10 +214,9 @@ class NodeReducer final : public GradientReducer {
     [[nodiscard]] std::span<float> state(std::size_t i) const noexcept override { return shared(1 + i); }
     [[nodiscard]] bool fills_parameters() const noexcept override { return topology_.node.is_root(); }
 
-    void reduce() override {
-        barrier_.arrive_and_wait();
+    void arrive() override { barrier_.arrive_and_wait(); }
+    void combine() override {
         if (topology_.nodes == 1) {
-            add_up(partial_sums_[0], as_size(slice_.begin), as_size(slice_.size()), own_arena_ + slice_.begin);
             add_up(partial_sums_[0], size_, tail_size, tail_.data());
             return;
         }
@@ -235,10 +238,21 @@ class NodeReducer final : public GradientReducer {
         barrier_.arrive_and_wait();
         std::ranges::copy(node_tail(), tail_.data());
     }
-    /// Sums overwrite the slice of this rank's first arena, which no other rank reads.
-    [[nodiscard]] std::span<const float> sum() const noexcept override { return gradients(0).first(size_); }
-    [[nodiscard]] std::span<const float> tails() const noexcept override { return tail_.values(); }
+    [[nodiscard]] float tail(Tail what) const noexcept override { return tail_.data()[static_cast<std::size_t>(what)]; }
     [[nodiscard]] core::Range slice() const noexcept override { return slice_; }
+    [[nodiscard]] Block sum_block(std::int64_t begin) override {
+        const std::size_t first = as_size(begin);
+        if (topology_.nodes > 1) { // the exchange left the sums in this rank's first arena, which no other reads there
+            return {{begin, slice_.end}, {own_arena_ + first, as_size(slice_.end - begin)}};
+        }
+        PartialSum& whole = partial_sums_[0];
+        if (whole.count == 1) {
+            return {{begin, slice_.end}, {arenas_[whole.first] + first, as_size(slice_.end - begin)}};
+        }
+        const core::Range range{begin, std::min(slice_.end, begin + static_cast<std::int64_t>(block_.size()))};
+        add_up(whole, first, as_size(range.size()), block_.data());
+        return {range, block_.values().first(as_size(range.size()))};
+    }
     void publish() override { barrier_.arrive_and_wait(); }
 
     [[nodiscard]] std::string description() const override {
@@ -304,6 +318,7 @@ class NodeReducer final : public GradientReducer {
     std::vector<const float*> operands_;
     std::optional<SliceExchange> exchange_;
     core::Buffer<float> tail_;
+    core::Buffer<float> block_;
 };
 
 } // namespace

@@ -1,7 +1,6 @@
 #include "dtrain/train/evaluator.hpp"
 
 #include <algorithm>
-#include <array>
 #include <numeric>
 
 namespace dtrain::train {
@@ -20,8 +19,7 @@ void Evaluator::visit(std::span<const float> parameters, core::Range part, const
         for (std::size_t n = 0; n < rows; ++n) {
             data::to_unit_interval(split_.sample(first + static_cast<std::int64_t>(n)), x.row(n));
         }
-        const std::array<std::size_t, 2> one_group{0, rows};
-        visitor(first, network_.forward(parameters, one_group, x));
+        visitor(first, network_.forward(parameters, x));
     }
 }
 

@@ -156,7 +156,7 @@ void RunFiles::write_log(const LogHeader& header, std::shared_ptr<const io::RunR
                               {"parameters", header.parameters},
                               {"dataset", header.dataset},
                               {"reducer", header.reducer},
-                              {"blas", header.blas},
+                              {"arithmetic", header.arithmetic},
                               {"config", config_.resolved()}};
     writer_->submit(
         BackgroundWriter::Lane::log,

@@ -1,7 +1,7 @@
 #include "dtrain/train/trainer.hpp"
 
-#include "dtrain/core/blas.hpp"
 #include "dtrain/core/error.hpp"
+#include "dtrain/core/gemm.hpp"
 #include "dtrain/train/fingerprint.hpp"
 #include "dtrain/train/stop_signal.hpp"
 
@@ -166,10 +166,10 @@ std::string Trainer::description() const {
     std::string text = fmt::format("dtrain {}\n", DTRAIN_VERSION);
     auto out = std::back_inserter(text);
     fmt::format_to(out, "ranks       {} on {}, {} each, {}\n", count_of(communicator_.size(), "rank"),
-                   count_of(nodes_, "node"), count_of(config_.parallel.blas_threads, "BLAS thread"),
+                   count_of(nodes_, "node"), count_of(config_.parallel.blas_threads, "thread"),
                    count_of(config_.parallel.logical_shards, "logical shard"));
     fmt::format_to(out, "reducer     {}\n", reducer_->description());
-    fmt::format_to(out, "BLAS        {}\n", core::blas_name());
+    fmt::format_to(out, "arithmetic  {}\n", core::arithmetic_name());
     fmt::format_to(out, "data set    {}: {} training and {} test samples of {}\n", dataset_.name, dataset_.train.total,
                    dataset_.test.total, nn::to_string(dataset_.train.sample_shape));
     const auto& layers = network_.layers();
@@ -218,8 +218,7 @@ std::string Trainer::memory_description() const {
                        "{} activations; {} more while a checkpoint is written",
                        megabytes(samples), megabytes(parameters), megabytes(gradients), megabytes(activations),
                        megabytes(checkpoint)) +
-           fmt::format("\n            together {} and what MPI and BLAS take for themselves",
-                       megabytes(total + checkpoint));
+           fmt::format("\n            together {} and what MPI takes for themselves", megabytes(total + checkpoint));
 }
 
 std::vector<io::TensorView> Trainer::tensors(std::span<float> parameters,
@@ -281,7 +280,7 @@ void Trainer::descent_step() {
     const data::Batch batch = loader_.load(sampler_, step_in_epoch);
 
     enter(core::Phase::forward);
-    const core::MatrixView<const float> outputs = network_.forward(parameters, batch.offsets, batch.x);
+    const core::MatrixView<const float> outputs = network_.forward(parameters, batch.x);
     const core::MatrixView<float> output_gradient = network_.output_gradient(batch.x.rows);
     for (std::size_t s = 0; s < shard_costs_.size(); ++s) {
         const std::size_t first = batch.offsets[s];
@@ -294,22 +293,30 @@ void Trainer::descent_step() {
     network_.backward(parameters, batch.offsets, batch.x, gradients_);
     set_tail(shard_costs_);
 
+    enter(core::Phase::wait);
+    reducer_->arrive();
+
     enter(core::Phase::reduce);
-    reducer_->reduce();
+    reducer_->combine();
     step_cost_ = static_cast<double>(reducer_->tail(Tail::cost)) / static_cast<double>(samples);
     check_outcome();
 
-    enter(core::Phase::update);
-    const core::Range slice = reducer_->slice();
-    const auto sliced = [&](auto arena) {
-        return arena.subspan(static_cast<std::size_t>(slice.begin), static_cast<std::size_t>(slice.size()));
-    };
-    std::ranges::transform(states_, state_slices_.begin(), sliced);
-    parameters_finite_ =
-        optimizer_->update(sliced(reducer_->parameters()), sliced(reducer_->sum()), state_slices_,
-                           {step_, config_.training.learning_rate, 1.0 / static_cast<double>(samples)});
+    const optim::Step step{step_, config_.training.learning_rate, 1.0 / static_cast<double>(samples)};
+    parameters_finite_ = true;
+    for (core::Range left = reducer_->slice(); !left.empty();) {
+        enter(core::Phase::reduce);
+        const auto [range, sum] = reducer_->sum_block(left.begin);
+        left.begin = range.end;
 
-    enter(core::Phase::reduce);
+        enter(core::Phase::update);
+        const auto part = [&](std::span<float> arena) {
+            return arena.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
+        };
+        std::ranges::transform(states_, state_slices_.begin(), part);
+        parameters_finite_ &= optimizer_->update(part(reducer_->parameters()), sum, state_slices_, step);
+    }
+
+    enter(core::Phase::wait);
     reducer_->publish();
 
     enter(core::Phase::other);
@@ -376,7 +383,7 @@ void Trainer::finish_epoch() {
     using core::Phase;
     const double compute =
         timer_.seconds(Phase::forward) + timer_.seconds(Phase::backward) + timer_.seconds(Phase::update);
-    const double reduce = timer_.seconds(Phase::reduce);
+    const double reduce = timer_.seconds(Phase::wait) + timer_.seconds(Phase::reduce);
     const double data = timer_.seconds(Phase::data);
     const double seconds = compute + reduce + data + timer_.seconds(Phase::write) + timer_.seconds(Phase::other);
     run_seconds_ += seconds;
@@ -419,7 +426,7 @@ void Trainer::finish_epoch() {
 
 void Trainer::write_log() {
     files_->write_log({communicator_.size(), nodes_, static_cast<std::int64_t>(network_.layout().parameter_count()),
-                       dataset_.name, config_.parallel.reducer, core::blas_name()},
+                       dataset_.name, config_.parallel.reducer, core::arithmetic_name()},
                       copy_of_record());
 }
 

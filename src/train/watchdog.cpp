@@ -21,8 +21,8 @@ constexpr std::chrono::milliseconds interval{200};
 /// For longer than this no watchdog that runs is behind, whatever the machine is busy with.
 constexpr std::int64_t delay_ns = 5 * std::chrono::nanoseconds(interval).count();
 constexpr std::array<const char*, core::phase_count> phase_names{
-    "fetching a batch",    "the forward pass",          "the backward pass",     "reducing gradients",
-    "updating parameters", "writing log or checkpoint", "evaluation or start-up"};
+    "fetching a batch",   "the forward pass",    "the backward pass",         "waiting for other ranks",
+    "reducing gradients", "updating parameters", "writing log or checkpoint", "evaluation or start-up"};
 
 std::int64_t now_ns() {
     return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
@@ -143,7 +143,8 @@ void Watchdog::run(const std::stop_token& stop) {
             own_->moved_at = now;
         }
         // After the times: who sees the state sees times that belong to it.
-        own_->waiting = seen.phase == static_cast<std::uint32_t>(core::Phase::reduce) || seen.waits % 2 == 1 ? 1 : 0;
+        const auto phase = static_cast<core::Phase>(seen.phase);
+        own_->waiting = phase == core::Phase::wait || phase == core::Phase::reduce || seen.waits % 2 == 1 ? 1 : 0;
         own_->alive_at = now;
         before = seen;
         if (now >= look_from) {

@@ -1,7 +1,6 @@
 // Runs the tests of an executable on all ranks at once. Rank 0 tells how they go, other ranks only what fails, and the
 // exit status of every rank is the verdict of all.
 
-#include "dtrain/core/blas.hpp"
 #include "dtrain/mpi/communicator.hpp"
 
 #include <gtest/gtest.h>
@@ -44,7 +43,6 @@ int main(int argc, char** argv) {
     const dtrain::mpi::Environment environment(argc, argv);
     const dtrain::mpi::Communicator world = dtrain::mpi::Communicator::world();
     ::testing::InitGoogleTest(&argc, argv);
-    dtrain::core::set_blas_threads(1);
     ::testing::TestEventListeners& listeners = ::testing::UnitTest::GetInstance()->listeners();
     if (!world.is_root()) {
         delete listeners.Release(listeners.default_result_printer());

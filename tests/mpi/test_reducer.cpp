@@ -49,7 +49,7 @@ class Reducer : public ::testing::Test {
     [[nodiscard]] std::vector<Case> cases() const {
         std::vector<Case> all;
         for (const std::string& name : reducer_names()) {
-            for (const std::size_t parameters : {16U, 48U, 1600U, 13'072U}) {
+            for (const std::size_t parameters : {16U, 48U, 1600U, 13'072U, 50'000U}) {
                 for (const std::int64_t more_shards : {0, 1, 6}) {
                     for (const int node_ranks : {0, 1, 2, 3}) {
                         all.push_back({name, parameters, world_.size() + more_shards, node_ranks});
@@ -102,6 +102,19 @@ class Reducer : public ::testing::Test {
             std::ranges::copy(draw(c, local(c).begin + static_cast<std::int64_t>(shard), step), out.begin());
         });
     }
+    /// Visits the blocks of this rank's slice, which have to cover it without gap.
+    template <class Action>
+    static void for_each_block(GradientReducer& reducer, Action&& action) {
+        for (core::Range left = reducer.slice(); !left.empty();) {
+            const auto [range, sum] = reducer.sum_block(left.begin);
+            ASSERT_EQ(range.begin, left.begin);
+            ASSERT_GT(range.end, left.begin);
+            ASSERT_LE(range.end, left.end);
+            ASSERT_EQ(sum.size(), static_cast<std::size_t>(range.size()));
+            action(static_cast<std::size_t>(range.begin), sum);
+            left.begin = range.end;
+        }
+    }
     static void expect_sum(const Case& c, std::span<const float> found, std::span<const float> expected) {
         for (std::size_t i = 0; i < found.size(); ++i) {
             if (c.exact()) {
@@ -121,15 +134,15 @@ TEST_F(Reducer, AddsUpAllShardsAndTheTail) {
         for (std::uint32_t step = 0; step < 3; ++step) {
             const Gradient expected = tree_sum(c, step, {0, c.shards});
             ASSERT_NO_FATAL_FAILURE(fill(*reducer, c, step));
-            reducer->reduce();
-            const core::Range slice = reducer->slice();
-            const auto begin = static_cast<std::size_t>(slice.begin);
-            const auto size = static_cast<std::size_t>(slice.size());
-            expect_sum(c, reducer->sum().subspan(begin, size), std::span(expected).subspan(begin, size));
-            ASSERT_EQ(reducer->tails().size(), tail_size);
-            expect_sum(c, reducer->tails(), std::span(expected).last(tail_size));
-            EXPECT_EQ(reducer->tail(Tail::stop_requests),
-                      reducer->tails()[static_cast<std::size_t>(Tail::stop_requests)]);
+            reducer->arrive();
+            reducer->combine();
+            for_each_block(*reducer, [&](std::size_t begin, std::span<const float> sum) {
+                expect_sum(c, sum, std::span<const float>(expected).subspan(begin, sum.size()));
+            });
+            for (std::size_t i = 0; i < tail_size; ++i) {
+                const float tail = reducer->tail(static_cast<Tail>(i));
+                expect_sum(c, std::span(&tail, 1), std::span<const float>(expected).subspan(c.parameters + i, 1));
+            }
             reducer->publish();
         }
     }
@@ -154,11 +167,13 @@ TEST_F(Reducer, ShowsUpdatedSlicesToAll) {
         for (std::uint32_t step = 0; step < 4; ++step) {
             expected = plus(expected, tree_sum(c, step, {0, c.shards}));
             ASSERT_NO_FATAL_FAILURE(fill(*reducer, c, step));
-            reducer->reduce();
-            const core::Range slice = reducer->slice();
-            for (auto i = static_cast<std::size_t>(slice.begin); i < static_cast<std::size_t>(slice.end); ++i) {
-                reducer->parameters()[i] += reducer->sum()[i];
-            }
+            reducer->arrive();
+            reducer->combine();
+            for_each_block(*reducer, [&](std::size_t begin, std::span<const float> sum) {
+                for (std::size_t i = 0; i < sum.size(); ++i) {
+                    reducer->parameters()[begin + i] += sum[i];
+                }
+            });
             reducer->publish();
             expect_sum(c, reducer->parameters(), std::span<const float>(expected).first(c.parameters));
         }
@@ -203,7 +218,9 @@ TEST_F(Reducer, AllocatesNothingInAStep) {
                 for (std::size_t i = 0; i < reducer->subtrees().size(); ++i) {
                     std::ranges::fill(reducer->gradients(i), 1.0F);
                 }
-                reducer->reduce();
+                reducer->arrive();
+                reducer->combine();
+                for_each_block(*reducer, [](std::size_t, std::span<const float>) {});
                 reducer->publish();
             };
             step();

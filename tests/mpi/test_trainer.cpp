@@ -183,7 +183,7 @@ TEST_F(TrainerTest, AFullBatchIsTrueGradientDescent) {
     std::vector<double> gradient(parameters.size());
     nn::ShardGradients<double> gradients({{0, 1}}, {std::span(gradient)}, network.largest_gradient());
     const core::MatrixView<const double> samples{x.data(), train_samples, 64};
-    const auto outputs = network.forward(parameters, one_shard, samples);
+    const auto outputs = network.forward(parameters, samples);
     const double cost =
         nn::find_cost<double>(after.model.cost)(outputs, labels, network.output_gradient(train_samples));
     network.backward(parameters, one_shard, samples, gradients);

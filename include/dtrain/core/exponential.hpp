@@ -8,7 +8,7 @@
 namespace dtrain::core {
 
 /// e^x without branches, so that loops over it vectorise. In float: argument reduction by ln 2 in two parts and a
-/// polynomial of degree 6 after Cephes' expf (S. Moshier), within 2 ulp for -87 <= x <= 88 and clamped outside; NaN
+/// polynomial of degree 6 after Cephes' expf (S. Moshier), within 2 ulp for -87 <= x <= 88; zero below, e^88 above; NaN
 /// stays NaN. In double: std::exp.
 template <class Real>
 [[nodiscard]] inline Real exponential(Real x) noexcept {
@@ -27,7 +27,8 @@ template <class Real>
         p = p * r + 1.6666665459e-1F;
         p = p * r + 5.0000001201e-1F;
         p = p * r * r + r + 1.0F;
-        return p * std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) + 127U) << 23);
+        const float result = p * std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) + 127U) << 23);
+        return x < -87.0F ? 0.0F : result;
     }
 }
 

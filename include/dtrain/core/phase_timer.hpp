@@ -7,8 +7,8 @@
 namespace dtrain::core {
 
 /// The parts of a training step, in their order, and what comes between steps.
-enum class Phase : std::size_t { data, forward, backward, reduce, update, write, other };
-inline constexpr std::size_t phase_count = 7;
+enum class Phase : std::size_t { data, forward, backward, wait, reduce, update, write, other };
+inline constexpr std::size_t phase_count = 8;
 
 /// Splits wall-clock time into phases: the time since the last `enter` belongs to the phase entered then.
 class PhaseTimer {

@@ -3,6 +3,7 @@
 #include "dtrain/core/partition.hpp"
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -14,6 +15,18 @@ namespace dtrain::core {
 [[nodiscard]] constexpr std::int64_t split_node(Range node) noexcept {
     return node.begin + static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(node.size() - 1)));
 }
+
+/// Levels of additions between a leaf and the node.
+[[nodiscard]] constexpr std::size_t tree_depth(Range node) noexcept {
+    return static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(node.size() - 1)));
+}
+
+/// The depth of the largest tree that a config may ask for, of 2^16 shards.
+inline constexpr std::size_t max_tree_depth = 16;
+
+/// The tree over `node` as a program for a stack of partial sums: after leaf l is pushed, the newest two sums are
+/// replaced by their sum merges[l] times. What is left in the end is the sum over the node.
+[[nodiscard]] std::vector<std::uint8_t> merges_after_leaves(Range node);
 
 /// The fewest nodes of the tree over [0, shards) that together cover exactly `part`, in ascending order.
 [[nodiscard]] std::vector<Range> complete_subtrees(std::int64_t shards, Range part);

@@ -15,8 +15,7 @@
 namespace dtrain::nn {
 
 /// One layer of a network. It holds shapes and scratch memory; the parameters it works on are handed in. Rows of its
-/// matrices are samples, and the arithmetic done for the rows of one logical shard does not depend on which other
-/// shards are in the same call.
+/// matrices are samples, and the arithmetic done for a row does not depend on which other rows are in the same call.
 ///
 /// Legend of shapes: N rows (samples), I inputs and O outputs of one sample.
 template <class Real>
@@ -32,14 +31,14 @@ class Layer {
     [[nodiscard]] virtual const Shape& output_shape() const noexcept = 0;
     /// Floating-point operations per sample of a forward pass, a multiplication and an addition counting as two.
     [[nodiscard]] virtual double forward_flops() const noexcept = 0;
-    /// The most elements that one call of ShardGradients::add_up comes with; 0 for a layer without parameters.
+    /// The most elements that one call of ShardGradients::add_up comes with; 0 for a layer that does not call it.
     [[nodiscard]] virtual std::size_t largest_gradient() const noexcept = 0;
 
     /// Draws the initial values of this layer's tensors. Reproducible: a function of (seed, tensor).
     virtual void initialise(std::span<Real> parameters, std::uint64_t seed) const = 0;
 
     /// y (N × O) from x (N × I).
-    virtual void forward(std::span<const Real> parameters, ShardOffsets shards, core::MatrixView<const Real> x,
+    virtual void forward(std::span<const Real> parameters, core::MatrixView<const Real> x,
                          core::MatrixView<Real> y) = 0;
 
     /// From dy = ∂C/∂y (N × O, overwritten) to the parameters' gradients and dx = ∂C/∂x (N × I; not computed if empty).

@@ -40,7 +40,7 @@ class Network {
     void initialise(std::span<Real> parameters, std::uint64_t seed) const;
 
     /// The outputs (N × classes) for x (N × inputs), which has to stay as it is until `backward` is done.
-    [[nodiscard]] core::MatrixView<const Real> forward(std::span<const Real> parameters, ShardOffsets shards,
+    [[nodiscard]] core::MatrixView<const Real> forward(std::span<const Real> parameters,
                                                        core::MatrixView<const Real> x);
 
     /// Where the derivative of the cost by the outputs of the last forward pass has to be put for `backward`.

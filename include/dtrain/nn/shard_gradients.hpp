@@ -1,14 +1,13 @@
 #pragma once
 
+#include "dtrain/core/gemm.hpp"
 #include "dtrain/core/matrix.hpp"
 #include "dtrain/core/shard_tree.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <utility>
 #include <vector>
 
 namespace dtrain::nn {
@@ -24,28 +23,46 @@ class ShardGradients {
   public:
     /// `subtrees` are ranges of local shards (the rank's first shard is 0); arenas[i] belongs to subtrees[i].
     /// `largest` is the most elements that `add_up` is ever called for.
-    ShardGradients(std::vector<core::Range> subtrees, std::vector<std::span<Real>> arenas, std::size_t largest)
-        : subtrees_(std::move(subtrees)), arenas_(std::move(arenas)), largest_(largest) {
+    ShardGradients(const std::vector<core::Range>& subtrees, const std::vector<std::span<Real>>& arenas,
+                   std::size_t largest)
+        : largest_(largest) {
         std::size_t depth = 0;
-        for (const core::Range& subtree : subtrees_) {
-            depth = std::max(depth,
-                             static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(subtree.size() - 1))));
+        for (std::size_t i = 0; i < subtrees.size(); ++i) {
+            depth = std::max(depth, core::tree_depth(subtrees[i]));
+            subtrees_.push_back({subtrees[i], core::merges_after_leaves(subtrees[i]), arenas[i]});
         }
         scratch_ = core::Buffer<Real>(depth * largest_);
+    }
+
+    /// Sets a matrix at arena[offset...] of every subtree to the tree sum of a(:, shard) · b(shard, :), where the rows
+    /// of shard s are the inner indices shards[s] to shards[s + 1].
+    void add_product(std::size_t offset, core::Factor<Real> a, core::Factor<Real> b, ShardOffsets shards) {
+        for (const Subtree& subtree : subtrees_) {
+            const core::TreeLeaves leaves{shards.subspan(static_cast<std::size_t>(subtree.shards.begin),
+                                                         static_cast<std::size_t>(subtree.shards.size()) + 1),
+                                          subtree.merges};
+            core::multiply_along_tree(a, b, leaves, {subtree.arena.data() + offset, a.rows, b.cols});
+        }
     }
 
     /// Sets arena[offset, offset + size) of every subtree to the tree sum of `leaf`, where leaf(shard, out) writes the
     /// gradient of local shard `shard` to `out`, `size` elements.
     template <class Leaf>
     void add_up(std::size_t offset, std::size_t size, Leaf&& leaf) {
-        for (std::size_t i = 0; i < subtrees_.size(); ++i) {
-            add_up(subtrees_[i], 0, arenas_[i].subspan(offset, size), leaf);
+        for (const Subtree& subtree : subtrees_) {
+            add_up(subtree.shards, 0, subtree.arena.subspan(offset, size), leaf);
         }
     }
 
     [[nodiscard]] std::size_t scratch_bytes() const noexcept { return scratch_.size() * sizeof(Real); }
 
   private:
+    struct Subtree {
+        core::Range shards;
+        std::vector<std::uint8_t> merges;
+        std::span<Real> arena;
+    };
+
     template <class Leaf>
     void add_up(core::Range node, std::size_t depth, std::span<Real> out, Leaf& leaf) {
         if (node.size() == 1) {
@@ -61,8 +78,7 @@ class ShardGradients {
         }
     }
 
-    std::vector<core::Range> subtrees_;
-    std::vector<std::span<Real>> arenas_;
+    std::vector<Subtree> subtrees_;
     std::size_t largest_;
     core::Buffer<Real> scratch_; ///< one partial sum for each level of the tree
 };

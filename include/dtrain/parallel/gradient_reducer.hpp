@@ -30,8 +30,8 @@ struct ReducerSettings {
 /// Turns the gradients of all logical shards into their sum, and owns the memory that this takes: the arenas of
 /// gradients, and since a slice of the sum is best used where it arrives, parameters and optimizer state too.
 ///
-/// A step: every rank fills gradients(i) for its subtrees, calls reduce(), updates slice() of the parameters and of
-/// the state from slice() of sum(), and calls publish(). Both calls are collective.
+/// A step: every rank fills gradients(i) for its subtrees, calls arrive() and combine(), then, block by block through
+/// slice(), updates parameters and state from what sum_block() returns, and calls publish().
 class GradientReducer {
   public:
     virtual ~GradientReducer() = default;
@@ -48,14 +48,24 @@ class GradientReducer {
     /// Whether this rank writes parameters and state when they are set from outside; publish() then shows them to all.
     [[nodiscard]] virtual bool fills_parameters() const noexcept = 0;
 
-    virtual void reduce() = 0;
-    /// After reduce(): the gradients summed over all shards, valid within slice(), and the tail.
-    [[nodiscard]] virtual std::span<const float> sum() const noexcept = 0;
-    [[nodiscard]] virtual std::span<const float> tails() const noexcept = 0;
+    /// Collective: waits until the gradients of the ranks of this node are there.
+    virtual void arrive() = 0;
+    /// Collective: whatever takes the other nodes. Afterwards tail() is valid.
+    virtual void combine() = 0;
+    /// The parameters that this rank has to update.
     [[nodiscard]] virtual core::Range slice() const noexcept = 0;
+    /// Gradients summed over all shards.
+    struct Block {
+        core::Range range; ///< of the parameters
+        std::span<const float> sum;
+    };
+    /// Not collective, after combine(): the block of slice() from `begin` on, of a length of the reducer's choice. It
+    /// is added up here and now, so that it is used while in cache, and valid until the next call.
+    [[nodiscard]] virtual Block sum_block(std::int64_t begin) = 0;
+    /// Collective: shows this rank's slice of the parameters to all, and theirs to this rank.
     virtual void publish() = 0;
 
-    [[nodiscard]] float tail(Tail what) const noexcept { return tails()[static_cast<std::size_t>(what)]; }
+    [[nodiscard]] virtual float tail(Tail what) const noexcept = 0;
 
     /// One line for the start of a run: its name and what is to be known about it.
     [[nodiscard]] virtual std::string description() const = 0;

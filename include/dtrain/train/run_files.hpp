@@ -52,7 +52,7 @@ class RunFiles {
         std::int64_t parameters = 0;
         std::string dataset;
         std::string reducer;
-        std::string blas;
+        std::string arithmetic;
     };
     void write_log(const LogHeader& header, std::shared_ptr<const io::RunRecord> record);
     /// `tensors` are views into `copy`; `record` becomes that of `info`.

@@ -63,10 +63,10 @@ class Problem {
     [[nodiscard]] std::vector<Real>& parameters() { return parameters_; }
     [[nodiscard]] const ParameterLayout& layout() const { return network_.layout(); }
 
-    [[nodiscard]] double cost() { return cost_(network_.forward(parameters_, shards, x()), labels_, {}); }
+    [[nodiscard]] double cost() { return cost_(network_.forward(parameters_, x()), labels_, {}); }
 
     [[nodiscard]] std::vector<Real> gradient() {
-        const auto outputs = network_.forward(parameters_, shards, x());
+        const auto outputs = network_.forward(parameters_, x());
         (void)cost_(outputs, labels_, network_.output_gradient(rows));
         // Whatever an arena held before must not matter.
         std::vector<Real> arena(network_.layout().arena_size(), std::numeric_limits<Real>::quiet_NaN());
@@ -162,7 +162,7 @@ TEST(Gradients, AreSumsOverShards) {
         labels.push_back(static_cast<std::uint8_t>(n % classes));
     }
     const core::MatrixView<const double> view{x.data(), rows, inputs};
-    const auto outputs = network.forward(whole.parameters(), shards, view);
+    const auto outputs = network.forward(whole.parameters(), view);
     (void)find_cost<double>(c.cost)(outputs, labels, network.output_gradient(rows));
     network.backward(whole.parameters(), shards, view, sums);
     for (const Tensor& tensor : network.layout().tensors()) {

@@ -60,7 +60,7 @@ TEST(Network, OfTheMissionHas13002Parameters) {
     EXPECT_EQ(network.layout().parameter_count(), 13'002U);
     EXPECT_EQ(network.forward_flops(), 2.0 * (784 * 16 + 16 * 16 + 16 * 10));
     EXPECT_EQ(network.training_flops(), 2.0 * (2 * 784 * 16 + 3 * (16 * 16 + 16 * 10)));
-    EXPECT_EQ(network.largest_gradient(), 784U * 16);
+    EXPECT_EQ(network.largest_gradient(), 16U); // of a bias: weights go through add_product
     EXPECT_EQ(network.activation_bytes(5), 5 * 4 * (16U + 16 + 10 + 2 * 16));
 }
 
@@ -132,8 +132,7 @@ TEST(Network, ForwardFollowsTheDefinition) {
     set(2, {2, 1, -1, 3});
     set(3, {0, 1});
     const std::vector<float> x{1, 0, -1, 0.5F, 1, 2};
-    const std::vector<std::size_t> shards{0, 2};
-    const auto y = network.forward(parameters, shards, {x.data(), 2, 3});
+    const auto y = network.forward(parameters, {x.data(), 2, 3});
     ASSERT_EQ(y.rows, 2U);
     ASSERT_EQ(y.cols, 2U);
     // z1 = (1-3+.5, -1-1-.25) = (-1.5, -2.25) -> (0, 0); z2 = (.5+2+6+.5, -.5+2-.25) = (9, 1.25)
@@ -141,7 +140,7 @@ TEST(Network, ForwardFollowsTheDefinition) {
     EXPECT_EQ(std::vector<float>(y.row(1).begin(), y.row(1).end()), (std::vector<float>{19.25F, -4.25F}));
 }
 
-// The arithmetic for the rows of one shard must not depend on which other shards share the call: that is what makes
+// The arithmetic for a row must not depend on which other rows share the call: that is what makes
 // results independent of the number of ranks.
 TEST(Network, ShardsDoNotInfluenceEachOther) {
     const auto bits = [](core::MatrixView<const float> matrix) {
@@ -152,7 +151,6 @@ TEST(Network, ShardsDoNotInfluenceEachOther) {
         return all;
     };
     const std::vector<std::size_t> offsets{0, 1, 6, 6, 14, 23};
-    // Which shapes BLAS computes differently in larger calls depends on the machine, so there are several.
     for (const auto& [layers, inputs] : {std::pair{"dense 13 sigmoid, dense 2 tanh", std::size_t{37}},
                                          {"dense 16 sigmoid, dense 10 relu", 784},
                                          {"dense 100 tanh, dense 33 relu, dense 5", 300}}) {
@@ -160,15 +158,14 @@ TEST(Network, ShardsDoNotInfluenceEachOther) {
         network.reserve(23);
         const std::vector<float> parameters = draw(network.layout().arena_size(), 1);
         const std::vector<float> x = draw(23 * inputs, 2);
-        const auto together = network.forward(parameters, offsets, {x.data(), 23, inputs});
+        const auto together = network.forward(parameters, {x.data(), 23, inputs});
         std::vector<std::vector<std::uint32_t>> parts;
         for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
             parts.push_back(bits(together.block(offsets[s], offsets[s + 1] - offsets[s])));
         }
         for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
             const std::size_t rows = offsets[s + 1] - offsets[s];
-            const std::array<std::size_t, 2> alone{0, rows};
-            const auto y = network.forward(parameters, alone, {x.data() + offsets[s] * inputs, rows, inputs});
+            const auto y = network.forward(parameters, {x.data() + offsets[s] * inputs, rows, inputs});
             EXPECT_EQ(bits(y), parts[s]) << layers << ", shard " << s;
         }
     }

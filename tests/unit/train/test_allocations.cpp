@@ -65,7 +65,7 @@ TEST(Allocations, AreNotMadeByAStep) {
                 sampler.start_epoch(epoch);
                 for (std::int64_t step = 0; step < sampler.steps_per_epoch(); ++step) {
                     const data::Batch batch = loader.load(sampler, step);
-                    const auto outputs = network.forward(parameters.values(), batch.offsets, batch.x);
+                    const auto outputs = network.forward(parameters.values(), batch.x);
                     sum += cost(outputs, batch.labels, network.output_gradient(batch.x.rows));
                     network.backward(parameters.values(), batch.offsets, batch.x, gradients);
                     optimizer->update(parameters.values(), gradient.values(), states, {step, 0.01, 0.05});

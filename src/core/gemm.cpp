@@ -1,0 +1,437 @@
+// Matrix products in the way of Goto and van de Geijn ("Anatomy of High-Performance Matrix Multiplication", 2008): c is
+// cut into tiles that fit the vector registers, b into panels as wide as a tile, k into blocks whose panel fits a
+// cache. The elements of a are read where they are, each multiplied with whole vectors of b.
+
+#include "dtrain/core/gemm.hpp"
+
+#include "dtrain/core/shard_tree.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cassert>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+namespace dtrain::core {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr std::size_t vector_bytes = 64;
+constexpr int max_tile_rows = 14; // with two vectors each 28 accumulators of the 32 registers
+#elif defined(__AVX__)
+constexpr std::size_t vector_bytes = 32;
+constexpr int max_tile_rows = 6; // 12 of 16
+#else
+constexpr std::size_t vector_bytes = 16;
+constexpr int max_tile_rows = 6;
+#endif
+constexpr int tile_vectors = 2;
+
+/// Inner indices per panel of b: short enough for a panel and the rows of a that meet it to stay in the second-level
+/// cache.
+constexpr std::size_t block_depth = 512;
+/// A tree needs all its inner indices at once, as long as they are no more than these.
+constexpr std::size_t most_depth = 2048;
+/// A panel that meets fewer tiles than these is used where it is, if that is possible.
+constexpr std::size_t pack_from_tiles = 16;
+
+template <class Real>
+struct Simd {
+    static constexpr std::size_t lanes = vector_bytes / sizeof(Real);
+    static constexpr std::size_t panel_width = tile_vectors * lanes;
+    using Vector [[gnu::vector_size(vector_bytes)]] = Real;
+    using Unaligned [[gnu::vector_size(vector_bytes), gnu::aligned(alignof(Real)), gnu::may_alias]] = Real;
+
+    static Vector load(const Real* from) noexcept { return *reinterpret_cast<const Unaligned*>(from); }
+    static void store(Real* to, Vector value) noexcept { *reinterpret_cast<Unaligned*>(to) = value; }
+};
+
+template <class Real>
+using Vector = typename Simd<Real>::Vector;
+
+/// rows[i][j] <-> rows[j][i], by swapping off-diagonal blocks of 1, 2, 4 ... lanes.
+template <class Real>
+void transpose(std::array<Vector<Real>, Simd<Real>::lanes>& rows) noexcept {
+    constexpr std::size_t lanes = Simd<Real>::lanes;
+    using Index = std::conditional_t<sizeof(Real) == 4, std::int32_t, std::int64_t>;
+    using Mask [[gnu::vector_size(vector_bytes)]] = Index;
+    const auto swap_blocks = [&]<std::size_t block>(std::integral_constant<std::size_t, block>) {
+        Mask low{};
+        Mask high{};
+        for (std::size_t l = 0; l < lanes; ++l) {
+            low[l] = static_cast<Index>((l & block) == 0 ? l : lanes + l - block);
+            high[l] = static_cast<Index>((l & block) == 0 ? l + block : lanes + l);
+        }
+#pragma GCC unroll 16
+        for (std::size_t i = 0; i < lanes; ++i) {
+            if ((i & block) == 0) {
+                const Vector<Real> upper = rows[i];
+                const Vector<Real> lower = rows[i + block];
+                rows[i] = __builtin_shuffle(upper, lower, low);
+                rows[i + block] = __builtin_shuffle(upper, lower, high);
+            }
+        }
+    };
+    [&]<std::size_t... power>(std::index_sequence<power...>) {
+        (swap_blocks(std::integral_constant<std::size_t, std::size_t{1} << power>{}), ...);
+    }
+    (std::make_index_sequence<std::bit_width(lanes) - 1>{});
+}
+
+/// Columns [first, first + width) of b as a panel: `panel_width` values per inner index, zeros beyond `width`.
+template <class Real>
+void pack(const Factor<Real>& b, std::size_t k, std::size_t depth, std::size_t first, std::size_t width,
+          Real* panel) noexcept {
+    constexpr std::size_t lanes = Simd<Real>::lanes;
+    constexpr std::size_t panel_width = Simd<Real>::panel_width;
+    const Real* const from = b.data + k * b.row_stride + first * b.col_stride;
+    if (b.col_stride == 1) {
+        for (std::size_t i = 0; i < depth; ++i) {
+            if (width == panel_width) {
+                std::memcpy(panel + i * panel_width, from + i * b.row_stride, panel_width * sizeof(Real));
+            } else {
+                std::copy_n(from + i * b.row_stride, width, panel + i * panel_width);
+                std::fill(panel + i * panel_width + width, panel + (i + 1) * panel_width, Real{0});
+            }
+        }
+        return;
+    }
+    std::size_t done = 0;
+    if (b.row_stride == 1) {
+        for (; done + lanes <= depth; done += lanes) {
+            for (std::size_t half = 0; half < panel_width; half += lanes) {
+                std::array<Vector<Real>, lanes> block;
+                for (std::size_t j = 0; j < lanes; ++j) {
+                    block[j] =
+                        half + j < width ? Simd<Real>::load(from + (half + j) * b.col_stride + done) : Vector<Real>{};
+                }
+                transpose<Real>(block);
+                for (std::size_t i = 0; i < lanes; ++i) {
+                    Simd<Real>::store(panel + (done + i) * panel_width + half, block[i]);
+                }
+            }
+        }
+    }
+    for (std::size_t i = done; i < depth; ++i) {
+        for (std::size_t j = 0; j < panel_width; ++j) {
+            panel[i * panel_width + j] = j < width ? from[i * b.row_stride + j * b.col_stride] : Real{0};
+        }
+    }
+}
+
+/// One panel of b, as the tiles see it.
+template <class Real>
+class Panel {
+  public:
+    Panel(const Factor<Real>& b, Range inner, std::size_t first, std::size_t width, std::size_t tiles,
+          Real* scratch) noexcept
+        : b_(b), first_(first), width_(width), scratch_(scratch) {
+        const auto begin = static_cast<std::size_t>(inner.begin);
+        const auto depth = static_cast<std::size_t>(inner.size());
+        const bool whole = width % Simd<Real>::lanes == 0 && b.col_stride == 1;
+        if (whole && (tiles < pack_from_tiles || depth > most_depth)) {
+            rows_ = b.data + first;
+            stride_ = b.row_stride;
+            piece_ = depth;
+        } else if (depth <= most_depth) {
+            pack(b, begin, depth, first, width, scratch);
+            rows_ = scratch;
+            offset_ = begin;
+            stride_ = Simd<Real>::panel_width;
+            piece_ = depth;
+        } else {
+            stride_ = Simd<Real>::panel_width;
+            piece_ = block_depth;
+        }
+    }
+
+    /// How many inner indices can be had at once.
+    [[nodiscard]] std::size_t piece() const noexcept { return piece_; }
+    [[nodiscard]] std::size_t stride() const noexcept { return stride_; }
+    /// The panel from inner index `k` on, valid until the next call.
+    [[nodiscard]] const Real* at(std::size_t k, std::size_t depth) const noexcept {
+        if (rows_ != nullptr) {
+            return rows_ + (k - offset_) * stride_;
+        }
+        pack(b_, k, depth, first_, width_, scratch_);
+        return scratch_;
+    }
+
+  private:
+    const Factor<Real>& b_;
+    std::size_t first_;
+    std::size_t width_;
+    Real* scratch_;
+    const Real* rows_ = nullptr;
+    std::size_t offset_ = 0;
+    std::size_t stride_ = 0;
+    std::size_t piece_ = 0;
+};
+
+template <class Real>
+struct TileArguments {
+    const Real* a = nullptr; ///< of the tile's first row
+    std::size_t a_row_stride = 0;
+    std::size_t a_col_stride = 0;
+    const Panel<Real>* panel = nullptr;
+    TreeLeaves leaves;
+    bool add = false; ///< begin with what is in c, as against zero; for a single leaf
+    Real* c = nullptr;
+    std::size_t c_stride = 0;
+};
+
+template <class Real, int rows, int vectors>
+using Accumulators = Vector<Real>[rows][vectors];
+
+/// sums += a · b over `depth` inner indices, all in registers.
+template <class Real, int rows, int vectors>
+[[gnu::always_inline]] inline void accumulate(std::size_t depth, const Real* a, std::size_t a_row_stride,
+                                              std::size_t a_col_stride, const Real* b, std::size_t b_stride,
+                                              Accumulators<Real, rows, vectors>& sums) noexcept {
+    const auto step = [&]() __attribute__((always_inline)) {
+        Vector<Real> row[vectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) {
+            row[v] = Simd<Real>::load(b + static_cast<std::size_t>(v) * Simd<Real>::lanes);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) {
+            const Real factor = a[static_cast<std::size_t>(r) * a_row_stride];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; ++v) {
+                sums[r][v] += factor * row[v];
+            }
+        }
+        a += a_col_stride;
+        b += b_stride;
+    };
+    for (; depth >= 2; depth -= 2) {
+        step();
+        step();
+    }
+    if (depth > 0) {
+        step();
+    }
+}
+
+template <int rows, int vectors, class Action>
+[[gnu::always_inline]] inline void for_each_accumulator(Action&& action) noexcept {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) {
+            action(r, v);
+        }
+    }
+}
+
+/// sums += the products of one leaf.
+template <class Real, int rows, int vectors>
+[[gnu::always_inline]] inline void add_leaf(const TileArguments<Real>& arguments, std::size_t leaf,
+                                            Accumulators<Real, rows, vectors>& sums) noexcept {
+    const std::size_t end = arguments.leaves.offsets[leaf + 1];
+    for (std::size_t k = arguments.leaves.offsets[leaf]; k < end;) {
+        const std::size_t depth = std::min(end - k, arguments.panel->piece());
+        accumulate<Real, rows, vectors>(depth, arguments.a + k * arguments.a_col_stride, arguments.a_row_stride,
+                                        arguments.a_col_stride, arguments.panel->at(k, depth),
+                                        arguments.panel->stride(), sums);
+        k += depth;
+    }
+}
+
+template <class Real>
+[[nodiscard]] Real* c_at(const TileArguments<Real>& arguments, int row, int vector) noexcept {
+    return arguments.c + static_cast<std::size_t>(row) * arguments.c_stride +
+           static_cast<std::size_t>(vector) * Simd<Real>::lanes;
+}
+
+/// A tile of a product with a single leaf.
+template <class Real, int rows, int vectors>
+void chain_tile(const TileArguments<Real>& arguments) noexcept {
+    Accumulators<Real, rows, vectors> sums;
+    for_each_accumulator<rows, vectors>(
+        [&](int r, int v) { sums[r][v] = arguments.add ? Simd<Real>::load(c_at(arguments, r, v)) : Vector<Real>{}; });
+    add_leaf<Real, rows, vectors>(arguments, 0, sums);
+    for_each_accumulator<rows, vectors>([&](int r, int v) { Simd<Real>::store(c_at(arguments, r, v), sums[r][v]); });
+}
+
+/// A tile of a product along a tree. Leaves come in pairs, which are siblings in every tree of core/shard_tree.hpp: the
+/// sum of the first stays in registers until that of the second is there, so a tile has half as many rows.
+template <class Real, int rows, int vectors>
+void tree_tile(const TileArguments<Real>& arguments) noexcept {
+    using Sums = Accumulators<Real, rows, vectors>;
+    Sums sums;
+    Sums waiting[max_tree_depth];
+    std::size_t waiting_count = 0;
+    const auto start_leaf = [&](std::size_t leaf) __attribute__((always_inline)) {
+        for_each_accumulator<rows, vectors>([&](int r, int v) { sums[r][v] = Vector<Real>{}; });
+        add_leaf<Real, rows, vectors>(arguments, leaf, sums);
+    };
+    const auto merge = [&](const Sums& left) __attribute__((always_inline)) {
+        for_each_accumulator<rows, vectors>([&](int r, int v) { sums[r][v] = left[r][v] + sums[r][v]; });
+    };
+    const auto copy_to = [&](Sums & target) __attribute__((always_inline)) {
+        for_each_accumulator<rows, vectors>([&](int r, int v) { target[r][v] = sums[r][v]; });
+    };
+    const std::size_t count = arguments.leaves.merges.size();
+    std::size_t leaf = 0;
+    do {
+        start_leaf(leaf);
+        int merges = arguments.leaves.merges[leaf];
+        if (leaf + 1 < count) {
+            Sums first;
+            copy_to(first);
+            start_leaf(++leaf);
+            merge(first);
+            merges = arguments.leaves.merges[leaf] - 1;
+        }
+        for (; merges > 0; --merges) {
+            merge(waiting[--waiting_count]);
+        }
+        if (leaf + 1 < count) {
+            copy_to(waiting[waiting_count++]);
+        }
+    } while (++leaf < count);
+    for_each_accumulator<rows, vectors>([&](int r, int v) { Simd<Real>::store(c_at(arguments, r, v), sums[r][v]); });
+}
+
+template <class Real>
+using TileFunction = void (*)(const TileArguments<Real>&) noexcept;
+
+/// The functions for tiles of up to so many rows: [vectors - 1][rows - 1].
+template <class Real>
+constexpr auto chain_tiles = []<int... row>(std::integer_sequence<int, row...>) {
+    return std::array<std::array<TileFunction<Real>, sizeof...(row)>, tile_vectors>{
+        {{chain_tile<Real, row + 1, 1>...}, {chain_tile<Real, row + 1, 2>...}}};
+}
+(std::make_integer_sequence<int, max_tile_rows>{});
+template <class Real>
+constexpr auto tree_tiles = []<int... row>(std::integer_sequence<int, row...>) {
+    return std::array<std::array<TileFunction<Real>, sizeof...(row)>, tile_vectors>{
+        {{tree_tile<Real, row + 1, 1>...}, {tree_tile<Real, row + 1, 2>...}}};
+}
+(std::make_integer_sequence<int, max_tile_rows / 2>{});
+
+int product_threads = 1;
+
+/// Columns [first, first + width) of the part of the product whose inner indices are those of `leaves`.
+template <class Real>
+void multiply_panel(const Factor<Real>& a, const Factor<Real>& b, const TreeLeaves& leaves, bool add, std::size_t first,
+                    std::size_t width, MatrixView<Real> c) noexcept {
+    constexpr std::size_t lanes = Simd<Real>::lanes;
+    constexpr std::size_t panel_width = Simd<Real>::panel_width;
+    alignas(64) thread_local std::array<Real, most_depth * panel_width> scratch;
+    const bool chain = leaves.merges.size() == 1;
+    const std::size_t most_rows = chain ? max_tile_rows : max_tile_rows / 2;
+    const std::size_t tile_count = (c.rows + most_rows - 1) / most_rows;
+    const Panel<Real> panel(
+        b, {static_cast<std::int64_t>(leaves.offsets.front()), static_cast<std::int64_t>(leaves.offsets.back())}, first,
+        width, tile_count, scratch.data());
+    const std::size_t vectors = (width + lanes - 1) / lanes;
+    const auto run = [&](std::size_t rows, const TileArguments<Real>& arguments) {
+        (chain ? chain_tiles<Real>[vectors - 1][rows - 1] : tree_tiles<Real>[vectors - 1][rows - 1])(arguments);
+    };
+    // Rows are spread evenly: a last tile of few rows would keep few accumulators busy.
+    for (std::size_t t = 0; t < tile_count; ++t) {
+        const Range part = partition(static_cast<std::int64_t>(c.rows), static_cast<std::int64_t>(tile_count),
+                                     static_cast<std::int64_t>(t));
+        const auto row = static_cast<std::size_t>(part.begin);
+        const auto rows = static_cast<std::size_t>(part.size());
+        Real* const target = c.data + row * c.cols + first;
+        TileArguments<Real> arguments{
+            a.data + row * a.row_stride, a.row_stride, a.col_stride, &panel, leaves, add, target, c.cols};
+        if (width == vectors * lanes) {
+            run(rows, arguments);
+            continue;
+        }
+        // A vector would reach over the edge of c.
+        alignas(64) std::array<Real, max_tile_rows * panel_width> edge;
+        arguments.c = edge.data();
+        arguments.c_stride = panel_width;
+        for (std::size_t r = 0; add && r < rows; ++r) {
+            std::copy_n(target + r * c.cols, width, edge.data() + r * panel_width);
+        }
+        run(rows, arguments);
+        for (std::size_t r = 0; r < rows; ++r) {
+            std::copy_n(edge.data() + r * panel_width, width, target + r * c.cols);
+        }
+    }
+}
+
+template <class Real>
+void multiply_block(const Factor<Real>& a, const Factor<Real>& b, const TreeLeaves& leaves, bool add,
+                    MatrixView<Real> c) noexcept {
+    constexpr std::size_t panel_width = Simd<Real>::panel_width;
+    const std::size_t panels = (c.cols + panel_width - 1) / panel_width;
+    const auto multiply_one = [&](std::size_t p) {
+        const std::size_t first = p * panel_width;
+        multiply_panel(a, b, leaves, add, first, std::min(panel_width, c.cols - first), c);
+    };
+    if (product_threads == 1) {
+        for (std::size_t p = 0; p < panels; ++p) {
+            multiply_one(p);
+        }
+        return;
+    }
+#pragma omp parallel for num_threads(product_threads)
+    for (std::size_t p = 0; p < panels; ++p) {
+        multiply_one(p);
+    }
+}
+
+template <class Real>
+void multiply_in_blocks(const Factor<Real>& a, const Factor<Real>& b, bool add, MatrixView<Real> c) noexcept {
+    assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
+    constexpr std::array<std::uint8_t, 1> no_merge{0};
+    std::size_t begin = 0;
+    do {
+        const std::array<std::size_t, 2> block{begin, std::min(a.cols, begin + block_depth)};
+        multiply_block(a, b, {block, no_merge}, add || begin > 0, c);
+        begin = block[1];
+    } while (begin < a.cols);
+}
+
+} // namespace
+
+template <class Real>
+void multiply_add(Factor<Real> a, Factor<Real> b, MatrixView<Real> c) {
+    multiply_in_blocks(a, b, true, c);
+}
+
+template <class Real>
+void multiply(Factor<Real> a, Factor<Real> b, MatrixView<Real> c) {
+    multiply_in_blocks(a, b, false, c);
+}
+
+template <class Real>
+void multiply_along_tree(Factor<Real> a, Factor<Real> b, const TreeLeaves& leaves, MatrixView<Real> c) {
+    assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
+    multiply_block(a, b, leaves, false, c);
+}
+
+void set_product_threads(int threads) {
+    product_threads = threads;
+}
+
+std::string arithmetic_name() {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    constexpr const char* chain = "fused multiply-add";
+#else
+    constexpr const char* chain = "no fused multiply-add";
+#endif
+    return fmt::format("{}-bit vectors, {}", 8 * vector_bytes, chain);
+}
+
+template void multiply_add(Factor<float>, Factor<float>, MatrixView<float>);
+template void multiply_add(Factor<double>, Factor<double>, MatrixView<double>);
+template void multiply(Factor<float>, Factor<float>, MatrixView<float>);
+template void multiply(Factor<double>, Factor<double>, MatrixView<double>);
+template void multiply_along_tree(Factor<float>, Factor<float>, const TreeLeaves&, MatrixView<float>);
+template void multiply_along_tree(Factor<double>, Factor<double>, const TreeLeaves&, MatrixView<double>);
+
+} // namespace dtrain::core
