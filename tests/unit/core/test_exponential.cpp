@@ -44,7 +44,6 @@ TEST(Exponential, IsClampedOutside) {
     EXPECT_EQ(exponential(-1000.0F), 0.0F);
     EXPECT_EQ(exponential(-infinity), 0.0F);
     EXPECT_TRUE(std::isfinite(exponential(infinity)));
-    EXPECT_GT(exponential(-infinity), 0.0F);
 }
 
 TEST(Exponential, KeepsNaN) {
