@@ -4,6 +4,7 @@
 
 #include "dtrain/core/gemm.hpp"
 
+#include "dtrain/core/prefetch.hpp"
 #include "dtrain/core/shard_tree.hpp"
 
 #include <fmt/format.h>
@@ -337,7 +338,9 @@ void multiply_panel(const Factor<Real>& a, const Factor<Real>& b, const TreeLeav
         (chain ? chain_tiles<Real>[vectors - 1][rows - 1] : tree_tiles<Real>[vectors - 1][rows - 1])(arguments);
     };
     // Rows are spread evenly: a last tile of few rows would keep few accumulators busy.
+    PrefetchQueue& prefetches = PrefetchQueue::of_this_thread();
     for (std::size_t t = 0; t < tile_count; ++t) {
+        prefetches.take_some();
         const Range part = partition(static_cast<std::int64_t>(c.rows), static_cast<std::int64_t>(tile_count),
                                      static_cast<std::int64_t>(t));
         const auto row = static_cast<std::size_t>(part.begin);

@@ -26,15 +26,23 @@ struct MatrixView {
     operator MatrixView<const T>() const noexcept requires(!std::is_const_v<T>) { return {data, rows, cols}; }
 };
 
-/// Zeroed memory of fixed size, aligned to a cache line (which is also the widest vector register).
+/// The alignment for a block of memory: a cache line, which is also the widest vector register, or for large blocks a
+/// huge page.
+[[nodiscard]] std::align_val_t alignment_of(std::size_t bytes) noexcept;
+/// Asks the system to back large blocks by huge pages: training jumps about in its samples and weights, and a miss of
+/// the translation buffer can cost as much as one of the cache.
+void advise_huge_pages(void* block, std::size_t bytes) noexcept;
+
+/// Zeroed memory of fixed size.
 template <class T>
 class Buffer {
   public:
-    static constexpr std::size_t alignment = 64;
-
     Buffer() = default;
     explicit Buffer(std::size_t size)
-        : data_(static_cast<T*>(::operator new (size * sizeof(T), std::align_val_t{alignment}))), size_(size) {
+        : data_(static_cast<T*>(::operator new(size * sizeof(T), alignment_of(size * sizeof(T)))),
+                Free{alignment_of(size * sizeof(T))}),
+          size_(size) {
+        advise_huge_pages(data_.get(), size * sizeof(T));
         std::uninitialized_value_construct_n(data_.get(), size);
     }
     Buffer(Buffer&& other) noexcept : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
@@ -54,7 +62,8 @@ class Buffer {
   private:
     static_assert(std::is_trivially_destructible_v<T>);
     struct Free {
-        void operator()(T* p) const noexcept { ::operator delete (p, std::align_val_t{alignment}); }
+        std::align_val_t alignment{};
+        void operator()(T* p) const noexcept { ::operator delete(p, alignment); }
     };
     std::unique_ptr<T[], Free> data_;
     std::size_t size_ = 0;

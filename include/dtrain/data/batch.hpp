@@ -18,7 +18,8 @@ struct Batch {
     std::span<const std::size_t> offsets; ///< rows of local shard s: offsets[s] to offsets[s + 1]
 };
 
-/// Fetches batches into memory of its own, which the next call reuses.
+/// Fetches batches into memory of its own, which the next call reuses, and has the samples of the next one prefetched
+/// meanwhile.
 class BatchLoader {
   public:
     /// `split` has to outlive the loader.
@@ -27,11 +28,13 @@ class BatchLoader {
     [[nodiscard]] Batch load(const Sampler& sampler, std::int64_t step);
 
   private:
+    /// More would push the present batch out of the second-level cache.
+    static constexpr std::size_t most_prefetched = 512;
     const Split& split_;
     core::Buffer<float> x_;
     std::vector<std::uint8_t> labels_;
-    std::vector<std::uint32_t> rows_;
-    std::vector<std::size_t> offsets_;
+    std::vector<std::uint32_t> rows_, next_rows_;
+    std::vector<std::size_t> offsets_, next_offsets_;
 };
 
 } // namespace dtrain::data

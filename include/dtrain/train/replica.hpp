@@ -1,0 +1,124 @@
+#pragma once
+
+#include "dtrain/config/config.hpp"
+#include "dtrain/core/phase_timer.hpp"
+#include "dtrain/data/batch.hpp"
+#include "dtrain/data/dataset.hpp"
+#include "dtrain/data/sampler.hpp"
+#include "dtrain/mpi/communicator.hpp"
+#include "dtrain/nn/cost.hpp"
+#include "dtrain/nn/network.hpp"
+#include "dtrain/nn/shard_gradients.hpp"
+#include "dtrain/optim/optimizer.hpp"
+#include "dtrain/parallel/gradient_reducer.hpp"
+#include "dtrain/train/watchdog.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dtrain::train {
+
+/// The network of a config for samples of one shape. Throws core::Error (bad_config) where its layers do not fit the
+/// cost, the samples or each other.
+[[nodiscard]] nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape);
+
+/// "1 epoch", "3 epochs"
+[[nodiscard]] std::string count_of(std::int64_t number, std::string_view what);
+
+/// What one rank trains with: its samples, the network, gradients, and the reducer that joins it to the other ranks. It
+/// knows descent steps and nothing of files. Construction and what says so is collective; errors that all ranks see
+/// alike are mpi::AgreedError.
+class Replica {
+  public:
+    /// Checks the config, loads the data and allocates everything that a descent step needs; writes nothing. Both
+    /// arguments have to outlive the replica.
+    Replica(const config::Config& config, const mpi::Communicator& communicator);
+
+    /// What is about to be trained on what, as text of several lines.
+    [[nodiscard]] std::string description() const;
+
+    /// Bytes of memory of this rank, item by item.
+    struct Memory {
+        std::size_t samples = 0;
+        std::size_t parameters = 0; ///< and optimizer state
+        std::size_t gradients = 0;
+        std::size_t activations = 0;
+    };
+    [[nodiscard]] Memory memory() const;
+
+    [[nodiscard]] int nodes() const noexcept { return nodes_; }
+    [[nodiscard]] core::Range local_shards() const {
+        return shards_of_rank_[static_cast<std::size_t>(communicator_.rank())];
+    }
+    [[nodiscard]] nn::Network<float>& network() noexcept { return network_; }
+    [[nodiscard]] const nn::Network<float>& network() const noexcept { return network_; }
+    [[nodiscard]] const data::Dataset& dataset() const noexcept { return dataset_; }
+    [[nodiscard]] const data::Sampler& sampler() const noexcept { return sampler_; }
+    [[nodiscard]] const parallel::GradientReducer& reducer() const noexcept { return *reducer_; }
+    [[nodiscard]] std::span<float> parameters() const noexcept { return reducer_->parameters(); }
+    /// Arenas of optimizer state, and their names.
+    [[nodiscard]] std::span<const std::span<float>> states() const noexcept { return states_; }
+    [[nodiscard]] std::vector<std::string> state_names() const { return optimizer_->state_names(); }
+
+    /// Collective: the initial parameters, a function of the seed.
+    void initialise();
+    /// Collective: gives parameters and state, which rank 0 has set, to all.
+    void share();
+
+    /// What a rank has to tell all others with its gradients.
+    struct Notice {
+        bool stop_requested = false;
+        bool output_failed = false;
+    };
+    /// Collective: the descent step that follows `step` finished ones. Throws mpi::AgreedError (diverged), before any
+    /// parameter is changed, if the cost is not finite or a parameter was not after the step before.
+    void descend(std::int64_t step, const Notice& notice);
+
+    /// Of the last step: its batch's samples over all ranks, their mean cost, and how many ranks gave each notice.
+    [[nodiscard]] std::int64_t batch_samples() const noexcept { return batch_samples_; }
+    [[nodiscard]] double cost() const noexcept { return cost_; }
+    [[nodiscard]] bool stop_requested() const noexcept { return reducer_->tail(parallel::Tail::stop_requests) > 0; }
+    [[nodiscard]] bool output_failed() const noexcept { return reducer_->tail(parallel::Tail::output_failures) > 0; }
+    /// Collective: throws mpi::AgreedError (diverged) if a parameter is not finite after `step` steps.
+    void require_finite(std::int64_t step) const;
+
+    /// Time spent, and to whom every change of phase is told: nobody unless set. The watchdog has to live as long as
+    /// steps are taken.
+    [[nodiscard]] core::PhaseTimer& timer() noexcept { return timer_; }
+    void set_watchdog(Watchdog* watchdog) noexcept { watchdog_ = watchdog; }
+    void enter(core::Phase phase, std::int64_t step) noexcept;
+
+  private:
+    void set_tail(const Notice& notice);
+
+    const config::Config& config_;
+    const mpi::Communicator& communicator_;
+    int nodes_;
+    std::vector<core::Range> shards_of_rank_;
+    nn::Network<float> network_;
+    nn::Cost<float> cost_function_;
+    data::Dataset dataset_;
+    data::Sampler sampler_;
+    data::BatchLoader loader_;
+    std::unique_ptr<optim::Optimizer> optimizer_;
+    std::unique_ptr<parallel::GradientReducer> reducer_;
+    std::vector<std::span<float>> states_;
+    nn::ShardGradients<float> gradients_;
+
+    std::int64_t ordered_epoch_ = -1; ///< the epoch whose order of samples the sampler holds
+    std::int64_t batch_samples_ = 0;
+    double cost_ = 0;
+    bool parameters_finite_ = true;
+    std::vector<double> shard_costs_;
+    std::vector<std::span<float>> state_blocks_;
+
+    core::PhaseTimer timer_;
+    Watchdog* watchdog_ = nullptr;
+};
+
+} // namespace dtrain::train

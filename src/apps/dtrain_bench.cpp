@@ -1,0 +1,175 @@
+#include "dtrain/core/gemm.hpp"
+#include "dtrain/io/file.hpp"
+
+#include "../bench/measurements.hpp"
+#include "program.hpp"
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <charconv>
+#include <span>
+#include <string>
+
+namespace {
+
+using namespace dtrain;
+using bench::Spread;
+
+constexpr const char* usage =
+    R"(usage: [mpirun -np N] dtrain-bench CONFIG [--section.key=value ...] [--steps N] [--json FILE]
+
+Times descent steps of a config on the ranks it is started with, and the exchange of gradients by every reducer
+beside a bare MPI_Allreduce. Figures are medians over 9 blocks. Nothing is written but FILE.
+
+  --steps N    descent steps per block (as many as take about 0.3 s)
+  --json FILE  writes the figures to FILE
+  --help, --version
+
+GFLOP/s counts the products of the forward and backward pass alone, a multiplication and an addition as two; the
+gradient of the network's input is not computed and not counted. The ceiling is OpenBLAS' sgemm of 2048 x 2048
+matrices on all ranks at once, between the blocks.
+)";
+
+struct Options {
+    std::int64_t steps = 0;
+    std::string json;
+};
+
+/// Takes the options with values out of `words`.
+Options parse(apps::Words& words) {
+    Options options;
+    const auto wrong = [](const std::string& problem) {
+        return core::Error(core::ExitCode::bad_config, fmt::format("{}\n{}", problem, usage));
+    };
+    for (auto word = words.begin(); word != words.end();) {
+        const std::size_t equals = word->find('=');
+        const std::string name = word->substr(0, equals);
+        if (name != "--steps" && name != "--json") {
+            ++word;
+            continue;
+        }
+        std::string value;
+        if (equals != std::string::npos) {
+            value = word->substr(equals + 1);
+        } else if (word + 1 != words.end()) {
+            word = words.erase(word);
+            value = *word;
+        }
+        word = words.erase(word);
+        if (value.empty()) {
+            throw wrong(name + " needs a value");
+        }
+        if (name == "--json") {
+            options.json = value;
+            continue;
+        }
+        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), options.steps);
+        if (error != std::errc{} || end != value.data() + value.size() || options.steps < 1) {
+            throw wrong(fmt::format("--steps {}: expected a whole number from 1", value));
+        }
+    }
+    return options;
+}
+
+struct NamedPhase {
+    core::Phase phase;
+    const char* name;
+};
+constexpr std::array<NamedPhase, 6> phases{{{core::Phase::data, "fetch"},
+                                            {core::Phase::forward, "forward"},
+                                            {core::Phase::backward, "backward"},
+                                            {core::Phase::reduce, "reduce"},
+                                            {core::Phase::update, "update"},
+                                            {core::Phase::wait, "wait"}}};
+
+void print(const train::Replica& replica, const bench::StepMeasurement& steps,
+           const std::vector<bench::ExchangeMeasurement>& exchanges) {
+    const auto range = [](const Spread& s, double unit, int digits) {
+        return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", s.median / unit, digits, s.least / unit, digits,
+                           s.most / unit, digits);
+    };
+    fmt::print("{}\n", replica.description());
+    fmt::print("measured    {} blocks of {} steps\n", bench::blocks, steps.steps_per_block);
+    fmt::print("speed       {} k samples/s, {:.1f} us per full step\n", range(steps.samples_per_second, 1e3, 1),
+               static_cast<double>(replica.sampler().batch_samples(0)) / steps.samples_per_second.median * 1e6);
+    fmt::print("arithmetic  {} GFLOP/s in products\n", range(steps.flops, 1e9, 1));
+    fmt::print("ceiling     {} GFLOP/s, sgemm on all ranks at once ({})\n", range(steps.ceiling_flops, 1e9, 1),
+               bench::Sgemm::name());
+    fmt::print("share       {} of the ceiling\n", range(steps.share, 1, 3));
+    fmt::print("memory      {:.1f} MB resident at most\n", steps.resident_bytes / 1e6);
+    fmt::print("\nphase          us per step  slowest rank\n");
+    for (const NamedPhase& phase : phases) {
+        const bench::PhaseCost& cost = steps.phases[static_cast<std::size_t>(phase.phase)];
+        fmt::print("{:<12} {:>13.2f}  {:>5} ({:.2f})\n", phase.name, cost.seconds * 1e6, cost.slowest_rank,
+                   cost.slowest_seconds * 1e6);
+    }
+    fmt::print("\nexchange of {} floats        us  bus GB/s  MPI_Allreduce's time / its own\n",
+               replica.network().layout().arena_size());
+    for (const bench::ExchangeMeasurement& exchange : exchanges) {
+        fmt::print("{:<20} {:>18.1f}  {:>8.2f}  {:.1f}\n", exchange.name, exchange.seconds.median * 1e6,
+                   exchange.bus_bandwidth / 1e9, exchanges.front().seconds.median / exchange.seconds.median);
+    }
+}
+
+nlohmann::ordered_json json(const Spread& spread) {
+    return {{"median", spread.median}, {"min", spread.least}, {"max", spread.most}};
+}
+
+std::string to_json(const config::Config& config, const mpi::Communicator& communicator, const train::Replica& replica,
+                    const bench::StepMeasurement& steps, const std::vector<bench::ExchangeMeasurement>& exchanges) {
+    nlohmann::ordered_json root{{"dtrain_version", DTRAIN_VERSION},
+                                {"ranks", communicator.size()},
+                                {"nodes", replica.nodes()},
+                                {"logical_shards", config.parallel.logical_shards},
+                                {"layers", config.model.layers},
+                                {"batch_size", replica.sampler().batch_samples(0)},
+                                {"parameters", replica.network().layout().parameter_count()},
+                                {"flops_per_sample", replica.network().training_flops()},
+                                {"arithmetic", core::arithmetic_name()},
+                                {"sgemm", bench::Sgemm::name()},
+                                {"blocks", bench::blocks},
+                                {"steps_per_block", steps.steps_per_block},
+                                {"samples_per_second", json(steps.samples_per_second)},
+                                {"flops", json(steps.flops)},
+                                {"ceiling_flops", json(steps.ceiling_flops)},
+                                {"share_of_ceiling", json(steps.share)},
+                                {"resident_bytes", steps.resident_bytes}};
+    for (const NamedPhase& phase : phases) {
+        const bench::PhaseCost& cost = steps.phases[static_cast<std::size_t>(phase.phase)];
+        root["phases"][phase.name] = {{"seconds", cost.seconds},
+                                      {"slowest_rank", cost.slowest_rank},
+                                      {"slowest_rank_seconds", cost.slowest_seconds}};
+    }
+    for (const bench::ExchangeMeasurement& exchange : exchanges) {
+        root["exchanges"][exchange.name] = {{"floats", replica.network().layout().arena_size()},
+                                            {"seconds", json(exchange.seconds)},
+                                            {"bus_bandwidth", exchange.bus_bandwidth}};
+    }
+    return root.dump(2) + "\n";
+}
+
+core::ExitCode run(apps::Words words, const mpi::Communicator& communicator) {
+    Options options;
+    mpi::together(communicator, [&] { options = parse(words); });
+    const config::Config config = apps::load_config(words, usage, communicator);
+    train::Replica replica(config, communicator);
+    replica.initialise();
+    const bench::StepMeasurement steps = bench::measure_steps(replica, options.steps, communicator);
+    const auto exchanges = bench::measure_exchanges(replica.network().layout().arena_size(), config, communicator);
+    mpi::together(communicator, [&] {
+        if (communicator.is_root()) {
+            print(replica, steps, exchanges);
+            if (!options.json.empty()) {
+                const std::string text = to_json(config, communicator, replica, steps, exchanges);
+                io::replace_file(options.json, std::as_bytes(std::span(text)));
+            }
+        }
+    });
+    return core::ExitCode::ok;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    return dtrain::apps::run_program(argc, argv, "dtrain-bench", usage, run);
+}

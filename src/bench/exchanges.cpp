@@ -1,0 +1,88 @@
+#include "dtrain/parallel/gradient_reducer.hpp"
+
+#include "measurements.hpp"
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+
+namespace dtrain::bench {
+namespace {
+
+using Clock = core::PhaseTimer::Clock;
+
+/// An exchange and the memory that it takes its gradients from.
+struct Contestant {
+    std::string name;
+    std::vector<std::span<float>> gradients;
+    std::function<void()> exchange;
+    std::vector<double> seconds;
+};
+
+void exchange(parallel::GradientReducer& reducer) {
+    reducer.arrive();
+    reducer.combine();
+    for (core::Range left = reducer.slice(); !left.empty();) {
+        const auto [range, sum] = reducer.sum_block(left.begin);
+        std::ranges::copy(sum, reducer.parameters().begin() + range.begin);
+        left.begin = range.end;
+    }
+    reducer.publish();
+}
+
+} // namespace
+
+std::vector<ExchangeMeasurement> measure_exchanges(std::size_t parameters, const config::Config& config,
+                                                   const mpi::Communicator& communicator) {
+    parallel::ReducerSettings settings;
+    settings.parameters = parameters;
+    settings.shards = communicator.size(); // one subtree per rank: the exchange alone is timed
+    settings.node_ranks = config.parallel.node_ranks;
+    for (int rank = 0; rank < communicator.size(); ++rank) {
+        settings.shards_of_rank.push_back({rank, rank + 1});
+    }
+    core::Buffer<float> bare(parameters);
+    std::vector<std::unique_ptr<parallel::GradientReducer>> reducers;
+    std::vector<Contestant> contestants;
+    contestants.push_back({"MPI_Allreduce", {bare.values()}, [&] { communicator.sum(bare.values()); }, {}});
+    for (const std::string& name : parallel::reducer_names()) {
+        if (name == "auto") {
+            continue; // one of the others
+        }
+        reducers.push_back(parallel::make_reducer(name, settings, communicator));
+        parallel::GradientReducer& reducer = *reducers.back();
+        contestants.push_back({name, {reducer.gradients(0)}, [&reducer] { exchange(reducer); }, {}});
+    }
+
+    constexpr std::size_t floats_per_round = std::size_t{1} << 25;
+    const std::size_t rounds = std::clamp<std::size_t>(floats_per_round / parameters, 9, 1000);
+    for (std::size_t round = 0; round < rounds; ++round) {
+        for (Contestant& contestant : contestants) {
+            for (const std::span<float> gradients : contestant.gradients) {
+                std::ranges::fill(gradients,
+                                  1.0F); // as a backward pass leaves them: in the cache of the rank that wrote
+            }
+            communicator.barrier();
+            const auto begin = Clock::now();
+            contestant.exchange();
+            contestant.seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+        }
+    }
+
+    std::vector<ExchangeMeasurement> results;
+    const auto ranks = static_cast<double>(communicator.size());
+    for (Contestant& contestant : contestants) {
+        // A round lasts until the last rank has its sum.
+        const std::vector<double> all = communicator.gather_all(std::span<const double>(contestant.seconds));
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            double& seconds = contestant.seconds[i % rounds];
+            seconds = std::max(seconds, all[i]);
+        }
+        const Spread seconds = spread_of(contestant.seconds);
+        results.push_back({contestant.name, seconds,
+                           2 * (ranks - 1) / ranks * static_cast<double>(parameters * sizeof(float)) / seconds.median});
+    }
+    return results;
+}
+
+} // namespace dtrain::bench

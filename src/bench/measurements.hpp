@@ -1,0 +1,75 @@
+#pragma once
+
+#include "dtrain/config/config.hpp"
+#include "dtrain/core/phase_timer.hpp"
+#include "dtrain/mpi/communicator.hpp"
+#include "dtrain/train/replica.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace dtrain::bench {
+
+/// The middle of repeated measurements, and how far they scatter.
+struct Spread {
+    double median = 0;
+    double least = 0;
+    double most = 0;
+};
+[[nodiscard]] Spread spread_of(std::vector<double> values);
+
+/// One phase of a step, per step: the mean over the ranks, and the rank that spends most.
+struct PhaseCost {
+    double seconds = 0;
+    double slowest_seconds = 0;
+    int slowest_rank = 0;
+};
+
+struct StepMeasurement {
+    std::int64_t steps_per_block = 0;
+    Spread samples_per_second;
+    Spread flops;         ///< per second, over all ranks
+    Spread ceiling_flops; ///< of sgemm on all ranks at once
+    Spread share;         ///< flops / ceiling of the same block
+    std::array<PhaseCost, core::phase_count> phases;
+    double resident_bytes = 0; ///< of the rank with most memory
+};
+
+inline constexpr int blocks = 9;
+inline constexpr std::size_t sgemm_size = 2048;
+
+/// Collective: blocks of `steps` descent steps (0: as many as take about 0.3 s), each followed by products of matrices
+/// of sgemm_size on all ranks at once, so that both see the same state of the machine. The initial parameters have been
+/// set.
+[[nodiscard]] StepMeasurement measure_steps(train::Replica& replica, std::int64_t steps,
+                                            const mpi::Communicator& communicator);
+
+/// One exchange of gradients of a model's size: every rank has written its gradients, and afterwards every rank can
+/// read their sum.
+struct ExchangeMeasurement {
+    std::string name;
+    Spread seconds;
+    /// As nccl-tests has it: 2 (n - 1) / n times the bytes, by the time, for n ranks.
+    double bus_bandwidth = 0;
+};
+
+/// Collective: a bare MPI_Allreduce of `parameters` floats, then every reducer, in turns.
+[[nodiscard]] std::vector<ExchangeMeasurement> measure_exchanges(std::size_t parameters, const config::Config& config,
+                                                                 const mpi::Communicator& communicator);
+
+/// Collective: seconds per sgemm of sgemm_size here, while all ranks do the same.
+class Sgemm {
+  public:
+    Sgemm();
+    [[nodiscard]] double seconds(const mpi::Communicator& communicator);
+    [[nodiscard]] static double flops() noexcept; ///< of one product
+    [[nodiscard]] static std::string name();
+
+  private:
+    core::Buffer<float> a_, b_, c_;
+};
+
+} // namespace dtrain::bench

@@ -1,0 +1,119 @@
+#include "measurements.hpp"
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace dtrain::bench {
+
+Spread spread_of(std::vector<double> values) {
+    std::ranges::sort(values);
+    const std::size_t middle = values.size() / 2;
+    const double median = values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+    return {median, values.front(), values.back()};
+}
+
+namespace {
+
+using Clock = core::PhaseTimer::Clock;
+constexpr double block_seconds = 0.3;
+
+/// Runs steps on and on, across epochs.
+class Stepper {
+  public:
+    Stepper(train::Replica& replica, const mpi::Communicator& communicator)
+        : replica_(replica), communicator_(communicator) {}
+
+    struct Block {
+        double seconds = 0; ///< of the slowest rank
+        std::int64_t samples = 0;
+    };
+    Block run(std::int64_t steps) {
+        Block block;
+        communicator_.barrier();
+        replica_.enter(core::Phase::other, step_);
+        replica_.timer().reset();
+        const auto begin = Clock::now();
+        for (std::int64_t i = 0; i < steps; ++i) {
+            replica_.descend(step_++, {});
+            block.samples += replica_.batch_samples();
+        }
+        const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+        block.seconds = std::ranges::max(communicator_.gather_all(std::span<const double>(&seconds, 1)));
+        return block;
+    }
+
+  private:
+    train::Replica& replica_;
+    const mpi::Communicator& communicator_;
+    std::int64_t step_ = 0;
+};
+
+double resident_bytes() {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<double>(usage.ru_maxrss) * 1024;
+}
+
+} // namespace
+
+StepMeasurement measure_steps(train::Replica& replica, std::int64_t steps, const mpi::Communicator& communicator) {
+    const auto ranks = static_cast<std::size_t>(communicator.size());
+    StepMeasurement result;
+    Stepper stepper(replica, communicator);
+    stepper.run(2);
+    for (std::int64_t warm_up = 1; steps == 0; warm_up *= 2) {
+        const double seconds = stepper.run(warm_up).seconds;
+        if (seconds > block_seconds / 3) {
+            steps = std::max<std::int64_t>(1, std::llround(block_seconds * static_cast<double>(warm_up) / seconds));
+        }
+    }
+    result.steps_per_block = steps;
+    const double resident = resident_bytes(); // before the matrices of sgemm
+    result.resident_bytes = std::ranges::max(communicator.gather_all(std::span(&resident, 1)));
+
+    Sgemm sgemm;
+    (void)sgemm.seconds(communicator);
+    std::vector<double> rates, flops, ceilings, shares;
+    std::array<std::vector<std::vector<double>>, core::phase_count> phases; // of each rank, of each block
+    for (auto& of_ranks : phases) {
+        of_ranks.resize(ranks);
+    }
+    for (int b = 0; b < blocks; ++b) {
+        const Stepper::Block block = stepper.run(steps);
+        for (std::size_t p = 0; p < core::phase_count; ++p) {
+            const double seconds = replica.timer().seconds(static_cast<core::Phase>(p)) / static_cast<double>(steps);
+            const std::vector<double> all = communicator.gather_all(std::span(&seconds, 1));
+            for (std::size_t r = 0; r < ranks; ++r) {
+                phases[p][r].push_back(all[r]);
+            }
+        }
+        const double own = Sgemm::flops() / sgemm.seconds(communicator);
+        double ceiling = 0;
+        for (const double other : communicator.gather_all(std::span(&own, 1))) {
+            ceiling += other;
+        }
+        rates.push_back(static_cast<double>(block.samples) / block.seconds);
+        flops.push_back(rates.back() * replica.network().training_flops());
+        ceilings.push_back(ceiling);
+        shares.push_back(flops.back() / ceiling);
+    }
+    result.samples_per_second = spread_of(rates);
+    result.flops = spread_of(flops);
+    result.ceiling_flops = spread_of(ceilings);
+    result.share = spread_of(shares);
+    for (std::size_t p = 0; p < core::phase_count; ++p) {
+        PhaseCost& cost = result.phases[p];
+        for (std::size_t r = 0; r < ranks; ++r) {
+            const double seconds = spread_of(phases[p][r]).median;
+            cost.seconds += seconds / static_cast<double>(ranks);
+            if (seconds > cost.slowest_seconds) {
+                cost.slowest_seconds = seconds;
+                cost.slowest_rank = static_cast<int>(r);
+            }
+        }
+    }
+    return result;
+}
+
+} // namespace dtrain::bench

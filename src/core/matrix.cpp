@@ -1,0 +1,25 @@
+#include "dtrain/core/matrix.hpp"
+
+#include <sys/mman.h>
+
+namespace dtrain::core {
+namespace {
+
+constexpr std::size_t cache_line = 64;
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+constexpr std::size_t large = 2 * huge_page;
+
+} // namespace
+
+std::align_val_t alignment_of(std::size_t bytes) noexcept {
+    return std::align_val_t{bytes >= large ? huge_page : cache_line};
+}
+
+void advise_huge_pages(void* block, std::size_t bytes) noexcept {
+    if (bytes >= large) {
+        // Whole pages only: what is beyond the block is not this program's to advise. It is a wish, and may be denied.
+        madvise(block, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+    }
+}
+
+} // namespace dtrain::core

@@ -1,0 +1,300 @@
+#include "dtrain/train/replica.hpp"
+
+#include "dtrain/core/error.hpp"
+#include "dtrain/core/gemm.hpp"
+#include "dtrain/train/evaluator.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <iterator>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+namespace dtrain::train {
+namespace {
+
+using parallel::Tail;
+
+/// What other modules' tables and the number of ranks decide about a config.
+void check_names(const config::Config& config, int ranks) {
+    config.require_one_of("model.cost", nn::cost_names());
+    config.require_one_of("training.optimizer", optim::optimizer_names());
+    config.require_one_of("training.schedule", {"constant"});
+    if (config.training.warmup_epochs > 0) {
+        throw config.invalid("training.warmup_epochs", "warm-up is not available in this version; expected 0");
+    }
+    config.require_one_of("parallel.reducer", parallel::reducer_names());
+    if (ranks > config.parallel.logical_shards) {
+        throw config.invalid("parallel.logical_shards",
+                             fmt::format("{0} ranks need at least as many logical shards; start fewer ranks, or set "
+                                         "--parallel.logical_shards={0} (results depend on that number)",
+                                         ranks));
+    }
+}
+
+std::vector<core::Range> share_out(int shards, int ranks) {
+    std::vector<core::Range> shares;
+    for (int rank = 0; rank < ranks; ++rank) {
+        shares.push_back(core::partition(shards, ranks, rank));
+    }
+    return shares;
+}
+
+/// The network of a config, once the config fits it and the ranks. Collective.
+nn::Network<float> make_network(const config::Config& config, const mpi::Communicator& communicator) {
+    std::optional<nn::Network<float>> network;
+    std::array<std::int64_t, 9> header{};
+    mpi::together(communicator, [&] {
+        check_names(config, communicator.size());
+        if (communicator.is_root()) {
+            const data::DatasetHeader found = data::read_header(config.data.directory);
+            const auto require = [&](const char* key, std::int64_t wanted, std::int64_t available) {
+                if (wanted > available) {
+                    throw config.invalid(key,
+                                         fmt::format("{} holds {} samples", config.data.directory.string(), available));
+                }
+            };
+            require("data.train_samples", config.data.train_samples, found.train_samples);
+            require("data.test_samples", config.data.test_samples, found.test_samples);
+            header[0] = static_cast<std::int64_t>(found.sample_shape.size());
+            std::ranges::copy(found.sample_shape, header.begin() + 1);
+        }
+    });
+    communicator.broadcast(std::span(header));
+    const nn::Shape shape(header.begin() + 1, header.begin() + 1 + header[0]);
+    mpi::together(communicator, [&] { network.emplace(build_network(config, shape)); });
+    return std::move(*network);
+}
+
+} // namespace
+
+std::string count_of(std::int64_t number, std::string_view what) {
+    return fmt::format("{} {}{}", number, what, number == 1 ? "" : "s");
+}
+
+nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape) {
+    try {
+        nn::Network<float> network(config.model.layers, sample_shape);
+        if (network.outputs() > 256) {
+            throw std::invalid_argument("the last layer's size is the number of classes, at most 256");
+        }
+        if (nn::needs_linear_output(config.model.cost) && !network.layers().back()->description().ends_with("linear")) {
+            throw std::invalid_argument(fmt::format("with cost = {} the last layer has to be linear: the cost contains "
+                                                    "its activation",
+                                                    config.model.cost));
+        }
+        return network;
+    } catch (const std::invalid_argument& error) {
+        throw config.invalid("model.layers", error.what());
+    }
+}
+
+Replica::Replica(const config::Config& config, const mpi::Communicator& communicator)
+    : config_(config), communicator_(communicator), nodes_([&] {
+          std::array<int, 1> first{communicator.split_by_node(config.parallel.node_ranks).is_root() ? 1 : 0};
+          communicator.sum(std::span(first));
+          return first[0];
+      }()),
+      shards_of_rank_(share_out(config.parallel.logical_shards, communicator.size())),
+      network_(make_network(config, communicator)), cost_function_(nn::find_cost<float>(config.model.cost)),
+      dataset_(data::load_dataset(config.data.directory, {config.data.train_samples, config.data.test_samples},
+                                  static_cast<int>(network_.outputs()), config.parallel.logical_shards, shards_of_rank_,
+                                  communicator)),
+      sampler_(dataset_.train.total, config.parallel.logical_shards, config.training.batch_size, config.model.seed,
+               local_shards()),
+      loader_(dataset_.train, static_cast<std::size_t>(sampler_.max_local_rows()),
+              static_cast<std::size_t>(local_shards().size())),
+      optimizer_(
+          optim::make_optimizer(config.training.optimizer, {config.training.momentum, config.training.weight_decay})),
+      reducer_(parallel::make_reducer(config.parallel.reducer,
+                                      {network_.layout().arena_size(), optimizer_->state_names().size(),
+                                       config.parallel.logical_shards, shards_of_rank_, config.parallel.node_ranks},
+                                      communicator)),
+      states_([&] {
+          std::vector<std::span<float>> states;
+          for (std::size_t i = 0; i < optimizer_->state_names().size(); ++i) {
+              states.push_back(reducer_->state(i));
+          }
+          return states;
+      }()),
+      gradients_(
+          reducer_->subtrees(),
+          [&] {
+              std::vector<std::span<float>> arenas;
+              for (std::size_t i = 0; i < reducer_->subtrees().size(); ++i) {
+                  arenas.push_back(reducer_->gradients(i));
+              }
+              return arenas;
+          }(),
+          std::max(network_.largest_gradient(), parallel::tail_size)),
+      shard_costs_(static_cast<std::size_t>(local_shards().size())), state_blocks_(states_.size()) {
+    network_.reserve(std::max(static_cast<std::size_t>(sampler_.max_local_rows()), evaluation_rows));
+}
+
+std::string Replica::description() const {
+    std::string text = fmt::format("dtrain {}\n", DTRAIN_VERSION);
+    auto out = std::back_inserter(text);
+    fmt::format_to(out, "ranks       {} on {}, {} each, {}\n", count_of(communicator_.size(), "rank"),
+                   count_of(nodes_, "node"), count_of(config_.parallel.blas_threads, "thread"),
+                   count_of(config_.parallel.logical_shards, "logical shard"));
+    fmt::format_to(out, "reducer     {}\n", reducer_->description());
+    fmt::format_to(out, "arithmetic  {}\n", core::arithmetic_name());
+    fmt::format_to(out, "data set    {}: {} training and {} test samples of {}\n", dataset_.name, dataset_.train.total,
+                   dataset_.test.total, nn::to_string(dataset_.train.sample_shape));
+    const auto& layers = network_.layers();
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+        std::string shapes;
+        std::size_t parameters = 0;
+        for (const nn::Tensor& tensor : network_.layout().tensors()) {
+            if (tensor.name.starts_with(fmt::format("{:02}_", l + 1))) {
+                shapes += fmt::format("{}{} {}", shapes.empty() ? "" : ", ",
+                                      tensor.name.substr(tensor.name.find('/') + 1), nn::to_string(tensor.shape));
+                parameters += tensor.size;
+            }
+        }
+        fmt::format_to(out, "{}{:<18} -> {:<6} {}: {} parameters, {:.0f} FLOPs forward\n",
+                       l == 0 ? "network     " : "            ", layers[l]->description(),
+                       nn::to_string(layers[l]->output_shape()), shapes, parameters, layers[l]->forward_flops());
+    }
+    fmt::format_to(out, "            {} parameters, {:.0f} FLOPs per training sample\n",
+                   network_.layout().parameter_count(), network_.training_flops());
+    fmt::format_to(out, "training    {}, {} cost, {} with learning rate {}, batches of {}, {} of {}\n",
+                   count_of(config_.training.epochs, "epoch"), config_.model.cost, config_.training.optimizer,
+                   config_.training.learning_rate, sampler_.batch_samples(0),
+                   config_.training.epochs == 1 ? "1 epoch" : "epochs", count_of(sampler_.steps_per_epoch(), "step"));
+    text.pop_back();
+    return text;
+}
+
+Replica::Memory Replica::memory() const {
+    const std::size_t arena = network_.layout().arena_size() * sizeof(float);
+    const auto rows = static_cast<std::size_t>(sampler_.max_local_rows());
+    const data::Split& train = dataset_.train;
+    Memory bytes;
+    bytes.samples = train.pixels.size() + train.labels.size() + dataset_.test.pixels.size() +
+                    dataset_.test.labels.size() + static_cast<std::size_t>(train.local.size()) * sizeof(std::uint32_t);
+    bytes.parameters = arena * (1 + states_.size());
+    bytes.gradients = arena * reducer_->subtrees().size() + gradients_.scratch_bytes();
+    bytes.activations = network_.activation_bytes(std::max(rows, evaluation_rows)) +
+                        (rows + evaluation_rows) * train.sample_size * sizeof(float);
+    return bytes;
+}
+
+void Replica::initialise() {
+    if (reducer_->fills_parameters()) {
+        network_.initialise(reducer_->parameters(), config_.model.seed);
+    }
+    reducer_->publish();
+}
+
+void Replica::share() {
+    std::vector<float> scratch(reducer_->fills_parameters() ? 0 : network_.layout().arena_size());
+    const auto receive = [&](std::span<float> arena) {
+        communicator_.broadcast(reducer_->fills_parameters() ? arena : std::span(scratch));
+    };
+    receive(reducer_->parameters());
+    std::ranges::for_each(states_, receive);
+    reducer_->publish();
+}
+
+void Replica::enter(core::Phase phase, std::int64_t step) noexcept {
+    timer_.enter(phase);
+    if (watchdog_ != nullptr) {
+        watchdog_->note(phase, step);
+    }
+}
+
+void Replica::descend(std::int64_t step, const Notice& notice) {
+    using core::Phase;
+    const std::int64_t epoch = step / sampler_.steps_per_epoch();
+    const std::int64_t step_in_epoch = step % sampler_.steps_per_epoch();
+    const std::span<const float> parameters = reducer_->parameters();
+    batch_samples_ = sampler_.batch_samples(step_in_epoch);
+
+    enter(Phase::data, step);
+    if (epoch != ordered_epoch_) {
+        ordered_epoch_ = epoch;
+        sampler_.start_epoch(epoch);
+    }
+    const data::Batch batch = loader_.load(sampler_, step_in_epoch);
+
+    enter(Phase::forward, step);
+    const core::MatrixView<const float> outputs = network_.forward(parameters, batch.x);
+    const core::MatrixView<float> output_gradient = network_.output_gradient(batch.x.rows);
+    for (std::size_t s = 0; s < shard_costs_.size(); ++s) {
+        const std::size_t first = batch.offsets[s];
+        const std::size_t rows = batch.offsets[s + 1] - first;
+        shard_costs_[s] = cost_function_(outputs.block(first, rows), batch.labels.subspan(first, rows),
+                                         output_gradient.block(first, rows));
+    }
+
+    enter(Phase::backward, step);
+    network_.backward(parameters, batch.offsets, batch.x, gradients_);
+    set_tail(notice);
+
+    enter(Phase::wait, step);
+    reducer_->arrive();
+
+    enter(Phase::reduce, step);
+    reducer_->combine();
+    cost_ = static_cast<double>(reducer_->tail(Tail::cost)) / static_cast<double>(batch_samples_);
+    if (!std::isfinite(cost_) || reducer_->tail(Tail::non_finite) > 0) {
+        throw mpi::AgreedError(
+            core::ExitCode::diverged,
+            fmt::format("training diverged: in step {} (epoch {}) {} with learning rate {}; the checkpoints written "
+                        "before stay, and a smaller learning rate may help",
+                        step + 1, epoch + 1,
+                        std::isfinite(cost_) ? "a parameter is not finite" : fmt::format("the cost is {}", cost_),
+                        config_.training.learning_rate));
+    }
+
+    const optim::Step descent{step, config_.training.learning_rate, 1.0 / static_cast<double>(batch_samples_)};
+    parameters_finite_ = true;
+    for (core::Range left = reducer_->slice(); !left.empty();) {
+        enter(Phase::reduce, step);
+        const auto [range, sum] = reducer_->sum_block(left.begin);
+        left.begin = range.end;
+
+        enter(Phase::update, step);
+        const auto block = [range = range](std::span<float> arena) {
+            return arena.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
+        };
+        std::ranges::transform(states_, state_blocks_.begin(), block);
+        parameters_finite_ &= optimizer_->update(block(reducer_->parameters()), sum, state_blocks_, descent);
+    }
+
+    enter(Phase::wait, step);
+    reducer_->publish();
+    enter(Phase::other, step + 1);
+}
+
+void Replica::set_tail(const Notice& notice) {
+    gradients_.add_up(
+        network_.layout().arena_size(), parallel::tail_size, [&](std::size_t shard, std::span<float> tail) {
+            std::ranges::fill(tail, 0.0F);
+            const auto set = [&](Tail what, float value) { tail[static_cast<std::size_t>(what)] = value; };
+            set(Tail::cost, static_cast<float>(shard_costs_[shard]));
+            if (shard == 0) { // once per rank
+                set(Tail::stop_requests, notice.stop_requested ? 1.0F : 0.0F);
+                set(Tail::output_failures, notice.output_failed ? 1.0F : 0.0F);
+                set(Tail::non_finite, parameters_finite_ ? 0.0F : 1.0F);
+            }
+        });
+}
+
+void Replica::require_finite(std::int64_t step) const {
+    mpi::together(communicator_, [&] {
+        if (!parameters_finite_) {
+            throw core::Error(core::ExitCode::diverged,
+                              fmt::format("training diverged: a parameter is not finite after step {} with learning "
+                                          "rate {}; the checkpoints written before stay",
+                                          step, config_.training.learning_rate));
+        }
+    });
+}
+
+} // namespace dtrain::train
