@@ -33,13 +33,20 @@ constexpr int max_tile_rows = 6;
 #endif
 constexpr int tile_vectors = 2;
 
-/// Inner indices per panel of b: short enough for a panel and the rows of a that meet it to stay in the second-level
-/// cache.
+/// Inner indices per panel of b and rows of a per block: the block stays in the second-level cache while panel after
+/// panel meets it.
 constexpr std::size_t block_depth = 512;
+constexpr std::size_t block_rows = 256;
 /// A tree needs all its inner indices at once, as long as they are no more than these.
 constexpr std::size_t most_depth = 2048;
-/// A panel that meets fewer tiles than these is used where it is, if that is possible.
+/// Where copying pays: for a panel that meets so many tiles, or fewer if b is too large to stay in the second-level
+/// cache; and for rows that meet so many panels, if they are a multiple of so many bytes apart, at which they push each
+/// other out of a cache of 4 KiB per way.
 constexpr std::size_t pack_from_tiles = 16;
+constexpr std::size_t pack_from_tiles_if_large = 4;
+constexpr std::size_t large_bytes = std::size_t{512} << 10;
+constexpr std::size_t pack_from_panels = 8;
+constexpr std::size_t conflicting_distance = 2048;
 
 template <class Real>
 struct Simd {
@@ -135,7 +142,8 @@ class Panel {
         const auto begin = static_cast<std::size_t>(inner.begin);
         const auto depth = static_cast<std::size_t>(inner.size());
         const bool whole = width % Simd<Real>::lanes == 0 && b.col_stride == 1;
-        if (whole && (tiles < pack_from_tiles || depth > most_depth)) {
+        const bool large = depth * b.row_stride * sizeof(Real) > large_bytes;
+        if (whole && (tiles < (large ? pack_from_tiles_if_large : pack_from_tiles) || depth > most_depth)) {
             rows_ = b.data + first;
             stride_ = b.row_stride;
             piece_ = depth;
@@ -320,35 +328,81 @@ constexpr auto tree_tiles = []<int... row>(std::integer_sequence<int, row...>) {
 
 int product_threads = 1;
 
-/// Columns [first, first + width) of the part of the product whose inner indices are those of `leaves`.
+/// The rows of a product as its tiles see them.
 template <class Real>
-void multiply_panel(const Factor<Real>& a, const Factor<Real>& b, const TreeLeaves& leaves, bool add, std::size_t first,
+class Rows {
+  public:
+    Rows(const Factor<Real>& a, std::size_t most_rows) noexcept : a_(a), tiles_((a.rows + most_rows - 1) / most_rows) {}
+
+    /// Copies the rows of each tile next to each other.
+    void pack(Real* to) noexcept {
+        packed_ = to;
+        for (std::size_t t = 0; t < tiles_; ++t) {
+            const Range rows = tile(t);
+            for (std::size_t k = 0; k < a_.cols; ++k) {
+                const Real* from = a_.data + static_cast<std::size_t>(rows.begin) * a_.row_stride + k * a_.col_stride;
+                for (std::int64_t r = rows.begin; r < rows.end; ++r, from += a_.row_stride) {
+                    *to++ = *from;
+                }
+            }
+        }
+    }
+
+    [[nodiscard]] std::size_t tiles() const noexcept { return tiles_; }
+    /// Rows are spread evenly: a last tile of few rows would keep few accumulators busy.
+    [[nodiscard]] Range tile(std::size_t index) const noexcept {
+        return partition(static_cast<std::int64_t>(a_.rows), static_cast<std::int64_t>(tiles_),
+                         static_cast<std::int64_t>(index));
+    }
+    /// Sets where a tile finds its rows.
+    void locate(Range rows, TileArguments<Real>& arguments) const noexcept {
+        const auto first = static_cast<std::size_t>(rows.begin);
+        if (packed_ != nullptr) {
+            arguments.a = packed_ + first * a_.cols;
+            arguments.a_row_stride = 1;
+            arguments.a_col_stride = static_cast<std::size_t>(rows.size());
+        } else {
+            arguments.a = a_.data + first * a_.row_stride;
+            arguments.a_row_stride = a_.row_stride;
+            arguments.a_col_stride = a_.col_stride;
+        }
+    }
+
+  private:
+    const Factor<Real>& a_;
+    std::size_t tiles_;
+    const Real* packed_ = nullptr;
+};
+
+/// Columns [first, first + width) of a product.
+template <class Real>
+void multiply_panel(const Rows<Real>& a, const Factor<Real>& b, const TreeLeaves& leaves, bool add, std::size_t first,
                     std::size_t width, MatrixView<Real> c) noexcept {
     constexpr std::size_t lanes = Simd<Real>::lanes;
     constexpr std::size_t panel_width = Simd<Real>::panel_width;
     alignas(64) thread_local std::array<Real, most_depth * panel_width> scratch;
-    const bool chain = leaves.merges.size() == 1;
-    const std::size_t most_rows = chain ? max_tile_rows : max_tile_rows / 2;
-    const std::size_t tile_count = (c.rows + most_rows - 1) / most_rows;
     const Panel<Real> panel(
         b, {static_cast<std::int64_t>(leaves.offsets.front()), static_cast<std::int64_t>(leaves.offsets.back())}, first,
-        width, tile_count, scratch.data());
+        width, a.tiles(), scratch.data());
     const std::size_t vectors = (width + lanes - 1) / lanes;
+    const bool chain = leaves.merges.size() == 1;
     const auto run = [&](std::size_t rows, const TileArguments<Real>& arguments) {
         (chain ? chain_tiles<Real>[vectors - 1][rows - 1] : tree_tiles<Real>[vectors - 1][rows - 1])(arguments);
     };
-    // Rows are spread evenly: a last tile of few rows would keep few accumulators busy.
     PrefetchQueue& prefetches = PrefetchQueue::of_this_thread();
-    for (std::size_t t = 0; t < tile_count; ++t) {
+    for (std::size_t t = 0; t < a.tiles(); ++t) {
         prefetches.take_some();
-        const Range part = partition(static_cast<std::int64_t>(c.rows), static_cast<std::int64_t>(tile_count),
-                                     static_cast<std::int64_t>(t));
-        const auto row = static_cast<std::size_t>(part.begin);
+        const Range part = a.tile(t);
         const auto rows = static_cast<std::size_t>(part.size());
-        Real* const target = c.data + row * c.cols + first;
-        TileArguments<Real> arguments{
-            a.data + row * a.row_stride, a.row_stride, a.col_stride, &panel, leaves, add, target, c.cols};
+        Real* const target = c.data + static_cast<std::size_t>(part.begin) * c.cols + first;
+        TileArguments<Real> arguments;
+        a.locate(part, arguments);
+        arguments.panel = &panel;
+        arguments.leaves = leaves;
+        arguments.add = add;
         if (width == vectors * lanes) {
+            arguments.c = target;
+            arguments.c_stride = c.cols;
             run(rows, arguments);
             continue;
         }
@@ -367,8 +421,8 @@ void multiply_panel(const Factor<Real>& a, const Factor<Real>& b, const TreeLeav
 }
 
 template <class Real>
-void multiply_block(const Factor<Real>& a, const Factor<Real>& b, const TreeLeaves& leaves, bool add,
-                    MatrixView<Real> c) noexcept {
+void multiply_panels(const Rows<Real>& a, const Factor<Real>& b, const TreeLeaves& leaves, bool add,
+                     MatrixView<Real> c) noexcept {
     constexpr std::size_t panel_width = Simd<Real>::panel_width;
     const std::size_t panels = (c.cols + panel_width - 1) / panel_width;
     const auto multiply_one = [&](std::size_t p) {
@@ -390,13 +444,25 @@ void multiply_block(const Factor<Real>& a, const Factor<Real>& b, const TreeLeav
 template <class Real>
 void multiply_in_blocks(const Factor<Real>& a, const Factor<Real>& b, bool add, MatrixView<Real> c) noexcept {
     assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
+    alignas(64) thread_local std::array<Real, block_rows * block_depth> scratch;
     constexpr std::array<std::uint8_t, 1> no_merge{0};
-    std::size_t begin = 0;
+    const bool pack =
+        a.row_stride * sizeof(Real) % conflicting_distance == 0 && c.cols >= pack_from_panels * Simd<Real>::panel_width;
+    std::size_t k = 0;
     do {
-        const std::array<std::size_t, 2> block{begin, std::min(a.cols, begin + block_depth)};
-        multiply_block(a, b, {block, no_merge}, add || begin > 0, c);
-        begin = block[1];
-    } while (begin < a.cols);
+        const std::array<std::size_t, 2> depth{0, std::min(a.cols - k, block_depth)};
+        const Factor<Real> b_block = b.block(k, depth[1], 0, b.cols);
+        for (std::size_t row = 0; row < a.rows; row += block_rows) {
+            const std::size_t count = std::min(a.rows - row, block_rows);
+            const Factor<Real> a_block = a.block(row, count, k, depth[1]);
+            Rows<Real> rows(a_block, max_tile_rows);
+            if (pack) {
+                rows.pack(scratch.data());
+            }
+            multiply_panels(rows, b_block, {depth, no_merge}, add || k > 0, c.block(row, count));
+        }
+        k += depth[1];
+    } while (k < a.cols);
 }
 
 } // namespace
@@ -414,7 +480,8 @@ void multiply(Factor<Real> a, Factor<Real> b, MatrixView<Real> c) {
 template <class Real>
 void multiply_along_tree(Factor<Real> a, Factor<Real> b, const TreeLeaves& leaves, MatrixView<Real> c) {
     assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
-    multiply_block(a, b, leaves, false, c);
+    const Rows<Real> rows(a, leaves.merges.size() == 1 ? max_tile_rows : max_tile_rows / 2);
+    multiply_panels(rows, b, leaves, false, c);
 }
 
 void set_product_threads(int threads) {

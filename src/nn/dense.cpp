@@ -40,7 +40,6 @@ class Dense final : public Layer<Real> {
     [[nodiscard]] double forward_flops() const noexcept override {
         return 2.0 * static_cast<double>(inputs_ * outputs_);
     }
-    [[nodiscard]] std::size_t largest_gradient() const noexcept override { return bias_.size; }
 
     /// Uniform with the variance of Glorot and Bengio (2010), or for ReLU that of He et al. (2015); biases zero.
     void initialise(std::span<Real> parameters, std::uint64_t seed) const override {
@@ -69,15 +68,7 @@ class Dense final : public Layer<Real> {
         multiply_by_derivative<Real>(activation_, y.values(), dy.values());
         const MatrixView<const Real> dz = dy;
         gradients.add_product(weight_.offset, Factor<Real>(dz).transposed(), Factor<Real>(x), shards);
-        gradients.add_up(bias_.offset, bias_.size, [&](std::size_t shard, std::span<Real> out) {
-            std::ranges::fill(out, Real{0});
-            for (std::size_t n = shards[shard]; n < shards[shard + 1]; ++n) {
-                const Real* const row = dz.row(n).data();
-                for (std::size_t o = 0; o < out.size(); ++o) {
-                    out[o] += row[o];
-                }
-            }
-        });
+        gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), Factor<Real>(dz), shards);
         if (!dx.empty()) {
             core::multiply(Factor<Real>(dz), weight(parameters), dx);
         }

@@ -54,15 +54,6 @@ double Network<Real>::training_flops() const noexcept {
 }
 
 template <class Real>
-std::size_t Network<Real>::largest_gradient() const noexcept {
-    std::size_t largest = 0;
-    for (const auto& layer : layers_) {
-        largest = std::max(largest, layer->largest_gradient());
-    }
-    return largest;
-}
-
-template <class Real>
 void Network<Real>::initialise(std::span<Real> parameters, std::uint64_t seed) const {
     for (const auto& layer : layers_) {
         layer->initialise(parameters, seed);

@@ -130,7 +130,7 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
               }
               return arenas;
           }(),
-          std::max(network_.largest_gradient(), parallel::tail_size)),
+          parallel::tail_size),
       shard_costs_(static_cast<std::size_t>(local_shards().size())), state_blocks_(states_.size()) {
     network_.reserve(std::max(static_cast<std::size_t>(sampler_.max_local_rows()), evaluation_rows));
 }

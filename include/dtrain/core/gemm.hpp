@@ -22,6 +22,21 @@ struct Factor {
     template <class T>
     explicit Factor(MatrixView<T> matrix)
         : data(matrix.data), rows(matrix.rows), cols(matrix.cols), row_stride(matrix.cols) {}
+    /// A matrix of ones, in the memory of a single one.
+    [[nodiscard]] static Factor ones(std::size_t rows, std::size_t cols) noexcept {
+        static constexpr Real one = 1;
+        Factor all(MatrixView<const Real>{&one, rows, cols});
+        all.row_stride = all.col_stride = 0;
+        return all;
+    }
+    [[nodiscard]] Factor block(std::size_t row, std::size_t row_count, std::size_t col,
+                               std::size_t col_count) const noexcept {
+        Factor part = *this;
+        part.data += row * row_stride + col * col_stride;
+        part.rows = row_count;
+        part.cols = col_count;
+        return part;
+    }
     [[nodiscard]] Factor transposed() const noexcept {
         Factor other = *this;
         std::swap(other.rows, other.cols);

@@ -31,8 +31,6 @@ class Layer {
     [[nodiscard]] virtual const Shape& output_shape() const noexcept = 0;
     /// Floating-point operations per sample of a forward pass, a multiplication and an addition counting as two.
     [[nodiscard]] virtual double forward_flops() const noexcept = 0;
-    /// The most elements that one call of ShardGradients::add_up comes with; 0 for a layer that does not call it.
-    [[nodiscard]] virtual std::size_t largest_gradient() const noexcept = 0;
 
     /// Draws the initial values of this layer's tensors. Reproducible: a function of (seed, tensor).
     virtual void initialise(std::span<Real> parameters, std::uint64_t seed) const = 0;

@@ -33,7 +33,6 @@ class Network {
     /// Per sample, forward and backward: the input's gradient is not computed, so the first layer costs twice its
     /// forward pass and every other layer three times.
     [[nodiscard]] double training_flops() const noexcept;
-    [[nodiscard]] std::size_t largest_gradient() const noexcept;
     /// Bytes that `reserve(rows)` allocates.
     [[nodiscard]] std::size_t activation_bytes(std::size_t rows) const noexcept;
 

@@ -70,7 +70,7 @@ class Problem {
         (void)cost_(outputs, labels_, network_.output_gradient(rows));
         // Whatever an arena held before must not matter.
         std::vector<Real> arena(network_.layout().arena_size(), std::numeric_limits<Real>::quiet_NaN());
-        ShardGradients<Real> sums({{0, 4}}, {std::span(arena)}, network_.largest_gradient());
+        ShardGradients<Real> sums({{0, 4}}, {std::span(arena)}, 1);
         network_.backward(parameters_, shards, x(), sums);
         return arena;
     }
@@ -151,7 +151,7 @@ TEST(Gradients, AreSumsOverShards) {
         leaves.push_back({static_cast<std::int64_t>(s), static_cast<std::int64_t>(s) + 1});
         arenas.push_back(std::span(parts).subspan(s * arena, arena));
     }
-    ShardGradients<double> sums(leaves, arenas, network.largest_gradient());
+    ShardGradients<double> sums(leaves, arenas, 1);
     core::RandomStream random(2, core::Purpose::initialisation, 0, 2);
     std::vector<double> x(rows * inputs);
     for (double& value : x) {

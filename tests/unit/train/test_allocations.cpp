@@ -47,7 +47,7 @@ TEST(Allocations, AreNotMadeByAStep) {
             core::Buffer<float> parameters(size);
             core::Buffer<float> gradient(size);
             network.initialise(parameters.values(), 1);
-            nn::ShardGradients<float> gradients({{0, shards}}, {gradient.values()}, network.largest_gradient());
+            nn::ShardGradients<float> gradients({{0, shards}}, {gradient.values()}, 1);
             const auto optimizer = optim::make_optimizer(optimizer_name, {0.9, 1e-4});
             std::vector<core::Buffer<float>> state_buffers;
             std::vector<std::span<float>> states;
