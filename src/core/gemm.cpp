@@ -62,31 +62,28 @@ struct Simd {
 template <class Real>
 using Vector = typename Simd<Real>::Vector;
 
-/// rows[i][j] <-> rows[j][i], by swapping off-diagonal blocks of 1, 2, 4 ... lanes.
+/// One step of transpose(): rows that are `block` apart exchange blocks of so many lanes.
+template <class Real, std::size_t block, std::size_t... lane>
+void exchange_blocks(std::array<Vector<Real>, sizeof...(lane)>& rows, std::index_sequence<lane...>) noexcept {
+    constexpr std::size_t lanes = sizeof...(lane);
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < lanes; ++i) {
+        if ((i & block) == 0) {
+            const Vector<Real> upper = rows[i];
+            const Vector<Real> lower = rows[i + block];
+            rows[i] = __builtin_shufflevector(upper, lower, ((lane & block) == 0 ? lane : lanes + lane - block)...);
+            rows[i + block] =
+                __builtin_shufflevector(upper, lower, ((lane & block) == 0 ? lane + block : lanes + lane)...);
+        }
+    }
+}
+
+/// rows[i][j] <-> rows[j][i]
 template <class Real>
 void transpose(std::array<Vector<Real>, Simd<Real>::lanes>& rows) noexcept {
     constexpr std::size_t lanes = Simd<Real>::lanes;
-    using Index = std::conditional_t<sizeof(Real) == 4, std::int32_t, std::int64_t>;
-    using Mask [[gnu::vector_size(vector_bytes)]] = Index;
-    const auto swap_blocks = [&]<std::size_t block>(std::integral_constant<std::size_t, block>) {
-        Mask low{};
-        Mask high{};
-        for (std::size_t l = 0; l < lanes; ++l) {
-            low[l] = static_cast<Index>((l & block) == 0 ? l : lanes + l - block);
-            high[l] = static_cast<Index>((l & block) == 0 ? l + block : lanes + l);
-        }
-#pragma GCC unroll 16
-        for (std::size_t i = 0; i < lanes; ++i) {
-            if ((i & block) == 0) {
-                const Vector<Real> upper = rows[i];
-                const Vector<Real> lower = rows[i + block];
-                rows[i] = __builtin_shuffle(upper, lower, low);
-                rows[i + block] = __builtin_shuffle(upper, lower, high);
-            }
-        }
-    };
     [&]<std::size_t... power>(std::index_sequence<power...>) {
-        (swap_blocks(std::integral_constant<std::size_t, std::size_t{1} << power>{}), ...);
+        (exchange_blocks<Real, std::size_t{1} << power>(rows, std::make_index_sequence<lanes>{}), ...);
     }
     (std::make_index_sequence<std::bit_width(lanes) - 1>{});
 }
