@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <string>
 
 namespace {
 
@@ -29,8 +30,9 @@ core::ExitCode run(apps::Words words, const mpi::Communicator& communicator) {
     const config::Config config = apps::load_config(words, usage, communicator);
     train::Trainer trainer(config, communicator);
     if (check) {
+        const std::string memory = trainer.memory_description();
         if (communicator.is_root()) {
-            fmt::print("{}\n{}\n{}\n", config.resolved(), trainer.description(), trainer.memory_description());
+            fmt::print("{}\n{}\n{}\n", config.resolved(), trainer.description(), memory);
         }
         return core::ExitCode::ok;
     }

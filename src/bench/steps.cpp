@@ -1,5 +1,6 @@
+#include "dtrain/core/memory.hpp"
+
 #include "measurements.hpp"
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
@@ -49,12 +50,6 @@ class Stepper {
     std::int64_t step_ = 0;
 };
 
-double resident_bytes() {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return static_cast<double>(usage.ru_maxrss) * 1024;
-}
-
 } // namespace
 
 StepMeasurement measure_steps(train::Replica& replica, std::int64_t steps, const mpi::Communicator& communicator) {
@@ -69,7 +64,7 @@ StepMeasurement measure_steps(train::Replica& replica, std::int64_t steps, const
         }
     }
     result.steps_per_block = steps;
-    const double resident = resident_bytes(); // before the matrices of sgemm
+    const auto resident = static_cast<double>(core::peak_resident_bytes()); // before the matrices of sgemm
     result.resident_bytes = std::ranges::max(communicator.gather_all(std::span(&resident, 1)));
 
     Sgemm sgemm;

@@ -2,7 +2,9 @@
 
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/gemm.hpp"
+#include "dtrain/core/hash.hpp"
 #include "dtrain/train/evaluator.hpp"
+#include "dtrain/train/fingerprint.hpp"
 
 #include <fmt/format.h>
 
@@ -182,6 +184,21 @@ Replica::Memory Replica::memory() const {
     bytes.activations = network_.activation_bytes(std::max(rows, evaluation_rows)) +
                         (rows + evaluation_rows) * train.sample_size * sizeof(float);
     return bytes;
+}
+
+void Replica::touch_shared_memory() {
+    reducer_->arrive();
+    reducer_->combine();
+    for (core::Range left = reducer_->slice(); !left.empty();) {
+        left.begin = reducer_->sum_block(left.begin).range.end;
+    }
+    reducer_->publish();
+    (void)fingerprint(network_.layout(), reducer_->parameters());
+    const core::Range slice = reducer_->slice();
+    for (const std::span<float> state : states_) {
+        (void)core::hash128(std::as_bytes(
+            state.subspan(static_cast<std::size_t>(slice.begin), static_cast<std::size_t>(slice.size()))));
+    }
 }
 
 void Replica::initialise() {

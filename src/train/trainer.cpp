@@ -2,6 +2,7 @@
 
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/gemm.hpp"
+#include "dtrain/core/memory.hpp"
 #include "dtrain/train/fingerprint.hpp"
 #include "dtrain/train/stop_signal.hpp"
 
@@ -10,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <ranges>
 #include <utility>
 
 namespace dtrain::train {
@@ -49,16 +51,25 @@ std::string Trainer::description() const {
     return replica_.description();
 }
 
-std::string Trainer::memory_description() const {
+std::string Trainer::memory_description() {
+    replica_.touch_shared_memory();
     const Replica::Memory memory = replica_.memory();
-    // One that is being written, in memory twice, and those that wait for it.
-    const std::size_t checkpoint = memory.parameters * (2 + RunFiles::most_waiting(config_, memory.parameters));
-    const std::size_t total = memory.samples + memory.parameters + memory.gradients + memory.activations + checkpoint;
-    return fmt::format("memory      of rank 0: {} samples, {} parameters and optimizer state, {} gradients, "
-                       "{} activations; {} more while a checkpoint is written\n"
-                       "            together {} and what MPI takes for itself",
-                       megabytes(memory.samples), megabytes(memory.parameters), megabytes(memory.gradients),
-                       megabytes(memory.activations), megabytes(checkpoint), megabytes(total));
+    // One that is being written, in memory as a copy, in HDF5 and as a file, and those that wait for it.
+    const std::size_t checkpoint = memory.parameters * (3 + RunFiles::most_waiting(config_, memory.parameters));
+    // Everything that steps need is there by now, so the rest is what the process has beyond the items.
+    const std::size_t peak = core::peak_resident_bytes();
+    const std::size_t items = memory.samples + memory.parameters + memory.gradients + memory.activations;
+    const std::vector<std::size_t> peaks = communicator_.gather_all(std::span(&peak, 1));
+    std::string text = fmt::format(
+        "memory      of rank 0: {} samples, {} parameters and optimizer state, {} gradients, {} activations, {} MPI, "
+        "libraries and\n            program; with {} more while checkpoints are written up to {}",
+        megabytes(memory.samples), megabytes(memory.parameters), megabytes(memory.gradients),
+        megabytes(memory.activations), megabytes(peak - std::min(peak, items)), megabytes(checkpoint),
+        megabytes(peak + checkpoint));
+    if (peaks.size() > 1) {
+        text += fmt::format("; other ranks up to {}", megabytes(std::ranges::max(peaks | std::views::drop(1))));
+    }
+    return text;
 }
 
 void Trainer::enter(core::Phase phase) noexcept {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "dtrain/core/memory.hpp"
+
 #include <cstddef>
 #include <memory>
 #include <new>
@@ -25,13 +27,6 @@ struct MatrixView {
     }
     operator MatrixView<const T>() const noexcept requires(!std::is_const_v<T>) { return {data, rows, cols}; }
 };
-
-/// The alignment for a block of memory: a cache line, which is also the widest vector register, or for large blocks a
-/// huge page.
-[[nodiscard]] std::align_val_t alignment_of(std::size_t bytes) noexcept;
-/// Asks the system to back large blocks by huge pages: training jumps about in its samples and weights, and a miss of
-/// the translation buffer can cost as much as one of the cache.
-void advise_huge_pages(void* block, std::size_t bytes) noexcept;
 
 /// Zeroed memory of fixed size.
 template <class T>

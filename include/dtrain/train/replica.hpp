@@ -50,6 +50,9 @@ class Replica {
         std::size_t activations = 0;
     };
     [[nodiscard]] Memory memory() const;
+    /// Collective: walks once through the shared memory that a step uses, so that it is counted as this process'
+    /// memory. Changes nothing.
+    void touch_shared_memory();
 
     [[nodiscard]] int nodes() const noexcept { return nodes_; }
     [[nodiscard]] core::Range local_shards() const {

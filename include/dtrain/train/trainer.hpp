@@ -34,8 +34,8 @@ class Trainer {
 
     /// What is about to be trained on what, as text of several lines.
     [[nodiscard]] std::string description() const;
-    /// Memory of this rank, item by item, as text of several lines.
-    [[nodiscard]] std::string memory_description() const;
+    /// Memory of rank 0, item by item, and of the others, as text of several lines.
+    [[nodiscard]] std::string memory_description();
 
     /// Trains to the last epoch, or from where the newest checkpoint ends, or until a signal asks to stop. Returns
     /// ExitCode::ok or ExitCode::stopped.

@@ -1,6 +1,7 @@
-#include "dtrain/core/matrix.hpp"
+#include "dtrain/core/memory.hpp"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 namespace dtrain::core {
 namespace {
@@ -20,6 +21,12 @@ void advise_huge_pages(void* block, std::size_t bytes) noexcept {
         // Whole pages only: what is beyond the block is not this program's to advise. It is a wish, and may be denied.
         madvise(block, bytes / huge_page * huge_page, MADV_HUGEPAGE);
     }
+}
+
+std::size_t peak_resident_bytes() noexcept {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
 } // namespace dtrain::core
