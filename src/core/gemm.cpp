@@ -266,8 +266,9 @@ void chain_tile(const TileArguments<Real>& arguments) noexcept {
     for_each_accumulator<rows, vectors>([&](int r, int v) { Simd<Real>::store(c_at(arguments, r, v), sums[r][v]); });
 }
 
-/// A tile of a product along a tree. Leaves come in pairs, which are siblings in every tree of core/shard_tree.hpp: the
-/// sum of the first stays in registers until that of the second is there, so a tile has half as many rows.
+/// A tile of a product along a tree. Whole groups of four leaves, which are a subtree in every tree of
+/// core/shard_tree.hpp, are added up in straight lines, by which most partial sums stay in registers or at fixed
+/// places; so a tile has half as many rows.
 template <class Real, int rows, int vectors>
 void tree_tile(const TileArguments<Real>& arguments) noexcept {
     using Sums = Accumulators<Real, rows, vectors>;
@@ -289,12 +290,19 @@ void tree_tile(const TileArguments<Real>& arguments) noexcept {
     do {
         start_leaf(leaf);
         int merges = arguments.leaves.merges[leaf];
-        if (leaf + 1 < count) {
-            Sums first;
-            copy_to(first);
+        if (leaf + 3 < count) {
+            Sums single;
+            Sums pair;
+            copy_to(single);
             start_leaf(++leaf);
-            merge(first);
-            merges = arguments.leaves.merges[leaf] - 1;
+            merge(single);
+            copy_to(pair);
+            start_leaf(++leaf);
+            copy_to(single);
+            start_leaf(++leaf);
+            merge(single);
+            merge(pair);
+            merges = arguments.leaves.merges[leaf] - 2;
         }
         for (; merges > 0; --merges) {
             merge(waiting[--waiting_count]);
