@@ -279,9 +279,11 @@ run_tests() {
     data
     build release
     build dev
+    build fuzz
     # Tests on the genuine MNIST are skipped without it.
     ! holds mnist "$data_dir" || export DTRAIN_MNIST=$PWD/$data_dir
     ctest --preset dev
+    ctest --preset fuzz
 }
 
 main() {
