@@ -282,8 +282,8 @@ run_tests() {
     build fuzz
     # Tests on the genuine MNIST are skipped without it.
     ! holds mnist "$data_dir" || export DTRAIN_MNIST=$PWD/$data_dir
-    ctest --preset dev
     ctest --preset fuzz
+    ctest --preset dev
 }
 
 main() {

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <ranges>
 #include <utility>
 
 namespace dtrain::train {
@@ -67,7 +66,7 @@ std::string Trainer::memory_description() {
         megabytes(memory.activations), megabytes(peak - std::min(peak, items)), megabytes(checkpoint),
         megabytes(peak + checkpoint));
     if (peaks.size() > 1) {
-        text += fmt::format("; other ranks up to {}", megabytes(std::ranges::max(peaks | std::views::drop(1))));
+        text += fmt::format("; other ranks up to {}", megabytes(*std::max_element(peaks.begin() + 1, peaks.end())));
     }
     return text;
 }
