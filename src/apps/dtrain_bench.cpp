@@ -51,7 +51,7 @@ Options parse(apps::Words& words) {
         std::string value;
         if (equals != std::string::npos) {
             value = word->substr(equals + 1);
-        } else if (word + 1 != words.end()) {
+        } else if (word + 1 != words.end() && !(word + 1)->starts_with("--")) {
             word = words.erase(word);
             value = *word;
         }

@@ -14,10 +14,14 @@ using Clock = core::PhaseTimer::Clock;
 /// An exchange and the memory that it takes its gradients from.
 struct Contestant {
     std::string name;
-    std::vector<std::span<float>> gradients;
+    std::span<float> gradients;
     std::function<void()> exchange;
     std::vector<double> seconds;
 };
+
+double seconds_since(Clock::time_point begin) {
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 void exchange(parallel::GradientReducer& reducer) {
     reducer.arrive();
@@ -44,30 +48,37 @@ std::vector<ExchangeMeasurement> measure_exchanges(std::size_t parameters, const
     core::Buffer<float> bare(parameters);
     std::vector<std::unique_ptr<parallel::GradientReducer>> reducers;
     std::vector<Contestant> contestants;
-    contestants.push_back({"MPI_Allreduce", {bare.values()}, [&] { communicator.sum(bare.values()); }, {}});
+    contestants.push_back({"MPI_Allreduce", bare.values(), [&] { communicator.sum(bare.values()); }, {}});
     for (const std::string& name : parallel::reducer_names()) {
         if (name == "auto") {
             continue; // one of the others
         }
         reducers.push_back(parallel::make_reducer(name, settings, communicator));
         parallel::GradientReducer& reducer = *reducers.back();
-        contestants.push_back({name, {reducer.gradients(0)}, [&reducer] { exchange(reducer); }, {}});
+        contestants.push_back({name, reducer.gradients(0), [&reducer] { exchange(reducer); }, {}});
     }
 
-    constexpr std::size_t floats_per_round = std::size_t{1} << 25;
-    const std::size_t rounds = std::clamp<std::size_t>(floats_per_round / parameters, 9, 1000);
-    for (std::size_t round = 0; round < rounds; ++round) {
-        for (Contestant& contestant : contestants) {
-            for (const std::span<float> gradients : contestant.gradients) {
-                std::ranges::fill(gradients,
-                                  1.0F); // as a backward pass leaves them: in the cache of the rank that wrote
+    // As many rounds as fit into a second, in portions: where ranks share cores an exchange may take milliseconds.
+    constexpr double most_seconds = 1;
+    constexpr std::size_t portion = 9;
+    constexpr std::size_t most_rounds = 111 * portion;
+    const auto start = Clock::now();
+    std::size_t rounds = 0;
+    double spent = 0;
+    do {
+        for (std::size_t end = rounds + portion; rounds < end; ++rounds) {
+            for (Contestant& contestant : contestants) {
+                // As a backward pass leaves them: in the cache of the rank that wrote.
+                std::ranges::fill(contestant.gradients, 1.0F);
+                communicator.barrier();
+                const auto begin = Clock::now();
+                contestant.exchange();
+                contestant.seconds.push_back(seconds_since(begin));
             }
-            communicator.barrier();
-            const auto begin = Clock::now();
-            contestant.exchange();
-            contestant.seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
         }
-    }
+        spent = seconds_since(start);
+        spent = std::ranges::max(communicator.gather_all(std::span<const double>(&spent, 1)));
+    } while (rounds < most_rounds && spent < most_seconds);
 
     std::vector<ExchangeMeasurement> results;
     const auto ranks = static_cast<double>(communicator.size());
