@@ -58,8 +58,8 @@ std::vector<ExchangeMeasurement> measure_exchanges(std::size_t parameters, const
         contestants.push_back({name, reducer.gradients(0), [&reducer] { exchange(reducer); }, {}});
     }
 
-    // As many rounds as fit into a second, in portions: where ranks share cores an exchange may take milliseconds.
-    constexpr double most_seconds = 1;
+    // As many rounds as fit into half a second, in portions: where ranks share cores an exchange may take milliseconds.
+    constexpr double most_seconds = 0.5;
     constexpr std::size_t portion = 9;
     constexpr std::size_t most_rounds = 111 * portion;
     const auto start = Clock::now();

@@ -83,7 +83,7 @@ def main():
     options = parser.parse_args()
     if not options.data:
         parser.error("no data set: give --data or set DTRAIN_MNIST")
-    rank, ranks = (int(os.environ.get(f"OMPI_COMM_WORLD_{what}", default)) for what, default in (("RANK", 0), ("SIZE", 1)))
+    rank, ranks = (int(os.environ.get(f"OMPI_COMM_WORLD_{what}", alone)) for what, alone in (("RANK", 0), ("SIZE", 1)))
     if options.batch < 1 or options.batch % ranks:
         parser.error(f"--batch {options.batch}: expected a multiple of the {ranks} ranks")
 
