@@ -44,7 +44,7 @@ IdxReader::IdxReader(const std::filesystem::path& file) : name_(file.string()) {
         fail(std::strerror(errno));
     }
     stream_ = std::make_unique<Stream>(opened);
-    gzbuffer(opened, 1U << 18);
+    gzbuffer(opened, 1U << 15);
 
     std::array<std::byte, 4> word{};
     read(word);

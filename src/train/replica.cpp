@@ -23,6 +23,7 @@ using parallel::Tail;
 
 /// What other modules' tables and the number of ranks decide about a config.
 void check_names(const config::Config& config, int ranks) {
+    config.require_one_of("model.cost", nn::cost_names());
     config.require_one_of("training.optimizer", optim::optimizer_names());
     config.require_one_of("training.schedule", {"constant"});
     if (config.training.warmup_epochs > 0) {
@@ -78,7 +79,6 @@ std::string count_of(std::int64_t number, std::string_view what) {
 }
 
 nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape) {
-    config.require_one_of("model.cost", nn::cost_names());
     try {
         nn::Network<float> network(config.model.layers, sample_shape);
         if (network.outputs() > 256) {
