@@ -3,6 +3,7 @@
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/gemm.hpp"
 #include "dtrain/core/memory.hpp"
+#include "dtrain/nn/cost.hpp"
 #include "dtrain/train/fingerprint.hpp"
 #include "dtrain/train/stop_signal.hpp"
 
@@ -30,6 +31,7 @@ nn::Network<float> network_of(const io::Checkpoint& checkpoint) {
     const config::Config config = config_of(checkpoint);
     nn::Network<float> network = [&] {
         try {
+            config.require_one_of("model.cost", nn::cost_names());
             return build_network(config, checkpoint.info().sample_shape);
         } catch (const core::Error& error) {
             checkpoint.fail(error.what());
