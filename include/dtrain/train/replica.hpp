@@ -23,8 +23,8 @@
 
 namespace dtrain::train {
 
-/// The network of a config for samples of one shape. Throws core::Error (bad_config) where there is no such cost, or
-/// the layers do not fit it, the samples or each other.
+/// The network of a config for samples of one shape. Throws core::Error (bad_config) where its layers do not fit the
+/// cost, the samples or each other.
 [[nodiscard]] nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape);
 
 /// "1 epoch", "3 epochs"
