@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include <memory>
+
 namespace dtrain::core {
 namespace {
 
@@ -17,9 +19,10 @@ std::align_val_t alignment_of(std::size_t bytes) noexcept {
 }
 
 void advise_huge_pages(void* block, std::size_t bytes) noexcept {
-    if (bytes >= large) {
-        // Whole pages only: what is beyond the block is not this program's to advise. It is a wish, and may be denied.
-        madvise(block, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+    // Whole pages only: what is beyond the block is not this program's to advise. It is a wish, and may be denied.
+    void* begin = block;
+    if (bytes >= large && std::align(huge_page, huge_page, begin, bytes) != nullptr) {
+        madvise(begin, bytes / huge_page * huge_page, MADV_HUGEPAGE);
     }
 }
 

@@ -1,5 +1,7 @@
 #include "dtrain/mpi/shared_window.hpp"
 
+#include "dtrain/core/memory.hpp"
+
 #include <algorithm>
 #include <memory>
 #include <type_traits>
@@ -19,7 +21,9 @@ SharedWindow::SharedWindow(const Communicator& node, std::size_t bytes) {
     MPI_Info_free(&info);
     check(outcome, "MPI_Win_allocate_shared");
     check(MPI_Win_lock_all(MPI_MODE_NOCHECK, handle_), "MPI_Win_lock_all");
-    std::ranges::fill(segment(node.rank()), std::byte{0}); // touched first by its owner, for the sake of NUMA
+    const std::span<std::byte> own = segment(node.rank());
+    core::advise_huge_pages(own.data(), own.size());
+    std::ranges::fill(own, std::byte{0}); // touched first by its owner, for the sake of NUMA
     node.barrier();
 }
 
