@@ -10,6 +10,10 @@ BatchLoader::BatchLoader(const Split& split, std::size_t max_rows, std::size_t l
     : split_(split), x_(max_rows * split.sample_size), labels_(max_rows), rows_(max_rows), next_rows_(max_rows),
       offsets_(local_shards + 1), next_offsets_(local_shards + 1) {}
 
+BatchLoader::~BatchLoader() {
+    core::PrefetchQueue::of_this_thread() = {};
+}
+
 Batch BatchLoader::load(const Sampler& sampler, std::int64_t step) {
     const std::size_t count = sampler.select(step, rows_, offsets_);
     const core::MatrixView<float> x = x_.matrix(count, split_.sample_size);

@@ -25,6 +25,10 @@ class BatchLoader {
     /// `split` has to outlive the loader.
     BatchLoader(const Split& split, std::size_t max_rows, std::size_t local_shards);
 
+    ~BatchLoader(); ///< nothing of it is prefetched any more
+    BatchLoader(const BatchLoader&) = delete;
+    BatchLoader& operator=(const BatchLoader&) = delete;
+
     [[nodiscard]] Batch load(const Sampler& sampler, std::int64_t step);
 
   private:
