@@ -385,7 +385,8 @@ void multiply_panel(const Rows<Real>& a, const Factor<Real>& b, const TreeLeaves
                     std::size_t width, MatrixView<Real> c) noexcept {
     constexpr std::size_t lanes = Simd<Real>::lanes;
     constexpr std::size_t panel_width = Simd<Real>::panel_width;
-    alignas(64) thread_local std::array<Real, most_depth * panel_width> scratch;
+    // From the heap, on first use: what is thread-local by itself is taken from the stack of every thread, used or not.
+    thread_local const Buffer<Real> scratch(most_depth * panel_width);
     const Panel<Real> panel(
         b, {static_cast<std::int64_t>(leaves.offsets.front()), static_cast<std::int64_t>(leaves.offsets.back())}, first,
         width, a.tiles(), scratch.data());
@@ -449,7 +450,6 @@ void multiply_panels(const Rows<Real>& a, const Factor<Real>& b, const TreeLeave
 template <class Real>
 void multiply_in_blocks(const Factor<Real>& a, const Factor<Real>& b, bool add, MatrixView<Real> c) noexcept {
     assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
-    alignas(64) thread_local std::array<Real, block_rows * block_depth> scratch;
     constexpr std::array<std::uint8_t, 1> no_merge{0};
     const bool pack =
         a.row_stride * sizeof(Real) % conflicting_distance == 0 && c.cols >= pack_from_panels * Simd<Real>::panel_width;
@@ -462,6 +462,7 @@ void multiply_in_blocks(const Factor<Real>& a, const Factor<Real>& b, bool add, 
             const Factor<Real> a_block = a.block(row, count, k, depth[1]);
             Rows<Real> rows(a_block, max_tile_rows);
             if (pack) {
+                thread_local const Buffer<Real> scratch(block_rows * block_depth);
                 rows.pack(scratch.data());
             }
             multiply_panels(rows, b_block, {depth, no_merge}, add || k > 0, c.block(row, count));

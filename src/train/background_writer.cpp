@@ -19,7 +19,9 @@ BackgroundWriter::BackgroundWriter() {
 
 BackgroundWriter::~BackgroundWriter() {
     {
-        const std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
+        // Woken after every job, by which a watchdog sees that this gets on.
+        changed_.wait(lock, [this] { return !busy_ && none_waiting(); });
         ending_ = true;
     }
     changed_.notify_all();

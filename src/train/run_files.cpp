@@ -93,6 +93,10 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
         };
         try {
             std::optional<io::Checkpoint> checkpoint(std::in_place, folder_.file(step));
+            if (checkpoint->info().step != step) {
+                throw io::DamagedFile(fmt::format("{}: holds step {}, not that of its name",
+                                                  folder_.file(step).string(), checkpoint->info().step));
+            }
             require_same_run(config_, dataset, *checkpoint);
             return checkpoint;
         } catch (const io::DamagedFile& error) {

@@ -112,7 +112,12 @@ void Trainer::restore_or_initialise() {
 }
 
 void Trainer::descent_step() {
-    replica_.descend(step_, {StopSignal::requested(), files_ && files_->failed()});
+    try {
+        replica_.descend(step_, {StopSignal::requested(), files_ && files_->failed()});
+    } catch (const mpi::AgreedError&) {
+        enter(core::Phase::write); // checkpoints that wait are written before the run ends
+        throw;
+    }
     ++step_;
     epoch_samples_ += replica_.batch_samples();
     run_samples_ += replica_.batch_samples();
@@ -206,7 +211,7 @@ bool Trainer::checkpoint_due() {
     return false;
 }
 
-/// On rank 0 alone. No other rank can change parameters or state meanwhile: that takes the next reduce(), in which
+/// On rank 0 alone. No other rank can change parameters or state meanwhile: that takes the next step, in which
 /// this rank takes part only when its copy is made.
 void Trainer::write_checkpoint() {
     last_checkpoint_ = replica_.timer().now();

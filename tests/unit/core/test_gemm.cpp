@@ -70,8 +70,9 @@ class Products : public ::testing::Test {
     };
     /// Tiles and panels that are whole, cut at every edge, and more than one block deep.
     static std::vector<Shape> shapes() {
-        return {{1, 1, 1},    {5, 7, 3},     {14, 32, 16},  {15, 33, 17}, {28, 64, 40}, {16, 784, 20},
-                {130, 16, 9}, {10, 100, 31}, {9, 48, 1100}, {300, 40, 5}, {3, 10, 513}, {2, 31, 2500}};
+        return {{1, 1, 1},     {5, 7, 3},     {14, 32, 16},   {15, 33, 17},   {28, 64, 40},
+                {16, 784, 20}, {130, 16, 9},  {10, 100, 31},  {9, 48, 1100},  {300, 40, 5},
+                {3, 10, 513},  {2, 31, 2500}, {30, 300, 512}, {20, 520, 1024}};
     }
 };
 using Reals = ::testing::Types<float, double>;
