@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <charconv>
+#include <filesystem>
 #include <span>
 #include <string>
 
@@ -150,7 +151,14 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
 
 core::ExitCode run(apps::Words words, const mpi::Communicator& communicator) {
     Options options;
-    mpi::together(communicator, [&] { options = parse(words); });
+    mpi::together(communicator, [&] {
+        options = parse(words);
+        // The file is replaced as a whole, which is not for devices.
+        if (communicator.is_root() && std::filesystem::exists(options.json) &&
+            !std::filesystem::is_regular_file(options.json)) {
+            throw core::Error(core::ExitCode::bad_output, fmt::format("cannot write {}: not a file", options.json));
+        }
+    });
     const config::Config config = apps::load_config(words, usage, communicator);
     train::Replica replica(config, communicator);
     replica.initialise();
