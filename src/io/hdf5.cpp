@@ -50,7 +50,6 @@ class Handle {
     Handle(const Handle&) = delete;
     Handle& operator=(const Handle&) = delete;
     Handle& operator=(Handle&&) = delete;
-    [[nodiscard]] bool valid() const noexcept { return id_ >= 0; }
     operator hid_t() const noexcept { return id_; }
 
   private:

@@ -3,8 +3,7 @@
 //
 // On a node, arenas of gradients lie in shared memory. Each rank owns a slice of the parameters: it adds that slice up
 // over all arenas of the node, straight from its neighbours' memory, block by block, and updates that slice of the
-// parameters, of which the node holds one copy. A step costs two barriers on one node, three on
-// several.
+// parameters, of which the node holds one copy. A step costs two barriers, on several nodes three.
 //
 // Between nodes, the owners of a slice exchange it: each node's partial sums (the complete subtrees of its shards) go
 // to the node that owns that part of the slice, which walks the rest of the tree and sends the sums back to all

@@ -51,7 +51,7 @@ class Replica {
     };
     [[nodiscard]] Memory memory() const;
     /// Collective: walks once through the shared memory that a step uses, so that it is counted as this process'
-    /// memory. Changes nothing.
+    /// memory. Leaves parameters and state as they are.
     void touch_shared_memory();
 
     [[nodiscard]] int nodes() const noexcept { return nodes_; }
