@@ -81,7 +81,7 @@ void run(Arguments arguments) {
     const config::Config config = train::config_of(checkpoint);
     core::set_product_threads(config.parallel.blas_threads);
     nn::Network<float> network = train::network_of(checkpoint);
-    network.reserve(train::evaluation_rows);
+    network.reserve(nn::Extent::of(train::evaluation_rows, 1));
 
     const core::Buffer<float> parameters(network.layout().arena_size());
     std::vector<io::TensorView> tensors;

@@ -6,16 +6,15 @@
 
 #include "dtrain/core/prefetch.hpp"
 #include "dtrain/core/shard_tree.hpp"
+#include "dtrain/core/simd.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cassert>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 #include <utility>
 
 namespace dtrain::core {
@@ -49,51 +48,18 @@ constexpr std::size_t pack_from_panels = 8;
 constexpr std::size_t conflicting_distance = 2048;
 
 template <class Real>
-struct Simd {
-    static constexpr std::size_t lanes = vector_bytes / sizeof(Real);
-    static constexpr std::size_t panel_width = tile_vectors * lanes;
-    using Vector [[gnu::vector_size(vector_bytes)]] = Real;
-    using Unaligned [[gnu::vector_size(vector_bytes), gnu::aligned(alignof(Real)), gnu::may_alias]] = Real;
-
-    static Vector load(const Real* from) noexcept { return *reinterpret_cast<const Unaligned*>(from); }
-    static void store(Real* to, Vector value) noexcept { *reinterpret_cast<Unaligned*>(to) = value; }
-};
-
+using Native = Simd<Real, vector_bytes>;
 template <class Real>
-using Vector = typename Simd<Real>::Vector;
-
-/// One step of transpose(): rows that are `block` apart exchange blocks of so many lanes.
-template <class Real, std::size_t block, std::size_t... lane>
-void exchange_blocks(std::array<Vector<Real>, sizeof...(lane)>& rows, std::index_sequence<lane...>) noexcept {
-    constexpr std::size_t lanes = sizeof...(lane);
-#pragma GCC unroll 16
-    for (std::size_t i = 0; i < lanes; ++i) {
-        if ((i & block) == 0) {
-            const Vector<Real> upper = rows[i];
-            const Vector<Real> lower = rows[i + block];
-            rows[i] = __builtin_shufflevector(upper, lower, ((lane & block) == 0 ? lane : lanes + lane - block)...);
-            rows[i + block] =
-                __builtin_shufflevector(upper, lower, ((lane & block) == 0 ? lane + block : lanes + lane)...);
-        }
-    }
-}
-
-/// rows[i][j] <-> rows[j][i]
+using Vector = typename Native<Real>::Vector;
 template <class Real>
-void transpose(std::array<Vector<Real>, Simd<Real>::lanes>& rows) noexcept {
-    constexpr std::size_t lanes = Simd<Real>::lanes;
-    [&]<std::size_t... power>(std::index_sequence<power...>) {
-        (exchange_blocks<Real, std::size_t{1} << power>(rows, std::make_index_sequence<lanes>{}), ...);
-    }
-    (std::make_index_sequence<std::bit_width(lanes) - 1>{});
-}
+constexpr std::size_t panel_columns = tile_vectors* Native<Real>::lanes;
 
 /// Columns [first, first + width) of b as a panel: `panel_width` values per inner index, zeros beyond `width`.
 template <class Real>
 void pack(const Factor<Real>& b, std::size_t k, std::size_t depth, std::size_t first, std::size_t width,
           Real* panel) noexcept {
-    constexpr std::size_t lanes = Simd<Real>::lanes;
-    constexpr std::size_t panel_width = Simd<Real>::panel_width;
+    constexpr std::size_t lanes = Native<Real>::lanes;
+    constexpr std::size_t panel_width = panel_columns<Real>;
     const Real* const from = b.data + k * b.row_stride + first * b.col_stride;
     if (b.col_stride == 1) {
         for (std::size_t i = 0; i < depth; ++i) {
@@ -110,14 +76,14 @@ void pack(const Factor<Real>& b, std::size_t k, std::size_t depth, std::size_t f
     if (b.row_stride == 1) {
         for (; done + lanes <= depth; done += lanes) {
             for (std::size_t half = 0; half < panel_width; half += lanes) {
-                std::array<Vector<Real>, lanes> block;
+                typename Native<Real>::Square block;
                 for (std::size_t j = 0; j < lanes; ++j) {
                     block[j] =
-                        half + j < width ? Simd<Real>::load(from + (half + j) * b.col_stride + done) : Vector<Real>{};
+                        half + j < width ? Native<Real>::load(from + (half + j) * b.col_stride + done) : Vector<Real>{};
                 }
-                transpose<Real>(block);
+                Native<Real>::transpose(block);
                 for (std::size_t i = 0; i < lanes; ++i) {
-                    Simd<Real>::store(panel + (done + i) * panel_width + half, block[i]);
+                    Native<Real>::store(panel + (done + i) * panel_width + half, block[i]);
                 }
             }
         }
@@ -138,7 +104,7 @@ class Panel {
         : b_(b), first_(first), width_(width), scratch_(scratch) {
         const auto begin = static_cast<std::size_t>(inner.begin);
         const auto depth = static_cast<std::size_t>(inner.size());
-        const bool whole = width % Simd<Real>::lanes == 0 && b.col_stride == 1;
+        const bool whole = width % Native<Real>::lanes == 0 && b.col_stride == 1;
         const bool large = depth * b.row_stride * sizeof(Real) > large_bytes;
         if (whole && (tiles < (large ? pack_from_tiles_if_large : pack_from_tiles) || depth > most_depth)) {
             rows_ = b.data + first;
@@ -148,10 +114,10 @@ class Panel {
             pack(b, begin, depth, first, width, scratch);
             rows_ = scratch;
             offset_ = begin;
-            stride_ = Simd<Real>::panel_width;
+            stride_ = panel_columns<Real>;
             piece_ = depth;
         } else {
-            stride_ = Simd<Real>::panel_width;
+            stride_ = panel_columns<Real>;
             piece_ = block_depth;
         }
     }
@@ -203,7 +169,7 @@ template <class Real, int rows, int vectors>
         Vector<Real> row[vectors];
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) {
-            row[v] = Simd<Real>::load(b + static_cast<std::size_t>(v) * Simd<Real>::lanes);
+            row[v] = Native<Real>::load(b + static_cast<std::size_t>(v) * Native<Real>::lanes);
         }
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
@@ -253,7 +219,7 @@ template <class Real, int rows, int vectors>
 template <class Real>
 [[nodiscard]] Real* c_at(const TileArguments<Real>& arguments, int row, int vector) noexcept {
     return arguments.c + static_cast<std::size_t>(row) * arguments.c_stride +
-           static_cast<std::size_t>(vector) * Simd<Real>::lanes;
+           static_cast<std::size_t>(vector) * Native<Real>::lanes;
 }
 
 /// A tile of a product with a single leaf.
@@ -261,9 +227,9 @@ template <class Real, int rows, int vectors>
 void chain_tile(const TileArguments<Real>& arguments) noexcept {
     Accumulators<Real, rows, vectors> sums;
     for_each_accumulator<rows, vectors>(
-        [&](int r, int v) { sums[r][v] = arguments.add ? Simd<Real>::load(c_at(arguments, r, v)) : Vector<Real>{}; });
+        [&](int r, int v) { sums[r][v] = arguments.add ? Native<Real>::load(c_at(arguments, r, v)) : Vector<Real>{}; });
     add_leaf<Real, rows, vectors>(arguments, 0, sums);
-    for_each_accumulator<rows, vectors>([&](int r, int v) { Simd<Real>::store(c_at(arguments, r, v), sums[r][v]); });
+    for_each_accumulator<rows, vectors>([&](int r, int v) { Native<Real>::store(c_at(arguments, r, v), sums[r][v]); });
 }
 
 /// A tile of a product along a tree. Whole groups of four leaves, which are a subtree in every tree of
@@ -311,7 +277,7 @@ void tree_tile(const TileArguments<Real>& arguments) noexcept {
             copy_to(waiting[waiting_count++]);
         }
     } while (++leaf < count);
-    for_each_accumulator<rows, vectors>([&](int r, int v) { Simd<Real>::store(c_at(arguments, r, v), sums[r][v]); });
+    for_each_accumulator<rows, vectors>([&](int r, int v) { Native<Real>::store(c_at(arguments, r, v), sums[r][v]); });
 }
 
 template <class Real>
@@ -383,8 +349,8 @@ class Rows {
 template <class Real>
 void multiply_panel(const Rows<Real>& a, const Factor<Real>& b, const TreeLeaves& leaves, bool add, std::size_t first,
                     std::size_t width, MatrixView<Real> c) noexcept {
-    constexpr std::size_t lanes = Simd<Real>::lanes;
-    constexpr std::size_t panel_width = Simd<Real>::panel_width;
+    constexpr std::size_t lanes = Native<Real>::lanes;
+    constexpr std::size_t panel_width = panel_columns<Real>;
     // From the heap, on first use: what is thread-local by itself is taken from the stack of every thread, used or not.
     thread_local const Buffer<Real> scratch(most_depth * panel_width);
     const Panel<Real> panel(
@@ -429,7 +395,7 @@ void multiply_panel(const Rows<Real>& a, const Factor<Real>& b, const TreeLeaves
 template <class Real>
 void multiply_panels(const Rows<Real>& a, const Factor<Real>& b, const TreeLeaves& leaves, bool add,
                      MatrixView<Real> c) noexcept {
-    constexpr std::size_t panel_width = Simd<Real>::panel_width;
+    constexpr std::size_t panel_width = panel_columns<Real>;
     const std::size_t panels = (c.cols + panel_width - 1) / panel_width;
     const auto multiply_one = [&](std::size_t p) {
         const std::size_t first = p * panel_width;
@@ -452,7 +418,7 @@ void multiply_in_blocks(const Factor<Real>& a, const Factor<Real>& b, bool add, 
     assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
     constexpr std::array<std::uint8_t, 1> no_merge{0};
     const bool pack =
-        a.row_stride * sizeof(Real) % conflicting_distance == 0 && c.cols >= pack_from_panels * Simd<Real>::panel_width;
+        a.row_stride * sizeof(Real) % conflicting_distance == 0 && c.cols >= pack_from_panels * panel_columns<Real>;
     std::size_t k = 0;
     do {
         const std::array<std::size_t, 2> depth{0, std::min(a.cols - k, block_depth)};

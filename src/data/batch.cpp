@@ -26,7 +26,7 @@ Batch BatchLoader::load(const Sampler& sampler, std::int64_t step) {
         core::PrefetchQueue::of_this_thread() = {split_.pixels.data(), split_.sample_size,
                                                  std::span(next_rows_).first(std::min(next, most_prefetched))};
     }
-    return {x, std::span(labels_).first(count), offsets_};
+    return {x, std::span(labels_).first(count), offsets_, std::span(rows_).first(count)};
 }
 
 } // namespace dtrain::data

@@ -6,15 +6,13 @@
 // y  N × O   activation f(z), z = x Wᵀ + b
 
 #include "dtrain/core/gemm.hpp"
-#include "dtrain/core/random.hpp"
 #include "dtrain/nn/activation.hpp"
+#include "dtrain/nn/initialisation.hpp"
 #include "dtrain/nn/layer.hpp"
 
 #include "layer_arguments.hpp"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 
 namespace dtrain::nn {
 namespace {
@@ -41,19 +39,12 @@ class Dense final : public Layer<Real> {
         return 2.0 * static_cast<double>(inputs_ * outputs_);
     }
 
-    /// Uniform with the variance of Glorot and Bengio (2010), or for ReLU that of He et al. (2015); biases zero.
     void initialise(std::span<Real> parameters, std::uint64_t seed) const override {
-        const auto fan_in = static_cast<double>(inputs_);
-        const auto fan_out = static_cast<double>(outputs_);
-        const double bound = std::sqrt(6.0 / (activation_ == Activation::relu ? fan_in : fan_in + fan_out));
-        core::RandomStream random(seed, core::Purpose::initialisation, 0, weight_number_);
-        for (Real& value : weight_.in(parameters)) {
-            value = static_cast<Real>(bound * (2.0 * random.uniform() - 1.0));
-        }
+        draw_uniform(weight_.in(parameters), weight_bound(activation_, inputs_, outputs_), seed, weight_number_);
         std::ranges::fill(bias_.in(parameters), Real{0});
     }
 
-    void forward(std::span<const Real> parameters, MatrixView<const Real> x, MatrixView<Real> y) override {
+    void forward(std::span<const Real> parameters, const Pass&, MatrixView<const Real> x, MatrixView<Real> y) override {
         const std::span<const Real> bias = bias_.in(parameters);
         for (std::size_t n = 0; n < y.rows; ++n) {
             std::ranges::copy(bias, y.row(n).begin());
@@ -96,16 +87,9 @@ std::unique_ptr<Layer<Real>> make_dense(const LayerArguments& arguments) {
     if (words.size() < 2 || words.size() > 3) {
         arguments.fail("expected `dense N [activation]`");
     }
-    std::size_t outputs = 0;
-    const auto [end, error] = std::from_chars(words[1].data(), words[1].data() + words[1].size(), outputs);
-    if (error != std::errc{} || end != words[1].data() + words[1].size() || outputs == 0 || outputs > max_outputs) {
-        arguments.fail(fmt::format("the number of outputs has to be between 1 and {}", max_outputs));
-    }
-    const auto activation = words.size() == 3 ? parse_activation(words[2]) : Activation::linear;
-    if (!activation) {
-        arguments.fail(fmt::format("unknown activation {}; available: linear, sigmoid, relu, tanh", words[2]));
-    }
-    return std::make_unique<Dense<Real>>(element_count(arguments.input), outputs, *activation, arguments.tensor_prefix,
+    const std::size_t outputs = arguments.number_in(words[1], "the number of outputs", 1, max_outputs);
+    const Activation activation = words.size() == 3 ? arguments.activation_in(words[2]) : Activation::linear;
+    return std::make_unique<Dense<Real>>(element_count(arguments.input), outputs, activation, arguments.tensor_prefix,
                                          arguments.layout);
 }
 

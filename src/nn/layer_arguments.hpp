@@ -1,5 +1,6 @@
 #pragma once
 
+#include "dtrain/nn/activation.hpp"
 #include "dtrain/nn/parameters.hpp"
 
 #include <fmt/format.h>
@@ -20,15 +21,34 @@ struct LayerArguments {
     std::string text;                    ///< the whole entry, for messages
     std::vector<std::string_view> words; ///< of the entry, the type first
     Shape input;
+    std::size_t number = 0;    ///< from 1
     std::string tensor_prefix; ///< "01_dense"
     ParameterLayout& layout;
 
     [[noreturn]] void fail(std::string_view problem) const {
         throw std::invalid_argument(fmt::format("layer `{}`: {}", text, problem));
     }
+    /// `digits` as a whole number from `low` to `high`, or fail.
+    [[nodiscard]] std::size_t number_in(std::string_view digits, std::string_view what, std::size_t low,
+                                        std::size_t high) const;
+    [[nodiscard]] Activation activation_in(std::string_view name) const;
+    /// The input as maps × height × width, a sample of two dimensions being one map; or fail.
+    [[nodiscard]] Shape input_maps() const;
+    /// Fails where a layer or a tensor would be absurdly large.
+    void require_size(const Shape& shape) const;
 };
 
 template <class Real>
 std::unique_ptr<Layer<Real>> make_dense(const LayerArguments& arguments);
+template <class Real>
+std::unique_ptr<Layer<Real>> make_convolution(const LayerArguments& arguments);
+template <class Real>
+std::unique_ptr<Layer<Real>> make_max_pool(const LayerArguments& arguments);
+template <class Real>
+std::unique_ptr<Layer<Real>> make_average_pool(const LayerArguments& arguments);
+template <class Real>
+std::unique_ptr<Layer<Real>> make_dropout(const LayerArguments& arguments);
+template <class Real>
+std::unique_ptr<Layer<Real>> make_lstm(const LayerArguments& arguments);
 
 } // namespace dtrain::nn

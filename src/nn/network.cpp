@@ -11,32 +11,68 @@ Network<Real>::Network(std::string_view layers, const Shape& input)
     : inputs_(element_count(input)), layers_(make_layers<Real>(layers, input, layout_)) {}
 
 template <class Real>
-std::size_t Network<Real>::widest() const noexcept {
-    std::size_t largest = 0;
+MatrixView<Real> Network<Real>::view(const core::Buffer<Real>& buffer, Arrangement arrangement, std::size_t rows,
+                                     std::size_t width) const noexcept {
+    if (arrangement == Arrangement::rows) {
+        return buffer.matrix(rows, width);
+    }
+    return buffer.matrix(Extent{rows, 0, groups_.back()}.template blocks<Real>(), width * block_lanes<Real>);
+}
+
+template <class Real>
+std::size_t Network<Real>::largest_delta(const Extent& extent) const noexcept {
+    std::size_t largest = extent.rows * outputs();
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-        largest = std::max(largest, width(l));
+        largest = std::max(largest, extent.template values<Real>(arrangement(l), width(l)));
+        if (l > 0) {
+            largest = std::max(largest, extent.template values<Real>(arrangement(l), width_before(l)));
+        }
     }
     return largest;
 }
 
 template <class Real>
-void Network<Real>::reserve(std::size_t rows) {
-    activations_.clear();
+void Network<Real>::reserve(const Extent& extent) {
+    group_offsets_.assign(extent.shards + 1, 0);
+    outputs_.clear();
+    rearranged_.clear();
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-        activations_.emplace_back(rows * width(l));
+        outputs_.emplace_back(extent.template values<Real>(arrangement(l), width(l)));
+        rearranged_.emplace_back(arrangement(l) == arrangement_before(l)
+                                     ? 0
+                                     : extent.template values<Real>(arrangement(l), width_before(l)));
+        layers_[l]->reserve(extent);
     }
+    rearranged_.emplace_back(arrangement(layers_.size() - 1) == Arrangement::rows ? 0 : extent.rows * outputs());
     for (core::Buffer<Real>& delta : deltas_) {
-        delta = core::Buffer<Real>(rows * widest());
+        delta = core::Buffer<Real>(largest_delta(extent));
     }
 }
 
 template <class Real>
-std::size_t Network<Real>::activation_bytes(std::size_t rows) const noexcept {
-    std::size_t elements = 2 * widest();
+std::size_t Network<Real>::activation_bytes(const Extent& extent) const noexcept {
+    std::size_t values = 2 * largest_delta(extent);
+    std::size_t scratch = 0;
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-        elements += width(l);
+        values += extent.template values<Real>(arrangement(l), width(l));
+        if (arrangement(l) != arrangement_before(l)) {
+            values += extent.template values<Real>(arrangement(l), width_before(l));
+        }
+        scratch += layers_[l]->scratch_bytes(extent);
     }
-    return rows * elements * sizeof(Real);
+    if (arrangement(layers_.size() - 1) != Arrangement::rows) {
+        values += extent.rows * outputs();
+    }
+    return values * sizeof(Real) + scratch;
+}
+
+template <class Real>
+std::size_t Network<Real>::most_added_up() const noexcept {
+    std::size_t most = 0;
+    for (const auto& layer : layers_) {
+        most = std::max(most, layer->most_added_up());
+    }
+    return most;
 }
 
 template <class Real>
@@ -61,35 +97,62 @@ void Network<Real>::initialise(std::span<Real> parameters, std::uint64_t seed) c
 }
 
 template <class Real>
-MatrixView<const Real> Network<Real>::forward(std::span<const Real> parameters, MatrixView<const Real> x) {
+MatrixView<const Real> Network<Real>::forward(std::span<const Real> parameters, const Pass& pass,
+                                              MatrixView<const Real> x) {
+    groups_ = std::span(group_offsets_).first(pass.shards.size());
+    find_groups(pass.shards, groups_);
     MatrixView<const Real> input = x;
+    Arrangement arranged = Arrangement::rows;
+    const auto rearrange = [&](std::size_t place, Arrangement wanted, std::size_t columns) {
+        if (arranged == wanted) {
+            return;
+        }
+        const MatrixView<Real> output = view(rearranged_[place], wanted, x.rows, columns);
+        wanted == Arrangement::rows ? deinterleave(input, pass.shards, output) : interleave(input, pass.shards, output);
+        input = output;
+        arranged = wanted;
+    };
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-        const MatrixView<Real> output = activations_[l].matrix(x.rows, width(l));
-        layers_[l]->forward(parameters, input, output);
+        rearrange(l, arrangement(l), width_before(l));
+        const MatrixView<Real> output = view(outputs_[l], arranged, x.rows, width(l));
+        layers_[l]->forward(parameters, pass, input, output);
         input = output;
     }
+    rearrange(layers_.size(), Arrangement::rows, outputs());
     return input;
-}
-
-template <class Real>
-MatrixView<Real> Network<Real>::output_gradient(std::size_t rows) const noexcept {
-    const std::size_t last = layers_.size() - 1;
-    return deltas_[last % 2].matrix(rows, width(last));
 }
 
 template <class Real>
 void Network<Real>::backward(std::span<const Real> parameters, ShardOffsets shards, MatrixView<const Real> x,
                              ShardGradients<Real>& gradients) {
-    for (std::size_t l = layers_.size(); l-- > 0;) {
-        const MatrixView<Real> dy = deltas_[l % 2].matrix(x.rows, width(l));
-        const MatrixView<const Real> y = activations_[l].matrix(x.rows, width(l));
-        if (l == 0) {
-            layers_[l]->backward(parameters, shards, x, y, dy, {}, gradients);
+    std::size_t current = 0; // the buffer that holds dy
+    Arrangement arranged = Arrangement::rows;
+    const auto rearrange = [&](Arrangement wanted, std::size_t columns) {
+        if (arranged == wanted) {
             return;
         }
-        const MatrixView<const Real> input = activations_[l - 1].matrix(x.rows, width(l - 1));
-        const MatrixView<Real> dx = deltas_[(l - 1) % 2].matrix(x.rows, width(l - 1));
-        layers_[l]->backward(parameters, shards, input, y, dy, dx, gradients);
+        const MatrixView<const Real> from = view(deltas_[current], arranged, x.rows, columns);
+        const MatrixView<Real> to = view(deltas_[1 - current], wanted, x.rows, columns);
+        wanted == Arrangement::rows ? deinterleave(from, shards, to) : interleave(from, shards, to);
+        current = 1 - current;
+        arranged = wanted;
+    };
+    for (std::size_t l = layers_.size(); l-- > 0;) {
+        rearrange(arrangement(l), width(l));
+        const MatrixView<Real> dy = view(deltas_[current], arranged, x.rows, width(l));
+        const MatrixView<const Real> y = view(outputs_[l], arranged, x.rows, width(l));
+        const bool as_it_was = arranged == arrangement_before(l);
+        MatrixView<const Real> input = x;
+        if (!as_it_was || l > 0) {
+            input = view(as_it_was ? outputs_[l - 1] : rearranged_[l], arranged, x.rows, width_before(l));
+        }
+        MatrixView<Real> dx;
+        if (l > 0) {
+            dx = view(deltas_[1 - current], arranged, x.rows, width_before(l));
+        }
+        layers_[l]->backward(parameters, arranged == Arrangement::rows ? shards : ShardOffsets(groups_), input, y, dy,
+                             dx, gradients);
+        current = 1 - current;
     }
 }
 

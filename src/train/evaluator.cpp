@@ -1,6 +1,7 @@
 #include "dtrain/train/evaluator.hpp"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 namespace dtrain::train {
@@ -19,7 +20,8 @@ void Evaluator::visit(std::span<const float> parameters, core::Range part, const
         for (std::size_t n = 0; n < rows; ++n) {
             data::to_unit_interval(split_.sample(first + static_cast<std::int64_t>(n)), x.row(n));
         }
-        visitor(first, network_.forward(parameters, x));
+        const std::array<std::size_t, 2> shard{0, rows};
+        visitor(first, network_.forward(parameters, {shard}, x));
     }
 }
 

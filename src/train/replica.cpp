@@ -132,9 +132,15 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
               }
               return arenas;
           }(),
-          parallel::tail_size),
+          std::max(parallel::tail_size, network_.most_added_up())),
       shard_costs_(static_cast<std::size_t>(local_shards().size())), state_blocks_(states_.size()) {
-    network_.reserve(std::max(static_cast<std::size_t>(sampler_.max_local_rows()), evaluation_rows));
+    network_.reserve(batch_extent());
+}
+
+nn::Extent Replica::batch_extent() const {
+    return nn::Extent::of(static_cast<std::size_t>(sampler_.max_local_rows()),
+                          static_cast<std::size_t>(local_shards().size()))
+        .larger(nn::Extent::of(evaluation_rows, 1));
 }
 
 std::string Replica::description() const {
@@ -181,8 +187,8 @@ Replica::Memory Replica::memory() const {
                     dataset_.test.labels.size() + static_cast<std::size_t>(train.local.size()) * sizeof(std::uint32_t);
     bytes.parameters = arena * (1 + states_.size());
     bytes.gradients = arena * reducer_->subtrees().size() + gradients_.scratch_bytes();
-    bytes.activations = network_.activation_bytes(std::max(rows, evaluation_rows)) +
-                        (rows + evaluation_rows) * train.sample_size * sizeof(float);
+    bytes.activations =
+        network_.activation_bytes(batch_extent()) + (rows + evaluation_rows) * train.sample_size * sizeof(float);
     return bytes;
 }
 
@@ -240,7 +246,9 @@ void Replica::descend(std::int64_t step, const Notice& notice) {
     const data::Batch batch = loader_.load(sampler_, step_in_epoch);
 
     enter(Phase::forward, step);
-    const core::MatrixView<const float> outputs = network_.forward(parameters, batch.x);
+    const nn::Draw draw{config_.model.seed, static_cast<std::uint32_t>(epoch), dataset_.train.local.begin,
+                        batch.samples};
+    const core::MatrixView<const float> outputs = network_.forward(parameters, {batch.offsets, &draw}, batch.x);
     const core::MatrixView<float> output_gradient = network_.output_gradient(batch.x.rows);
     for (std::size_t s = 0; s < shard_costs_.size(); ++s) {
         const std::size_t first = batch.offsets[s];

@@ -29,7 +29,7 @@ class EvaluatorTest : public ::testing::Test {
         }
         const data::Dataset dataset = data::load_dataset(folder_.path(), {}, 4, shards, shards_of_rank, communicator);
         nn::Network<float> network("dense 12 tanh, dense 4", {8, 8});
-        network.reserve(evaluation_rows);
+        network.reserve(nn::Extent::of(evaluation_rows, 1));
         std::vector<float> parameters(network.layout().arena_size());
         network.initialise(parameters, 3);
         Evaluator evaluator(network, cost, dataset.test);
@@ -59,7 +59,7 @@ TEST_F(EvaluatorTest, CountsEverySampleOnceAndGivesTheSameBitsOnAnyNumberOfRanks
         std::vector<float> drawn(single.layout().arena_size());
         single.initialise(drawn, 3);
         nn::Network<double> network("dense 12 tanh, dense 4", {8, 8});
-        network.reserve(1);
+        network.reserve(nn::Extent::of(1, 1));
         const std::vector<double> parameters(drawn.begin(), drawn.end());
         double sum = 0;
         int correct = 0;
@@ -70,7 +70,7 @@ TEST_F(EvaluatorTest, CountsEverySampleOnceAndGivesTheSameBitsOnAnyNumberOfRanks
             }
             const std::vector<std::size_t> one{0, 1};
             const std::vector<std::uint8_t> label{static_cast<std::uint8_t>(digits.labels[n])};
-            const auto outputs = network.forward(parameters, {x.data(), 1, 64});
+            const auto outputs = network.forward(parameters, {one}, {x.data(), 1, 64});
             sum += nn::find_cost<double>(cost)(outputs, label, {});
             const std::vector<float> rounded(outputs.row(0).begin(), outputs.row(0).end());
             correct += predicted_class(rounded) == label[0] ? 1 : 0;

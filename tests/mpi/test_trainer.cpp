@@ -166,7 +166,7 @@ TEST_F(TrainerTest, AFullBatchIsTrueGradientDescent) {
         return;
     }
     nn::Network<double> network(after.model.layers, sample_shape);
-    network.reserve(train_samples);
+    network.reserve(nn::Extent::of(train_samples, 1));
     const Outcome start = outcome(before);
     const Outcome end = outcome(after);
     EXPECT_TRUE(start.record.step_cost.empty());
@@ -183,7 +183,7 @@ TEST_F(TrainerTest, AFullBatchIsTrueGradientDescent) {
     std::vector<double> gradient(parameters.size());
     nn::ShardGradients<double> gradients({{0, 1}}, {std::span(gradient)}, 1);
     const core::MatrixView<const double> samples{x.data(), train_samples, 64};
-    const auto outputs = network.forward(parameters, samples);
+    const auto outputs = network.forward(parameters, {one_shard}, samples);
     const double cost =
         nn::find_cost<double>(after.model.cost)(outputs, labels, network.output_gradient(train_samples));
     network.backward(parameters, one_shard, samples, gradients);

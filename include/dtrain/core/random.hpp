@@ -6,7 +6,7 @@
 namespace dtrain::core {
 
 /// What a random stream is for; streams of different purposes never share numbers.
-enum class Purpose : std::uint32_t { initialisation = 1, sample_order = 2 };
+enum class Purpose : std::uint32_t { initialisation = 1, sample_order = 2, dropout = 3 };
 
 /// A stream of random numbers that is a pure function of (seed, purpose, epoch, index): no state to hand between ranks
 /// or to save in a checkpoint. Counter-based generator Philox4x32-10 of Salmon et al., "Parallel random numbers: as

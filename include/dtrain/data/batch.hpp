@@ -13,9 +13,10 @@ namespace dtrain::data {
 
 /// This rank's rows of one descent step.
 struct Batch {
-    core::MatrixView<const float> x;      ///< rows × pixels of a sample, values in [0, 1]
-    std::span<const std::uint8_t> labels; ///< one per row
-    std::span<const std::size_t> offsets; ///< rows of local shard s: offsets[s] to offsets[s + 1]
+    core::MatrixView<const float> x;        ///< rows × pixels of a sample, values in [0, 1]
+    std::span<const std::uint8_t> labels;   ///< one per row
+    std::span<const std::size_t> offsets;   ///< rows of local shard s: offsets[s] to offsets[s + 1]
+    std::span<const std::uint32_t> samples; ///< of each row, counted from the rank's first
 };
 
 /// Fetches batches into memory of its own, which the next call reuses, and has the samples of the next one prefetched

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "dtrain/core/matrix.hpp"
+#include "dtrain/nn/interleave.hpp"
 #include "dtrain/nn/parameters.hpp"
 #include "dtrain/nn/shard_gradients.hpp"
 
@@ -14,10 +15,26 @@
 
 namespace dtrain::nn {
 
-/// One layer of a network. It holds shapes and scratch memory; the parameters it works on are handed in. Rows of its
-/// matrices are samples, and the arithmetic done for a row does not depend on which other rows are in the same call.
+/// What layers that draw random numbers have to know of the rows of a step, so that what they draw is a function of
+/// (seed, epoch, sample) and of nothing else.
+struct Draw {
+    std::uint64_t seed = 0;
+    std::uint32_t epoch = 0;
+    std::int64_t first_sample = 0;          ///< the number in the training set of the rank's first sample
+    std::span<const std::uint32_t> samples; ///< of every row, counted from that
+};
+
+/// What a forward pass has to know beside its input.
+struct Pass {
+    ShardOffsets shards;            ///< the rows of each shard
+    const Draw* training = nullptr; ///< null when nothing is drawn: in evaluation
+};
+
+/// One layer of a network. It holds shapes and scratch memory; the parameters it works on are handed in. The arithmetic
+/// done for a sample does not depend on which other samples are in the same call.
 ///
-/// Legend of shapes: N rows (samples), I inputs and O outputs of one sample.
+/// Legend of shapes: N samples, I inputs and O outputs of one sample. Matrices are N × I and N × O, or what
+/// Arrangement::interleaved makes of these.
 template <class Real>
 class Layer {
   public:
@@ -29,18 +46,29 @@ class Layer {
     /// As written in a config: "dense 16 sigmoid".
     [[nodiscard]] virtual std::string description() const = 0;
     [[nodiscard]] virtual const Shape& output_shape() const noexcept = 0;
+    [[nodiscard]] virtual Arrangement arrangement() const noexcept { return Arrangement::rows; }
     /// Floating-point operations per sample of a forward pass, a multiplication and an addition counting as two.
     [[nodiscard]] virtual double forward_flops() const noexcept = 0;
 
     /// Draws the initial values of this layer's tensors. Reproducible: a function of (seed, tensor).
     virtual void initialise(std::span<Real> parameters, std::uint64_t seed) const = 0;
 
+    /// Allocates what passes over up to `extent` need beyond their matrices; they themselves allocate nothing.
+    virtual void reserve(const Extent& extent) { (void)extent; }
+    /// Bytes that `reserve` allocates.
+    [[nodiscard]] virtual std::size_t scratch_bytes(const Extent& extent) const noexcept {
+        (void)extent;
+        return 0;
+    }
+    /// The most elements that `backward` has ShardGradients::add_up add up.
+    [[nodiscard]] virtual std::size_t most_added_up() const noexcept { return 0; }
+
     /// y (N × O) from x (N × I).
-    virtual void forward(std::span<const Real> parameters, core::MatrixView<const Real> x,
+    virtual void forward(std::span<const Real> parameters, const Pass& pass, core::MatrixView<const Real> x,
                          core::MatrixView<Real> y) = 0;
 
     /// From dy = ∂C/∂y (N × O, overwritten) to the parameters' gradients and dx = ∂C/∂x (N × I; not computed if empty).
-    /// x and y are those of the last forward pass.
+    /// x and y are those of the last forward pass. `shards` counts rows or, if interleaved, groups.
     virtual void backward(std::span<const Real> parameters, ShardOffsets shards, core::MatrixView<const Real> x,
                           core::MatrixView<const Real> y, core::MatrixView<Real> dy, core::MatrixView<Real> dx,
                           ShardGradients<Real>& gradients) = 0;

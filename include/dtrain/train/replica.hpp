@@ -98,6 +98,7 @@ class Replica {
 
   private:
     void set_tail(const Notice& notice);
+    [[nodiscard]] nn::Extent batch_extent() const; ///< of training and evaluation
 
     const config::Config& config_;
     const mpi::Communicator& communicator_;

@@ -16,17 +16,18 @@
 namespace dtrain::nn {
 namespace {
 
-constexpr std::size_t inputs = 6;
 constexpr std::size_t classes = 4;
-const std::vector<std::size_t> shards{0, 3, 3, 4, 9}; // the second shard has no samples in this step
-constexpr std::size_t rows = 9;
+const std::vector<std::size_t> shards{0, 3, 3, 4, 14}; // the second shard has no samples in this step
+constexpr std::size_t rows = 14;                       // and the last one more than a group
 
 struct Case {
     std::string layers;
     std::string cost;
+    Shape input{6};
 };
 
-/// Every activation as the only layer, as a hidden one, and in networks of three layers, with both costs.
+/// Every activation as the only dense layer, as a hidden one, and in networks of three layers, with both costs; every
+/// other kind of layer as the first, in the middle, and as the last, with every option.
 std::vector<Case> make_cases() {
     const std::vector<std::string> activations{"linear", "sigmoid", "relu", "tanh"};
     std::vector<Case> cases;
@@ -43,6 +44,23 @@ std::vector<Case> make_cases() {
             }
         }
     }
+    for (const auto& [layers, input] :
+         {std::pair{"conv 3x3x3 relu, dense 4", Shape{5, 6}},
+          {"conv 4x1x1 tanh, conv 7x3x3 pad 2 sigmoid, dense 4", {2, 4, 3}},
+          {"conv 2x2x2 pad 1 stride 2 tanh, conv 6x5x5 pad 4 stride 3 tanh, dense 4", {3, 5, 6}},
+          {"conv 13x3x3 tanh, conv 4x4x4 linear", {2, 6, 6}},
+          {"conv 3x6x6 pad 3 sigmoid, maxpool 2, dense 4", {7, 6}},
+          {"maxpool 2, conv 3x2x2 tanh, dense 4", {2, 7, 6}},
+          {"avgpool 3, dense 5 tanh, dense 4", {7, 6}},
+          {"conv 5x3x3 tanh, avgpool 2, conv 4x1x1 tanh, maxpool 2", {2, 6, 6}},
+          {"dense 7 tanh, dropout 0.5, dense 4", {6}},
+          {"dropout 0.25, dense 4", {6}},
+          {"conv 3x3x3 tanh, dropout 0.5, dense 4", {5, 6}},
+          {"lstm 5, dense 4", {6, 3}},
+          {"lstm 17, dense 4", {1, 3}},
+          {"lstm 4", {4, 2}}}) {
+        cases.push_back({layers, "quadratic", input});
+    }
     return cases;
 }
 
@@ -51,28 +69,36 @@ std::vector<Case> make_cases() {
 template <class Real>
 class Problem {
   public:
-    explicit Problem(const Case& c) : network_(c.layers, {inputs}), cost_(find_cost<Real>(c.cost)) {
-        network_.reserve(rows);
+    explicit Problem(const Case& c) : network_(c.layers, c.input), cost_(find_cost<Real>(c.cost)) {
+        network_.reserve(Extent::of(rows, 4));
         parameters_ = draw(network_.layout().arena_size(), 1);
-        x_ = draw(rows * inputs, 2);
+        x_ = draw(rows * network_.inputs(), 2);
         for (std::size_t n = 0; n < rows; ++n) {
             labels_.push_back(static_cast<std::uint8_t>(n % classes));
+            samples_.push_back(static_cast<std::uint32_t>(n));
         }
+        drawing_.samples = samples_;
     }
 
     [[nodiscard]] std::vector<Real>& parameters() { return parameters_; }
     [[nodiscard]] const ParameterLayout& layout() const { return network_.layout(); }
 
-    [[nodiscard]] double cost() { return cost_(network_.forward(parameters_, x()), labels_, {}); }
+    [[nodiscard]] double cost() { return cost_(network_.forward(parameters_, {shards, &drawing_}, x()), labels_, {}); }
 
-    [[nodiscard]] std::vector<Real> gradient() {
-        const auto outputs = network_.forward(parameters_, x());
+    /// One arena for each of `subtrees`, one behind the other.
+    [[nodiscard]] std::vector<Real> gradient(const std::vector<core::Range>& subtrees = {{0, 4}}) {
+        const auto outputs = network_.forward(parameters_, {shards, &drawing_}, x());
         (void)cost_(outputs, labels_, network_.output_gradient(rows));
         // Whatever an arena held before must not matter.
-        std::vector<Real> arena(network_.layout().arena_size(), std::numeric_limits<Real>::quiet_NaN());
-        ShardGradients<Real> sums({{0, 4}}, {std::span(arena)}, 1);
+        const std::size_t size = network_.layout().arena_size();
+        std::vector<Real> arenas(subtrees.size() * size, std::numeric_limits<Real>::quiet_NaN());
+        std::vector<std::span<Real>> views;
+        for (std::size_t i = 0; i < subtrees.size(); ++i) {
+            views.push_back(std::span(arenas).subspan(i * size, size));
+        }
+        ShardGradients<Real> sums(subtrees, views, network_.most_added_up());
         network_.backward(parameters_, shards, x(), sums);
-        return arena;
+        return arenas;
     }
 
   private:
@@ -84,13 +110,15 @@ class Problem {
         }
         return values;
     }
-    [[nodiscard]] core::MatrixView<const Real> x() const { return {x_.data(), rows, inputs}; }
+    [[nodiscard]] core::MatrixView<const Real> x() const { return {x_.data(), rows, network_.inputs()}; }
 
     Network<Real> network_;
     Cost<Real> cost_;
     std::vector<Real> parameters_;
     std::vector<Real> x_;
     std::vector<std::uint8_t> labels_;
+    std::vector<std::uint32_t> samples_;
+    Draw drawing_;
 };
 
 TEST(Gradients, AgreeWithCentralDifferences) {
@@ -108,7 +136,7 @@ TEST(Gradients, AgreeWithCentralDifferences) {
                 parameter = before - h;
                 const double down = problem.cost();
                 parameter = before;
-                ASSERT_NEAR(gradient[i], (up - down) / (2 * h), 1e-7)
+                ASSERT_NEAR(gradient[i], (up - down) / (2 * h), 1e-7 * std::max(1.0, std::abs(gradient[i])))
                     << c.layers << ", " << c.cost << ": " << tensor.name << " element " << i - tensor.offset;
                 largest = std::max(largest, std::abs(gradient[i]));
             }
@@ -137,38 +165,19 @@ TEST(Gradients, InFloatAgreeWithThoseInDouble) {
 }
 
 TEST(Gradients, AreSumsOverShards) {
-    const Case c{"dense 7 tanh, dense 4 sigmoid", "quadratic"};
-    Network<double> network(c.layers, {inputs});
-    network.reserve(rows);
-    const std::size_t arena = network.layout().arena_size();
-    Problem<double> whole(c);
-    const std::vector<double> expected = whole.gradient();
-    // Four separate arenas instead of one: shard by shard.
-    std::vector<double> parts(4 * arena);
-    std::vector<core::Range> leaves;
-    std::vector<std::span<double>> arenas;
-    for (std::size_t s = 0; s < 4; ++s) {
-        leaves.push_back({static_cast<std::int64_t>(s), static_cast<std::int64_t>(s) + 1});
-        arenas.push_back(std::span(parts).subspan(s * arena, arena));
-    }
-    ShardGradients<double> sums(leaves, arenas, 1);
-    core::RandomStream random(2, core::Purpose::initialisation, 0, 2);
-    std::vector<double> x(rows * inputs);
-    for (double& value : x) {
-        value = 2 * random.uniform() - 1;
-    }
-    std::vector<std::uint8_t> labels;
-    for (std::size_t n = 0; n < rows; ++n) {
-        labels.push_back(static_cast<std::uint8_t>(n % classes));
-    }
-    const core::MatrixView<const double> view{x.data(), rows, inputs};
-    const auto outputs = network.forward(whole.parameters(), view);
-    (void)find_cost<double>(c.cost)(outputs, labels, network.output_gradient(rows));
-    network.backward(whole.parameters(), shards, view, sums);
-    for (const Tensor& tensor : network.layout().tensors()) {
-        for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
-            EXPECT_EQ(parts[arena + i], 0.0) << "an empty shard";
-            EXPECT_EQ((parts[i] + parts[arena + i]) + (parts[2 * arena + i] + parts[3 * arena + i]), expected[i]);
+    for (const Case& c : {Case{"dense 7 tanh, dense 4 sigmoid", "quadratic"},
+                          Case{"conv 3x3x3 pad 1 tanh, maxpool 2, dense 4", "quadratic", {6, 7}},
+                          Case{"lstm 5, dense 4", "quadratic", {6, 7}}}) {
+        Problem<double> problem(c);
+        const std::size_t arena = problem.layout().arena_size();
+        const std::vector<double> expected = problem.gradient();
+        // Four separate arenas instead of one: shard by shard.
+        const std::vector<double> parts = problem.gradient({{0, 1}, {1, 2}, {2, 3}, {3, 4}});
+        for (const Tensor& tensor : problem.layout().tensors()) {
+            for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
+                EXPECT_EQ(parts[arena + i], 0.0) << "an empty shard";
+                EXPECT_EQ((parts[i] + parts[arena + i]) + (parts[2 * arena + i] + parts[3 * arena + i]), expected[i]);
+            }
         }
     }
 }

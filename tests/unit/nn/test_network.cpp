@@ -60,7 +60,7 @@ TEST(Network, OfTheMissionHas13002Parameters) {
     EXPECT_EQ(network.layout().parameter_count(), 13'002U);
     EXPECT_EQ(network.forward_flops(), 2.0 * (784 * 16 + 16 * 16 + 16 * 10));
     EXPECT_EQ(network.training_flops(), 2.0 * (2 * 784 * 16 + 3 * (16 * 16 + 16 * 10)));
-    EXPECT_EQ(network.activation_bytes(5), 5 * 4 * (16U + 16 + 10 + 2 * 16));
+    EXPECT_EQ(network.activation_bytes(Extent::of(5, 1)), 5 * 4 * (16U + 16 + 10 + 2 * 16));
 }
 
 TEST(Network, RefusesWrongListsAndNamesTheLayer) {
@@ -121,7 +121,7 @@ TEST(Network, InitialValuesAreAFunctionOfTheSeed) {
 
 TEST(Network, ForwardFollowsTheDefinition) {
     Network<float> network("dense 2 relu, dense 2", {3});
-    network.reserve(2);
+    network.reserve(Extent::of(2, 1));
     std::vector<float> parameters(network.layout().arena_size());
     const auto set = [&](std::size_t tensor, std::vector<float> values) {
         std::ranges::copy(values, network.layout()[tensor].in(std::span(parameters)).begin());
@@ -131,7 +131,7 @@ TEST(Network, ForwardFollowsTheDefinition) {
     set(2, {2, 1, -1, 3});
     set(3, {0, 1});
     const std::vector<float> x{1, 0, -1, 0.5F, 1, 2};
-    const auto y = network.forward(parameters, {x.data(), 2, 3});
+    const auto y = network.forward(parameters, {std::array<std::size_t, 2>{0, 2}}, {x.data(), 2, 3});
     ASSERT_EQ(y.rows, 2U);
     ASSERT_EQ(y.cols, 2U);
     // z1 = (1-3+.5, -1-1-.25) = (-1.5, -2.25) -> (0, 0); z2 = (.5+2+6+.5, -.5+2-.25) = (9, 1.25)
@@ -150,21 +150,27 @@ TEST(Network, ShardsDoNotInfluenceEachOther) {
         return all;
     };
     const std::vector<std::size_t> offsets{0, 1, 6, 6, 14, 23};
-    for (const auto& [layers, inputs] : {std::pair{"dense 13 sigmoid, dense 2 tanh", std::size_t{37}},
-                                         {"dense 16 sigmoid, dense 10 relu", 784},
-                                         {"dense 100 tanh, dense 33 relu, dense 5", 300}}) {
-        Network<float> network(layers, {inputs});
-        network.reserve(23);
+    for (const auto& [layers, shape] : {std::pair{"dense 13 sigmoid, dense 2 tanh", Shape{37}},
+                                        {"dense 16 sigmoid, dense 10 relu", {784}},
+                                        {"dense 100 tanh, dense 33 relu, dense 5", {300}},
+                                        {"conv 7x3x3 pad 2 stride 2 relu, maxpool 2, dense 5", {2, 9, 11}},
+                                        {"dense 30 relu, dense 5", {2, 3, 5}},
+                                        {"conv 5x5x5, avgpool 1", {1, 5, 5}},
+                                        {"lstm 13, dense 5", {6, 7}}}) {
+        const std::size_t inputs = element_count(shape);
+        Network<float> network(layers, shape);
+        network.reserve(Extent::of(23, offsets.size() - 1));
         const std::vector<float> parameters = draw(network.layout().arena_size(), 1);
         const std::vector<float> x = draw(23 * inputs, 2);
-        const auto together = network.forward(parameters, {x.data(), 23, inputs});
+        const auto together = network.forward(parameters, {offsets}, {x.data(), 23, inputs});
         std::vector<std::vector<std::uint32_t>> parts;
         for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
             parts.push_back(bits(together.block(offsets[s], offsets[s + 1] - offsets[s])));
         }
         for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
             const std::size_t rows = offsets[s + 1] - offsets[s];
-            const auto y = network.forward(parameters, {x.data() + offsets[s] * inputs, rows, inputs});
+            const std::array<std::size_t, 2> alone{0, rows};
+            const auto y = network.forward(parameters, {alone}, {x.data() + offsets[s] * inputs, rows, inputs});
             EXPECT_EQ(bits(y), parts[s]) << layers << ", shard " << s;
         }
     }

@@ -1,0 +1,97 @@
+// Dropout (Srivastava et al., JMLR 2014), inverted: in training each input becomes 0 with probability P, else it is
+// divided by 1 − P, so that evaluation is the identity. What is dropped is a function of (seed, epoch, sample, layer).
+//
+// x, y   N × I       mask  N × I   0 or 1 / (1 − P)
+// dx = dy · mask
+
+#include "dtrain/core/random.hpp"
+#include "dtrain/nn/layer.hpp"
+
+#include "layer_arguments.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+namespace dtrain::nn {
+namespace {
+
+using core::MatrixView;
+
+template <class Real>
+class Dropout final : public Layer<Real> {
+  public:
+    Dropout(const Shape& shape, double probability, std::size_t number)
+        : shape_(shape), size_(element_count(shape)), probability_(probability), number_(number) {}
+
+    [[nodiscard]] std::string description() const override { return fmt::format("dropout {}", probability_); }
+    [[nodiscard]] const Shape& output_shape() const noexcept override { return shape_; }
+    [[nodiscard]] double forward_flops() const noexcept override { return 0; } // none that a product is made of
+    void initialise(std::span<Real>, std::uint64_t) const override {}
+
+    void reserve(const Extent& extent) override { mask_ = core::Buffer<Real>(extent.rows * size_); }
+    [[nodiscard]] std::size_t scratch_bytes(const Extent& extent) const noexcept override {
+        return extent.rows * size_ * sizeof(Real);
+    }
+
+    void forward(std::span<const Real>, const Pass& pass, MatrixView<const Real> x, MatrixView<Real> y) override {
+        if (pass.training == nullptr) {
+            std::ranges::copy(x.values(), y.data);
+            return;
+        }
+        const Draw& draw = *pass.training;
+        const auto dropped_below = static_cast<std::uint64_t>(probability_ * 0x1p32);
+        const auto scale = static_cast<Real>(1 / (1 - probability_));
+        for (std::size_t n = 0; n < x.rows; ++n) {
+            const auto sample = static_cast<std::uint64_t>(draw.first_sample) + draw.samples[n];
+            core::RandomStream random(draw.seed, core::Purpose::dropout, draw.epoch, sample << 16 | number_);
+            for (Real& factor : mask_.matrix(x.rows, size_).row(n)) {
+                factor = random.next() < dropped_below ? Real{0} : scale;
+            }
+        }
+        multiply(x.values(), y.values());
+    }
+
+    void backward(std::span<const Real>, ShardOffsets, MatrixView<const Real>, MatrixView<const Real>,
+                  MatrixView<Real> dy, MatrixView<Real> dx, ShardGradients<Real>&) override {
+        if (!dx.empty()) {
+            multiply(dy.values(), dx.values());
+        }
+    }
+
+  private:
+    void multiply(std::span<const Real> from, std::span<Real> to) const noexcept {
+        const Real* const mask = mask_.data();
+        for (std::size_t i = 0; i < to.size(); ++i) {
+            to[i] = from[i] * mask[i];
+        }
+    }
+
+    Shape shape_;
+    std::size_t size_;
+    double probability_;
+    std::size_t number_;
+    core::Buffer<Real> mask_;
+};
+
+} // namespace
+
+template <class Real>
+std::unique_ptr<Layer<Real>> make_dropout(const LayerArguments& arguments) {
+    double probability = -1;
+    if (arguments.words.size() == 2) {
+        const std::string_view word = arguments.words[1];
+        const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), probability);
+        if (error != std::errc{} || end != word.data() + word.size()) {
+            probability = -1;
+        }
+    }
+    if (!(probability >= 0 && probability < 1)) {
+        arguments.fail("expected `dropout P` with a probability from 0 to less than 1");
+    }
+    return std::make_unique<Dropout<Real>>(arguments.input, probability, arguments.number);
+}
+
+template std::unique_ptr<Layer<float>> make_dropout(const LayerArguments&);
+template std::unique_ptr<Layer<double>> make_dropout(const LayerArguments&);
+
+} // namespace dtrain::nn

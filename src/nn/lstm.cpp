@@ -1,0 +1,269 @@
+// A long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000), as PyTorch
+// defines it, whose last hidden state is the output. For each time step t:
+//
+//   (i, f, g, o) = W_ih x_t + W_hh h_{t−1} + b,  i, f, o through the sigmoid, g through tanh
+//   c_t = f c_{t−1} + i g        h_t = o tanh(c_t)        h, c = 0 before the first
+//
+// T time steps, F features, H hidden units; x is N × (T · F), y is N × H.
+// W_ih  4H × F, W_hh  4H × H, b  4H   the gates in the order i, f, g, o
+//
+// For every sample and time step, side by side, so that weight gradients are one product each:
+// past   x_t and h_{t−1}, F + H
+// gates  i, f, g, o after their activation, in the backward pass ∂C/∂z of these, 4H
+// cells  c_t and tanh(c_t), 2H
+
+#include "dtrain/core/gemm.hpp"
+#include "dtrain/nn/activation.hpp"
+#include "dtrain/nn/initialisation.hpp"
+#include "dtrain/nn/layer.hpp"
+
+#include "layer_arguments.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace dtrain::nn {
+namespace {
+
+using core::Buffer;
+using core::Factor;
+using core::MatrixView;
+
+/// Rows whose distance is a multiple of 2 KiB push each other out of a cache.
+constexpr std::size_t gap = 16;
+
+template <class Real>
+class Lstm final : public Layer<Real> {
+  public:
+    Lstm(std::size_t times, std::size_t features, std::size_t hidden, const std::string& prefix,
+         ParameterLayout& layout)
+        : times_(times), features_(features), hidden_(hidden), output_shape_{hidden},
+          input_number_(layout.add(prefix + "/weight_ih", {4 * hidden, features})),
+          hidden_number_(layout.add(prefix + "/weight_hh", {4 * hidden, hidden})), input_weight_(layout[input_number_]),
+          hidden_weight_(layout[hidden_number_]), bias_(layout[layout.add(prefix + "/bias", {4 * hidden})]) {}
+
+    [[nodiscard]] std::string description() const override { return fmt::format("lstm {}", hidden_); }
+    [[nodiscard]] const Shape& output_shape() const noexcept override { return output_shape_; }
+    [[nodiscard]] double forward_flops() const noexcept override {
+        return 2.0 * static_cast<double>(times_ * (input_weight_.size + hidden_weight_.size));
+    }
+
+    /// Weights uniform in ±1/√H; the forget gate begins open (Jozefowicz et al. 2015).
+    void initialise(std::span<Real> parameters, std::uint64_t seed) const override {
+        const double bound = 1 / std::sqrt(static_cast<double>(hidden_));
+        draw_uniform(input_weight_.in(parameters), bound, seed, input_number_);
+        draw_uniform(hidden_weight_.in(parameters), bound, seed, hidden_number_);
+        std::ranges::fill(bias_.in(parameters), Real{0});
+        std::ranges::fill(bias_.in(parameters).subspan(hidden_, hidden_), Real{1});
+    }
+
+    void reserve(const Extent& extent) override {
+        past_ = Buffer<Real>(extent.rows * times_ * past_stride());
+        gates_ = Buffer<Real>(extent.rows * times_ * gate_stride());
+        cells_ = Buffer<Real>(extent.rows * times_ * 2 * hidden_);
+        sums_ = Buffer<Real>(extent.rows * 4 * hidden_);
+        dh_ = Buffer<Real>(extent.rows * hidden_);
+        dc_ = Buffer<Real>(extent.rows * hidden_);
+        weight_ = Buffer<Real>((features_ + hidden_) * weight_stride());
+    }
+    [[nodiscard]] std::size_t scratch_bytes(const Extent& extent) const noexcept override {
+        return (extent.rows * (times_ * (past_stride() + gate_stride() + 2 * hidden_) + 6 * hidden_) +
+                (features_ + hidden_) * weight_stride()) *
+               sizeof(Real);
+    }
+
+    void forward(std::span<const Real> parameters, const Pass&, MatrixView<const Real> x, MatrixView<Real> y) override {
+        turn_weights(parameters);
+        for (std::size_t n = 0; n < x.rows; ++n) {
+            for (std::size_t t = 0; t < times_; ++t) {
+                std::ranges::copy(x.row(n).subspan(t * features_, features_), past(n, t));
+            }
+            std::fill_n(past(n, 0) + features_, hidden_, Real{0});
+        }
+        const MatrixView<Real> sums = sums_.matrix(x.rows, 4 * hidden_);
+        for (std::size_t t = 0; t < times_; ++t) {
+            for (std::size_t n = 0; n < x.rows; ++n) {
+                std::ranges::copy(bias_.in(parameters), sums.row(n).begin());
+            }
+            Factor<Real> weight(MatrixView<const Real>{weight_.data(), features_ + hidden_, 4 * hidden_});
+            weight.row_stride = weight_stride();
+            core::multiply_add(pasts(x.rows, t), weight, sums);
+            for (std::size_t n = 0; n < x.rows; ++n) {
+                open_gates(n, t, sums.row(n), t + 1 < times_ ? past(n, t + 1) + features_ : y.row(n).data());
+            }
+        }
+    }
+
+    void backward(std::span<const Real> parameters, ShardOffsets shards, MatrixView<const Real> x,
+                  MatrixView<const Real>, MatrixView<Real> dy, MatrixView<Real> dx,
+                  ShardGradients<Real>& gradients) override {
+        const MatrixView<Real> dh = dh_.matrix(x.rows, hidden_);
+        std::ranges::copy(dy.values(), dh.data);
+        std::ranges::fill(dc_.matrix(x.rows, hidden_).values(), Real{0});
+        const Factor<Real> hidden_weight(
+            MatrixView<const Real>{hidden_weight_.in(parameters).data(), 4 * hidden_, hidden_});
+        for (std::size_t t = times_; t-- > 0;) {
+            for (std::size_t n = 0; n < x.rows; ++n) {
+                close_gates(n, t, dh.row(n), dc_.matrix(x.rows, hidden_).row(n));
+            }
+            if (t > 0) {
+                Factor<Real> dz(MatrixView<const Real>{gates(0, t), x.rows, 4 * hidden_});
+                dz.row_stride = times_ * gate_stride();
+                core::multiply(dz, hidden_weight, dh);
+            }
+        }
+        add_products(x.rows, shards, gradients);
+        if (!dx.empty()) {
+            const Factor<Real> input_weight(
+                MatrixView<const Real>{input_weight_.in(parameters).data(), 4 * hidden_, features_});
+            core::multiply(all_gates(x.rows), input_weight, MatrixView<Real>{dx.data, x.rows * times_, features_});
+        }
+    }
+
+  private:
+    [[nodiscard]] std::size_t past_stride() const noexcept { return features_ + hidden_; }
+    [[nodiscard]] std::size_t gate_stride() const noexcept { return 4 * hidden_ + gap; }
+    [[nodiscard]] std::size_t weight_stride() const noexcept { return 4 * hidden_ + gap; }
+    [[nodiscard]] Real* past(std::size_t n, std::size_t t) const noexcept {
+        return past_.data() + (n * times_ + t) * past_stride();
+    }
+    [[nodiscard]] Real* gates(std::size_t n, std::size_t t) const noexcept {
+        return gates_.data() + (n * times_ + t) * gate_stride();
+    }
+    [[nodiscard]] Real* cells(std::size_t n, std::size_t t) const noexcept {
+        return cells_.data() + (n * times_ + t) * 2 * hidden_;
+    }
+    /// N × (F + H): the past of time step t for all samples.
+    [[nodiscard]] Factor<Real> pasts(std::size_t rows, std::size_t t) const noexcept {
+        Factor<Real> factor(MatrixView<const Real>{past(0, t), rows, past_stride()});
+        factor.row_stride = times_ * past_stride();
+        return factor;
+    }
+    /// (N · T) × 4H
+    [[nodiscard]] Factor<Real> all_gates(std::size_t rows) const noexcept {
+        Factor<Real> factor(MatrixView<const Real>{gates_.data(), rows * times_, 4 * hidden_});
+        factor.row_stride = gate_stride();
+        return factor;
+    }
+
+    /// W_ih and W_hh, one above the other and transposed: read row by row in every time step.
+    void turn_weights(std::span<const Real> parameters) noexcept {
+        const auto turn = [&](std::span<const Real> weight, std::size_t columns, Real* to) {
+            for (std::size_t i = 0; i < 4 * hidden_; ++i) {
+                for (std::size_t j = 0; j < columns; ++j) {
+                    to[j * weight_stride() + i] = weight[i * columns + j];
+                }
+            }
+        };
+        turn(input_weight_.in(parameters), features_, weight_.data());
+        turn(hidden_weight_.in(parameters), hidden_, weight_.data() + features_ * weight_stride());
+    }
+
+    void open_gates(std::size_t n, std::size_t t, std::span<Real> sums, Real* h) noexcept {
+        const std::size_t size = hidden_;
+        activate(Activation::sigmoid, sums.first(2 * size));
+        activate(Activation::tanh, sums.subspan(2 * size, size));
+        activate(Activation::sigmoid, sums.subspan(3 * size, size));
+        std::ranges::copy(sums, gates(n, t));
+        const Real* const i = sums.data();
+        const Real* const f = i + size;
+        const Real* const g = f + size;
+        const Real* const o = g + size;
+        Real* const c = cells(n, t);
+        Real* const tanh_c = c + size;
+        if (t == 0) {
+            for (std::size_t j = 0; j < size; ++j) {
+                c[j] = i[j] * g[j];
+            }
+        } else {
+            const Real* const before = cells(n, t - 1);
+            for (std::size_t j = 0; j < size; ++j) {
+                c[j] = f[j] * before[j] + i[j] * g[j];
+            }
+        }
+        std::copy_n(c, size, tanh_c);
+        activate(Activation::tanh, std::span(tanh_c, size));
+        for (std::size_t j = 0; j < size; ++j) {
+            h[j] = o[j] * tanh_c[j];
+        }
+    }
+
+    /// From ∂C/∂h_t and ∂C/∂c_t to ∂C/∂z, in place of the gates, and ∂C/∂c_{t−1}, in place of the latter.
+    void close_gates(std::size_t n, std::size_t t, std::span<const Real> dh, std::span<Real> dc) noexcept {
+        const std::size_t size = hidden_;
+        Real* const i = gates(n, t);
+        Real* const f = i + size;
+        Real* const g = f + size;
+        Real* const o = g + size;
+        const Real* const tanh_c = cells(n, t) + size;
+        const Real* const before = t == 0 ? nullptr : cells(n, t - 1);
+        for (std::size_t j = 0; j < size; ++j) {
+            const Real dcell = dc[j] + dh[j] * o[j] * (1 - tanh_c[j] * tanh_c[j]);
+            const Real dinput = dcell * g[j] * i[j] * (1 - i[j]);
+            const Real dforget = dcell * f[j] * (1 - f[j]);
+            g[j] = dcell * i[j] * (1 - g[j] * g[j]);
+            o[j] = dh[j] * tanh_c[j] * o[j] * (1 - o[j]);
+            dc[j] = dcell * f[j];
+            i[j] = dinput;
+            f[j] = dforget;
+        }
+        for (std::size_t j = 0; j < size; ++j) {
+            f[j] = before == nullptr ? Real{0} : f[j] * before[j];
+        }
+    }
+
+    void add_products(std::size_t rows, ShardOffsets shards, ShardGradients<Real>& gradients) {
+        time_offsets_.assign(shards.begin(), shards.end());
+        for (std::size_t& offset : time_offsets_) {
+            offset *= times_;
+        }
+        const Factor<Real> dz = all_gates(rows);
+        Factor<Real> all_pasts(MatrixView<const Real>{past_.data(), rows * times_, past_stride()});
+        gradients.add_product(input_weight_.offset, dz.transposed(), all_pasts.block(0, dz.rows, 0, features_),
+                              time_offsets_);
+        gradients.add_product(hidden_weight_.offset, dz.transposed(), all_pasts.block(0, dz.rows, features_, hidden_),
+                              time_offsets_);
+        gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), dz, time_offsets_);
+    }
+
+    std::size_t times_;
+    std::size_t features_;
+    std::size_t hidden_;
+    Shape output_shape_;
+    std::size_t input_number_;
+    std::size_t hidden_number_;
+    Tensor input_weight_;
+    Tensor hidden_weight_;
+    Tensor bias_;
+    Buffer<Real> past_;
+    Buffer<Real> gates_;
+    Buffer<Real> cells_;
+    Buffer<Real> sums_; ///< N × 4H: of one time step
+    Buffer<Real> dh_;
+    Buffer<Real> dc_;
+    Buffer<Real> weight_;
+    std::vector<std::size_t> time_offsets_; ///< of each shard's first time step
+};
+
+} // namespace
+
+template <class Real>
+std::unique_ptr<Layer<Real>> make_lstm(const LayerArguments& arguments) {
+    constexpr std::size_t most_hidden = 1U << 16;
+    if (arguments.words.size() != 2) {
+        arguments.fail("expected `lstm N`, N hidden units");
+    }
+    if (arguments.input.size() != 2) {
+        arguments.fail(fmt::format("needs samples of time steps x features, such as the rows of an image, but gets {}",
+                                   to_string(arguments.input)));
+    }
+    const std::size_t hidden = arguments.number_in(arguments.words[1], "the number of hidden units", 1, most_hidden);
+    arguments.require_size({4 * hidden, hidden + arguments.input[1]});
+    return std::make_unique<Lstm<Real>>(arguments.input[0], arguments.input[1], hidden, arguments.tensor_prefix,
+                                        arguments.layout);
+}
+
+template std::unique_ptr<Layer<float>> make_lstm(const LayerArguments&);
+template std::unique_ptr<Layer<double>> make_lstm(const LayerArguments&);
+
+} // namespace dtrain::nn
