@@ -126,6 +126,7 @@ TEST(Gradients, AgreeWithCentralDifferences) {
     for (const Case& c : make_cases()) {
         Problem<double> problem(c);
         const std::vector<double> gradient = problem.gradient();
+        const double rounding = 0x1p-52 / h * problem.cost(); // of the difference of two costs
         double largest = 0;
         for (const Tensor& tensor : problem.layout().tensors()) {
             for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
@@ -136,7 +137,7 @@ TEST(Gradients, AgreeWithCentralDifferences) {
                 parameter = before - h;
                 const double down = problem.cost();
                 parameter = before;
-                ASSERT_NEAR(gradient[i], (up - down) / (2 * h), 1e-7 * std::max(1.0, std::abs(gradient[i])))
+                ASSERT_NEAR(gradient[i], (up - down) / (2 * h), 1e-7 + rounding)
                     << c.layers << ", " << c.cost << ": " << tensor.name << " element " << i - tensor.offset;
                 largest = std::max(largest, std::abs(gradient[i]));
             }
