@@ -126,7 +126,7 @@ TEST(Gradients, AgreeWithCentralDifferences) {
     for (const Case& c : make_cases()) {
         Problem<double> problem(c);
         const std::vector<double> gradient = problem.gradient();
-        const double rounding = 0x1p-52 / h * problem.cost(); // of the difference of two costs
+        const double rounding = 0x1p-50 / h * problem.cost(); // some ulps of a cost
         double largest = 0;
         for (const Tensor& tensor : problem.layout().tensors()) {
             for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
