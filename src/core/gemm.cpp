@@ -37,7 +37,7 @@ constexpr int tile_vectors = 2;
 constexpr std::size_t block_depth = 512;
 constexpr std::size_t block_rows = 256;
 /// A tree needs all its inner indices at once, as long as they are no more than these.
-constexpr std::size_t most_depth = 2048;
+constexpr std::size_t most_depth = 8192;
 /// Where copying pays: for a panel that meets so many tiles, or fewer if b is too large to stay in the second-level
 /// cache; and for rows that meet so many panels, if they are a multiple of so many bytes apart, at which they push each
 /// other out of a cache of 4 KiB per way.
@@ -46,6 +46,9 @@ constexpr std::size_t pack_from_tiles_if_large = 4;
 constexpr std::size_t large_bytes = std::size_t{512} << 10;
 constexpr std::size_t pack_from_panels = 8;
 constexpr std::size_t conflicting_distance = 2048;
+/// And for columns that every panel would fetch anew from behind the second-level cache: so many values at a time.
+constexpr std::size_t far_bytes = std::size_t{1} << 20;
+constexpr std::size_t packed_values = std::size_t{1} << 17;
 
 template <class Real>
 using Native = Simd<Real, vector_bytes>;
@@ -452,8 +455,20 @@ void multiply(Factor<Real> a, Factor<Real> b, MatrixView<Real> c) {
 template <class Real>
 void multiply_along_tree(Factor<Real> a, Factor<Real> b, const TreeLeaves& leaves, MatrixView<Real> c) {
     assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
-    const Rows<Real> rows(a, leaves.merges.size() == 1 ? max_tile_rows : max_tile_rows / 2);
-    multiply_panels(rows, b, leaves, false, c);
+    const std::size_t tile_rows = leaves.merges.size() == 1 ? max_tile_rows : max_tile_rows / 2;
+    const std::size_t block = packed_values / std::max<std::size_t>(a.cols, 1) / tile_rows * tile_rows;
+    const bool pack = a.cols * a.col_stride * sizeof(Real) > far_bytes && c.cols > panel_columns<Real> && block > 0;
+    for (std::size_t row = 0; row < a.rows;) {
+        const std::size_t count = pack ? std::min(a.rows - row, block) : a.rows;
+        const Factor<Real> a_block = a.block(row, count, 0, a.cols);
+        Rows<Real> rows(a_block, tile_rows);
+        if (pack) {
+            thread_local const Buffer<Real> scratch(packed_values);
+            rows.pack(scratch.data());
+        }
+        multiply_panels(rows, b, leaves, false, c.block(row, count));
+        row += count;
+    }
 }
 
 void set_product_threads(int threads) {

@@ -61,10 +61,14 @@ RELU_CROSS_ENTROPY = {"model.layers": "dense 24 relu, dense 10 linear", "model.c
 # 1003 samples, which neither divides.
 CASES = {
     "sigmoid, quadratic, sgd": {"training.batch_size": 30, "training.learning_rate": 1.0},
-    "relu, cross-entropy, momentum": {**RELU_CROSS_ENTROPY, "training.batch_size": 64,
-                                      "training.optimizer": "momentum", "training.learning_rate": 0.02},
-    "batch smaller than the shards, nesterov": {**RELU_CROSS_ENTROPY, "training.batch_size": 5, "training.epochs": 1,
-                                                "training.optimizer": "nesterov", "training.learning_rate": 0.001},
+    "convolutions, dropout, momentum": {"model.layers": "conv 5x5x5 pad 2 relu, maxpool 2, conv 7x3x3 stride 2 relu, "
+                                                        "dropout 0.25, dense 24 relu, dense 10",
+                                        "model.cost": "cross_entropy", "training.batch_size": 150,
+                                        "training.optimizer": "momentum", "training.learning_rate": 0.02},
+    "lstm, batch smaller than the shards, nesterov": {"model.layers": "lstm 11, dense 10",
+                                                      "model.cost": "cross_entropy", "training.batch_size": 5,
+                                                      "training.epochs": 1, "training.optimizer": "nesterov",
+                                                      "training.learning_rate": 0.001},
     "full batch, weight decay, 5 shards": {"training.batch_size": "all", "training.epochs": 5,
                                            "training.weight_decay": 0.001, "parallel.logical_shards": 5},
     "wide layers, 13 shards": {"model.layers": "dense 150 relu, dense 70 tanh, dense 10", "model.cost": "cross_entropy",

@@ -1,0 +1,119 @@
+"""Convolutional and recurrent networks against PyTorch in double precision, from the same weights."""
+
+import sys
+import unittest
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+warnings.filterwarnings("ignore", "Lazy modules are a new feature")
+
+STEPS = 12
+TOLERANCE = 1e-4
+SAMPLES = 120
+
+NETWORKS = {
+    "LeNet-5": "conv 6x5x5 pad 2 relu, maxpool 2, conv 16x5x5 relu, maxpool 2, dense 120 relu, dense 84 relu, dense 10",
+    "strides and means": "conv 5x5x5 pad 1 stride 2 tanh, avgpool 2, conv 7x3x3 pad 2 stride 3 tanh, dense 10",
+    "windows that leave an edge": "maxpool 3, conv 9x4x4 sigmoid, avgpool 4, dense 10",
+    "LSTM over the rows": "lstm 21, dense 10",
+}
+
+
+def modules(layers):
+    """The network that a list of layers describes, built from PyTorch's own parts."""
+    activations = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh, "sigmoid": torch.nn.Sigmoid}
+    parts = []
+    for layer in layers.split(", "):
+        kind, *words = layer.split()
+        options = {key: int(words[words.index(key) + 1]) for key in ("pad", "stride") if key in words}
+        if kind == "conv":
+            maps, kernel = words[0].split("x")[:2]
+            parts.append(torch.nn.LazyConv2d(int(maps), int(kernel), stride=options.get("stride", 1),
+                                             padding=options.get("pad", 0)))
+        elif kind == "maxpool":
+            parts.append(torch.nn.MaxPool2d(int(words[0])))
+        elif kind == "avgpool":
+            parts.append(torch.nn.AvgPool2d(int(words[0])))
+        elif kind == "lstm":
+            parts.append(LastState(int(words[0])))
+        else:
+            parts += [torch.nn.Flatten(), torch.nn.LazyLinear(int(words[0]))]
+        if words[-1] in activations:
+            parts.append(activations[words[-1]]())
+    return torch.nn.Sequential(*parts)
+
+
+if torch:
+    class LastState(torch.nn.Module):
+        def __init__(self, hidden):
+            super().__init__()
+            self.lstm = torch.nn.LSTM(28, hidden, batch_first=True)
+
+        def forward(self, x):
+            return self.lstm(x[:, 0])[0][:, -1]
+
+
+def parameters_of(model):
+    """PyTorch's tensors in the order of dtrain's; of its two biases per gate, one stays zero."""
+    tensors = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.LSTM):
+            module.bias_hh_l0.requires_grad_(False).zero_()
+            tensors += [module.weight_ih_l0, module.weight_hh_l0, module.bias_ih_l0]
+        elif isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
+            tensors += [module.weight, module.bias]
+    return tensors
+
+
+def weights_in(checkpoint):
+    """Layer by layer; within a layer as parameters_of has them."""
+    order = {"weight": 0, "weight_ih": 0, "weight_hh": 1, "bias": 2}
+    names = [name for name in checkpoint.datasets if name.startswith("/model/")]
+    names.sort(key=lambda name: (name.split("/")[2], order[name.split("/")[3]]))
+    return {name: checkpoint.datasets[name] for name in names}
+
+
+@unittest.skipUnless(torch, "PyTorch is not installed (Debian: python3-torch)")
+class PyTorchTest(testing.DtrainTestCase):
+    def test_networks_descend_alike(self):
+        images = torch.from_numpy(self.arrays["train_images"][:SAMPLES].astype(np.float64) / 255).unsqueeze(1)
+        labels = torch.from_numpy(self.arrays["train_labels"][:SAMPLES].astype(np.int64))
+        for ranks, (name, layers) in enumerate(NETWORKS.items(), start=1):
+            with self.case(name, ranks=ranks):
+                settings = {"model.layers": layers, "model.cost": "cross_entropy", "data.train_samples": SAMPLES,
+                            "training.batch_size": "all", "training.learning_rate": 0.1, "training.epochs": STEPS}
+                start = self.train(settings, "--training.epochs=0", output=f"start-{ranks}").last_checkpoint()
+                trained = self.train(settings, ranks=ranks, output=f"end-{ranks}")
+
+                model = modules(layers).double()
+                model(images[:1])
+                tensors = parameters_of(model)
+                with torch.no_grad():
+                    for tensor, weights in zip(tensors, weights_in(start).values()):
+                        tensor.copy_(torch.from_numpy(weights))
+                optimizer = torch.optim.SGD(tensors, lr=settings["training.learning_rate"])
+                costs = []
+                for _ in range(STEPS):
+                    optimizer.zero_grad()
+                    cost = torch.nn.functional.cross_entropy(model(images), labels)
+                    cost.backward()
+                    optimizer.step()
+                    costs.append(cost.item())
+                self.assertLess(costs[-1], 0.999 * costs[0])
+                self.assert_close(trained.log().datasets["/steps/cost"], costs, TOLERANCE, "/steps/cost")
+                for (tensor_name, actual), expected in zip(weights_in(trained.last_checkpoint()).items(), tensors):
+                    self.assert_close(actual, expected.detach().numpy(), TOLERANCE, tensor_name)
+
+
+if __name__ == "__main__":
+    testing.main()
