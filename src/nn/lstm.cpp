@@ -48,6 +48,13 @@ class Lstm final : public Layer<Real> {
         return 2.0 * static_cast<double>(times_ * (input_weight_.size + hidden_weight_.size));
     }
 
+    /// The hidden states before have gradients in any case.
+    [[nodiscard]] double backward_flops(bool input_gradient) const noexcept override {
+        const auto back = static_cast<double>((times_ - 1) * hidden_weight_.size +
+                                              (input_gradient ? times_ * input_weight_.size : 0));
+        return forward_flops() + 2 * back;
+    }
+
     /// Weights uniform in ±1/√H; the forget gate begins open (Jozefowicz et al. 2015).
     void initialise(std::span<Real> parameters, std::uint64_t seed) const override {
         const double bound = 1 / std::sqrt(static_cast<double>(hidden_));
@@ -177,6 +184,7 @@ class Lstm final : public Layer<Real> {
             }
         } else {
             const Real* const before = cells(n, t - 1);
+#pragma GCC ivdep // so many pointers are more than a compiler checks for overlap by itself
             for (std::size_t j = 0; j < size; ++j) {
                 c[j] = f[j] * before[j] + i[j] * g[j];
             }
@@ -197,6 +205,7 @@ class Lstm final : public Layer<Real> {
         Real* const o = g + size;
         const Real* const tanh_c = cells(n, t) + size;
         const Real* const before = t == 0 ? nullptr : cells(n, t - 1);
+#pragma GCC ivdep
         for (std::size_t j = 0; j < size; ++j) {
             const Real dcell = dc[j] + dh[j] * o[j] * (1 - tanh_c[j] * tanh_c[j]);
             const Real dinput = dcell * g[j] * i[j] * (1 - i[j]);

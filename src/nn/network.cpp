@@ -86,7 +86,11 @@ double Network<Real>::forward_flops() const noexcept {
 
 template <class Real>
 double Network<Real>::training_flops() const noexcept {
-    return 3 * forward_flops() - layers_.front()->forward_flops();
+    double sum = forward_flops();
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+        sum += layers_[l]->backward_flops(l > 0);
+    }
+    return sum;
 }
 
 template <class Real>

@@ -49,6 +49,10 @@ class Layer {
     [[nodiscard]] virtual Arrangement arrangement() const noexcept { return Arrangement::rows; }
     /// Floating-point operations per sample of a forward pass, a multiplication and an addition counting as two.
     [[nodiscard]] virtual double forward_flops() const noexcept = 0;
+    /// And of a backward pass, with or without the gradient of the input: each takes as many as the forward pass.
+    [[nodiscard]] virtual double backward_flops(bool input_gradient) const noexcept {
+        return (input_gradient ? 2 : 1) * forward_flops();
+    }
 
     /// Draws the initial values of this layer's tensors. Reproducible: a function of (seed, tensor).
     virtual void initialise(std::span<Real> parameters, std::uint64_t seed) const = 0;

@@ -31,8 +31,7 @@ class Network {
     [[nodiscard]] std::size_t inputs() const noexcept { return inputs_; }
     [[nodiscard]] std::size_t outputs() const noexcept { return element_count(layers_.back()->output_shape()); }
     [[nodiscard]] double forward_flops() const noexcept; ///< per sample
-    /// Per sample, forward and backward: the input's gradient is not computed, so the first layer costs twice its
-    /// forward pass and every other layer three times.
+    /// Per sample, forward and backward, where the first layer's input needs no gradient.
     [[nodiscard]] double training_flops() const noexcept;
     /// Bytes that `reserve` allocates for the batches.
     [[nodiscard]] std::size_t activation_bytes(const Extent& extent) const noexcept;
