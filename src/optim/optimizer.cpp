@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <stdexcept>
 
@@ -19,28 +20,38 @@ class FiniteCheck {
     std::uint32_t largest_ = 0;
 };
 
+/// Replaces every parameter p by rule(i, p, g), where g = scale · sum + weight_decay · p is its gradient and i its
+/// number. Returns whether all are finite. Products that are to be fused with an addition say so: left to the compiler,
+/// the vectors of a loop and its last elements might be fused differently, and bits depend on where a slice begins.
+template <class Rule>
+bool update_each(std::span<float> parameters, std::span<const float> gradient, double gradient_scale,
+                 double weight_decay, Rule&& rule) {
+    const auto scale = static_cast<float>(gradient_scale);
+    const auto decay = static_cast<float>(weight_decay);
+    float* const p = parameters.data();
+    const float* const sum = gradient.data();
+    FiniteCheck check;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+        p[i] = rule(i, p[i], std::fma(scale, sum[i], decay * p[i]));
+        check.see(p[i]);
+    }
+    return check.all_finite();
+}
+
 /// p ← p − η g
 class Sgd final : public Optimizer {
   public:
-    explicit Sgd(const Settings& settings) : weight_decay_(static_cast<float>(settings.weight_decay)) {}
+    explicit Sgd(const Settings& settings) : settings_(settings) {}
     [[nodiscard]] std::vector<std::string> state_names() const override { return {}; }
     bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>>,
                 const Step& step) const override {
         const auto rate = static_cast<float>(step.learning_rate);
-        const auto scale = static_cast<float>(step.gradient_scale);
-        float* const p = parameters.data();
-        const float* const sum = gradient.data();
-        FiniteCheck check;
-        for (std::size_t i = 0; i < parameters.size(); ++i) {
-            const float g = scale * sum[i] + weight_decay_ * p[i];
-            p[i] -= rate * g;
-            check.see(p[i]);
-        }
-        return check.all_finite();
+        return update_each(parameters, gradient, step.gradient_scale, settings_.weight_decay,
+                           [=](std::size_t, float p, float g) { return std::fma(-rate, g, p); });
     }
 
   private:
-    float weight_decay_;
+    Settings settings_;
 };
 
 /// v ← μ v + g;  p ← p − η v, or with Nesterov's look-ahead p ← p − η (g + μ v). Sutskever et al. (ICML 2013) in the
@@ -48,29 +59,87 @@ class Sgd final : public Optimizer {
 template <bool nesterov>
 class Momentum final : public Optimizer {
   public:
-    explicit Momentum(const Settings& settings)
-        : momentum_(static_cast<float>(settings.momentum)), weight_decay_(static_cast<float>(settings.weight_decay)) {}
+    explicit Momentum(const Settings& settings) : settings_(settings) {}
     [[nodiscard]] std::vector<std::string> state_names() const override { return {"momentum"}; }
     bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>> state,
                 const Step& step) const override {
         const auto rate = static_cast<float>(step.learning_rate);
-        const auto scale = static_cast<float>(step.gradient_scale);
-        float* const p = parameters.data();
+        const auto momentum = static_cast<float>(settings_.momentum);
         float* const v = state[0].data();
-        const float* const sum = gradient.data();
-        FiniteCheck check;
-        for (std::size_t i = 0; i < parameters.size(); ++i) {
-            const float g = scale * sum[i] + weight_decay_ * p[i];
-            v[i] = momentum_ * v[i] + g;
-            p[i] -= rate * (nesterov ? g + momentum_ * v[i] : v[i]);
-            check.see(p[i]);
-        }
-        return check.all_finite();
+        return update_each(parameters, gradient, step.gradient_scale, settings_.weight_decay,
+                           [=](std::size_t i, float p, float g) {
+                               v[i] = std::fma(momentum, v[i], g);
+                               return std::fma(-rate, nesterov ? std::fma(momentum, v[i], g) : v[i], p);
+                           });
     }
 
   private:
-    float momentum_;
-    float weight_decay_;
+    Settings settings_;
+};
+
+/// m ← β₁ m + (1 − β₁) g;  s ← β₂ s + (1 − β₂) g²;  p ← p − η m̂ / (√ŝ + ε) with m̂ = m / (1 − β₁ᵗ), ŝ = s / (1 − β₂ᵗ)
+/// in step t from 1: Kingma and Ba (ICLR 2015). `decoupled`: the weight decay is no part of g, p ← (1 − η λ) p goes
+/// before: Loshchilov and Hutter (ICLR 2019). Constants as in PyTorch.
+template <bool decoupled>
+class Adam final : public Optimizer {
+  public:
+    explicit Adam(const Settings& settings) : settings_(settings) {}
+    [[nodiscard]] std::vector<std::string> state_names() const override { return {"mean", "square"}; }
+    bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>> state,
+                const Step& step) const override {
+        constexpr double beta2 = 0.999;
+        constexpr float epsilon = 1e-8F;
+        const double beta1 = settings_.momentum;
+        const double t = static_cast<double>(step.number) + 1;
+        const auto keep1 = static_cast<float>(beta1);
+        const auto keep2 = static_cast<float>(beta2);
+        const auto take1 = static_cast<float>(1 - beta1);
+        const auto take2 = static_cast<float>(1 - beta2);
+        const auto rate = static_cast<float>(step.learning_rate / (1 - std::pow(beta1, t)));
+        const auto root_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(beta2, t)));
+        const auto shrink = static_cast<float>(decoupled ? 1 - step.learning_rate * settings_.weight_decay : 1);
+        float* const mean = state[0].data();
+        float* const square = state[1].data();
+        return update_each(parameters, gradient, step.gradient_scale, decoupled ? 0 : settings_.weight_decay,
+                           [=](std::size_t i, float p, float g) {
+                               mean[i] = std::fma(keep1, mean[i], take1 * g);
+                               square[i] = std::fma(keep2, square[i], take2 * g * g);
+                               const float root = std::fma(std::sqrt(square[i]), root_scale, epsilon);
+                               return std::fma(-rate, mean[i] / root, shrink * p);
+                           });
+    }
+
+  private:
+    Settings settings_;
+};
+
+/// v ← μ v + η g;  p ← p − v, where η is the tensor's own: 0.001 ‖p‖ / (‖∇‖ + λ ‖p‖) times the learning rate, ∇ being
+/// the gradient without weight decay. You, Gitman and Ginsburg (2017), algorithm 1.
+class Lars final : public Optimizer {
+  public:
+    explicit Lars(const Settings& settings) : settings_(settings) {}
+    [[nodiscard]] std::vector<std::string> state_names() const override { return {"momentum"}; }
+    [[nodiscard]] bool wants_norms() const override { return true; }
+    [[nodiscard]] double rate_factor(double parameter_norm, double gradient_norm) const override {
+        constexpr double trust = 0.001;
+        const double divisor = gradient_norm + settings_.weight_decay * parameter_norm;
+        // A tensor of zeros would stay so for ever.
+        return parameter_norm > 0 && divisor > 0 ? trust * parameter_norm / divisor : 1;
+    }
+    bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>> state,
+                const Step& step) const override {
+        const auto rate = static_cast<float>(step.learning_rate);
+        const auto momentum = static_cast<float>(settings_.momentum);
+        float* const v = state[0].data();
+        return update_each(parameters, gradient, step.gradient_scale, settings_.weight_decay,
+                           [=](std::size_t i, float p, float g) {
+                               v[i] = std::fma(momentum, v[i], rate * g);
+                               return p - v[i];
+                           });
+    }
+
+  private:
+    Settings settings_;
 };
 
 template <class T>
@@ -82,8 +151,9 @@ struct Named {
     std::string_view name;
     std::unique_ptr<Optimizer> (*make)(const Settings&);
 };
-constexpr std::array optimizers{Named{"sgd", make<Sgd>}, Named{"momentum", make<Momentum<false>>},
-                                Named{"nesterov", make<Momentum<true>>}};
+constexpr std::array optimizers{
+    Named{"sgd", make<Sgd>},          Named{"momentum", make<Momentum<false>>}, Named{"nesterov", make<Momentum<true>>},
+    Named{"adam", make<Adam<false>>}, Named{"adamw", make<Adam<true>>},         Named{"lars", make<Lars>}};
 
 } // namespace
 

@@ -17,8 +17,8 @@ struct Settings {
 
 /// One descent step as the optimizers see it.
 struct Step {
-    std::int64_t number = 0; ///< from 0
-    double learning_rate = 0;
+    std::int64_t number = 0;   ///< from 0
+    double learning_rate = 0;  ///< of the parameters at hand
     double gradient_scale = 1; ///< turns the sum over the batch into a mean: 1 / samples
 };
 
@@ -30,6 +30,11 @@ class Optimizer {
 
     /// Names of the arenas of state it keeps, such as "momentum"; all begin as zeros.
     [[nodiscard]] virtual std::vector<std::string> state_names() const = 0;
+
+    /// Whether the learning rate of a weight tensor, one of two dimensions or more, is multiplied by rate_factor().
+    [[nodiscard]] virtual bool wants_norms() const { return false; }
+    /// From the Euclidean norms of the tensor and of its mean gradient, weight decay left out.
+    [[nodiscard]] virtual double rate_factor(double /*parameter_norm*/, double /*gradient_norm*/) const { return 1; }
 
     /// `parameters`, `gradient` and each of `state` are the same slice of their arenas. Returns whether every new
     /// parameter is finite.

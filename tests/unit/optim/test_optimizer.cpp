@@ -73,12 +73,56 @@ class TorchSgd {
     bool first_ = true;
 };
 
-void expect_torch(std::string_view name, double momentum, bool nesterov) {
+/// torch.optim.Adam and AdamW, likewise.
+class TorchAdam {
+  public:
+    TorchAdam(double parameter, bool decoupled) : parameter_(parameter), decoupled_(decoupled) {}
+    void step(double gradient) {
+        ++t_;
+        if (decoupled_) {
+            parameter_ -= learning_rate * settings.weight_decay * parameter_;
+        } else {
+            gradient += settings.weight_decay * parameter_;
+        }
+        mean_ = settings.momentum * mean_ + (1 - settings.momentum) * gradient;
+        square_ = 0.999 * square_ + (1 - 0.999) * gradient * gradient;
+        const double mean_hat = mean_ / (1 - std::pow(settings.momentum, t_));
+        const double square_hat = square_ / (1 - std::pow(0.999, t_));
+        parameter_ -= learning_rate * mean_hat / (std::sqrt(square_hat) + 1e-8);
+    }
+    [[nodiscard]] double parameter() const { return parameter_; }
+
+  private:
+    double parameter_;
+    bool decoupled_;
+    double mean_ = 0;
+    double square_ = 0;
+    int t_ = 0;
+};
+
+/// Momentum with the learning rate, which differs from tensor to tensor, within the velocity.
+class ReferenceLars {
+  public:
+    explicit ReferenceLars(double parameter) : parameter_(parameter) {}
+    void step(double gradient) {
+        gradient += settings.weight_decay * parameter_;
+        velocity_ = settings.momentum * velocity_ + learning_rate * gradient;
+        parameter_ -= velocity_;
+    }
+    [[nodiscard]] double parameter() const { return parameter_; }
+
+  private:
+    double parameter_;
+    double velocity_ = 0;
+};
+
+template <class Reference, class... Arguments>
+void expect_like(std::string_view name, Arguments... arguments) {
     const auto optimizer = make_optimizer(name, settings);
     Arenas arenas(*optimizer);
-    std::vector<TorchSgd> references;
+    std::vector<Reference> references;
     for (const float parameter : arenas.parameters) {
-        references.emplace_back(static_cast<double>(parameter), momentum, nesterov);
+        references.emplace_back(static_cast<double>(parameter), arguments...);
     }
     for (std::int64_t step = 0; step < 20; ++step) {
         const std::vector<float> gradient = draw(static_cast<std::uint64_t>(step) + 1, 32);
@@ -92,15 +136,33 @@ void expect_torch(std::string_view name, double momentum, bool nesterov) {
 }
 
 TEST(Optimizer, SgdFollowsItsDefinition) {
-    expect_torch("sgd", 0, false);
+    expect_like<TorchSgd>("sgd", 0, false);
 }
 
 TEST(Optimizer, MomentumFollowsItsDefinition) {
-    expect_torch("momentum", settings.momentum, false);
+    expect_like<TorchSgd>("momentum", settings.momentum, false);
 }
 
 TEST(Optimizer, NesterovFollowsItsDefinition) {
-    expect_torch("nesterov", settings.momentum, true);
+    expect_like<TorchSgd>("nesterov", settings.momentum, true);
+}
+
+TEST(Optimizer, AdamFollowsItsDefinition) {
+    expect_like<TorchAdam>("adam", false);
+}
+
+TEST(Optimizer, AdamWFollowsItsDefinition) {
+    expect_like<TorchAdam>("adamw", true);
+}
+
+TEST(Optimizer, LarsFollowsItsDefinition) {
+    expect_like<ReferenceLars>("lars");
+    const auto lars = make_optimizer("lars", settings);
+    EXPECT_TRUE(lars->wants_norms());
+    EXPECT_DOUBLE_EQ(lars->rate_factor(3, 2), 0.001 * 3 / (2 + 0.01 * 3));
+    EXPECT_DOUBLE_EQ(lars->rate_factor(3, 0), 0.001 / 0.01);
+    EXPECT_EQ(lars->rate_factor(0, 2), 1) << "zeros have to be able to change";
+    EXPECT_EQ(make_optimizer("lars", {0.9, 0})->rate_factor(3, 0), 1);
 }
 
 TEST(Optimizer, UpdatesSlicesLikeTheWhole) {
@@ -161,6 +223,9 @@ TEST(Optimizer, IsFoundByName) {
     EXPECT_TRUE(make_optimizer("sgd", {})->state_names().empty());
     EXPECT_EQ(make_optimizer("momentum", {})->state_names(), std::vector<std::string>{"momentum"});
     EXPECT_EQ(make_optimizer("nesterov", {})->state_names(), std::vector<std::string>{"momentum"});
+    EXPECT_EQ(make_optimizer("adam", {})->state_names(), (std::vector<std::string>{"mean", "square"}));
+    EXPECT_EQ(make_optimizer("adamw", {})->state_names(), (std::vector<std::string>{"mean", "square"}));
+    EXPECT_EQ(make_optimizer("lars", {})->state_names(), std::vector<std::string>{"momentum"});
     EXPECT_THROW((void)make_optimizer("sdg", {}), std::out_of_range);
 }
 

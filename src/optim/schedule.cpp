@@ -1,0 +1,67 @@
+#include "dtrain/optim/schedule.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numbers>
+#include <stdexcept>
+
+namespace dtrain::optim {
+namespace {
+
+double constant(std::int64_t, const ScheduleSettings&) {
+    return 1;
+}
+
+/// Epochs so far, over decay_epochs.
+double decays(std::int64_t step, const ScheduleSettings& settings) {
+    return static_cast<double>(step) / (settings.decay_epochs * static_cast<double>(settings.steps_per_epoch));
+}
+
+double steps_down(std::int64_t step, const ScheduleSettings& settings) {
+    return std::pow(settings.decay_factor, std::floor(decays(step, settings)));
+}
+
+double exponential(std::int64_t step, const ScheduleSettings& settings) {
+    return std::pow(settings.decay_factor, decays(step, settings));
+}
+
+/// Loshchilov and Hutter (ICLR 2017), without restarts: from 1 to 0 over the whole training.
+double cosine(std::int64_t step, const ScheduleSettings& settings) {
+    const auto steps = static_cast<double>(settings.epochs * settings.steps_per_epoch);
+    return (1 + std::cos(std::numbers::pi * std::min(static_cast<double>(step) / steps, 1.0))) / 2;
+}
+
+struct Named {
+    std::string_view name;
+    double (*factor)(std::int64_t step, const ScheduleSettings&);
+};
+constexpr std::array schedules{Named{"constant", constant}, Named{"step", steps_down},
+                               Named{"exponential", exponential}, Named{"cosine", cosine}};
+
+} // namespace
+
+std::vector<std::string> schedule_names() {
+    std::vector<std::string> names;
+    for (const Named& known : schedules) {
+        names.emplace_back(known.name);
+    }
+    return names;
+}
+
+Schedule::Schedule(std::string_view name, const ScheduleSettings& settings)
+    : settings_(settings),
+      warmup_steps_(std::llround(settings.warmup_epochs * static_cast<double>(settings.steps_per_epoch))) {
+    const auto found = std::ranges::find(schedules, name, &Named::name);
+    if (found == schedules.end()) {
+        throw std::out_of_range("no schedule " + std::string(name));
+    }
+    factor_ = found->factor;
+}
+
+double Schedule::rate(std::int64_t step) const {
+    const double rate = settings_.learning_rate * factor_(step, settings_);
+    return step < warmup_steps_ ? rate * static_cast<double>(step + 1) / static_cast<double>(warmup_steps_) : rate;
+}
+
+} // namespace dtrain::optim
