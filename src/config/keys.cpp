@@ -118,6 +118,14 @@ constexpr std::array table{
         double& x = c.training.warmup_epochs;
         return verdict(real(v, x) && x >= 0 && x <= 1e6);
     }},
+    Key{"training", "decay_epochs", "10", "a number greater than 0 and at most 1000000", [](Config& c, Text v) {
+        double& x = c.training.decay_epochs;
+        return verdict(real(v, x) && x > 0 && x <= 1e6);
+    }},
+    Key{"training", "decay_factor", "0.1", "a number greater than 0 and at most 1", [](Config& c, Text v) {
+        double& x = c.training.decay_factor;
+        return verdict(real(v, x) && x > 0 && x <= 1);
+    }},
 
     Key{"parallel", "logical_shards", "8", "a whole number from 1 to 65536",
         [](Config& c, Text v) { return whole(v, 1, 65536, c.parallel.logical_shards); }},

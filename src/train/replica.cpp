@@ -25,10 +25,7 @@ using parallel::Tail;
 void check_names(const config::Config& config, int ranks) {
     config.require_one_of("model.cost", nn::cost_names());
     config.require_one_of("training.optimizer", optim::optimizer_names());
-    config.require_one_of("training.schedule", {"constant"});
-    if (config.training.warmup_epochs > 0) {
-        throw config.invalid("training.warmup_epochs", "warm-up is not available in this version; expected 0");
-    }
+    config.require_one_of("training.schedule", optim::schedule_names());
     config.require_one_of("parallel.reducer", parallel::reducer_names());
     if (ranks > config.parallel.logical_shards) {
         throw config.invalid("parallel.logical_shards",
@@ -36,6 +33,10 @@ void check_names(const config::Config& config, int ranks) {
                                          "--parallel.logical_shards={0} (results depend on that number)",
                                          ranks));
     }
+}
+
+std::span<float> piece_of(std::span<float> arena, core::Range range) {
+    return arena.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
 }
 
 std::vector<core::Range> share_out(int shards, int ranks) {
@@ -110,6 +111,9 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
                local_shards()),
       loader_(dataset_.train, static_cast<std::size_t>(sampler_.max_local_rows()),
               static_cast<std::size_t>(local_shards().size())),
+      schedule_(config.training.schedule,
+                {config.training.learning_rate, sampler_.steps_per_epoch(), config.training.epochs,
+                 config.training.warmup_epochs, config.training.decay_epochs, config.training.decay_factor}),
       optimizer_(
           optim::make_optimizer(config.training.optimizer, {config.training.momentum, config.training.weight_decay})),
       reducer_(parallel::make_reducer(config.parallel.reducer,
@@ -133,7 +137,20 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
               return arenas;
           }(),
           std::max(parallel::tail_size, network_.most_added_up())),
-      shard_costs_(static_cast<std::size_t>(local_shards().size())), state_blocks_(states_.size()) {
+      shard_costs_(static_cast<std::size_t>(local_shards().size())), state_pieces_(states_.size()) {
+    const auto end = static_cast<std::int64_t>(network_.layout().arena_size());
+    if (!optimizer_->wants_norms()) {
+        parts_.push_back({{0, end}});
+    } else {
+        for (const nn::Tensor& tensor : network_.layout().tensors()) {
+            const auto begin = static_cast<std::int64_t>(tensor.offset);
+            if (!parts_.empty()) {
+                parts_.back().range.end = begin;
+            }
+            parts_.push_back({{begin, end}, tensor.shape.size() > 1});
+        }
+        squares_.resize(parts_.size() * 2 * optim::square_limbs);
+    }
     network_.reserve(batch_extent());
 }
 
@@ -170,9 +187,13 @@ std::string Replica::description() const {
     }
     fmt::format_to(out, "            {} parameters, {:.0f} FLOPs per training sample\n",
                    network_.layout().parameter_count(), network_.training_flops());
-    fmt::format_to(out, "training    {}, {} cost, {} with learning rate {}, batches of {}, {} of {}\n",
+    std::string schedule = config_.training.schedule == "constant" ? "" : ", schedule " + config_.training.schedule;
+    if (config_.training.warmup_epochs > 0) {
+        schedule += fmt::format(", warm-up over {} epochs", config_.training.warmup_epochs);
+    }
+    fmt::format_to(out, "training    {}, {} cost, {} with learning rate {}{}, batches of {}, {} of {}\n",
                    count_of(config_.training.epochs, "epoch"), config_.model.cost, config_.training.optimizer,
-                   config_.training.learning_rate, sampler_.batch_samples(0),
+                   config_.training.learning_rate, schedule, sampler_.batch_samples(0),
                    config_.training.epochs == 1 ? "1 epoch" : "epochs", count_of(sampler_.steps_per_epoch(), "step"));
     text.pop_back();
     return text;
@@ -274,27 +295,66 @@ void Replica::descend(std::int64_t step, const Notice& notice) {
                         "before stay, and a smaller learning rate may help",
                         step + 1, epoch + 1,
                         std::isfinite(cost_) ? "a parameter is not finite" : fmt::format("the cost is {}", cost_),
-                        config_.training.learning_rate));
+                        last_learning_rate(step)));
     }
 
-    const optim::Step descent{step, config_.training.learning_rate, 1.0 / static_cast<double>(batch_samples_)};
+    optim::Step descent{step, 0, 1.0 / static_cast<double>(batch_samples_)};
+    if (optimizer_->wants_norms()) {
+        find_rate_factors(descent);
+    }
     parameters_finite_ = true;
-    for (core::Range left = reducer_->slice(); !left.empty();) {
-        enter(Phase::reduce, step);
-        const auto [range, sum] = reducer_->sum_block(left.begin);
-        left.begin = range.end;
-
-        enter(Phase::update, step);
-        const auto block = [range = range](std::span<float> arena) {
-            return arena.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
-        };
-        std::ranges::transform(states_, state_blocks_.begin(), block);
-        parameters_finite_ &= optimizer_->update(block(reducer_->parameters()), sum, state_blocks_, descent);
-    }
+    for_each_piece(step, [&, rate = schedule_.rate(step)](const Part& part, core::Range range,
+                                                          std::span<const float> sum) {
+        std::ranges::transform(states_, state_pieces_.begin(), [&](auto arena) { return piece_of(arena, range); });
+        descent.learning_rate = rate * part.rate_factor;
+        parameters_finite_ &= optimizer_->update(piece_of(reducer_->parameters(), range), sum, state_pieces_, descent);
+    });
 
     enter(Phase::wait, step);
     reducer_->publish();
     enter(Phase::other, step + 1);
+}
+
+template <class Action>
+void Replica::for_each_piece(std::int64_t step, Action&& action) {
+    auto part = parts_.begin();
+    for (core::Range left = reducer_->slice(); !left.empty();) {
+        enter(core::Phase::reduce, step);
+        const auto [block, sum] = reducer_->sum_block(left.begin);
+        enter(core::Phase::update, step);
+        for (left.begin = block.begin; left.begin < block.end;) {
+            while (part->range.end <= left.begin) {
+                ++part;
+            }
+            const core::Range range{left.begin, std::min(block.end, part->range.end)};
+            action(*part, range,
+                   sum.subspan(static_cast<std::size_t>(range.begin - block.begin),
+                               static_cast<std::size_t>(range.size())));
+            left.begin = range.end;
+        }
+    }
+}
+
+void Replica::find_rate_factors(const optim::Step& step) {
+    std::ranges::fill(squares_, 0);
+    const auto squares = [&](const Part& part, std::size_t which) {
+        const auto number = static_cast<std::size_t>(&part - parts_.data());
+        return optim::SquareSum(squares_.data() + (2 * number + which) * optim::square_limbs, optim::square_limbs);
+    };
+    for_each_piece(step.number, [&](const Part& part, core::Range range, std::span<const float> sum) {
+        if (part.by_norms) {
+            optim::add_squares(piece_of(reducer_->parameters(), range), 1, squares(part, 0));
+            optim::add_squares(sum, static_cast<float>(step.gradient_scale), squares(part, 1));
+        }
+    });
+    enter(core::Phase::wait, step.number);
+    reducer_->sum_over_slices(squares_);
+    for (Part& part : parts_) {
+        if (part.by_norms) {
+            part.rate_factor =
+                optimizer_->rate_factor(optim::square_root(squares(part, 0)), optim::square_root(squares(part, 1)));
+        }
+    }
 }
 
 void Replica::set_tail(const Notice& notice) {
@@ -317,7 +377,7 @@ void Replica::require_finite(std::int64_t step) const {
             throw core::Error(core::ExitCode::diverged,
                               fmt::format("training diverged: a parameter is not finite after step {} with learning "
                                           "rate {}; the checkpoints written before stay",
-                                          step, config_.training.learning_rate));
+                                          step, last_learning_rate(step)));
         }
     });
 }

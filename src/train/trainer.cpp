@@ -169,7 +169,7 @@ void Trainer::finish_epoch() {
         epochs.train_cost.push_back(train_cost);
         epochs.test_cost.push_back(score.cost);
         epochs.test_accuracy.push_back(score.accuracy);
-        epochs.learning_rate.push_back(config_.training.learning_rate);
+        epochs.learning_rate.push_back(replica_.last_learning_rate(step_));
         epochs.seconds.push_back(seconds);
         epochs.samples_per_second.push_back(rate);
         epochs.fingerprint.push_back(fingerprint(replica_.network().layout(), replica_.parameters()));

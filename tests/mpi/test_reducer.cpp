@@ -209,11 +209,24 @@ TEST_F(Reducer, KeepsStateBesideTheParameters) {
     }
 }
 
+// What is counted over slices counts every parameter once, on every number of nodes.
+TEST_F(Reducer, SumsOverSlicesThatMakeUpTheWhole) {
+    for (const Case& c : cases()) {
+        const auto reducer = make_reducer(c.name, settings(c), world_);
+        const auto whole = static_cast<std::int64_t>(c.parameters);
+        const core::Range slice = reducer->slice();
+        std::vector<std::int64_t> sums{slice.size(), (slice.begin + slice.end - 1) * slice.size() / 2};
+        reducer->sum_over_slices(sums);
+        EXPECT_EQ(sums, (std::vector<std::int64_t>{whole, (whole - 1) * whole / 2})) << c.text();
+    }
+}
+
 TEST_F(Reducer, AllocatesNothingInAStep) {
     for (const std::string& name : reducer_names()) {
         for (const int node_ranks : {0, 1, 2}) {
             const Case c{name, 1600, world_.size() + 3, node_ranks};
             const auto reducer = make_reducer(name, settings(c), world_);
+            std::vector<std::int64_t> counts(8);
             const auto step = [&] {
                 for (std::size_t i = 0; i < reducer->subtrees().size(); ++i) {
                     std::ranges::fill(reducer->gradients(i), 1.0F);
@@ -221,6 +234,7 @@ TEST_F(Reducer, AllocatesNothingInAStep) {
                 reducer->arrive();
                 reducer->combine();
                 for_each_block(*reducer, [](std::size_t, std::span<const float>) {});
+                reducer->sum_over_slices(counts);
                 reducer->publish();
             };
             step();

@@ -119,18 +119,21 @@ class TrainerTest : public ::testing::Test {
 };
 
 TEST_F(TrainerTest, GivesTheSameBitsAsOneRank) {
-    const config::Config alone = configure("alone", {"--training.optimizer=momentum", "--training.learning_rate=0.1"});
-    if (world_.is_root()) {
-        EXPECT_EQ(run(alone, self_), core::ExitCode::ok);
-    }
-    for (const int node_ranks : {0, 1, 2}) {
-        const std::string name = "nodes-of-" + std::to_string(node_ranks);
-        const config::Config config =
-            configure(name, {"--training.optimizer=momentum", "--training.learning_rate=0.1", "--parallel.reducer=node",
-                             "--parallel.node_ranks=" + std::to_string(node_ranks)});
-        EXPECT_EQ(run(config, world_), core::ExitCode::ok);
+    for (const std::string optimizer : {"momentum", "adam", "lars"}) {
+        const std::vector<std::string> common{"--training.optimizer=" + optimizer, "--training.learning_rate=0.1"};
+        const config::Config alone = configure("alone-" + optimizer, common);
         if (world_.is_root()) {
-            expect_same_bits(outcome(config), outcome(alone), name);
+            EXPECT_EQ(run(alone, self_), core::ExitCode::ok);
+        }
+        for (const std::string node_ranks : {"0", "1", "2"}) {
+            const std::string name = optimizer + "-on-nodes-of-" + node_ranks;
+            auto overrides = common;
+            overrides.insert(overrides.end(), {"--parallel.reducer=node", "--parallel.node_ranks=" + node_ranks});
+            const config::Config config = configure(name, overrides);
+            EXPECT_EQ(run(config, world_), core::ExitCode::ok);
+            if (world_.is_root()) {
+                expect_same_bits(outcome(config), outcome(alone), name);
+            }
         }
     }
 }
@@ -327,6 +330,7 @@ TEST_F(TrainerTest, AStepAllocatesNothing) {
     const auto allocations = [&](const std::string& batch_size) {
         const config::Config config =
             configure("batch-" + batch_size, {"--training.epochs=4", "--training.batch_size=" + batch_size,
+                                              "--training.optimizer=lars", // which does more than the others
                                               "--training.learning_rate=0.1", "--output.checkpoint_every=1000 epochs"});
         ::testing::internal::CaptureStdout();
         Trainer trainer(config, world_);

@@ -57,8 +57,8 @@ FILE_NAMES = {
 RELU_CROSS_ENTROPY = {"model.layers": "dense 24 relu, dense 10 linear", "model.cost": "cross_entropy",
                       "training.learning_rate": 0.05}
 
-# Configs that between them have every optimizer and cost, batches and shards that do not divide each other, and the
-# 1003 samples, which neither divides.
+# Configs that between them have every optimizer and cost, a schedule with warm-up, batches and shards that do not
+# divide each other, and the 1003 samples, which neither divides.
 CASES = {
     "sigmoid, quadratic, sgd": {"training.batch_size": 30, "training.learning_rate": 1.0},
     "convolutions, dropout, momentum": {"model.layers": "conv 5x5x5 pad 2 relu, maxpool 2, conv 7x3x3 stride 2 relu, "
@@ -69,12 +69,16 @@ CASES = {
                                                       "model.cost": "cross_entropy", "training.batch_size": 5,
                                                       "training.epochs": 1, "training.optimizer": "nesterov",
                                                       "training.learning_rate": 0.001},
-    "full batch, weight decay, 5 shards": {"training.batch_size": "all", "training.epochs": 5,
-                                           "training.weight_decay": 0.001, "parallel.logical_shards": 5},
-    "wide layers, 13 shards": {"model.layers": "dense 150 relu, dense 70 tanh, dense 10", "model.cost": "cross_entropy",
-                               "training.batch_size": 200, "training.learning_rate": 0.05,
-                               "parallel.logical_shards": 13},
-    "fewer samples than shards": {"data.train_samples": 6, "data.test_samples": 3, "training.batch_size": 4},
+    "full batch, adamw, cosine, warm-up, 5 shards": {
+        "training.batch_size": "all", "training.epochs": 5, "training.optimizer": "adamw",
+        "training.learning_rate": 0.01, "training.weight_decay": 0.1, "training.schedule": "cosine",
+        "training.warmup_epochs": 2, "parallel.logical_shards": 5},
+    "wide layers, lars, 13 shards": {
+        "model.layers": "dense 150 relu, dense 70 tanh, dense 10", "model.cost": "cross_entropy",
+        "training.batch_size": 200, "training.optimizer": "lars", "training.learning_rate": 0.5,
+        "training.weight_decay": 0.001, "parallel.logical_shards": 13},
+    "fewer samples than shards, adam": {"data.train_samples": 6, "data.test_samples": 3, "training.batch_size": 4,
+                                        "training.optimizer": "adam", "training.learning_rate": 0.01},
 }
 
 DEEP = "dense 2500 relu, dense 2000 relu, dense 1500 relu, dense 1000 relu, dense 500 relu, dense 10"
@@ -82,17 +86,17 @@ DEEP = "dense 2500 relu, dense 2000 relu, dense 1500 relu, dense 1000 relu, dens
 if LONG and MNIST:
     CASES |= {name: {"data.directory": MNIST, "data.test_samples": 500, **settings} for name, settings in {
         "784-16-16-10, whole epochs": {"training.batch_size": 32, "training.learning_rate": 3.0},
-        "784-800-10, batches of 256, sgd": {
+        "784-800-10, batches of 256, lars": {
             "model.layers": "dense 800 relu, dense 10", "model.cost": "cross_entropy", "data.train_samples": 5000,
-            "training.batch_size": 256, "training.learning_rate": 0.1},
+            "training.batch_size": 256, "training.optimizer": "lars", "training.learning_rate": 1},
         "784-800-10, batches of 250, nesterov, 5 shards": {
             "model.layers": "dense 800 relu, dense 10", "model.cost": "cross_entropy", "data.train_samples": 3001,
             "training.batch_size": 250, "training.optimizer": "nesterov", "training.learning_rate": 0.01,
             "parallel.logical_shards": 5},
-        "784-800-10, batches of 37, momentum, quadratic, 13 shards": {
+        "784-800-10, batches of 37, adamw, cosine, warm-up, quadratic, 13 shards": {
             "model.layers": "dense 800 tanh, dense 10 sigmoid", "data.train_samples": 1499,
-            "training.batch_size": 37, "training.optimizer": "momentum", "training.learning_rate": 0.05,
-            "parallel.logical_shards": 13},
+            "training.batch_size": 37, "training.optimizer": "adamw", "training.learning_rate": 0.001,
+            "training.schedule": "cosine", "training.warmup_epochs": 0.3, "parallel.logical_shards": 13},
         "784-2500-2000-1500-1000-500-10, batches of 256, momentum": {
             "model.layers": DEEP, "model.cost": "cross_entropy", "data.train_samples": 1000,
             "training.batch_size": 256, "training.optimizer": "momentum", "training.learning_rate": 0.01},

@@ -4,6 +4,7 @@ Shapes: N samples, I inputs, O outputs; a weight is O x I and a batch N x I.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -39,6 +40,42 @@ def cross_entropy(outputs, targets):
 
 
 COSTS = {"quadratic": quadratic, "cross_entropy": cross_entropy}
+
+
+# Optimizers: one step of a tensor p with gradient g, `step` from 1. All but LARS as PyTorch defines them.
+
+def sgd(p, g, state, step, rate, momentum, weight_decay):
+    p -= rate * (g + weight_decay * p)
+
+
+def heavy_ball(p, g, state, step, rate, momentum, weight_decay, nesterov=False):
+    g = g + weight_decay * p
+    state[0][:] = momentum * state[0] + g
+    p -= rate * (g + momentum * state[0] if nesterov else state[0])
+
+
+def adam(p, g, state, step, rate, momentum, weight_decay, decoupled=False):
+    if decoupled:
+        p *= 1 - rate * weight_decay
+    else:
+        g = g + weight_decay * p
+    mean, square = state
+    mean[:] = momentum * mean + (1 - momentum) * g
+    square[:] = 0.999 * square + 0.001 * g**2
+    p -= rate * mean / (1 - momentum**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+
+
+def lars(p, g, state, step, rate, momentum, weight_decay):
+    """You, Gitman and Ginsburg, https://arxiv.org/abs/1708.03888, algorithm 1; biases at the plain rate."""
+    norm = np.linalg.norm(p)
+    if p.ndim > 1 and norm > 0:
+        rate *= 0.001 * norm / (np.linalg.norm(g) + weight_decay * norm)
+    state[0][:] = momentum * state[0] + rate * (g + weight_decay * p)
+    p -= state[0]
+
+
+OPTIMIZERS = {"sgd": sgd, "momentum": heavy_ball, "nesterov": functools.partial(heavy_ball, nesterov=True),
+              "adam": adam, "adamw": functools.partial(adam, decoupled=True), "lars": lars}
 
 
 def inputs_of(images):
@@ -88,16 +125,14 @@ class ReferenceNetwork:
             delta = delta @ self.parameters[2 * layer]
         return cost, gradients
 
-    def descend(self, images, labels, steps, *, optimizer, learning_rate, momentum=0.9, weight_decay=0.0):
-        """Full-batch steps as PyTorch's SGD defines them; returns the cost before each."""
+    def descend(self, images, labels, rates, *, optimizer, momentum=0.9, weight_decay=0.0):
+        """A full-batch step at each of the learning rates; returns the cost before each."""
         inputs, targets = inputs_of(images), one_hot(labels)
-        velocities = [np.zeros_like(p) for p in self.parameters]
+        states = [tuple(np.zeros_like(p) for _ in range(2)) for p in self.parameters]
         costs = []
-        for _ in range(steps):
+        for step, rate in enumerate(rates, 1):
             cost, gradients = self.gradients(inputs, targets)
             costs.append(cost)
-            for p, v, g in zip(self.parameters, velocities, gradients):
-                g = g + weight_decay * p
-                v[:] = momentum * v + g
-                p -= learning_rate * {"sgd": g, "momentum": v, "nesterov": g + momentum * v}[optimizer]
+            for p, state, g in zip(self.parameters, states, gradients):
+                OPTIMIZERS[optimizer](p, g, state, step, rate, momentum, weight_decay)
         return costs

@@ -22,7 +22,7 @@ VALUES = [
     ("training.momentum", "1.5"),
     ("training.weight_decay", "-0.1"),
     ("training.optimizer", "nestrov", "nesterov"),
-    ("training.schedule", "constnt", "constant"),
+    ("training.schedule", "cosin", "cosine"),
     ("model.seed", "-1"),
     ("model.cost", "quadratik", "quadratic"),
     ("model.layers", "dense 16 sigmoyd, dense 10 sigmoid", "sigmoyd"),

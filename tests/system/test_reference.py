@@ -32,7 +32,25 @@ CASES = {
     "tanh, cross-entropy, sgd, weight decay": descent(TANH_CROSS_ENTROPY, "sgd", 0.1, weight_decay=0.05),
     "sigmoid, quadratic, nesterov, weight decay": descent(SIGMOID_QUADRATIC, "nesterov", 0.2, momentum=0.7,
                                                           weight_decay=0.01),
+    "sigmoid, quadratic, adam, weight decay": descent(SIGMOID_QUADRATIC, "adam", 0.01, momentum=0.8, weight_decay=0.01),
+    "tanh, cross-entropy, adamw, cosine, warm-up": descent(
+        TANH_CROSS_ENTROPY, "adamw", 0.01, weight_decay=0.5, schedule="cosine", warmup_epochs=7),
+    "tanh, cross-entropy, lars, weight decay": descent(TANH_CROSS_ENTROPY, "lars", 1.5, momentum=0.6,
+                                                       weight_decay=0.05),
+    "sigmoid, quadratic, lars, step, warm-up": descent(
+        SIGMOID_QUADRATIC, "lars", 2.0, schedule="step", decay_epochs=20, decay_factor=0.3, warmup_epochs=3),
 }
+
+
+def rates_of(settings):
+    """The learning rate of each full-batch step, an epoch each."""
+    epochs = np.arange(STEPS)
+    decays = epochs / settings.get("training.decay_epochs", 10)
+    factor = settings.get("training.decay_factor", 0.1)
+    schedule = {"constant": np.ones(STEPS), "step": factor ** np.floor(decays), "exponential": factor**decays,
+                "cosine": (1 + np.cos(np.pi * epochs / STEPS)) / 2}[settings.get("training.schedule", "constant")]
+    warm_up = np.minimum((epochs + 1) / max(settings.get("training.warmup_epochs", 0), 1), 1)
+    return settings["training.learning_rate"] * schedule * warm_up
 
 
 def network_of(checkpoint, settings):
@@ -52,10 +70,11 @@ class ReferenceTest(testing.DtrainTestCase):
         self.assertEqual(end.attributes["step"], STEPS)
 
         network = network_of(start, settings)
+        rates = rates_of(settings)
+        self.assert_close(log["/epochs/learning_rate"], rates, 1e-12, "/epochs/learning_rate")
         costs = network.descend(
-            arrays["train_images"], arrays["train_labels"], STEPS, optimizer=settings["training.optimizer"],
-            learning_rate=settings["training.learning_rate"], momentum=settings.get("training.momentum", 0.9),
-            weight_decay=settings.get("training.weight_decay", 0.0))
+            arrays["train_images"], arrays["train_labels"], rates, optimizer=settings["training.optimizer"],
+            momentum=settings.get("training.momentum", 0.9), weight_decay=settings.get("training.weight_decay", 0.0))
         self.assertLess(costs[-1], costs[0])
         self.assert_close(log["/steps/cost"], costs, TOLERANCE, "/steps/cost")
         test_cost, test_accuracy, _ = network.evaluate(arrays["test_images"], arrays["test_labels"])

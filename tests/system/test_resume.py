@@ -25,7 +25,7 @@ class RunningOnTest(testing.DtrainTestCase):
     def test_resumed_equals_uninterrupted(self):
         for name, settings in {
                 "sgd": {"training.learning_rate": 1.0},
-                "momentum": {**testing.RELU_CROSS_ENTROPY, "training.optimizer": "momentum"},
+                "lars": {**testing.RELU_CROSS_ENTROPY, "training.optimizer": "lars", "training.warmup_epochs": 2.5},
                 "nesterov": {**testing.RELU_CROSS_ENTROPY, "training.optimizer": "nesterov", "training.batch_size": 50},
         }.items():
             for ranks in (1, 3):
@@ -38,7 +38,9 @@ class RunningOnTest(testing.DtrainTestCase):
 
     def test_resumed_within_an_epoch(self):
         """A checkpoint is all that is needed, wherever it was taken."""
-        settings = {"training.epochs": 3, "output.checkpoint_every": "7 steps", "output.keep_checkpoints": 100}
+        settings = {"training.epochs": 3, "output.checkpoint_every": "7 steps", "output.keep_checkpoints": 100,
+                    "training.optimizer": "adamw", "training.learning_rate": 0.01, "training.schedule": "cosine",
+                    "training.warmup_epochs": 1.2}
         straight = self.train(settings, ranks=2)
         for kept in (7, 14, 28):
             with self.case(step=kept):

@@ -48,6 +48,8 @@ class Config {
         double weight_decay = 0;
         std::string schedule;
         double warmup_epochs = 0;
+        double decay_epochs = 0;
+        double decay_factor = 0;
     } training;
     struct Parallel {
         int logical_shards = 0;

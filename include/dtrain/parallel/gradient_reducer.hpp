@@ -62,6 +62,8 @@ class GradientReducer {
     /// Not collective, after combine(): the block of slice() from `begin` on, of a length of the reducer's choice. It
     /// is added up here and now, so that it is used while in cache, and valid until the next call.
     [[nodiscard]] virtual Block sum_block(std::int64_t begin) = 0;
+    /// Collective, after combine(): adds up what the owners of the slices that make up the whole have, by elements.
+    virtual void sum_over_slices(std::span<std::int64_t> values) = 0;
     /// Collective: shows this rank's slice of the parameters to all, and theirs to this rank.
     virtual void publish() = 0;
 

@@ -10,9 +10,12 @@
 #include "dtrain/nn/network.hpp"
 #include "dtrain/nn/shard_gradients.hpp"
 #include "dtrain/optim/optimizer.hpp"
+#include "dtrain/optim/schedule.hpp"
+#include "dtrain/optim/square_sum.hpp"
 #include "dtrain/parallel/gradient_reducer.hpp"
 #include "dtrain/train/watchdog.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -85,6 +88,10 @@ class Replica {
     /// Of the last step: its batch's samples over all ranks, their mean cost, and how many ranks gave each notice.
     [[nodiscard]] std::int64_t batch_samples() const noexcept { return batch_samples_; }
     [[nodiscard]] double cost() const noexcept { return cost_; }
+    /// Of the last of `step` finished steps, or of the first one where none is finished.
+    [[nodiscard]] double last_learning_rate(std::int64_t step) const {
+        return schedule_.rate(std::max<std::int64_t>(step - 1, 0));
+    }
     [[nodiscard]] bool stop_requested() const noexcept { return reducer_->tail(parallel::Tail::stop_requests) > 0; }
     [[nodiscard]] bool output_failed() const noexcept { return reducer_->tail(parallel::Tail::output_failures) > 0; }
     /// Collective: throws mpi::AgreedError (diverged) if a parameter is not finite after `step` steps.
@@ -97,6 +104,17 @@ class Replica {
     void enter(core::Phase phase, std::int64_t step) noexcept;
 
   private:
+    /// What one learning rate holds for: a tensor where the optimizer wants norms, and else everything.
+    struct Part {
+        core::Range range; ///< of the arena
+        bool by_norms = false;
+        double rate_factor = 1;
+    };
+    /// Calls action(part, range, gradient) for pieces that together make up this rank's slice.
+    template <class Action>
+    void for_each_piece(std::int64_t step, Action&& action);
+    /// Collective: how each part's learning rate follows from its norms.
+    void find_rate_factors(const optim::Step& step);
     void set_tail(const Notice& notice);
     [[nodiscard]] nn::Extent batch_extent() const; ///< of training and evaluation
 
@@ -109,6 +127,7 @@ class Replica {
     data::Dataset dataset_;
     data::Sampler sampler_;
     data::BatchLoader loader_;
+    optim::Schedule schedule_;
     std::unique_ptr<optim::Optimizer> optimizer_;
     std::unique_ptr<parallel::GradientReducer> reducer_;
     std::vector<std::span<float>> states_;
@@ -119,7 +138,9 @@ class Replica {
     double cost_ = 0;
     bool parameters_finite_ = true;
     std::vector<double> shard_costs_;
-    std::vector<std::span<float>> state_blocks_;
+    std::vector<std::span<float>> state_pieces_;
+    std::vector<Part> parts_;           ///< ascending, without gaps
+    std::vector<std::int64_t> squares_; ///< of each part, optim::SquareSum of parameters and gradient
 
     core::PhaseTimer timer_;
     Watchdog* watchdog_ = nullptr;

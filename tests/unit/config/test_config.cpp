@@ -57,6 +57,8 @@ momentum = 0.9
 weight_decay = 0
 schedule = constant
 warmup_epochs = 0
+decay_epochs = 10
+decay_factor = 0.1
 
 [parallel]
 logical_shards = 8
@@ -94,6 +96,8 @@ TEST(Config, DefaultsAreThoseOfTheTable) {
     EXPECT_EQ(config.training.weight_decay, 0);
     EXPECT_EQ(config.training.schedule, "constant");
     EXPECT_EQ(config.training.warmup_epochs, 0);
+    EXPECT_EQ(config.training.decay_epochs, 10);
+    EXPECT_EQ(config.training.decay_factor, 0.1);
     EXPECT_EQ(config.parallel.logical_shards, 8);
     EXPECT_EQ(config.parallel.reducer, "auto");
     EXPECT_EQ(config.parallel.blas_threads, 1);
@@ -129,6 +133,8 @@ TEST(Config, EveryKeyReachesItsField) {
         weight_decay = 0.125
         schedule = cosine
         warmup_epochs = 1.5
+        decay_epochs = 2.25
+        decay_factor = 0.75
         [parallel]
         logical_shards = 106
         reducer = mpi
@@ -158,6 +164,8 @@ TEST(Config, EveryKeyReachesItsField) {
     EXPECT_EQ(config.training.weight_decay, 0.125);
     EXPECT_EQ(config.training.schedule, "cosine");
     EXPECT_EQ(config.training.warmup_epochs, 1.5);
+    EXPECT_EQ(config.training.decay_epochs, 2.25);
+    EXPECT_EQ(config.training.decay_factor, 0.75);
     EXPECT_EQ(config.parallel.logical_shards, 106);
     EXPECT_EQ(config.parallel.reducer, "mpi");
     EXPECT_EQ(config.parallel.blas_threads, 107);
@@ -230,6 +238,8 @@ TEST(Config, RangesOfNumbers) {
         {"training.momentum", {"0", "0.999999", ".5"}, {"1", "-0.1", "1.0"}},
         {"training.weight_decay", {"0", "1e6"}, {"-1e-9", "1e7"}},
         {"training.warmup_epochs", {"0", "0.5", "1e6"}, {"-1", "1e7"}},
+        {"training.decay_epochs", {"0.5", "1e6"}, {"0", "-1", "1e7"}},
+        {"training.decay_factor", {"1e-9", "1"}, {"0", "-0.5", "1.5"}},
         {"parallel.logical_shards", {"1", "65536"}, {"0", "65537", "8.0"}},
         {"parallel.blas_threads", {"1", "1024"}, {"0", "1025"}},
         {"parallel.stall_timeout", {"0", "1", "1.5", "86400"}, {"0.5", "-1", "86401"}},
