@@ -17,17 +17,13 @@ constexpr double most_units = 0x1p100; ///< of a line
 void add_squares(std::span<const float> values, float scale, SquareSum sum) {
     Wide total = 0;
     for (std::size_t begin = 0; begin < values.size(); begin += line) {
-        std::array<double, line> squares{};
-        for (std::size_t i = 0; i < line; ++i) {
-            const auto value = static_cast<double>(scale * values[begin + i]);
-            squares[i] = value * value; // exact, as 48 bits fit
+        std::array<double, line / 2> s{};
+        for (std::size_t i = 0; i < s.size(); ++i) {
+            const double left = scale * values[begin + i];
+            const double right = scale * values[begin + s.size() + i];
+            s[i] = left * left + right * right; // each square is exact, fused or not, as 48 bits fit
         }
-        for (std::size_t half = line / 2; half > 0; half /= 2) {
-            for (std::size_t i = 0; i < half; ++i) {
-                squares[i] += squares[i + half];
-            }
-        }
-        const double in_units = squares[0] * units;
+        const double in_units = (((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))) * units;
         total += static_cast<Wide>(in_units < most_units ? in_units : most_units); // NaN is the most, too
     }
     for (std::size_t i = 0; i < square_limbs; ++i) {
