@@ -92,7 +92,7 @@ void run(Arguments arguments) {
 
     const bool labelled = arguments.images.empty() || !arguments.labels.empty();
     if (arguments.images.empty()) {
-        arguments.images = data::find_idx(config.data.directory, data::test_images);
+        arguments.images = data::find_samples(config.data.directory, data::test_samples);
         arguments.labels = data::find_idx(config.data.directory, data::test_labels);
     }
     const std::size_t classes = network.outputs();

@@ -1,6 +1,5 @@
-#include "dtrain/data/batch.hpp"
-
 #include "dtrain/core/prefetch.hpp"
+#include "dtrain/data/batch.hpp"
 
 #include <algorithm>
 
@@ -18,12 +17,12 @@ Batch BatchLoader::load(const Sampler& sampler, std::int64_t step) {
     const std::size_t count = sampler.select(step, rows_, offsets_);
     const core::MatrixView<float> x = x_.matrix(count, split_.sample_size);
     for (std::size_t n = 0; n < count; ++n) {
-        to_unit_interval(split_.sample(rows_[n]), x.row(n));
+        split_.fetch(rows_[n], x.row(n));
         labels_[n] = split_.labels.data()[rows_[n]];
     }
     if (step + 1 < sampler.steps_per_epoch()) {
         const std::size_t next = sampler.select(step + 1, next_rows_, next_offsets_);
-        core::PrefetchQueue::of_this_thread() = {split_.pixels.data(), split_.sample_size,
+        core::PrefetchQueue::of_this_thread() = {split_.elements.data(), split_.sample_bytes(),
                                                  std::span(next_rows_).first(std::min(next, most_prefetched))};
     }
     return {x, std::span(labels_).first(count), offsets_, std::span(rows_).first(count)};

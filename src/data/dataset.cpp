@@ -1,13 +1,14 @@
 #include "dtrain/data/dataset.hpp"
 
 #include "dtrain/core/hash.hpp"
-#include "dtrain/data/idx.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <numeric>
 #include <optional>
@@ -16,6 +17,7 @@ namespace dtrain::data {
 namespace {
 
 constexpr std::size_t piece_bytes = std::size_t{4} << 20;
+constexpr const char* too_few_dimensions = "samples need at least two dimensions: their number x elements";
 
 struct KnownSplit {
     const char* name;
@@ -23,7 +25,7 @@ struct KnownSplit {
     std::uint64_t test;
 };
 
-/// XXH3-64 over labels, then images, headers left out.
+/// XXH3-64 over labels, then samples, as the files have them, headers left out.
 constexpr std::array<KnownSplit, 2> known_datasets{{
     {"MNIST", 0x7213478eab378a79, 0x7438a49d69dd7e78},
     {"Fashion-MNIST", 0xa68da56b9fd20732, 0x2e6aea666e9a55b6},
@@ -33,54 +35,76 @@ std::size_t product(std::span<const std::size_t> dimensions) {
     return std::accumulate(dimensions.begin(), dimensions.end(), std::size_t{1}, std::multiplies<>());
 }
 
-/// Images and labels side by side, on the rank that reads them.
+/// Samples and labels side by side, on the rank that reads them.
 class PairReader {
   public:
-    PairReader(const std::filesystem::path& images, const std::filesystem::path& labels, int classes)
-        : images_(images), classes_(classes) {
-        const std::vector<std::size_t>& dimensions = images_.dimensions();
+    PairReader(const std::filesystem::path& samples_file, const std::filesystem::path& labels, int classes)
+        : reader_(samples_file), classes_(classes) {
+        const std::vector<std::size_t>& dimensions = reader_.dimensions();
         if (dimensions.size() < 2) {
-            images_.fail("images need at least two dimensions: samples x pixels");
+            reader_.fail(too_few_dimensions);
         }
         sample_shape_.assign(dimensions.begin() + 1, dimensions.end());
         sample_size_ = product(sample_shape_);
         if (samples() == 0 || sample_size_ == 0) {
-            images_.fail("holds no samples");
+            reader_.fail("holds no samples");
         }
         if (!labels.empty()) {
             read_labels(labels);
         }
     }
 
-    [[nodiscard]] std::size_t samples() const { return images_.dimensions().front(); }
+    [[nodiscard]] std::size_t samples() const { return reader_.dimensions().front(); }
+    [[nodiscard]] Element element() const { return reader_.element(); }
     [[nodiscard]] std::size_t sample_size() const { return sample_size_; }
     [[nodiscard]] const std::vector<std::size_t>& sample_shape() const { return sample_shape_; }
     [[nodiscard]] std::span<const std::byte> labels() const { return labels_; }
     [[nodiscard]] std::uint64_t digest() const { return hash_.digest(); }
 
-    void read_pixels(std::span<std::byte> pixels) {
-        images_.read(pixels);
-        hash_.update(pixels);
+    /// The next elements, a whole number of them, in this machine's order of bytes.
+    void read(std::span<std::byte> elements) {
+        reader_.read(elements);
+        hash_.update(elements);
+        if (element() == Element::float32) {
+            take_floats(elements);
+        }
+        elements_read_ += elements.size() / size_of(element());
     }
 
-    /// Reads the samples after `used`, so that the whole file is validated and hashed whatever part is used.
-    void skip_rest(std::size_t used, std::span<std::byte> scratch) {
-        for (std::size_t left = (samples() - used) * sample_size_; left > 0;) {
+    /// Reads what is left, so that the whole file is validated and hashed whatever part is used.
+    void skip_rest(std::span<std::byte> scratch) {
+        for (std::size_t left = (reader_.size() - elements_read_) * size_of(element()); left > 0;) {
             const std::size_t piece = std::min(left, scratch.size());
-            read_pixels(scratch.first(piece));
+            read(scratch.first(piece));
             left -= piece;
         }
-        images_.expect_end();
+        reader_.expect_end();
     }
 
   private:
+    /// Turns big-endian floats into this machine's.
+    void take_floats(std::span<std::byte> elements) {
+        for (std::size_t i = 0; i < elements.size(); i += sizeof(float)) {
+            std::uint32_t bits = 0;
+            std::memcpy(&bits, &elements[i], sizeof bits);
+            if constexpr (std::endian::native == std::endian::little) {
+                bits = __builtin_bswap32(bits);
+            }
+            if (!std::isfinite(std::bit_cast<float>(bits))) {
+                reader_.fail(fmt::format("sample {} holds a value that is not finite",
+                                         (elements_read_ + i / sizeof(float)) / sample_size_));
+            }
+            std::memcpy(&elements[i], &bits, sizeof bits);
+        }
+    }
+
     void read_labels(const std::filesystem::path& file) {
         IdxReader reader(file);
-        if (reader.dimensions().size() != 1) {
-            reader.fail("labels need one dimension");
+        if (reader.dimensions().size() != 1 || reader.element() != Element::ubyte) {
+            reader.fail("labels need one dimension, of unsigned bytes");
         }
         if (reader.size() != samples()) {
-            reader.fail(fmt::format("{} labels for {} images", reader.size(), samples()));
+            reader.fail(fmt::format("{} labels for {} samples", reader.size(), samples()));
         }
         while (labels_.size() < reader.size()) {
             const std::size_t known = labels_.size();
@@ -97,20 +121,21 @@ class PairReader {
         hash_.update(labels_);
     }
 
-    IdxReader images_;
+    IdxReader reader_;
     int classes_;
     std::vector<std::size_t> sample_shape_;
     std::size_t sample_size_ = 0;
+    std::size_t elements_read_ = 0;
     std::vector<std::byte> labels_;
     core::Hash64 hash_;
 };
 
 struct SplitFiles {
-    const char* images;
+    const char* samples;
     const char* labels;
 };
-constexpr SplitFiles train_files{"train-images-idx3-ubyte", "train-labels-idx1-ubyte"};
-constexpr SplitFiles test_files{test_images, test_labels};
+constexpr SplitFiles train_files{"train-images", "train-labels-idx1-ubyte"};
+constexpr SplitFiles test_files{test_samples, test_labels};
 
 struct LoadedSplit {
     Split split;
@@ -125,27 +150,30 @@ class SplitLoader {
 
     LoadedSplit load(const std::filesystem::path& directory, const SplitFiles& files, std::int64_t limit, int classes) {
         std::optional<PairReader> reader;
-        std::array<std::int64_t, 11> header{}; // samples, number of dimensions, dimensions of one sample
+        std::array<std::int64_t, 11> header{}; // samples, element type, number of dimensions, dimensions of one sample
         mpi::together(communicator_, [&] {
             if (!communicator_.is_root()) {
                 return;
             }
-            reader.emplace(find_idx(directory, files.images), find_idx(directory, files.labels), classes);
+            reader.emplace(find_samples(directory, files.samples), find_idx(directory, files.labels), classes);
             const auto available = static_cast<std::int64_t>(reader->samples());
             header[0] = limit == 0 ? available : std::min(limit, available);
-            header[1] = static_cast<std::int64_t>(reader->sample_shape().size());
-            std::copy(reader->sample_shape().begin(), reader->sample_shape().end(), header.begin() + 2);
+            header[1] = static_cast<std::int64_t>(reader->element());
+            header[2] = static_cast<std::int64_t>(reader->sample_shape().size());
+            std::copy(reader->sample_shape().begin(), reader->sample_shape().end(), header.begin() + 3);
         });
         communicator_.broadcast(std::span(header));
 
         LoadedSplit loaded;
         Split& split = loaded.split;
         split.total = header[0];
-        split.sample_shape.assign(header.begin() + 2, header.begin() + 2 + header[1]);
+        split.element = static_cast<Element>(header[1]);
+        split.sample_shape.assign(header.begin() + 3, header.begin() + 3 + header[2]);
         split.sample_size = product(split.sample_shape);
         split.local = samples_of(communicator_.rank(), split.total);
         mpi::together(communicator_, [&] {
-            split.pixels = core::Buffer<std::uint8_t>(static_cast<std::size_t>(split.local.size()) * split.sample_size);
+            split.elements =
+                core::Buffer<std::byte>(static_cast<std::size_t>(split.local.size()) * split.sample_bytes());
             split.labels = core::Buffer<std::uint8_t>(static_cast<std::size_t>(split.local.size()));
         });
         mpi::together(communicator_, [&] {
@@ -153,8 +181,7 @@ class SplitLoader {
                 hand_out(*reader, split);
                 loaded.digest = reader->digest();
             } else {
-                receive(std::as_writable_bytes(split.labels.values())) &&
-                    receive(std::as_writable_bytes(split.pixels.values()));
+                receive(std::as_writable_bytes(split.labels.values())) && receive(split.elements.values());
             }
         });
         return loaded;
@@ -174,21 +201,21 @@ class SplitLoader {
                 const core::Range part = samples_of(rank, own.total);
                 const auto labels = reader.labels().subspan(static_cast<std::size_t>(part.begin),
                                                             static_cast<std::size_t>(part.size()));
-                const std::size_t bytes = labels.size() * own.sample_size;
+                const std::size_t bytes = labels.size() * own.sample_bytes();
                 if (rank == 0) {
                     std::copy(labels.begin(), labels.end(), std::as_writable_bytes(own.labels.values()).begin());
-                    reader.read_pixels(std::as_writable_bytes(own.pixels.values()));
+                    reader.read(own.elements.values());
                     continue;
                 }
                 send(labels, rank);
                 for (std::size_t sent = 0; sent < bytes;) {
                     const auto piece = scratch_.values().first(std::min(bytes - sent, scratch_.size()));
-                    reader.read_pixels(piece);
+                    reader.read(piece);
                     send(piece, rank);
                     sent += piece.size();
                 }
             }
-            reader.skip_rest(static_cast<std::size_t>(own.total), scratch_.values());
+            reader.skip_rest(scratch_.values());
         } catch (const core::Error&) {
             for (; rank < communicator_.size(); ++rank) {
                 if (rank > 0 && samples_of(rank, own.total).size() > 0) {
@@ -255,10 +282,10 @@ Dataset load_dataset(const std::filesystem::path& directory, const Limits& limit
 }
 
 DatasetHeader read_header(const std::filesystem::path& directory) {
-    const IdxReader train(find_idx(directory, train_files.images));
-    const IdxReader test(find_idx(directory, test_files.images));
+    const IdxReader train(find_samples(directory, train_files.samples));
+    const IdxReader test(find_samples(directory, test_files.samples));
     if (train.dimensions().size() < 2) {
-        train.fail("images need at least two dimensions: samples x pixels");
+        train.fail(too_few_dimensions);
     }
     return {{train.dimensions().begin() + 1, train.dimensions().end()},
             static_cast<std::int64_t>(train.dimensions().front()),
@@ -272,19 +299,32 @@ Split load_split(const std::filesystem::path& images, const std::filesystem::pat
     split.local = {0, split.total};
     split.sample_shape = reader.sample_shape();
     split.sample_size = reader.sample_size();
+    split.element = reader.element();
     split.labels = core::Buffer<std::uint8_t>(reader.labels().size());
     std::copy(reader.labels().begin(), reader.labels().end(), std::as_writable_bytes(split.labels.values()).begin());
-    split.pixels = core::Buffer<std::uint8_t>(reader.samples() * reader.sample_size());
-    reader.read_pixels(std::as_writable_bytes(split.pixels.values()));
-    reader.skip_rest(reader.samples(), {});
+    split.elements = core::Buffer<std::byte>(reader.samples() * split.sample_bytes());
+    reader.read(split.elements.values());
+    reader.skip_rest({});
     return split;
 }
 
-void to_unit_interval(std::span<const std::uint8_t> pixels, std::span<float> out) noexcept {
+void Split::fetch(std::int64_t local_index, std::span<float> out) const noexcept {
+    const std::byte* const first = elements.data() + static_cast<std::size_t>(local_index) * sample_bytes();
+    switch (element) {
+    case Element::ubyte:
+        to_unit_interval({reinterpret_cast<const std::uint8_t*>(first), sample_size}, out);
+        break;
+    case Element::float32:
+        std::memcpy(out.data(), first, sample_bytes());
+        break;
+    }
+}
+
+void to_unit_interval(std::span<const std::uint8_t> bytes, std::span<float> out) noexcept {
     // The reciprocal in two parts: one alone is an ulp off for some values, and dividing takes several times as long.
     constexpr float high = 1.0F / 255.0F;
     constexpr auto low = static_cast<float>(1.0 / 255.0 - static_cast<double>(high));
-    const std::uint8_t* const in = pixels.data();
+    const std::uint8_t* const in = bytes.data();
     float* const result = out.data();
     const std::size_t size = out.size();
     for (std::size_t i = 0; i < size; ++i) {

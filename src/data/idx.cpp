@@ -9,11 +9,12 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 namespace dtrain::data {
 namespace {
 
-constexpr std::byte type_ubyte{0x08};
+constexpr std::size_t most_dimensions = 8;
 constexpr const char* truncated = "the file is truncated: it ends before the data its header announces";
 constexpr std::size_t piece_bytes = std::size_t{1} << 20;
 
@@ -23,6 +24,18 @@ std::size_t big_endian(std::span<const std::byte, 4> bytes) {
         value = value << 8 | std::to_integer<std::size_t>(byte);
     }
     return value;
+}
+
+std::optional<std::filesystem::path> find_plain_or_compressed(const std::filesystem::path& directory,
+                                                              const std::string& name) {
+    for (const char* const ending : {"", ".gz"}) {
+        std::filesystem::path file = directory / (name + ending);
+        std::error_code ignored;
+        if (std::filesystem::exists(file, ignored)) {
+            return file;
+        }
+    }
+    return std::nullopt;
 }
 
 } // namespace
@@ -52,12 +65,13 @@ IdxReader::IdxReader(const std::filesystem::path& file) : name_(file.string()) {
     if (word[0] != std::byte{0} || word[1] != std::byte{0}) {
         fail("not an IDX file (wrong magic number)");
     }
-    if (word[2] != type_ubyte) {
-        fail(fmt::format("IDX element type 0x{:02x} is not supported; unsigned bytes (0x08) are",
+    element_ = Element{std::to_integer<std::uint8_t>(word[2])};
+    if (element_ != Element::ubyte && element_ != Element::float32) {
+        fail(fmt::format("IDX element type 0x{:02x} is not supported; unsigned bytes (0x08) and float32 (0x0d) are",
                          std::to_integer<int>(word[2])));
     }
-    if (rank == 0 || rank > 8) {
-        fail(fmt::format("an IDX file of {} dimensions; 1 to 8 are supported", rank));
+    if (rank == 0 || rank > most_dimensions) {
+        fail(fmt::format("an IDX file of {} dimensions; 1 to {} are supported", rank, most_dimensions));
     }
     std::size_t product = 1;
     for (std::size_t i = 0; i < rank; ++i) {
@@ -71,7 +85,7 @@ IdxReader::IdxReader(const std::filesystem::path& file) : name_(file.string()) {
     // Deflate never packs tighter than 1032 : 1, so the file's own size bounds what may be believed and allocated.
     std::error_code error;
     const std::uintmax_t bytes = std::filesystem::file_size(file, error);
-    if (!error && size_ / (gzdirect(opened) != 0 ? 1 : 1032) > bytes) {
+    if (!error && size_ * size_of(element_) / (gzdirect(opened) != 0 ? 1 : 1032) > bytes) {
         fail(truncated);
     }
 }
@@ -82,10 +96,10 @@ void IdxReader::fail(const std::string& problem) const {
     throw core::Error(core::ExitCode::bad_data, fmt::format("{}: {}", name_, problem));
 }
 
-void IdxReader::read(std::span<std::byte> elements) {
-    while (!elements.empty()) {
-        const std::size_t wanted = std::min(elements.size(), piece_bytes);
-        const int got = gzread(stream_->file, elements.data(), static_cast<unsigned>(wanted));
+void IdxReader::read(std::span<std::byte> bytes) {
+    while (!bytes.empty()) {
+        const std::size_t wanted = std::min(bytes.size(), piece_bytes);
+        const int got = gzread(stream_->file, bytes.data(), static_cast<unsigned>(wanted));
         if (got < 0 || static_cast<std::size_t>(got) < wanted) {
             int code = Z_OK;
             const char* text = gzerror(stream_->file, &code);
@@ -97,7 +111,7 @@ void IdxReader::read(std::span<std::byte> elements) {
             }
             fail(fmt::format("damaged gzip data ({})", text));
         }
-        elements = elements.subspan(wanted);
+        bytes = bytes.subspan(wanted);
     }
 }
 
@@ -118,18 +132,28 @@ void IdxReader::expect_end() {
 }
 
 std::filesystem::path find_idx(const std::filesystem::path& directory, const std::string& name) {
-    std::filesystem::path plain = directory / name;
-    std::filesystem::path compressed = directory / (name + ".gz");
-    std::error_code ignored;
-    if (std::filesystem::exists(plain, ignored)) {
-        return plain;
-    }
-    if (std::filesystem::exists(compressed, ignored)) {
-        return compressed;
+    if (const auto found = find_plain_or_compressed(directory, name)) {
+        return *found;
     }
     throw core::Error(core::ExitCode::bad_data,
                       fmt::format("{}: no such file, plain or .gz (`./quickstart.sh data` puts MNIST into data/mnist)",
-                                  plain.string()));
+                                  (directory / name).string()));
+}
+
+std::filesystem::path find_samples(const std::filesystem::path& directory, const std::string& stem) {
+    std::optional<std::filesystem::path> only;
+    for (std::size_t dimensions = 2; dimensions <= most_dimensions; ++dimensions) {
+        for (const char* const type : {"ubyte", "float"}) {
+            const auto found = find_plain_or_compressed(directory, fmt::format("{}-idx{}-{}", stem, dimensions, type));
+            if (found && only) {
+                throw core::Error(core::ExitCode::bad_data,
+                                  fmt::format("{}: there is {} too, and only one of them can be meant", only->string(),
+                                              found->filename().string()));
+            }
+            only = found ? found : only;
+        }
+    }
+    return only ? *only : find_idx(directory, stem + "-idx3-ubyte"); // which says that there is none
 }
 
 } // namespace dtrain::data

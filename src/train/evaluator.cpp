@@ -18,7 +18,7 @@ void Evaluator::visit(std::span<const float> parameters, core::Range part, const
         const auto rows = std::min(evaluation_rows, static_cast<std::size_t>(part.end - first));
         const core::MatrixView<float> x = x_.matrix(rows, split_.sample_size);
         for (std::size_t n = 0; n < rows; ++n) {
-            data::to_unit_interval(split_.sample(first + static_cast<std::int64_t>(n)), x.row(n));
+            split_.fetch(first + static_cast<std::int64_t>(n), x.row(n));
         }
         const std::array<std::size_t, 2> shard{0, rows};
         visitor(first, network_.forward(parameters, {shard}, x));

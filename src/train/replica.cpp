@@ -1,10 +1,9 @@
-#include "dtrain/train/replica.hpp"
-
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/gemm.hpp"
 #include "dtrain/core/hash.hpp"
 #include "dtrain/train/evaluator.hpp"
 #include "dtrain/train/fingerprint.hpp"
+#include "dtrain/train/replica.hpp"
 
 #include <fmt/format.h>
 
@@ -204,7 +203,7 @@ Replica::Memory Replica::memory() const {
     const auto rows = static_cast<std::size_t>(sampler_.max_local_rows());
     const data::Split& train = dataset_.train;
     Memory bytes;
-    bytes.samples = train.pixels.size() + train.labels.size() + dataset_.test.pixels.size() +
+    bytes.samples = train.elements.size() + train.labels.size() + dataset_.test.elements.size() +
                     dataset_.test.labels.size() + static_cast<std::size_t>(train.local.size()) * sizeof(std::uint32_t);
     bytes.parameters = arena * (1 + states_.size());
     bytes.gradients = arena * reducer_->subtrees().size() + gradients_.scratch_bytes();

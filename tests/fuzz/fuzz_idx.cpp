@@ -7,9 +7,11 @@
 #include "fuzzing.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace {
 
@@ -22,11 +24,18 @@ bool is_gzip(std::span<const std::byte> file) {
     return file.size() >= 2 && file[0] == std::byte{0x1f} && file[1] == std::byte{0x8b};
 }
 
-/// `rank` is the number of dimensions, each of them four bytes of the header.
-void require_elements(std::span<const std::byte> file, std::size_t rank, std::span<const std::uint8_t> elements) {
-    if (!is_gzip(file)) {
-        require(std::ranges::equal(file.subspan(4 + 4 * rank), std::as_bytes(elements)),
-                "the elements are what follows the header");
+/// `rank` is the number of dimensions, each of them four bytes of the header. Floats are big-endian in a file and
+/// little-endian in memory.
+void require_elements(std::span<const std::byte> file, std::size_t rank, std::span<const std::byte> elements,
+                      data::Element element) {
+    if (is_gzip(file)) {
+        return;
+    }
+    const auto expected = file.subspan(4 + 4 * rank);
+    require(expected.size() == elements.size(), "the elements are what follows the header");
+    for (std::size_t i = 0; i < elements.size(); ++i) {
+        const std::size_t place = element == data::Element::ubyte ? i : i ^ 3U;
+        require(elements[i] == expected[place], "the elements are what follows the header");
     }
 }
 
@@ -38,13 +47,19 @@ void read(std::span<const std::byte> labels, std::span<const std::byte> images) 
     const data::Split split =
         data::load_split(image_file.path(), labels.empty() ? std::filesystem::path() : label_file.path(), classes);
     require(split.total > 0 && split.sample_size > 0, "a split holds samples");
-    require(split.pixels.size() == static_cast<std::size_t>(split.total) * split.sample_size, "every pixel is there");
-    require_elements(images, 1 + split.sample_shape.size(), split.pixels.values());
+    require(split.elements.size() == static_cast<std::size_t>(split.total) * split.sample_bytes(),
+            "every element is there");
+    require_elements(images, 1 + split.sample_shape.size(), split.elements.values(), split.element);
+    std::vector<float> sample(split.sample_size);
+    for (std::int64_t n = 0; n < split.total; ++n) {
+        split.fetch(n, sample);
+        require(std::ranges::all_of(sample, [](float value) { return std::isfinite(value); }), "all values are finite");
+    }
     if (!labels.empty()) {
         require(split.labels.size() == static_cast<std::size_t>(split.total), "every label is there");
         require(std::ranges::all_of(split.labels.values(), [](std::uint8_t label) { return label < classes; }),
                 "labels are classes");
-        require_elements(labels, 1, split.labels.values());
+        require_elements(labels, 1, std::as_bytes(split.labels.values()), data::Element::ubyte);
     }
 }
 

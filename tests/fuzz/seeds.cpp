@@ -32,6 +32,9 @@ void write_idx(const std::filesystem::path& folder) {
     support::write_file(folder / "plain", pair(labels, images));
     support::write_file(folder / "gzip", pair(support::gzip(labels), support::gzip(images)));
     support::write_file(folder / "unlabelled", pair("", support::idx({3, 4}, "twelve bytes")));
+    const std::string floats = support::idx({3, 1, 2}, support::big_endian({1, -2, 0.5F, 1e30F, 0, 1e-40F}), 0x0d);
+    support::write_file(folder / "floats", pair(labels, floats));
+    support::write_file(folder / "floats-gzip", pair(support::gzip(labels), support::gzip(floats)));
     support::write_file(folder / "unlabelled-gzip", pair("", support::gzip(images)));
 }
 

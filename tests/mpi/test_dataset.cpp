@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,6 +24,7 @@ using support::idx;
 
 constexpr const char* train_images = "train-images-idx3-ubyte";
 constexpr const char* train_labels = "train-labels-idx1-ubyte";
+constexpr const char* test_images = "t10k-images-idx3-ubyte";
 
 class LoadDataset : public ::testing::Test {
   protected:
@@ -59,8 +61,7 @@ class LoadDataset : public ::testing::Test {
         const auto count = static_cast<std::size_t>(expected.size());
         EXPECT_EQ(std::string(split.labels.values().begin(), split.labels.values().end()),
                   digits.labels.substr(begin, count));
-        EXPECT_EQ(std::string(split.pixels.values().begin(), split.pixels.values().end()),
-                  digits.pixels.substr(begin * 64, count * 64));
+        EXPECT_EQ(support::characters(split.elements.values()), digits.pixels.substr(begin * 64, count * 64));
     }
 
     static constexpr std::int64_t shards = 9;
@@ -111,10 +112,46 @@ TEST_F(LoadDataset, HandsOutWhatTakesSeveralMessages) {
     });
     const Dataset dataset = load();
     const auto begin = static_cast<std::size_t>(dataset.train.local.begin) * side * side;
-    const std::string_view expected = std::string_view(pixels).substr(begin, dataset.train.pixels.size());
-    EXPECT_EQ(dataset.train.pixels.size(), static_cast<std::size_t>(dataset.train.local.size()) * side * side);
-    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), dataset.train.pixels.data(),
-                           [](char a, std::uint8_t b) { return static_cast<std::uint8_t>(a) == b; }));
+    const std::string_view expected = std::string_view(pixels).substr(begin, dataset.train.elements.size());
+    EXPECT_EQ(dataset.train.elements.size(), static_cast<std::size_t>(dataset.train.local.size()) * side * side);
+    EXPECT_TRUE(support::characters(dataset.train.elements.values()) == expected);
+}
+
+// 3.2 MB a sample, of which a rank has several: messages end in the middle of one.
+TEST_F(LoadDataset, HandsOutSequencesOfFloats) {
+    constexpr std::uint32_t times = 500, features = 1600;
+    constexpr std::size_t sample_size = std::size_t{times} * features;
+    std::vector<float> values(sample_size * 9);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        values[i] = static_cast<float>(i * 2654435761U >> 8 & 0xffffff) - 0x1p20F;
+    }
+    const auto write = [&](const char* name) {
+        support::write_file(folder_ / name, idx({9, times, features}, support::big_endian(values), 0x0d));
+    };
+    on_rank_0([&] {
+        std::filesystem::remove(folder_ / train_images);
+        std::filesystem::remove(folder_ / test_images);
+        write("train-images-idx3-float");
+        write("t10k-images-idx3-float");
+        support::write_file(folder_ / train_labels, idx({9}, std::string(9, '\1')));
+        support::write_file(folder_ / test_labels, idx({9}, std::string(9, '\2')));
+    });
+    const Dataset dataset = load({8, 0});
+    EXPECT_EQ(dataset.train.sample_shape, (std::vector<std::size_t>{times, features}));
+    std::vector<float> sample(sample_size);
+    for (const Split* split : {&dataset.train, &dataset.test}) {
+        for (std::int64_t n = 0; n < split->local.size(); ++n) {
+            split->fetch(n, sample);
+            EXPECT_TRUE(std::equal(sample.begin(), sample.end(),
+                                   values.begin() + (split->local.begin + n) * std::int64_t{sample_size}));
+        }
+    }
+    EXPECT_EQ(load().name, dataset.name); // of the whole file, whatever part is used
+
+    values[sample_size * 8 + 7] = std::numeric_limits<float>::infinity();
+    on_rank_0([&] { write("train-images-idx3-float"); });
+    expect_all_refuse(core::ExitCode::bad_data, "sample 8 holds a value that is not finite");
+    expect_all_refuse(core::ExitCode::bad_data, "sample 8 holds a value that is not finite", {2, 0});
 }
 
 // Refusing is up to whoever knows the config; here a limit means "at the most".

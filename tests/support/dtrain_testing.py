@@ -116,10 +116,13 @@ def splits_of(settings):
 
 
 def idx_bytes(array, *, magic=None, dimensions=None):
-    """`array` of bytes as an IDX file; `magic` and `dimensions` replace what is true."""
+    """`array` as an IDX file of float32, if it has floats, or of bytes; `magic` and `dimensions` replace what is
+    true."""
+    floats = array.dtype.kind == "f"
     dimensions = array.shape if dimensions is None else dimensions
-    magic = 0x0800 + len(dimensions) if magic is None else magic
-    return struct.pack(f">I{len(dimensions)}I", magic, *dimensions) + np.ascontiguousarray(array, np.uint8).tobytes()
+    magic = (0x0D00 if floats else 0x0800) + len(dimensions) if magic is None else magic
+    elements = np.ascontiguousarray(array, ">f4" if floats else np.uint8).tobytes()
+    return struct.pack(f">I{len(dimensions)}I", magic, *dimensions) + elements
 
 
 def read_idx(path):
@@ -129,6 +132,12 @@ def read_idx(path):
     rank = data[3]
     shape = struct.unpack_from(f">{rank}I", data, 4)
     return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def file_name(key, array):
+    """What `array`, which is written for `key` of FILE_NAMES, has to be called."""
+    stem = FILE_NAMES[key].partition("-idx")[0]
+    return f"{stem}-idx{array.ndim}-{'float' if array.dtype.kind == 'f' else 'ubyte'}"
 
 
 def find_idx(directory, key):
@@ -157,7 +166,7 @@ def write_dataset(directory, arrays, *, compressed=False):
     directory.mkdir(parents=True, exist_ok=True)
     for key, array in arrays.items():
         data = idx_bytes(array)
-        name = FILE_NAMES[key]
+        name = file_name(key, array)
         if compressed:
             (directory / f"{name}.gz").write_bytes(gzip.compress(data))
         else:

@@ -4,8 +4,11 @@
 
 #include "support/temporary_folder.hpp"
 
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +25,22 @@ namespace dtrain::support {
         }
     }
     return bytes.append(elements);
+}
+
+/// The elements of an IDX file of float32 (type 0x0d).
+[[nodiscard]] inline std::string big_endian(const std::vector<float>& values) {
+    std::string bytes;
+    for (const float value : values) {
+        for (const int shift : {24, 16, 8, 0}) {
+            bytes += static_cast<char>(std::bit_cast<std::uint32_t>(value) >> shift & 0xff);
+        }
+    }
+    return bytes;
+}
+
+/// Bytes as text, which tests compare and print.
+[[nodiscard]] inline std::string characters(std::span<const std::byte> bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 /// Pixels and labels of a small classification task that a network can learn: each class lights up a stripe of its

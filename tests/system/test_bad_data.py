@@ -27,6 +27,12 @@ def with_label(labels, index, value):
     return testing.idx_bytes(copy)
 
 
+def with_value(images, index, value):
+    floats = images.astype(np.float32)
+    floats[index, 5, 5] = value
+    return testing.idx_bytes(floats)
+
+
 def damages(arrays):
     """Name of the damage: what replaces files of the data set (None: the file is missing), and words that the message
     has to contain besides."""
@@ -51,7 +57,11 @@ def damages(arrays):
         "gz of half a file": ({"train_images": gzip.compress(image_file[:20000])}, []),
         "labels in place of images": ({"train_images": label_file}, []),
         "no IDX file": ({"train_images": b"P5 28 28 255\n" + bytes(60 * 784)}, []),
-        "floats": ({"train_images": testing.idx_bytes(images, magic=0x0D03)}, []),
+        "bytes said to be floats": ({"train_images": testing.idx_bytes(images, magic=0x0D03)}, []),
+        "doubles": ({"train_images": testing.idx_bytes(images, magic=0x0E03)}, ["0x0e"]),
+        "labels of floats": ({"train_labels": testing.idx_bytes(labels.astype(np.float32))}, []),
+        "a value that is not finite": ({"train_images": with_value(images, 41, np.nan)}, [41]),
+        "a test value that is not finite": ({"test_images": with_value(arrays["test_images"], 3, -np.inf)}, [3]),
         "fewer labels": ({"train_labels": testing.idx_bytes(labels[:-3])}, [TRAIN_SAMPLES, TRAIN_SAMPLES - 3]),
         "more labels": ({"train_labels": testing.idx_bytes(np.append(labels, labels))},
                         [TRAIN_SAMPLES, 2 * TRAIN_SAMPLES]),
@@ -119,6 +129,12 @@ class BadDataTest(testing.DtrainTestCase):
         self.refused(self.write_config({"data.directory": self.folder / "none"}), words=[self.folder / "none"])
         config = self.write_config({})
         self.refused(config, f"--data.directory={config}", words=[config])
+
+    def test_two_files_of_samples(self):
+        folder = self.write_damaged({})
+        (folder / "t10k-images-idx3-float.gz").write_bytes(b"")
+        self.refused(self.write_config({"data.directory": folder}),
+                     words=["t10k-images-idx3-ubyte", "t10k-images-idx3-float.gz"])
 
     def test_file_that_is_a_folder(self):
         folder = self.write_damaged({"train_images": None})

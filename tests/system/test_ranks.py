@@ -35,6 +35,21 @@ class NumberOfRanksTest(testing.DtrainTestCase):
         compressed = self.train({"data.directory": self.folder / "gz"}, ranks=2, output="gz-run")
         self.assert_same_result(compressed, self.train(ranks=2, output="plain-run"))
 
+    def test_floats_of_any_shape(self):
+        """Floats are taken as they are: what bytes are divided to, given as floats, trains to the same bits."""
+        sequences = {key: array if key.endswith("labels") else
+                     (array / np.float32(255)).astype(np.float32).reshape(-1, 7, 28, 4)
+                     for key, array in self.arrays.items()}
+        testing.write_dataset(self.folder / "floats", sequences)
+        floats = self.train({"data.directory": self.folder / "floats"}, ranks=2, output="of-floats")
+        self.assertEqual(floats.last_checkpoint().attributes["sample_shape"], "7 28 4")
+        self.assert_same_result(floats, self.train(ranks=1, output="of-bytes"))
+        evaluated = [testing.run("dtrain-eval", floats.checkpoints()[-1], *images, cwd=self.folder).stdout
+                     for images in ([], ["--images", self.folder / "floats" / "t10k-images-idx4-float",
+                                         "--labels", self.folder / "floats" / testing.FILE_NAMES["test_labels"]])]
+        self.assertIn("accuracy", evaluated[0])
+        self.assertEqual(*evaluated)
+
     def test_it_learns(self):
         accuracy = self.train({"training.epochs": 10}, ranks=2).log().datasets["/epochs/test_accuracy"]
         self.assertGreater(accuracy[-1], 0.8)

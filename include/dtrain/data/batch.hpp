@@ -13,7 +13,7 @@ namespace dtrain::data {
 
 /// This rank's rows of one descent step.
 struct Batch {
-    core::MatrixView<const float> x;        ///< rows × pixels of a sample, values in [0, 1]
+    core::MatrixView<const float> x;        ///< rows × elements of a sample
     std::span<const std::uint8_t> labels;   ///< one per row
     std::span<const std::size_t> offsets;   ///< rows of local shard s: offsets[s] to offsets[s + 1]
     std::span<const std::uint32_t> samples; ///< of each row, counted from the rank's first

@@ -10,9 +10,16 @@
 
 namespace dtrain::data {
 
+/// The types of elements that are read, by their codes in an IDX file.
+enum class Element : std::uint8_t { ubyte = 0x08, float32 = 0x0D };
+[[nodiscard]] constexpr std::size_t size_of(Element element) noexcept {
+    return element == Element::ubyte ? 1 : 4;
+}
+
 /// Reads one file of the IDX format (http://yann.lecun.com/exdb/mnist, "file formats"): a magic number that tells the
 /// element type and the number of dimensions, the dimensions, then the elements. Plain or gzip-compressed. Elements
-/// are unsigned bytes. Nothing is allocated on the word of the header alone. Throws core::Error (bad_data).
+/// are unsigned bytes or big-endian float32. Nothing is allocated on the word of the header alone. Throws core::Error
+/// (bad_data).
 class IdxReader {
   public:
     explicit IdxReader(const std::filesystem::path& file);
@@ -21,11 +28,12 @@ class IdxReader {
     IdxReader& operator=(const IdxReader&) = delete;
 
     [[nodiscard]] const std::vector<std::size_t>& dimensions() const noexcept { return dimensions_; }
+    [[nodiscard]] Element element() const noexcept { return element_; }
     /// Elements in the whole file, the product of the dimensions.
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
-    /// The next elements; throws if the file ends before.
-    void read(std::span<std::byte> elements);
+    /// The next bytes of the elements, as the file has them; throws if it ends before.
+    void read(std::span<std::byte> bytes);
     /// Throws unless all elements were read and nothing follows them.
     void expect_end();
 
@@ -37,10 +45,15 @@ class IdxReader {
     std::string name_;
     std::unique_ptr<Stream> stream_;
     std::vector<std::size_t> dimensions_;
+    Element element_ = Element::ubyte;
     std::size_t size_ = 0;
 };
 
 /// The file `name` in `directory`, plain or else with ".gz". Throws core::Error (bad_data) if there is neither.
 [[nodiscard]] std::filesystem::path find_idx(const std::filesystem::path& directory, const std::string& name);
+
+/// The one file `stem`-idx<2 to 8>-<ubyte or float> in `directory`, plain or else with ".gz": its name tells the number
+/// of dimensions and the type, as in MNIST's. Throws core::Error (bad_data) if there is none, or several.
+[[nodiscard]] std::filesystem::path find_samples(const std::filesystem::path& directory, const std::string& stem);
 
 } // namespace dtrain::data

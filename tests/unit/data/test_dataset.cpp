@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <string_view>
@@ -76,10 +77,43 @@ TEST_F(LoadSplit, GivesPixelsAndLabels) {
     EXPECT_EQ(split.local, (core::Range{0, 5}));
     EXPECT_EQ(split.sample_shape, (std::vector<std::size_t>{8, 8}));
     EXPECT_EQ(split.sample_size, 64U);
-    EXPECT_EQ(std::string(split.pixels.values().begin(), split.pixels.values().end()), digits.pixels);
+    EXPECT_EQ(support::characters(split.elements.values()), digits.pixels);
     EXPECT_EQ(std::string(split.labels.values().begin(), split.labels.values().end()), digits.labels);
-    EXPECT_EQ(split.sample(2).front(), static_cast<std::uint8_t>(digits.pixels[128]));
-    EXPECT_EQ(split.sample(2).size(), 64U);
+    std::vector<float> sample(64);
+    split.fetch(2, sample);
+    for (std::size_t i = 0; i < 64; ++i) {
+        EXPECT_EQ(sample[i], static_cast<float>(static_cast<std::uint8_t>(digits.pixels[128 + i])) / 255.0F);
+    }
+}
+
+TEST_F(LoadSplit, TakesFloatsOfAnyShapeAsTheyAre) {
+    std::vector<float> values(std::size_t{3} * 2 * 2 * 5);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        values[i] = 1000.0F / (static_cast<float>(i) - 10.5F);
+    }
+    support::write_file(images_, idx({3, 2, 2, 5}, support::big_endian(values), 0x0d));
+    support::write_file(labels_, three_labels_);
+    const Split split = load_split(images_, labels_, 4);
+    EXPECT_EQ(split.sample_shape, (std::vector<std::size_t>{2, 2, 5}));
+    EXPECT_EQ(split.element, Element::float32);
+    EXPECT_EQ(split.sample_bytes(), 80U);
+    for (std::int64_t n = 0; n < 3; ++n) {
+        std::vector<float> sample(20);
+        split.fetch(n, sample);
+        EXPECT_EQ(sample, std::vector<float>(values.begin() + n * 20, values.begin() + (n + 1) * 20));
+    }
+}
+
+TEST_F(LoadSplit, RefusesWhatIsNotFinite) {
+    for (const float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                            std::numeric_limits<float>::quiet_NaN()}) {
+        for (const std::size_t place : {0U, 3U, 5U}) {
+            std::vector<float> values(6, 0.5F);
+            values[place] = bad;
+            expect_bad(idx({3, 2}, support::big_endian(values), 0x0d), three_labels_,
+                       "sample " + std::to_string(place / 2) + " holds a value that is not finite");
+        }
+    }
 }
 
 TEST_F(LoadSplit, DoesWithoutLabels) {
@@ -87,13 +121,14 @@ TEST_F(LoadSplit, DoesWithoutLabels) {
     const Split split = load_split(images_, {}, 4);
     EXPECT_EQ(split.total, 2);
     EXPECT_EQ(split.labels.size(), 0U);
-    EXPECT_EQ(split.sample(1).front(), 'd');
+    EXPECT_EQ(support::characters(split.elements.values()), "abcdef");
 }
 
 TEST_F(LoadSplit, RefusesWhatDoesNotFit) {
-    expect_bad(idx({3, 2}, "abcdef"), idx({2}, std::string("\x00\x01", 2)), "2 labels for 3 images");
-    expect_bad(idx({3, 2}, "abcdef"), idx({4}, std::string("\x00\x01\x01\x01", 4)), "4 labels for 3 images");
+    expect_bad(idx({3, 2}, "abcdef"), idx({2}, std::string("\x00\x01", 2)), "2 labels for 3 samples");
+    expect_bad(idx({3, 2}, "abcdef"), idx({4}, std::string("\x00\x01\x01\x01", 4)), "4 labels for 3 samples");
     expect_bad(idx({3, 2}, "abcdef"), idx({3, 1}, std::string("\x00\x01\x02", 3)), "labels need one dimension");
+    expect_bad(idx({3, 2}, "abcdef"), idx({3}, std::string(12, '\0'), 0x0d), "of unsigned bytes");
     expect_bad(idx({3}, "abc"), three_labels_, "at least two dimensions");
     expect_bad(idx({0, 2}, ""), idx({0}, ""), "no samples");
     expect_bad(idx({3, 0}, ""), three_labels_, "no samples");

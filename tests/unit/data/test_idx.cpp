@@ -26,7 +26,7 @@ class Idx : public ::testing::Test {
     [[nodiscard]] std::string elements_of(std::string_view contents) {
         support::write_file(file_, contents);
         IdxReader reader(file_);
-        std::string elements(reader.size(), '\0');
+        std::string elements(reader.size() * size_of(reader.element()), '\0');
         reader.read(std::as_writable_bytes(std::span(elements)));
         reader.expect_end();
         return elements;
@@ -55,6 +55,23 @@ TEST_F(Idx, IsReadPlainOrCompressed) {
     const IdxReader reader(file_);
     EXPECT_EQ(reader.dimensions(), (std::vector<std::size_t>{3, 1, 2}));
     EXPECT_EQ(reader.size(), 6U);
+}
+
+TEST_F(Idx, MayHoldFloats) {
+    const std::string floats = support::big_endian({1, -0.5, 3e38F, 0, 1e-40F, 2});
+    for (const std::string& contents : {idx({3, 2}, floats, 0x0d), gzip(idx({3, 2}, floats, 0x0d))}) {
+        support::write_file(file_, contents);
+        IdxReader reader(file_);
+        EXPECT_EQ(reader.element(), Element::float32);
+        EXPECT_EQ(reader.size(), 6U);
+        std::string bytes(24, '\0');
+        reader.read(std::as_writable_bytes(std::span(bytes)));
+        reader.expect_end();
+        EXPECT_EQ(bytes, floats);
+    }
+    support::write_file(file_, idx({6}, elements_));
+    EXPECT_EQ(IdxReader(file_).element(), Element::ubyte);
+    expect_bad(idx({3, 2}, floats.substr(0, 23), 0x0d), "truncated"); // by the header alone
 }
 
 TEST_F(Idx, IsReadPieceByPiece) {
@@ -122,7 +139,7 @@ TEST_F(Idx, AnotherMagicNumberIsRefused) {
 }
 
 TEST_F(Idx, AnotherElementTypeIsRefused) {
-    for (const int type : {0x00, 0x09, 0x0b, 0x0c, 0x0d, 0x0e, 0xff}) {
+    for (const int type : {0x00, 0x09, 0x0b, 0x0c, 0x0e, 0xff}) {
         expect_bad(idx({6}, elements_, static_cast<std::uint8_t>(type)), "element type");
     }
 }
@@ -164,6 +181,35 @@ TEST_F(Idx, IsFoundPlainBeforeCompressed) {
     EXPECT_EQ(find_idx(folder_.path(), "name"), folder_ / "name.gz");
     support::write_file(folder_ / "name", "");
     EXPECT_EQ(find_idx(folder_.path(), "name"), folder_ / "name");
+}
+
+TEST_F(Idx, OfSamplesIsFoundByWhatItsNameSays) {
+    const auto find = [&] { return find_samples(folder_.path(), "train-images").filename().string(); };
+    const auto expect_error = [&](std::string_view part) {
+        const auto error = error_of([&] { (void)find(); });
+        ASSERT_TRUE(error) << part;
+        EXPECT_EQ(error->code(), core::ExitCode::bad_data);
+        EXPECT_NE(std::string_view(error->what()).find(part), std::string_view::npos) << error->what();
+    };
+    expect_error("train-images-idx3-ubyte: no such file");
+    for (const char* const other : {"t10k-images-idx3-ubyte", "train-images-idx9-ubyte", "train-images-idx1-float"}) {
+        support::write_file(folder_ / other, "");
+    }
+    expect_error("train-images-idx3-ubyte: no such file");
+    for (const std::string name :
+         {"train-images-idx2-ubyte", "train-images-idx3-ubyte", "train-images-idx3-float", "train-images-idx8-float"}) {
+        support::write_file(folder_ / (name + ".gz"), "");
+        EXPECT_EQ(find(), name + ".gz");
+        support::write_file(folder_ / name, "");
+        EXPECT_EQ(find(), name); // the same file twice is no contradiction
+        std::filesystem::remove(folder_ / (name + ".gz"));
+        if (name != "train-images-idx8-float") {
+            support::write_file(folder_ / "train-images-idx8-float.gz", "");
+            expect_error("there is train-images-idx8-float.gz too");
+            std::filesystem::remove(folder_ / "train-images-idx8-float.gz");
+        }
+        std::filesystem::remove(folder_ / name);
+    }
 }
 
 } // namespace
