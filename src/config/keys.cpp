@@ -33,6 +33,10 @@ constexpr Verdict verdict(bool good) {
     return good ? Verdict::ok : Verdict::wrong;
 }
 
+Verdict real_within(std::string_view text, double low, double high, double& result) {
+    return verdict(real(text, result) && result >= low && result <= high);
+}
+
 template <typename Text>
 Verdict non_empty(std::string_view text, Text& result) {
     result = text;
@@ -83,6 +87,19 @@ constexpr std::array table{
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.train_samples); }},
     Key{"data", "test_samples", "0", "0 (all) or a whole number up to 1099511627776",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.test_samples); }},
+
+    Key{"augment", "shift", "0", "a number of pixels from 0 to 10000",
+        [](Config& c, Text v) { return real_within(v, 0, 10000, c.augment.shift); }},
+    Key{"augment", "rotate", "0", "a number of degrees from 0 to 180",
+        [](Config& c, Text v) { return real_within(v, 0, 180, c.augment.rotate); }},
+    Key{"augment", "scale", "0", "a number from 0 to 0.9",
+        [](Config& c, Text v) { return real_within(v, 0, 0.9, c.augment.scale); }},
+    Key{"augment", "shear", "0", "a number from 0 to 10",
+        [](Config& c, Text v) { return real_within(v, 0, 10, c.augment.shear); }},
+    Key{"augment", "elastic_alpha", "0", "a number of pixels from 0 to 10000",
+        [](Config& c, Text v) { return real_within(v, 0, 10000, c.augment.elastic_alpha); }},
+    Key{"augment", "elastic_sigma", "4", "a number of pixels from 0.1 to 100",
+        [](Config& c, Text v) { return real_within(v, 0.1, 100, c.augment.elastic_sigma); }},
 
     Key{"model", "layers", "dense 16 sigmoid, dense 16 sigmoid, dense 10 sigmoid", "a list of layers",
         [](Config& c, Text v) { return non_empty(v, c.model.layers); }},

@@ -1,12 +1,15 @@
-#include "dtrain/core/prefetch.hpp"
 #include "dtrain/data/batch.hpp"
 
+#include "dtrain/core/prefetch.hpp"
+
 #include <algorithm>
+#include <utility>
 
 namespace dtrain::data {
 
-BatchLoader::BatchLoader(const Split& split, std::size_t max_rows, std::size_t local_shards)
-    : split_(split), x_(max_rows * split.sample_size), labels_(max_rows), rows_(max_rows), next_rows_(max_rows),
+BatchLoader::BatchLoader(const Split& split, std::size_t max_rows, std::size_t local_shards,
+                         std::optional<Augmenter> augmenter)
+    : split_(split), augmenter_(std::move(augmenter)), x_(max_rows * split.sample_size), labels_(max_rows), rows_(max_rows), next_rows_(max_rows),
       offsets_(local_shards + 1), next_offsets_(local_shards + 1) {}
 
 BatchLoader::~BatchLoader() {
@@ -18,6 +21,9 @@ Batch BatchLoader::load(const Sampler& sampler, std::int64_t step) {
     const core::MatrixView<float> x = x_.matrix(count, split_.sample_size);
     for (std::size_t n = 0; n < count; ++n) {
         split_.fetch(rows_[n], x.row(n));
+        if (augmenter_) {
+            augmenter_->distort(x.row(n), sampler.epoch(), split_.local.begin + rows_[n]);
+        }
         labels_[n] = split_.labels.data()[rows_[n]];
     }
     if (step + 1 < sampler.steps_per_epoch()) {

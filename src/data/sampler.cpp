@@ -32,6 +32,7 @@ std::int64_t Sampler::max_local_rows() const noexcept {
 }
 
 void Sampler::start_epoch(std::int64_t epoch) {
+    epoch_ = epoch;
     std::iota(order_.begin(), order_.end(), 0U);
     const std::int64_t first_sample = core::partition(samples_, shards_, local_shards_.begin).begin;
     for (std::int64_t shard = local_shards_.begin; shard < local_shards_.end; ++shard) {

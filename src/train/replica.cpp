@@ -1,9 +1,10 @@
+#include "dtrain/train/replica.hpp"
+
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/gemm.hpp"
 #include "dtrain/core/hash.hpp"
 #include "dtrain/train/evaluator.hpp"
 #include "dtrain/train/fingerprint.hpp"
-#include "dtrain/train/replica.hpp"
 
 #include <fmt/format.h>
 
@@ -38,6 +39,35 @@ std::span<float> piece_of(std::span<float> arena, core::Range range) {
     return arena.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
 }
 
+/// Only images can be distorted.
+void check_augmentation(const config::Config& config, const nn::Shape& sample_shape) {
+    struct Amount {
+        const char* key;
+        double value;
+    };
+    const auto& keys = config.augment;
+    for (const Amount& amount : {Amount{"augment.shift", keys.shift}, Amount{"augment.rotate", keys.rotate},
+                                 Amount{"augment.scale", keys.scale}, Amount{"augment.shear", keys.shear},
+                                 Amount{"augment.elastic_alpha", keys.elastic_alpha}}) {
+        if (amount.value > 0 && sample_shape.size() != 2) {
+            throw config.invalid(amount.key, fmt::format("expected 0 for samples that are not images of two "
+                                                         "dimensions; those in {} are {}",
+                                                         config.data.directory.string(), nn::to_string(sample_shape)));
+        }
+    }
+}
+
+/// What distorts samples of `shape`, if the config asks for it.
+std::optional<data::Augmenter> make_augmenter(const config::Config& config, const nn::Shape& shape) {
+    const auto& keys = config.augment;
+    const data::Augmentation augmentation{keys.shift, keys.rotate,        keys.scale,
+                                          keys.shear, keys.elastic_alpha, keys.elastic_sigma};
+    if (!augmentation.any()) {
+        return std::nullopt;
+    }
+    return std::optional<data::Augmenter>(std::in_place, augmentation, shape.at(0), shape.at(1), config.model.seed);
+}
+
 std::vector<core::Range> share_out(int shards, int ranks) {
     std::vector<core::Range> shares;
     for (int rank = 0; rank < ranks; ++rank) {
@@ -62,6 +92,7 @@ nn::Network<float> make_network(const config::Config& config, const mpi::Communi
             };
             require("data.train_samples", config.data.train_samples, found.train_samples);
             require("data.test_samples", config.data.test_samples, found.test_samples);
+            check_augmentation(config, found.sample_shape);
             header[0] = static_cast<std::int64_t>(found.sample_shape.size());
             std::ranges::copy(found.sample_shape, header.begin() + 1);
         }
@@ -109,7 +140,7 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
       sampler_(dataset_.train.total, config.parallel.logical_shards, config.training.batch_size, config.model.seed,
                local_shards()),
       loader_(dataset_.train, static_cast<std::size_t>(sampler_.max_local_rows()),
-              static_cast<std::size_t>(local_shards().size())),
+              static_cast<std::size_t>(local_shards().size()), make_augmenter(config, dataset_.train.sample_shape)),
       schedule_(config.training.schedule,
                 {config.training.learning_rate, sampler_.steps_per_epoch(), config.training.epochs,
                  config.training.warmup_epochs, config.training.decay_epochs, config.training.decay_factor}),

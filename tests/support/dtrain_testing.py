@@ -57,14 +57,17 @@ FILE_NAMES = {
 RELU_CROSS_ENTROPY = {"model.layers": "dense 24 relu, dense 10 linear", "model.cost": "cross_entropy",
                       "training.learning_rate": 0.05}
 
+DISTORTED = {"augment.shift": 2, "augment.rotate": 10, "augment.scale": 0.1, "augment.shear": 0.1,
+             "augment.elastic_alpha": 20}
+
 # Configs that between them have every optimizer and cost, a schedule with warm-up, batches and shards that do not
 # divide each other, and the 1003 samples, which neither divides.
 CASES = {
     "sigmoid, quadratic, sgd": {"training.batch_size": 30, "training.learning_rate": 1.0},
-    "convolutions, dropout, momentum": {"model.layers": "conv 5x5x5 pad 2 relu, maxpool 2, conv 7x3x3 stride 2 relu, "
-                                                        "dropout 0.25, dense 24 relu, dense 10",
-                                        "model.cost": "cross_entropy", "training.batch_size": 150,
-                                        "training.optimizer": "momentum", "training.learning_rate": 0.02},
+    "convolutions, dropout, momentum, distorted": {
+        **DISTORTED, "model.cost": "cross_entropy", "training.batch_size": 150, "training.optimizer": "momentum",
+        "training.learning_rate": 0.02, "model.layers": "conv 5x5x5 pad 2 relu, maxpool 2, conv 7x3x3 stride 2 relu, "
+                                                        "dropout 0.25, dense 24 relu, dense 10"},
     "lstm, batch smaller than the shards, nesterov": {"model.layers": "lstm 11, dense 10",
                                                       "model.cost": "cross_entropy", "training.batch_size": 5,
                                                       "training.epochs": 1, "training.optimizer": "nesterov",
@@ -89,7 +92,7 @@ if LONG and MNIST:
         "784-800-10, batches of 256, lars": {
             "model.layers": "dense 800 relu, dense 10", "model.cost": "cross_entropy", "data.train_samples": 5000,
             "training.batch_size": 256, "training.optimizer": "lars", "training.learning_rate": 1},
-        "784-800-10, batches of 250, nesterov, 5 shards": {
+        "784-800-10, batches of 250, nesterov, 5 shards, distorted": {**DISTORTED,
             "model.layers": "dense 800 relu, dense 10", "model.cost": "cross_entropy", "data.train_samples": 3001,
             "training.batch_size": 250, "training.optimizer": "nesterov", "training.learning_rate": 0.01,
             "parallel.logical_shards": 5},

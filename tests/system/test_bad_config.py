@@ -65,6 +65,14 @@ class BadConfigTest(testing.DtrainTestCase):
                                              words=["logical_shards", "3", "4"], ranks=4)
                 self.assertRegex(result.stderr, "result|weights")
 
+    def test_only_images_are_distorted(self):
+        sequences = {key: array if key.endswith("labels") else array.reshape(-1, 7, 28, 4)
+                     for key, array in self.arrays.items()}
+        testing.write_dataset(self.folder / "sequences", sequences)
+        config = self.write_config({"data.directory": self.folder / "sequences", "augment.rotate": 5})
+        self.check("three dimensions", config, words=["rotate", "5", "7 x 28 x 4"])
+        self.train({"data.directory": self.folder / "sequences", "augment.elastic_sigma": 3})  # which distorts nothing
+
     def test_check_refuses_too(self):
         config = self.write_config({"training.epochs": "many"})
         self.check("--check", config, "--check", words=["epochs", "many"])

@@ -82,6 +82,17 @@ class EvalTest(testing.DtrainTestCase):
         cost = log["/epochs/test_cost"][-1]
         self.assertAlmostEqual(value_after("cost", output), cost, delta=1e-4 * cost)
 
+    def test_training_images_alone_are_distorted(self):
+        """The log's figures are those of the test images as they are, and of training on others than these."""
+        layers, _ = NETWORKS["quadratic"]
+        plain = self.train({"model.layers": layers, "training.learning_rate": 0.2}, ranks=2, output="plain")
+        distorted, network = self.checkpoint_and_reference("quadratic", **testing.DISTORTED)
+        self.assertNotEqual(plain.fingerprint(), distorted.fingerprint())
+        cost, accuracy, _ = network.evaluate(self.arrays["test_images"], self.arrays["test_labels"])
+        log = distorted.log().datasets
+        self.assertAlmostEqual(log["/epochs/test_cost"][-1], cost, delta=1e-5 * cost)
+        self.assertAlmostEqual(log["/epochs/test_accuracy"][-1], accuracy, delta=1e-9)
+
     def test_unlabelled(self):
         for cost in NETWORKS:
             with self.subTest(cost):

@@ -34,6 +34,15 @@ class Config {
         std::int64_t train_samples = 0; ///< 0 = all
         std::int64_t test_samples = 0;  ///< 0 = all
     } data;
+    /// How training images are distorted, as data::Augmentation has it.
+    struct Augment {
+        double shift = 0;
+        double rotate = 0;
+        double scale = 0;
+        double shear = 0;
+        double elastic_alpha = 0;
+        double elastic_sigma = 0;
+    } augment;
     struct Model {
         std::string layers;
         std::string cost;

@@ -2,11 +2,18 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 
 namespace dtrain::core {
 
 /// What a random stream is for; streams of different purposes never share numbers.
-enum class Purpose : std::uint32_t { initialisation = 1, sample_order = 2, dropout = 3 };
+enum class Purpose : std::uint32_t {
+    initialisation = 1,
+    sample_order = 2,
+    transformation = 3,
+    displacement = 4,
+    dropout = 5
+};
 
 /// A stream of random numbers that is a pure function of (seed, purpose, epoch, index): no state to hand between ranks
 /// or to save in a checkpoint. Counter-based generator Philox4x32-10 of Salmon et al., "Parallel random numbers: as
@@ -30,6 +37,11 @@ class RandomStream {
     std::array<std::uint32_t, 4> block_{};
     int left_ = 0;
 };
+
+/// All numbers of the stream's first words.size() / 4 blocks, for many at once: word w of block b, which the stream has
+/// at place 4b + w, comes to words[w · blocks + b]. words.size() is a multiple of 4.
+void fill_random(std::uint64_t seed, Purpose purpose, std::uint32_t epoch, std::uint64_t index,
+                 std::span<std::uint32_t> words) noexcept;
 
 /// One block of Philox4x32-10.
 [[nodiscard]] std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,

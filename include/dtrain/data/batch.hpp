@@ -1,11 +1,13 @@
 #pragma once
 
 #include "dtrain/core/matrix.hpp"
+#include "dtrain/data/augment.hpp"
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/sampler.hpp"
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,12 +21,13 @@ struct Batch {
     std::span<const std::uint32_t> samples; ///< of each row, counted from the rank's first
 };
 
-/// Fetches batches into memory of its own, which the next call reuses, and has the samples of the next one prefetched
-/// meanwhile.
+/// Fetches batches into memory of its own, which the next call reuses, distorts their samples if asked to, and has the
+/// samples of the next one prefetched meanwhile.
 class BatchLoader {
   public:
     /// `split` has to outlive the loader.
-    BatchLoader(const Split& split, std::size_t max_rows, std::size_t local_shards);
+    BatchLoader(const Split& split, std::size_t max_rows, std::size_t local_shards,
+                std::optional<Augmenter> augmenter = std::nullopt);
 
     ~BatchLoader(); ///< nothing of it is prefetched any more
     BatchLoader(const BatchLoader&) = delete;
@@ -36,6 +39,7 @@ class BatchLoader {
     /// More would push the present batch out of the second-level cache.
     static constexpr std::size_t most_prefetched = 512;
     const Split& split_;
+    std::optional<Augmenter> augmenter_;
     core::Buffer<float> x_;
     std::vector<std::uint8_t> labels_;
     std::vector<std::uint32_t> rows_, next_rows_;

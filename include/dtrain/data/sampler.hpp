@@ -29,6 +29,7 @@ class Sampler {
 
     /// Draws the order of the samples of `epoch` (from 0) for the local shards.
     void start_epoch(std::int64_t epoch);
+    [[nodiscard]] std::int64_t epoch() const noexcept { return epoch_; } ///< the one begun last
 
     /// The rows of this rank in step `step` of the epoch begun: `rows[i]` is a sample number counted from the rank's
     /// first, those of local shard s at offsets[s] to offsets[s + 1]. Returns the number of rows. `rows` has at least
@@ -47,6 +48,7 @@ class Sampler {
     std::int64_t batch_size_;
     std::uint64_t seed_;
     core::Range local_shards_;
+    std::int64_t epoch_ = -1;
     std::vector<std::uint32_t> order_; ///< the local samples, shard after shard, each shard's in its own order
 };
 

@@ -43,6 +43,14 @@ directory = data/mnist
 train_samples = 0
 test_samples = 0
 
+[augment]
+shift = 0
+rotate = 0
+scale = 0
+shear = 0
+elastic_alpha = 0
+elastic_sigma = 4
+
 [model]
 layers = dense 16 sigmoid, dense 16 sigmoid, dense 10 sigmoid
 cost = quadratic
@@ -89,6 +97,12 @@ TEST(Config, DefaultsAreThoseOfTheTable) {
     EXPECT_EQ(config.model.cost, "quadratic");
     EXPECT_EQ(config.model.seed, 1U);
     EXPECT_EQ(config.training.epochs, 30);
+    EXPECT_EQ(config.augment.shift, 0);
+    EXPECT_EQ(config.augment.rotate, 0);
+    EXPECT_EQ(config.augment.scale, 0);
+    EXPECT_EQ(config.augment.shear, 0);
+    EXPECT_EQ(config.augment.elastic_alpha, 0);
+    EXPECT_EQ(config.augment.elastic_sigma, 4);
     EXPECT_EQ(config.training.batch_size, 32);
     EXPECT_EQ(config.training.optimizer, "sgd");
     EXPECT_EQ(config.training.learning_rate, 3.0);
@@ -120,6 +134,13 @@ TEST(Config, EveryKeyReachesItsField) {
         directory = some where/else
         train_samples = 101
         test_samples = 102
+        [augment]
+        shift = 2
+        rotate = 15.5
+        scale = 0.5
+        shear = 0.25
+        elastic_alpha = 34
+        elastic_sigma = 3.5
         [model]
         layers = dense 3 relu
         cost = cross_entropy
@@ -158,6 +179,12 @@ TEST(Config, EveryKeyReachesItsField) {
     EXPECT_EQ(config.model.seed, 103U);
     EXPECT_EQ(config.training.epochs, 104);
     EXPECT_EQ(config.training.batch_size, 105);
+    EXPECT_EQ(config.augment.shift, 2);
+    EXPECT_EQ(config.augment.rotate, 15.5);
+    EXPECT_EQ(config.augment.scale, 0.5);
+    EXPECT_EQ(config.augment.shear, 0.25);
+    EXPECT_EQ(config.augment.elastic_alpha, 34);
+    EXPECT_EQ(config.augment.elastic_sigma, 3.5);
     EXPECT_EQ(config.training.optimizer, "adam");
     EXPECT_EQ(config.training.learning_rate, 1e-3);
     EXPECT_EQ(config.training.momentum, 0.25);
@@ -231,6 +258,12 @@ TEST(Config, RangesOfNumbers) {
     const std::vector<Range> ranges{
         {"data.train_samples", {"0", "1099511627776"}, {"-1", "1099511627777", "1.0", "all"}},
         {"data.test_samples", {"0", "1099511627776"}, {"-1", "1099511627777", "1.0"}},
+        {"augment.shift", {"0", "0.5", "10000"}, {"-1", "10001"}},
+        {"augment.rotate", {"0", "180"}, {"-1", "181"}},
+        {"augment.scale", {"0", "0.9"}, {"-0.1", "0.91"}},
+        {"augment.shear", {"0", "10"}, {"-0.1", "11"}},
+        {"augment.elastic_alpha", {"0", "10000"}, {"-1", "10001"}},
+        {"augment.elastic_sigma", {"0.1", "100"}, {"0", "101"}},
         {"model.seed", {"0", "18446744073709551615"}, {"-1", "18446744073709551616", "1.5"}},
         {"training.epochs", {"0", "1000000"}, {"-1", "1000001", "1e3", "1.0"}},
         {"training.batch_size", {"all", "1", "2147483647"}, {"0", "-1", "2147483648", "ALL", "1.0"}},
@@ -316,12 +349,13 @@ TEST(Config, MessagesAboutTheFile) {
          "x.ini: unknown key [model] whatever.it.is; the keys of [model] are layers, cost, seed"},
         {"epochs = 1\n", "x.ini: key epochs stands in no section; did you mean [training] epochs?"},
         {"whatever = 1\n", "x.ini: key whatever stands in no section; "
-                           "the sections are data, model, training, parallel, output"},
+                           "the sections are data, augment, model, training, parallel, output"},
         {"[trainig]\nepochs = 1\n", "x.ini: unknown section [trainig]; did you mean [training]?"},
         {"[training.]\nepochs = 1\n", "x.ini: unknown section [training.]; did you mean [training]?"},
-        {"[augment]\n", "x.ini: unknown section [augment]; the sections are data, model, training, parallel, output"},
+        {"[picture]\n",
+         "x.ini: unknown section [picture]; the sections are data, augment, model, training, parallel, output"},
         {"\n[]\nepochs = 1\n",
-         "x.ini: line 2: empty section name []; the sections are data, model, training, parallel, output"},
+         "x.ini: line 2: empty section name []; the sections are data, augment, model, training, parallel, output"},
         {"[training]\n\nepochs 3 # = 3\n", "x.ini: line 3: epochs 3: expected key = value, [section] or # comment"},
         {"[training\n", "x.ini: line 1: [training: expected key = value, [section] or # comment"},
         {"; epochs = 3\n", "x.ini: line 1: ; epochs = 3: expected key = value, [section] or # comment"},
@@ -345,7 +379,7 @@ TEST(Config, MessagesAboutTheCommandLine) {
         {"--model.whatever=3",
          "command line: --model.whatever=3: unknown key; the keys of [model] are layers, cost, seed"},
         {"--x.whatever=3", "command line: --x.whatever=3: unknown key; "
-                           "the sections are data, model, training, parallel, output"},
+                           "the sections are data, augment, model, training, parallel, output"},
         {"--training.epochs=-3", "command line: --training.epochs=-3: expected a whole number from 0 to 1000000"},
         {"--training.epochs",
          "command line: --training.epochs: expected --section.key=value, without spaces around the ="},

@@ -104,5 +104,18 @@ TEST(RandomStream, BelowHasNoBiasForLargeBounds) {
     }
 }
 
+TEST(FillRandom, GivesTheNumbersOfTheStream) {
+    for (std::size_t blocks = 0; blocks < 70; ++blocks) { // with every remainder to whole vectors
+        std::vector<std::uint32_t> words(4 * blocks);
+        fill_random(0x123456789, Purpose::displacement, 7, 0x9876543210, words);
+        RandomStream stream(0x123456789, Purpose::displacement, 7, 0x9876543210);
+        for (std::size_t b = 0; b < blocks; ++b) {
+            for (std::size_t w = 0; w < 4; ++w) {
+                ASSERT_EQ(words[w * blocks + b], stream.next()) << "block " << b << " of " << blocks;
+            }
+        }
+    }
+}
+
 } // namespace
 } // namespace dtrain::core

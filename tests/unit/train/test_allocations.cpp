@@ -41,7 +41,7 @@ TEST(Allocations, AreNotMadeByAStep) {
         for (const std::string& optimizer_name : optim::optimizer_names()) {
             data::Sampler sampler(split.total, shards, 20, 1, {0, shards});
             const auto rows = static_cast<std::size_t>(sampler.max_local_rows());
-            data::BatchLoader loader(split, rows, shards);
+            data::BatchLoader loader(split, rows, shards, data::Augmenter({1, 5, 0.1, 0.1, 8, 3}, 8, 8, 1));
             nn::Network<float> network(layers, {8, 8});
             network.reserve(nn::Extent::of(rows, shards));
             const auto cost = nn::find_cost<float>("cross_entropy");

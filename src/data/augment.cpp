@@ -1,0 +1,231 @@
+#include "dtrain/data/augment.hpp"
+
+#include "dtrain/core/random.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <numbers>
+
+// No bits may depend on how wide vectors are, or on what is left to the end of a loop: what is to be one operation is
+// written as std::fma, and nothing else has a product that could be fused with a sum.
+
+namespace dtrain::data {
+namespace {
+
+/// Elements that are worked on at once, in registers. Buffers have room for whole tiles.
+constexpr std::size_t tile = 32;
+
+constexpr std::size_t round_up(std::size_t size, std::size_t to) noexcept {
+    return (size + to - 1) / to * to;
+}
+
+/// out[i] = sum over k < count of weights[k] · rows[k · stride + i], for a tile of i. Two at once, as a sum has to wait
+/// for each of its additions.
+struct WeightedRows {
+    const float* weights;
+    const float* rows;
+    float* out;
+};
+[[gnu::always_inline]] inline void add_up(std::size_t count, std::size_t stride, WeightedRows a,
+                                          WeightedRows b) noexcept {
+    std::array<float, tile> sum_a{};
+    std::array<float, tile> sum_b{};
+    for (std::size_t k = 0; k < count; ++k) {
+        for (std::size_t i = 0; i < tile; ++i) {
+            sum_a[i] = std::fma(a.weights[k], a.rows[k * stride + i], sum_a[i]);
+        }
+        for (std::size_t i = 0; i < tile; ++i) {
+            sum_b[i] = std::fma(b.weights[k], b.rows[k * stride + i], sum_b[i]);
+        }
+    }
+    std::copy(sum_a.begin(), sum_a.end(), a.out);
+    std::copy(sum_b.begin(), sum_b.end(), b.out);
+}
+
+/// `place`, or the nearest of 0 and `end`; not std::clamp, whose references keep loops from being vectorised.
+float within(float place, float end) noexcept {
+    const float above = place > 0 ? place : 0;
+    return above < end ? above : end;
+}
+
+struct Turn {
+    double sine, cosine;
+};
+
+/// By the power series, up to half a turn: the C library's functions differ from machine to machine.
+Turn turn_by(double degrees) noexcept {
+    const double angle = degrees * (std::numbers::pi / 180);
+    const double square = angle * angle;
+    double sine = 1;
+    double cosine = 1;
+    for (int n = 28; n > 0; n -= 2) {
+        sine = std::fma(-square / (n * (n + 1)), sine, 1);
+        cosine = std::fma(-square / (n * (n - 1)), cosine, 1);
+    }
+    return {angle * sine, cosine};
+}
+
+} // namespace
+
+bool Augmentation::any() const noexcept {
+    return shift > 0 || rotate > 0 || scale > 0 || shear > 0 || elastic_alpha > 0;
+}
+
+Augmenter::Augmenter(const Augmentation& amount, std::size_t rows, std::size_t cols, std::uint64_t seed)
+    : amount_(amount), rows_(rows), cols_(cols), seed_(seed),
+      radius_(amount.elastic_alpha > 0 ? static_cast<std::size_t>(std::lround(3 * amount.elastic_sigma)) : 0),
+      weights_(2 * radius_ + 1), weight_matrix_(cols * width()), words_(round_up(2 * rows * cols, 4)),
+      noise_(2 * rows * width()), half_smooth_(2 * rows * width()), field_y_(rows * cols + tile),
+      field_x_(rows * cols + tile), place_y_(round_up(rows * cols, tile)), place_x_(round_up(rows * cols, tile)),
+      framed_((rows + 3) * (cols + 3)) {
+    const auto gauss = [&](std::size_t k) {
+        const double distance = (static_cast<double>(k) - static_cast<double>(radius_)) / amount.elastic_sigma;
+        return std::exp(-0.5 * distance * distance);
+    };
+    double sum = 0;
+    for (std::size_t k = 0; k < weights_.size(); ++k) {
+        sum += gauss(k);
+    }
+    for (std::size_t k = 0; k < weights_.size(); ++k) {
+        weights_.data()[k] = static_cast<float>(gauss(k) / sum);
+    }
+    for (std::size_t from = 0; from < cols; ++from) {
+        for (std::size_t to = from - std::min(from, radius_); to < std::min(cols, from + radius_ + 1); ++to) {
+            weight_matrix_.data()[from * width() + to] = weights_.data()[radius_ + from - to];
+        }
+    }
+    for (std::size_t i = 0; i < rows * cols; ++i) {
+        place_y_.data()[i] = static_cast<float>(i / cols) - static_cast<float>(rows - 1) / 2;
+        place_x_.data()[i] = static_cast<float>(i % cols) - static_cast<float>(cols - 1) / 2;
+    }
+}
+
+void Augmenter::distort(std::span<float> image, std::int64_t epoch, std::int64_t sample) noexcept {
+    warp(image, transformation(epoch, sample), displacement(epoch, sample));
+}
+
+Augmenter::Transformation Augmenter::transformation(std::int64_t epoch, std::int64_t sample) const noexcept {
+    core::RandomStream random(seed_, core::Purpose::transformation, static_cast<std::uint32_t>(epoch),
+                              static_cast<std::uint64_t>(sample));
+    // All are drawn, whether used or not, so that each stays the same when another is switched on.
+    const auto draw = [&](double amount, double middle) { return std::fma(amount, 2 * random.uniform() - 1, middle); };
+    Transformation drawn;
+    drawn.shift_y = draw(amount_.shift, 0);
+    drawn.shift_x = draw(amount_.shift, 0);
+    drawn.rotation_degrees = draw(amount_.rotate, 0);
+    drawn.scale = draw(amount_.scale, 1);
+    drawn.shear = draw(amount_.shear, 0);
+    return drawn;
+}
+
+Augmenter::Displacement Augmenter::displacement(std::int64_t epoch, std::int64_t sample) noexcept {
+    const std::size_t size = rows_ * cols_;
+    const Displacement result{field_y_.values().first(size), field_x_.values().first(size)};
+    if (amount_.elastic_alpha == 0) {
+        return result; // zeros
+    }
+    core::fill_random(seed_, core::Purpose::displacement, static_cast<std::uint32_t>(epoch),
+                      static_cast<std::uint64_t>(sample), words_.values());
+    const auto amplitude = static_cast<float>(amount_.elastic_alpha * 0x1p-31);
+    const std::uint32_t* words = words_.data();
+    for (std::size_t y = 0; y < 2 * rows_; ++y, words += cols_) {
+        float* const row = noise_.data() + y * width();
+        for (std::size_t x = 0; x < cols_; ++x) {
+            row[x] = amplitude * static_cast<float>(static_cast<std::int32_t>(words[x]));
+        }
+    }
+
+    // Both directions' fields together, first along the columns.
+    const std::size_t apart = rows_ * width();
+    for (std::size_t y = 0; y < rows_; ++y) {
+        const std::size_t first = y - std::min(y, radius_);
+        const std::size_t count = std::min(rows_, y + radius_ + 1) - first;
+        const float* const weights = weights_.data() + (radius_ + first - y);
+        for (std::size_t x = 0; x < width(); x += tile) {
+            const float* const in = noise_.data() + first * width() + x;
+            float* const out = half_smooth_.data() + y * width() + x;
+            add_up(count, width(), {weights, in, out}, {weights, in + apart, out + apart});
+        }
+    }
+    // Then along the rows, as weighted rows of the matrix. A tile that reaches beyond the end of a row gives what the
+    // next row then replaces.
+    for (std::size_t y = 0; y < rows_; ++y) {
+        for (std::size_t x = 0; x < cols_; x += tile) {
+            const std::size_t first = x - std::min(x, radius_);
+            const std::size_t count = std::min(cols_, x + tile + radius_) - first;
+            const float* const weights = half_smooth_.data() + y * width() + first;
+            const float* const in = weight_matrix_.data() + first * width() + x;
+            const std::size_t place = y * cols_ + x;
+            add_up(count, width(), {weights, in, field_y_.data() + place},
+                   {weights + apart, in, field_x_.data() + place});
+        }
+    }
+    return result;
+}
+
+std::size_t Augmenter::width() const noexcept {
+    return round_up(cols_, tile);
+}
+
+void Augmenter::warp(std::span<float> image, const Transformation& transformation, Displacement displacement) noexcept {
+    // One row of zeros above and to the left, two below and to the right: all that interpolation may ask for.
+    const std::size_t stride = cols_ + 3;
+    for (std::size_t y = 0; y < rows_; ++y) {
+        std::copy_n(image.data() + y * cols_, cols_, framed_.data() + (y + 1) * stride + 1);
+    }
+
+    // The value at (y, x) comes from where the inverse transformation leads, in coordinates of the framed copy.
+    const auto [sine, cosine] = turn_by(transformation.rotation_degrees);
+    const double inverse = 1 / transformation.scale;
+    const double xx = std::fma(transformation.shear, sine, cosine) * inverse;
+    const double xy = std::fma(-transformation.shear, cosine, sine) * inverse;
+    const double yx = -sine * inverse;
+    const double yy = cosine * inverse;
+    const auto start = [&](double by_x, double by_y, std::size_t length) {
+        const double centre = static_cast<double>(length + 1) / 2; // (length - 1) / 2, and 1 for the frame
+        return static_cast<float>(
+            std::fma(-by_x, transformation.shift_x, std::fma(-by_y, transformation.shift_y, centre)));
+    };
+    const float start_x = start(xx, xy, cols_);
+    const float start_y = start(yx, yy, rows_);
+    const auto [xx_, xy_, yx_, yy_] =
+        std::array{static_cast<float>(xx), static_cast<float>(xy), static_cast<float>(yx), static_cast<float>(yy)};
+    const auto end_x = static_cast<float>(cols_ + 1);
+    const auto end_y = static_cast<float>(rows_ + 1);
+    const auto row_step = static_cast<std::int32_t>(stride);
+    const float* const framed = framed_.data();
+    for (std::size_t done = 0; done < image.size(); done += tile) {
+        const float* const place_x = place_x_.data() + done;
+        const float* const place_y = place_y_.data() + done;
+        const float* const away_x = displacement.x.data() + done;
+        const float* const away_y = displacement.y.data() + done;
+        std::array<std::int32_t, tile> corner;
+        std::array<float, tile> right_share, lower_share, values;
+        for (std::size_t i = 0; i < tile; ++i) {
+            const float x = within(std::fma(xx_, place_x[i], std::fma(xy_, place_y[i], start_x)) + away_x[i], end_x);
+            const float y = within(std::fma(yx_, place_x[i], std::fma(yy_, place_y[i], start_y)) + away_y[i], end_y);
+            const auto left = static_cast<std::int32_t>(x);
+            const auto top = static_cast<std::int32_t>(y);
+            right_share[i] = x - static_cast<float>(left);
+            lower_share[i] = y - static_cast<float>(top);
+            corner[i] = top * row_step + left;
+        }
+        // By itself, as no loop with it would be vectorised. Neighbours in a row are fetched together.
+        std::array<float, 2 * tile> upper, lower;
+        for (std::size_t i = 0; i < tile; ++i) {
+            std::memcpy(&upper[2 * i], framed + corner[i], 2 * sizeof(float));
+            std::memcpy(&lower[2 * i], framed + corner[i] + row_step, 2 * sizeof(float));
+        }
+        for (std::size_t i = 0; i < tile; ++i) {
+            const float above = std::fma(right_share[i], upper[2 * i + 1], (1 - right_share[i]) * upper[2 * i]);
+            const float below = std::fma(right_share[i], lower[2 * i + 1], (1 - right_share[i]) * lower[2 * i]);
+            values[i] = std::fma(lower_share[i], below, (1 - lower_share[i]) * above);
+        }
+        std::copy_n(values.begin(), std::min(tile, image.size() - done),
+                    image.begin() + static_cast<std::ptrdiff_t>(done));
+    }
+}
+
+} // namespace dtrain::data
