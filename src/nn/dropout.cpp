@@ -28,9 +28,12 @@ class Dropout final : public Layer<Real> {
     [[nodiscard]] double forward_flops() const noexcept override { return 0; } // none that a product is made of
     void initialise(std::span<Real>, std::uint64_t) const override {}
 
-    void reserve(const Extent& extent) override { mask_ = core::Buffer<Real>(extent.rows * size_); }
+    void reserve(const Extent& extent) override {
+        mask_ = core::Buffer<Real>(extent.rows * size_);
+        words_ = core::Buffer<std::uint32_t>(words());
+    }
     [[nodiscard]] std::size_t scratch_bytes(const Extent& extent) const noexcept override {
-        return extent.rows * size_ * sizeof(Real);
+        return extent.rows * size_ * sizeof(Real) + words() * sizeof(std::uint32_t);
     }
 
     void forward(std::span<const Real>, const Pass& pass, MatrixView<const Real> x, MatrixView<Real> y) override {
@@ -39,13 +42,15 @@ class Dropout final : public Layer<Real> {
             return;
         }
         const Draw& draw = *pass.training;
-        const auto dropped_below = static_cast<std::uint64_t>(probability_ * 0x1p32);
+        const auto dropped_below = static_cast<std::uint32_t>(probability_ * 0x1p32);
         const auto scale = static_cast<Real>(1 / (1 - probability_));
         for (std::size_t n = 0; n < x.rows; ++n) {
             const auto sample = static_cast<std::uint64_t>(draw.first_sample) + draw.samples[n];
-            core::RandomStream random(draw.seed, core::Purpose::dropout, draw.epoch, sample << 16 | number_);
-            for (Real& factor : mask_.matrix(x.rows, size_).row(n)) {
-                factor = random.next() < dropped_below ? Real{0} : scale;
+            core::fill_random(draw.seed, core::Purpose::dropout, draw.epoch, sample << 16 | number_, words_.values());
+            Real* const mask = mask_.data() + n * size_;
+            const std::uint32_t* const word = words_.data();
+            for (std::size_t i = 0; i < size_; ++i) {
+                mask[i] = word[i] < dropped_below ? Real{0} : scale;
             }
         }
         multiply(x.values(), y.values());
@@ -59,6 +64,7 @@ class Dropout final : public Layer<Real> {
     }
 
   private:
+    [[nodiscard]] std::size_t words() const noexcept { return (size_ + 3) / 4 * 4; } // whole blocks of the generator
     void multiply(std::span<const Real> from, std::span<Real> to) const noexcept {
         const Real* const mask = mask_.data();
         for (std::size_t i = 0; i < to.size(); ++i) {
@@ -71,6 +77,7 @@ class Dropout final : public Layer<Real> {
     double probability_;
     std::size_t number_;
     core::Buffer<Real> mask_;
+    core::Buffer<std::uint32_t> words_; ///< of one sample
 };
 
 } // namespace
