@@ -6,7 +6,7 @@
 namespace dtrain::optim {
 namespace {
 
-__extension__ using Wide = __int128;
+using Wide = __int128;
 
 constexpr std::size_t line = 16;
 constexpr double units = 0x1p70;
