@@ -9,8 +9,8 @@ namespace dtrain::data {
 
 BatchLoader::BatchLoader(const Split& split, std::size_t max_rows, std::size_t local_shards,
                          std::optional<Augmenter> augmenter)
-    : split_(split), augmenter_(std::move(augmenter)), x_(max_rows * split.sample_size), labels_(max_rows), rows_(max_rows), next_rows_(max_rows),
-      offsets_(local_shards + 1), next_offsets_(local_shards + 1) {}
+    : split_(split), augmenter_(std::move(augmenter)), x_(max_rows * split.sample_size), labels_(max_rows),
+      rows_(max_rows), next_rows_(max_rows), offsets_(local_shards + 1), next_offsets_(local_shards + 1) {}
 
 BatchLoader::~BatchLoader() {
     core::PrefetchQueue::of_this_thread() = {};
