@@ -4,6 +4,7 @@
 #include "support/temporary_folder.hpp"
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -35,6 +36,36 @@ TEST(BatchLoader, FetchesWhatTheSamplerSelects) {
             for (std::size_t i = 0; i < 64; ++i) {
                 const auto pixel = static_cast<std::uint8_t>(digits.pixels[rows[n] * 64 + i]);
                 EXPECT_EQ(batch.x.row(n)[i], static_cast<float>(pixel) / 255.0F);
+            }
+        }
+    }
+}
+
+// By their numbers in the whole training set, of which these are numbers 100 to 122.
+TEST(BatchLoader, DistortsByEpochAndNumberOfTheSample) {
+    const support::TemporaryFolder folder;
+    const support::Digits digits = support::make_digits(23, 1);
+    support::write_file(folder / "images", digits.images_file());
+    support::write_file(folder / "labels", digits.labels_file());
+    Split split = load_split(folder / "images", folder / "labels", 4);
+    split.local = {100, 123};
+
+    const Augmentation amount{2, 20, 0.2, 0.2, 10, 3};
+    Augmenter expected(amount, 8, 8, 6);
+    Sampler sampler(23, 1, 10, 6, {0, 1});
+    BatchLoader loader(split, 10, 1, Augmenter(amount, 8, 8, 6));
+    std::vector<std::uint32_t> rows(10);
+    std::vector<std::size_t> offsets(2);
+    std::vector<float> image(64);
+    for (const std::int64_t epoch : {0, 5}) {
+        sampler.start_epoch(epoch);
+        for (std::int64_t step = 0; step < sampler.steps_per_epoch(); ++step) {
+            const Batch batch = loader.load(sampler, step);
+            const std::size_t count = sampler.select(step, rows, offsets);
+            for (std::size_t n = 0; n < count; ++n) {
+                split.fetch(rows[n], image);
+                expected.distort(image, epoch, 100 + rows[n]);
+                EXPECT_TRUE(std::ranges::equal(batch.x.row(n), image)) << "epoch " << epoch << ", row " << n;
             }
         }
     }
