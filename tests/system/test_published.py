@@ -1,0 +1,45 @@
+"""The networks of configs/published reach what was published: all of them in the long form, the quickest in the short
+one, and each config fits its network in either."""
+
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+PUBLISHED = testing.SOURCE / "configs/published"
+
+
+class PublishedTest(testing.DtrainTestCase):
+    def test_configs_are_valid(self):
+        configs = sorted(PUBLISHED.glob("*.ini"))
+        self.assertGreater(len(configs), 10)
+        for config in configs:
+            with self.case(config.name):
+                result = testing.run("dtrain", config, f"--data.directory={self.data}", "--check", cwd=self.folder)
+                self.assertEqual(result.code, testing.EXIT_OK, result)
+                self.assertIn(f"runs/published/{config.stem}/seed-1", result.stdout)
+
+    def run_script(self, data, *arguments):
+        return subprocess.run(
+            [sys.executable, PUBLISHED / "run.py", "--data", data, "--output", self.folder / "published", "--dtrain",
+             testing.BIN / "dtrain", *arguments],
+            capture_output=True, text=True, env=testing.environment(), check=False)
+
+    @unittest.skipUnless(testing.MNIST, "DTRAIN_MNIST does not name a folder with the MNIST files")
+    def test_published_figures(self):
+        result = self.run_script(testing.MNIST, *([] if testing.LONG else ["--seeds", "2", "linear"]))
+        print(result.stdout, flush=True)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"\| `linear` .*\| 12.0 \| 7\.\d\d \(7\.\d\d to 7\.\d\d\) \|")
+
+    def test_only_for_mnist(self):
+        result = self.run_script(self.data, "--seeds", "1", "linear")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("the published figures are for MNIST", result.stderr)
+
+
+if __name__ == "__main__":
+    testing.main()
