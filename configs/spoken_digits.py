@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Makes a data set of spoken digits, as sequences for recurrent networks: configs/spoken_digits.py [FOLDER].
 
-espeak-ng (Debian: espeak-ng) speaks the words zero to nine in eight English accents and thirteen voices, at many speeds
-and pitches. Recordings are stretched or squeezed and begin somewhere in the sample's second; noise is added, at signal
+espeak-ng (Debian: espeak-ng) speaks the words zero to nine in eight English accents and 35 voices, at many speeds and
+pitches. Recordings are stretched or squeezed and begin somewhere in the sample's second; noise is added, at signal
 to noise ratios from 0 to 30 dB. All accents occur in both sets, but the test set has voices of its own, m4, m8 and f3,
 which training never hears.
 
@@ -25,7 +25,12 @@ import numpy as np
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ACCENTS = ("en-gb", "en-us", "en-us-nyc", "en-029", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
-VOICES = {"train": ("m1", "m2", "m3", "m5", "m6", "m7", "f1", "f2", "f4", "f5"), "t10k": ("m4", "m8", "f3")}
+VOICES = {
+    "train": ("m1", "m2", "m3", "m5", "m6", "m7", "f1", "f2", "f4", "f5", "adam", "Alex", "Andy", "Annie", "belinda",
+              "benjamin", "boris", "david", "edward", "grandma", "grandpa", "Jacky", "Lee", "linda", "Michael", "paul",
+              "quincy", "rob", "steph", "travis", "victor", "zac"),
+    "t10k": ("m4", "m8", "f3"),
+}
 
 RATE = 22050  # samples per second, as espeak-ng speaks
 FRAMES, BANDS = 40, 24
