@@ -30,17 +30,22 @@ RUN_TIMEOUT_SECONDS = 600
 
 @dataclasses.dataclass
 class Network:
-    """What both sides train; pytorch_step.py knows the network by its name."""
+    """What both sides train."""
     layers: str
     batch: int
     learning_rate: float = 0.05
 
 
+LENET = ("conv 6x5x5 pad 2 relu, maxpool 2, conv 16x5x5 relu, maxpool 2, dense 120 relu, dense 84 relu, "
+         "dense 10")
 NETWORKS = {
     "784-16-16-10": Network("dense 16 relu, dense 16 relu, dense 10", 128),
     "784-100-10": Network("dense 100 relu, dense 10", 128),
     "784-800-10": Network("dense 800 relu, dense 10", 256),
     "784-2500-2000-1500-1000-500-10": Network(testing.DEEP, 256, 0.01),
+    "LeNet-5": Network(LENET, 64),
+    "LeNet-5 in large batches": Network(LENET, 256),
+    "LSTM 128 over rows": Network("lstm 128, dense 10", 128),
 }
 
 # Measurements of a round, in their order, with the names of the table's columns.
@@ -88,17 +93,17 @@ class Comparison:
         run([*mpirun(ranks), str(self.options.bin / "dtrain-bench"), str(config), "--json", str(figures)], {})
         return json.loads(figures.read_text())
 
-    def pytorch(self, name, network, ranks):
+    def pytorch(self, network, ranks):
         launcher = [] if ranks == 1 else mpirun(ranks)
-        words = [*launcher, sys.executable, str(PYTORCH_STEP), name, "--batch", str(network.batch), "--learning-rate",
-                 str(network.learning_rate), "--data", str(self.options.data)]
+        words = [*launcher, sys.executable, str(PYTORCH_STEP), network.layers, "--batch", str(network.batch),
+                 "--learning-rate", str(network.learning_rate), "--data", str(self.options.data)]
         return json.loads(run(words, {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}))
 
     def round(self, name, backwards):
         """Figures of each side on one and on two ranks; every other round goes backwards, so that none is favoured."""
         network = NETWORKS[name]
-        turns = [("dtrain_1", lambda: self.dtrain(network, 1)), ("pytorch_1", lambda: self.pytorch(name, network, 1)),
-                 ("dtrain_2", lambda: self.dtrain(network, 2)), ("pytorch_2", lambda: self.pytorch(name, network, 2))]
+        turns = [("dtrain_1", lambda: self.dtrain(network, 1)), ("pytorch_1", lambda: self.pytorch(network, 1)),
+                 ("dtrain_2", lambda: self.dtrain(network, 2)), ("pytorch_2", lambda: self.pytorch(network, 2))]
         figures = {key: measure() for key, measure in (reversed(turns) if backwards else turns)}
         values = {key: figures[key]["samples_per_second"]["median"] for key in RATES}
         values["share"] = figures["dtrain_1"]["share_of_ceiling"]["median"]

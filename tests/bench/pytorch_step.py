@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Times descent steps in PyTorch, as dtrain-bench does dtrain's.
 
-  OMP_NUM_THREADS=1 [mpirun -np 2] tests/bench/pytorch_step.py 784-16-16-10 --batch 128 --data data/mnist
+  OMP_NUM_THREADS=1 [mpirun -np 2] tests/bench/pytorch_step.py 'dense 16 relu, dense 10' --batch 128 --data data/mnist
 
 The training set lies in memory as float tensors beforehand; a step picks its samples in random order, computes
 cross-entropy and its gradient, and descends by plain SGD. On several ranks the model is in DistributedDataParallel over
@@ -9,7 +9,6 @@ gloo, and each rank takes its part of the batch. Prints one line of JSON; rates 
 """
 
 import argparse
-import itertools
 import json
 import os
 import statistics
@@ -23,28 +22,17 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
+import pytorch_network  # noqa: E402
 
 BLOCKS = 9  # as dtrain-bench
 BLOCK_SECONDS = 0.3
 
 
-def dense_network(sizes):
-    layers = []
-    for inputs, outputs in itertools.pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])  # softmax belongs to the cost
-
-
-def make_network(name):
-    """The one place that knows kinds of networks."""
-    return dense_network([int(size) for size in name.split("-")])
-
-
 def load_samples(directory, rank, ranks):
-    """This rank's images, as rows of floats from 0 to 1, and labels."""
+    """This rank's images, as floats from 0 to 1, and labels."""
     images, labels = (torch.from_numpy(testing.read_idx(testing.find_idx(directory, key))[rank::ranks].copy())
                       for key in ("train_images", "train_labels"))
-    return images.flatten(1).float() / 255, labels.long()
+    return images.unsqueeze(1).float() / 255, labels.long()
 
 
 class Stepper:
@@ -76,7 +64,7 @@ class Stepper:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network", help="sizes of dense layers, as 784-16-16-10")
+    parser.add_argument("network", help="layers, as in a config")
     parser.add_argument("--batch", type=int, required=True, help="samples per step, over all ranks")
     parser.add_argument("--learning-rate", type=float, default=0.05)
     parser.add_argument("--data", default=testing.MNIST, help="folder of MNIST ($DTRAIN_MNIST)")
@@ -89,7 +77,7 @@ def main():
 
     torch.set_num_threads(1)
     torch.manual_seed(1)  # the same parameters everywhere
-    network = make_network(options.network)
+    network = pytorch_network.build(options.network)
     if ranks > 1:
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", "29511")

@@ -2,7 +2,6 @@
 
 import sys
 import unittest
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
 try:
+    import pytorch_network
     import torch
 except ImportError:
     torch = None
-
-warnings.filterwarnings("ignore", "Lazy modules are a new feature")
 
 STEPS = 12
 TOLERANCE = 1e-4
@@ -27,40 +25,6 @@ NETWORKS = {
     "windows that leave an edge": "maxpool 3, conv 9x4x4 sigmoid, avgpool 4, dense 10",
     "LSTM over the rows": "lstm 21, dense 10",
 }
-
-
-def modules(layers):
-    """The network that a list of layers describes, built from PyTorch's own parts."""
-    activations = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh, "sigmoid": torch.nn.Sigmoid}
-    parts = []
-    for layer in layers.split(", "):
-        kind, *words = layer.split()
-        options = {key: int(words[words.index(key) + 1]) for key in ("pad", "stride") if key in words}
-        if kind == "conv":
-            maps, kernel = words[0].split("x")[:2]
-            parts.append(torch.nn.LazyConv2d(int(maps), int(kernel), stride=options.get("stride", 1),
-                                             padding=options.get("pad", 0)))
-        elif kind == "maxpool":
-            parts.append(torch.nn.MaxPool2d(int(words[0])))
-        elif kind == "avgpool":
-            parts.append(torch.nn.AvgPool2d(int(words[0])))
-        elif kind == "lstm":
-            parts.append(LastState(int(words[0])))
-        else:
-            parts += [torch.nn.Flatten(), torch.nn.LazyLinear(int(words[0]))]
-        if words[-1] in activations:
-            parts.append(activations[words[-1]]())
-    return torch.nn.Sequential(*parts)
-
-
-if torch:
-    class LastState(torch.nn.Module):
-        def __init__(self, hidden):
-            super().__init__()
-            self.lstm = torch.nn.LSTM(28, hidden, batch_first=True)
-
-        def forward(self, x):
-            return self.lstm(x[:, 0])[0][:, -1]
 
 
 def parameters_of(model):
@@ -95,8 +59,7 @@ class PyTorchTest(testing.DtrainTestCase):
                 start = self.train(settings, "--training.epochs=0", output=f"start-{ranks}").last_checkpoint()
                 trained = self.train(settings, ranks=ranks, output=f"end-{ranks}")
 
-                model = modules(layers).double()
-                model(images[:1])
+                model = pytorch_network.build(layers).double()
                 tensors = parameters_of(model)
                 with torch.no_grad():
                     for tensor, weights in zip(tensors, weights_in(start).values()):
