@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <array>
+#include <type_traits>
 #include <utility>
 
 namespace dtrain::nn {
@@ -34,7 +35,7 @@ using Block = core::Simd<Real, sizeof(Real) * lanes<Real>>;
 template <class Real>
 using Vector = typename Block<Real>::Vector;
 
-/// The maps of a sample, interleaved.
+/// The maps of a sample.
 struct Maps {
     std::size_t count = 0;
     std::size_t height = 0;
@@ -42,6 +43,35 @@ struct Maps {
 
     [[nodiscard]] std::size_t pixels() const noexcept { return height * width; }
     [[nodiscard]] std::size_t size() const noexcept { return count * pixels(); }
+};
+
+/// Where the pixels of interleaved maps lie in memory, all of them or every so many; distances in elements.
+template <class Value>
+struct Pixels {
+    Value* first = nullptr;
+    std::size_t map_stride = 0;
+    std::size_t row_stride = 0;
+    std::size_t pixel_stride = 0;
+
+    Pixels(Value* first_pixel, const Maps& maps) noexcept
+        : first(first_pixel), map_stride(maps.pixels() * lanes<std::remove_const_t<Value>>),
+          row_stride(maps.width * lanes<std::remove_const_t<Value>>), pixel_stride(lanes<std::remove_const_t<Value>>) {}
+    [[nodiscard]] Value* at(std::size_t row, std::size_t column) const noexcept {
+        return first + row * row_stride + column * pixel_stride;
+    }
+    /// Those from (row, column) on, every `step`-th in both directions.
+    [[nodiscard]] Pixels every(std::size_t step, std::size_t row, std::size_t column) const noexcept {
+        Pixels part = *this;
+        part.first = at(row, column);
+        part.row_stride *= step;
+        part.pixel_stride *= step;
+        return part;
+    }
+};
+
+struct Kernel {
+    std::size_t rows = 0;
+    std::size_t cols = 0;
 };
 
 /// Calls action(begin, size) for parts of [0, size) as equal as can be, of `most` at the most.
@@ -67,13 +97,14 @@ constexpr std::size_t max_tile_pixels = 4;
 template <class Real>
 struct ForwardTile {
     const Real* x = nullptr; ///< of the first pixel under the kernel
-    std::size_t map_stride = 0, row_stride = 0, pixel_stride = 0;
+    std::size_t x_map_stride = 0, x_row_stride = 0;
+    std::size_t x_pixel_stride = 0; ///< from one window to the next
     const Real* weight = nullptr;
-    std::size_t depth = 0; ///< weights of an output map
-    std::size_t maps = 0, kernel = 0;
+    std::size_t maps = 0; ///< of the input
+    Kernel kernel;
     const Real* bias = nullptr; ///< zeros if null
     Real* y = nullptr;
-    std::size_t y_map_stride = 0;
+    std::size_t y_map_stride = 0, y_pixel_stride = 0;
 };
 
 /// So many neighbouring pixels of so many output maps.
@@ -87,19 +118,20 @@ void forward_tile(const ForwardTile<Real>& t) noexcept {
             sums[m][j] = Vector<Real>{} + (t.bias == nullptr ? Real{0} : t.bias[m]);
         }
     }
+    const std::size_t depth = t.maps * t.kernel.rows * t.kernel.cols; // weights of an output map
     const Real* weight = t.weight;
     for (std::size_t c = 0; c < t.maps; ++c) {
-        for (std::size_t u = 0; u < t.kernel; ++u) {
-            const Real* x = t.x + c * t.map_stride + u * t.row_stride;
-            for (std::size_t v = 0; v < t.kernel; ++v, x += lanes<Real>, ++weight) {
+        for (std::size_t u = 0; u < t.kernel.rows; ++u) {
+            const Real* x = t.x + c * t.x_map_stride + u * t.x_row_stride;
+            for (std::size_t v = 0; v < t.kernel.cols; ++v, x += lanes<Real>, ++weight) {
                 Vector<Real> pixels[tile_pixels];
 #pragma GCC unroll 8
                 for (std::size_t j = 0; j < tile_pixels; ++j) {
-                    pixels[j] = Block<Real>::load(x + j * t.pixel_stride);
+                    pixels[j] = Block<Real>::load(x + j * t.x_pixel_stride);
                 }
 #pragma GCC unroll 8
                 for (std::size_t m = 0; m < tile_maps; ++m) {
-                    const Real factor = weight[m * t.depth];
+                    const Real factor = weight[m * depth];
 #pragma GCC unroll 8
                     for (std::size_t j = 0; j < tile_pixels; ++j) {
                         sums[m][j] += factor * pixels[j];
@@ -112,7 +144,7 @@ void forward_tile(const ForwardTile<Real>& t) noexcept {
     for (std::size_t m = 0; m < tile_maps; ++m) {
 #pragma GCC unroll 8
         for (std::size_t j = 0; j < tile_pixels; ++j) {
-            Block<Real>::store(t.y + m * t.y_map_stride + j * lanes<Real>, sums[m][j]);
+            Block<Real>::store(t.y + m * t.y_map_stride + j * t.y_pixel_stride, sums[m][j]);
         }
     }
 }
@@ -128,25 +160,25 @@ constexpr auto forward_tiles = []<std::size_t... i>(std::index_sequence<i...>) {
 }
 (std::make_index_sequence<max_tile_maps * max_tile_pixels>{});
 
-/// y (a block of y_maps) from x (a block of x_maps, borders included).
+/// y (y_maps of a block) from the windows of x (x_maps maps of the block, borders included) that lie `stride` apart.
 template <class Real>
-void convolve(const Real* x, const Maps& x_maps, const Real* weight, const Real* bias, std::size_t kernel,
-              std::size_t stride, Real* y, const Maps& y_maps) noexcept {
+void convolve(const Pixels<const Real>& x, std::size_t x_maps, const Real* weight, const Real* bias, Kernel kernel,
+              std::size_t stride, const Pixels<Real>& y, const Maps& y_maps) noexcept {
     ForwardTile<Real> tile;
-    tile.map_stride = x_maps.pixels() * lanes<Real>;
-    tile.row_stride = x_maps.width * lanes<Real>;
-    tile.pixel_stride = stride * lanes<Real>;
-    tile.depth = x_maps.count * kernel * kernel;
-    tile.maps = x_maps.count;
+    tile.x_map_stride = x.map_stride;
+    tile.x_row_stride = x.row_stride;
+    tile.x_pixel_stride = stride * x.pixel_stride;
+    tile.maps = x_maps;
     tile.kernel = kernel;
-    tile.y_map_stride = y_maps.pixels() * lanes<Real>;
+    tile.y_map_stride = y.map_stride;
+    tile.y_pixel_stride = y.pixel_stride;
     for (std::size_t i = 0; i < y_maps.height; ++i) {
         in_even_parts(y_maps.width, max_tile_pixels, [&](std::size_t j, std::size_t pixels) {
-            tile.x = x + i * stride * tile.row_stride + j * tile.pixel_stride;
+            tile.x = x.at(i * stride, j * stride);
             in_even_parts(y_maps.count, max_tile_maps, [&](std::size_t m, std::size_t maps) {
-                tile.weight = weight + m * tile.depth;
+                tile.weight = weight + m * x_maps * kernel.rows * kernel.cols;
                 tile.bias = bias == nullptr ? nullptr : bias + m;
-                tile.y = y + m * tile.y_map_stride + (i * y_maps.width + j) * lanes<Real>;
+                tile.y = y.at(i, j) + m * y.map_stride;
                 forward_tiles<Real>[maps - 1][pixels - 1](tile);
             });
         });
@@ -324,8 +356,9 @@ class Convolution final : public Layer<Real> {
 
     void forward(std::span<const Real> parameters, const Pass&, MatrixView<const Real> x, MatrixView<Real> y) override {
         for (std::size_t block = 0; block < y.rows; ++block) {
-            convolve(with_border(x.row(block)), bordered_input(), weight_.in(parameters).data(),
-                     bias_.in(parameters).data(), kernel_, stride_, y.row(block).data(), output_);
+            convolve<Real>({with_border(x.row(block)), bordered_input()}, input_.count, weight_.in(parameters).data(),
+                           bias_.in(parameters).data(), {kernel_, kernel_}, stride_, {y.row(block).data(), output_},
+                           output_);
             activate(activation_, y.row(block)); // while it is in cache
         }
     }
@@ -352,11 +385,7 @@ class Convolution final : public Layer<Real> {
             sum_biases(delta, output_, lane_sums_.data());
             add_lanes(lane_sums_.data(), bias_.size, biases.data(), count);
             if (!dx.empty()) {
-                // Every input pixel collects what it gave to: a convolution of dy, spread out by the stride, with the
-                // kernels turned by 180 degrees.
-                spread(dy.row(block));
-                convolve<Real>(bordered_delta_.data(), bordered_delta(), turned_weight_.data(), nullptr, kernel_, 1,
-                               dx.row(block).data(), input_);
+                collect(dy.row(block), dx.row(block));
             }
         }
         add_up(weight_, 0, groups, gradients);
@@ -367,54 +396,89 @@ class Convolution final : public Layer<Real> {
     [[nodiscard]] Maps bordered_input() const noexcept {
         return {input_.count, input_.height + 2 * padding_, input_.width + 2 * padding_};
     }
+    /// As many pixels as a window can reach beyond the edge.
+    [[nodiscard]] std::size_t border() const noexcept { return (kernel_ + stride_ - 2) / stride_; }
     [[nodiscard]] Maps bordered_delta() const noexcept {
-        return {output_.count, input_.height + kernel_ - 1, input_.width + kernel_ - 1};
+        return {output_.count, output_.height + 2 * border(), output_.width + 2 * border()};
     }
     /// Weights and biases of one group.
     [[nodiscard]] std::size_t sums() const noexcept { return weight_.size + bias_.size; }
 
-    /// The block with its border of zeros, which nothing ever overwrites.
+    /// The block within a border of zeros, which nothing ever overwrites.
     [[nodiscard]] const Real* with_border(std::span<const Real> x) noexcept {
         if (padding_ == 0) {
             return x.data();
         }
-        const Maps maps = bordered_input();
-        const std::size_t row = input_.width * lanes<Real>;
-        for (std::size_t c = 0; c < input_.count; ++c) {
-            for (std::size_t i = 0; i < input_.height; ++i) {
-                std::copy_n(x.data() + (c * input_.height + i) * row, row,
-                            bordered_input_.data() +
-                                ((c * maps.height + i + padding_) * maps.width + padding_) * lanes<Real>);
-            }
-        }
+        frame(x, input_, padding_, bordered_input_.data());
         return bordered_input_.data();
     }
-
-    void spread(std::span<const Real> dy) noexcept {
-        const Maps maps = bordered_delta();
-        const std::size_t border = kernel_ - 1 - padding_;
-        const Real* from = dy.data();
-        for (std::size_t m = 0; m < output_.count; ++m) {
-            for (std::size_t i = 0; i < output_.height; ++i) {
-                Real* to = bordered_delta_.data() +
-                           ((m * maps.height + border + i * stride_) * maps.width + border) * lanes<Real>;
-                for (std::size_t j = 0; j < output_.width; ++j, from += lanes<Real>, to += stride_ * lanes<Real>) {
-                    Block<Real>::store(to, Block<Real>::load(from));
-                }
+    static void frame(std::span<const Real> maps, const Maps& shape, std::size_t border, Real* framed) noexcept {
+        const std::size_t row = shape.width * lanes<Real>;
+        const Pixels<Real> inner =
+            Pixels<Real>(framed, {shape.count, shape.height + 2 * border, shape.width + 2 * border})
+                .every(1, border, border);
+        for (std::size_t c = 0; c < shape.count; ++c) {
+            for (std::size_t i = 0; i < shape.height; ++i) {
+                std::copy_n(maps.data() + (c * shape.height + i) * row, row, inner.at(i, 0) + c * inner.map_stride);
             }
         }
     }
 
-    /// turned[c, m, u, v] = W[m, c, K − 1 − u, K − 1 − v]
-    void turn_weight(std::span<const Real> weight) noexcept {
-        const std::size_t window = kernel_ * kernel_;
-        for (std::size_t c = 0; c < input_.count; ++c) {
-            for (std::size_t m = 0; m < output_.count; ++m) {
-                std::reverse_copy(weight.data() + (m * input_.count + c) * window,
-                                  weight.data() + (m * input_.count + c + 1) * window,
-                                  turned_weight_.data() + (c * output_.count + m) * window);
+    /// Of the offsets u in a kernel those by which output pixels lie over the input pixels a, a + S, a + 2 S, ...:
+    /// first, first + S, ..., `count` of them.
+    struct Phase {
+        std::size_t first = 0;
+        std::size_t count = 0;
+    };
+    [[nodiscard]] Phase phase(std::size_t a) const noexcept {
+        const std::size_t first = (a + padding_) % stride_;
+        return {first, first < kernel_ ? (kernel_ - first + stride_ - 1) / stride_ : 0};
+    }
+    template <class Action>
+    void for_each_phase(Action&& action) const noexcept {
+        for (std::size_t a = 0; a < std::min(stride_, input_.height); ++a) {
+            for (std::size_t b = 0; b < std::min(stride_, input_.width); ++b) {
+                action(a, phase(a), b, phase(b));
             }
         }
+    }
+
+    /// dx: every input pixel collects from the output pixels it gave to. For the pixels of a phase these lie in one
+    /// window, and their weights are every S-th of the kernel, turned by 180 degrees.
+    void collect(std::span<const Real> dy, std::span<Real> dx) noexcept {
+        frame(dy, output_, border(), bordered_delta_.data());
+        const Real* weight = turned_weight_.data();
+        for_each_phase([&](std::size_t a, Phase rows, std::size_t b, Phase columns) {
+            const Maps part{input_.count, (input_.height - a + stride_ - 1) / stride_,
+                            (input_.width - b + stride_ - 1) / stride_};
+            // Output row (a + P − u) / S for the last u, which is the first row of the window.
+            const auto first = [&](std::size_t pixel, Phase offsets) {
+                return border() + (pixel + padding_ - offsets.first) / stride_ + 1 - offsets.count;
+            };
+            convolve<Real>(
+                Pixels<const Real>(bordered_delta_.data(), bordered_delta())
+                    .every(1, rows.count == 0 ? 0 : first(a, rows), columns.count == 0 ? 0 : first(b, columns)),
+                output_.count, weight, nullptr, {rows.count, columns.count}, 1,
+                Pixels<Real>(dx.data(), input_).every(stride_, a, b), part);
+            weight += input_.count * output_.count * rows.count * columns.count;
+        });
+    }
+
+    /// Phase after phase, turned[c, m, u, v] = W[m, c, ...].
+    void turn_weight(std::span<const Real> weight) noexcept {
+        Real* turned = turned_weight_.data();
+        for_each_phase([&](std::size_t, Phase rows, std::size_t, Phase columns) {
+            for (std::size_t c = 0; c < input_.count; ++c) {
+                for (std::size_t m = 0; m < output_.count; ++m) {
+                    const Real* const kernel = weight.data() + (m * input_.count + c) * kernel_ * kernel_;
+                    for (std::size_t u = rows.count; u-- > 0;) {
+                        for (std::size_t v = columns.count; v-- > 0;) {
+                            *turned++ = kernel[(rows.first + u * stride_) * kernel_ + columns.first + v * stride_];
+                        }
+                    }
+                }
+            }
+        });
     }
 
     void add_up(const Tensor& tensor, std::size_t first, ShardOffsets groups, ShardGradients<Real>& gradients) {
@@ -440,10 +504,10 @@ class Convolution final : public Layer<Real> {
     Tensor weight_;
     Tensor bias_;
     Buffer<Real> bordered_input_; ///< of one block
-    Buffer<Real> bordered_delta_; ///< of one block, with the rows and columns between its pixels that a stride skips
-    Buffer<Real> turned_weight_;
-    Buffer<Real> lane_sums_;  ///< of one block
-    Buffer<Real> group_sums_; ///< groups × (weights, then biases)
+    Buffer<Real> bordered_delta_; ///< of one block
+    Buffer<Real> turned_weight_;  ///< one phase after the other
+    Buffer<Real> lane_sums_;      ///< of one block
+    Buffer<Real> group_sums_;     ///< groups × (weights, then biases)
 };
 
 } // namespace
