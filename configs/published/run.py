@@ -41,8 +41,6 @@ class Row:
         print(" ".join(command), file=sys.stderr, flush=True)
         subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
         with h5py.File(ROOT / output / "log.h5") as log:
-            if log.attrs["dataset"] != "MNIST":
-                sys.exit(f"{arguments.data} holds {log.attrs['dataset']}, and the published figures are for MNIST")
             self.errors.append(100 * (1 - log["epochs/test_accuracy"][-1]))
             self.seconds.append(log["epochs/seconds"][:].sum())
 
@@ -53,6 +51,16 @@ class Row:
 
     def is_met(self):
         return np.mean(self.errors) <= float(self.published) + 1e-9
+
+
+def require_mnist(arguments):
+    check = subprocess.run([arguments.dtrain, str(HERE / "linear.ini"), f"--data.directory={arguments.data}", "--check"],
+                           cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if check.returncode != 0:
+        sys.exit(check.returncode)
+    name = re.search(r"^data set +(.*?):", check.stdout, re.MULTILINE)[1]
+    if name != "MNIST":
+        sys.exit(f"{arguments.data} holds {name}, and the published figures are for MNIST")
 
 
 def main():
@@ -69,9 +77,10 @@ def main():
         parser.error(f"no config named {', '.join(sorted(unknown))}" if unknown else "at least one seed")
     if os.geteuid() == 0:
         os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    require_mnist(arguments)
     rows = [Row(name) for name in ORDER if not arguments.names or name in arguments.names]
     try:
-        for seed in range(1, arguments.seeds + 1): # every network once before any a second time
+        for seed in range(1, arguments.seeds + 1):  # every network once before any a second time
             for row in rows:
                 row.train(seed, arguments)
     except subprocess.CalledProcessError as error:

@@ -81,8 +81,6 @@ void run(Arguments arguments) {
     const config::Config config = train::config_of(checkpoint);
     core::set_product_threads(config.parallel.blas_threads);
     nn::Network<float> network = train::network_of(checkpoint);
-    network.reserve(nn::Extent::of(train::evaluation_rows, 1));
-
     const core::Buffer<float> parameters(network.layout().arena_size());
     std::vector<io::TensorView> tensors;
     for (const nn::Tensor& tensor : network.layout().tensors()) {
@@ -103,6 +101,7 @@ void run(Arguments arguments) {
                                       nn::to_string(split.sample_shape),
                                       nn::to_string(checkpoint.info().sample_shape)));
     }
+    network.reserve(nn::Extent::of(train::evaluation_rows, 1)); // now that the samples bear out the size
     train::Evaluator evaluator(network, config.model.cost, split);
     double cost = 0;
     std::int64_t correct = 0;

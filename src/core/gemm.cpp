@@ -475,6 +475,12 @@ void set_product_threads(int threads) {
     product_threads = threads;
 }
 
+std::size_t product_scratch_bytes() noexcept {
+    return (static_cast<std::size_t>(product_threads) * most_depth * panel_columns<float> + block_rows * block_depth +
+            packed_values) *
+           sizeof(float);
+}
+
 std::string arithmetic_name() {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
     constexpr const char* chain = "fused multiply-add";

@@ -16,6 +16,10 @@ BatchLoader::~BatchLoader() {
     core::PrefetchQueue::of_this_thread() = {};
 }
 
+std::size_t BatchLoader::bytes() const noexcept {
+    return x_.size() * sizeof(float) + (augmenter_ ? augmenter_->bytes() : 0);
+}
+
 Batch BatchLoader::load(const Sampler& sampler, std::int64_t step) {
     const std::size_t count = sampler.select(step, rows_, offsets_);
     const core::MatrixView<float> x = x_.matrix(count, split_.sample_size);

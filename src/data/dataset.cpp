@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::size_t piece_bytes = std::size_t{4} << 20;
 constexpr const char* too_few_dimensions = "samples need at least two dimensions: their number x elements";
+constexpr const char* no_samples = "holds no samples";
 
 struct KnownSplit {
     const char* name;
@@ -46,8 +47,8 @@ class PairReader {
         }
         sample_shape_.assign(dimensions.begin() + 1, dimensions.end());
         sample_size_ = product(sample_shape_);
-        if (samples() == 0 || sample_size_ == 0) {
-            reader_.fail("holds no samples");
+        if (reader_.size() == 0) {
+            reader_.fail(no_samples);
         }
         if (!labels.empty()) {
             read_labels(labels);
@@ -286,6 +287,9 @@ DatasetHeader read_header(const std::filesystem::path& directory) {
     const IdxReader test(find_samples(directory, test_files.samples));
     if (train.dimensions().size() < 2) {
         train.fail(too_few_dimensions);
+    }
+    if (train.size() == 0) {
+        train.fail(no_samples);
     }
     return {{train.dimensions().begin() + 1, train.dimensions().end()},
             static_cast<std::int64_t>(train.dimensions().front()),

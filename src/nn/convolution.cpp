@@ -341,15 +341,15 @@ class Convolution final : public Layer<Real> {
     }
 
     void reserve(const Extent& extent) override {
-        bordered_input_ = Buffer<Real>(bordered_input().size() * lanes<Real>);
+        bordered_input_ = Buffer<Real>(padding_ == 0 ? 0 : bordered_input().size() * lanes<Real>);
         bordered_delta_ = Buffer<Real>(bordered_delta().size() * lanes<Real>);
         turned_weight_ = Buffer<Real>(weight_.size);
         lane_sums_ = Buffer<Real>(weight_.size * lanes<Real>);
         group_sums_ = Buffer<Real>(extent.groups * sums());
     }
     [[nodiscard]] std::size_t scratch_bytes(const Extent& extent) const noexcept override {
-        return ((bordered_input().size() + bordered_delta().size() + weight_.size) * lanes<Real> + weight_.size +
-                extent.groups * sums()) *
+        return (((padding_ == 0 ? 0 : bordered_input().size()) + bordered_delta().size() + weight_.size) * lanes<Real> +
+                weight_.size + extent.groups * sums()) *
                sizeof(Real);
     }
     [[nodiscard]] std::size_t most_added_up() const noexcept override { return weight_.size; }
@@ -528,7 +528,7 @@ std::unique_ptr<Layer<Real>> make_convolution(const LayerArguments& arguments) {
         size = rest.substr(0, end);
         rest.remove_prefix(std::min(end + 1, rest.size()));
     }
-    if (sizes[1] != sizes[2] || !rest.empty() || words[1].ends_with('x')) {
+    if (sizes[1] != sizes[2] || sizes[2].empty() || !rest.empty() || words[1].ends_with('x')) {
         arguments.fail(expected);
     }
     const std::size_t maps = arguments.number_in(sizes[0], "the number of maps", 1, most_maps);
@@ -545,7 +545,7 @@ std::unique_ptr<Layer<Real>> make_convolution(const LayerArguments& arguments) {
         word += 2;
     }
     Activation activation = Activation::linear;
-    if (word < words.size()) {
+    if (word < words.size() && words[word] != "pad" && words[word] != "stride") { // else misplaced, or without a number
         activation = arguments.activation_in(words[word++]);
     }
     if (word < words.size()) {

@@ -89,6 +89,8 @@ std::unique_ptr<Layer<Real>> make_dense(const LayerArguments& arguments) {
     }
     const std::size_t outputs = arguments.number_in(words[1], "the number of outputs", 1, max_outputs);
     const Activation activation = words.size() == 3 ? arguments.activation_in(words[2]) : Activation::linear;
+    arguments.require_size(arguments.input);
+    arguments.require_size({outputs, element_count(arguments.input)});
     return std::make_unique<Dense<Real>>(element_count(arguments.input), outputs, activation, arguments.tensor_prefix,
                                          arguments.layout);
 }

@@ -28,6 +28,7 @@ Activation LayerArguments::activation_in(std::string_view name) const {
 }
 
 Shape LayerArguments::input_maps() const {
+    require_size(input);
     if (input.size() == 2) {
         return {1, input[0], input[1]};
     }
@@ -38,7 +39,7 @@ Shape LayerArguments::input_maps() const {
 }
 
 void LayerArguments::require_size(const Shape& shape) const {
-    constexpr double most_values = 0x1p32;
+    constexpr double most_values = 0x1p30;
     double values = 1;
     for (const std::size_t size : shape) {
         values *= static_cast<double>(size);

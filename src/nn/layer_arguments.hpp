@@ -34,7 +34,7 @@ struct LayerArguments {
     [[nodiscard]] Activation activation_in(std::string_view name) const;
     /// The input as maps × height × width, a sample of two dimensions being one map; or fail.
     [[nodiscard]] Shape input_maps() const;
-    /// Fails where a layer or a tensor would be absurdly large.
+    /// Fails where the values of a sample or of a tensor would be absurdly many.
     void require_size(const Shape& shape) const;
 };
 

@@ -72,6 +72,7 @@ class Lstm final : public Layer<Real> {
         dh_ = Buffer<Real>(extent.rows * hidden_);
         dc_ = Buffer<Real>(extent.rows * hidden_);
         weight_ = Buffer<Real>((features_ + hidden_) * weight_stride());
+        time_offsets_.reserve(extent.shards + 1);
     }
     [[nodiscard]] std::size_t scratch_bytes(const Extent& extent) const noexcept override {
         return (extent.rows * (times_ * (past_stride() + gate_stride() + 2 * hidden_) + 6 * hidden_) +
@@ -186,7 +187,7 @@ class Lstm final : public Layer<Real> {
             const Real* const before = cells(n, t - 1);
 #pragma GCC ivdep // so many pointers are more than a compiler checks for overlap by itself
             for (std::size_t j = 0; j < size; ++j) {
-                c[j] = f[j] * before[j] + i[j] * g[j];
+                c[j] = std::fma(f[j], before[j], i[j] * g[j]);
             }
         }
         std::copy_n(c, size, tanh_c);
@@ -207,10 +208,10 @@ class Lstm final : public Layer<Real> {
         const Real* const before = t == 0 ? nullptr : cells(n, t - 1);
 #pragma GCC ivdep
         for (std::size_t j = 0; j < size; ++j) {
-            const Real dcell = dc[j] + dh[j] * o[j] * (1 - tanh_c[j] * tanh_c[j]);
+            const Real dcell = std::fma(dh[j] * o[j], std::fma(-tanh_c[j], tanh_c[j], Real{1}), dc[j]);
             const Real dinput = dcell * g[j] * i[j] * (1 - i[j]);
             const Real dforget = dcell * f[j] * (1 - f[j]);
-            g[j] = dcell * i[j] * (1 - g[j] * g[j]);
+            g[j] = dcell * i[j] * std::fma(-g[j], g[j], Real{1});
             o[j] = dh[j] * tanh_c[j] * o[j] * (1 - o[j]);
             dc[j] = dcell * f[j];
             i[j] = dinput;
@@ -266,6 +267,7 @@ std::unique_ptr<Layer<Real>> make_lstm(const LayerArguments& arguments) {
         arguments.fail(fmt::format("needs samples of time steps x features, such as the rows of an image, but gets {}",
                                    to_string(arguments.input)));
     }
+    arguments.require_size(arguments.input);
     const std::size_t hidden = arguments.number_in(arguments.words[1], "the number of hidden units", 1, most_hidden);
     arguments.require_size({4 * hidden, hidden + arguments.input[1]});
     return std::make_unique<Lstm<Real>>(arguments.input[0], arguments.input[1], hidden, arguments.tensor_prefix,

@@ -35,7 +35,7 @@ struct Largest {
         for (std::size_t i = 0; i < kernel; ++i) {
             for (std::size_t j = 0; j < kernel; ++j) {
                 const Vector<Real> x = Block<Real>::load(window + i * row + j * lanes<Real>);
-                largest = x <= largest ? largest : x; // a NaN stays
+                largest = (x > largest) | (x != x) ? x : largest; // nothing is larger than a NaN
             }
         }
         Block<Real>::store(y, largest);

@@ -13,9 +13,10 @@ double constant(std::int64_t, const ScheduleSettings&) {
     return 1;
 }
 
-/// Epochs so far, over decay_epochs.
+/// Steps so far, over those of decay_epochs, which are rounded to whole ones so that none comes late.
 double decays(std::int64_t step, const ScheduleSettings& settings) {
-    return static_cast<double>(step) / (settings.decay_epochs * static_cast<double>(settings.steps_per_epoch));
+    const double steps = std::round(settings.decay_epochs * static_cast<double>(settings.steps_per_epoch));
+    return static_cast<double>(step) / std::max(steps, 1.0);
 }
 
 double steps_down(std::int64_t step, const ScheduleSettings& settings) {

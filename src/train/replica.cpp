@@ -49,10 +49,12 @@ void check_augmentation(const config::Config& config, const nn::Shape& sample_sh
     for (const Amount& amount : {Amount{"augment.shift", keys.shift}, Amount{"augment.rotate", keys.rotate},
                                  Amount{"augment.scale", keys.scale}, Amount{"augment.shear", keys.shear},
                                  Amount{"augment.elastic_alpha", keys.elastic_alpha}}) {
-        if (amount.value > 0 && sample_shape.size() != 2) {
-            throw config.invalid(amount.key, fmt::format("expected 0 for samples that are not images of two "
-                                                         "dimensions; those in {} are {}",
-                                                         config.data.directory.string(), nn::to_string(sample_shape)));
+        constexpr std::size_t most = data::Augmenter::most_pixels;
+        if (amount.value > 0 && (sample_shape.size() != 2 || sample_shape[0] > most || sample_shape[1] > most)) {
+            throw config.invalid(amount.key,
+                                 fmt::format("expected 0 for samples that are not images of two "
+                                             "dimensions up to {} each; those in {} are {}",
+                                             most, config.data.directory.string(), nn::to_string(sample_shape)));
         }
     }
 }
@@ -211,9 +213,13 @@ std::string Replica::description() const {
                 parameters += tensor.size;
             }
         }
-        fmt::format_to(out, "{}{:<18} -> {:<6} {}: {} parameters, {:.0f} FLOPs forward\n",
-                       l == 0 ? "network     " : "            ", layers[l]->description(),
-                       nn::to_string(layers[l]->output_shape()), shapes, parameters, layers[l]->forward_flops());
+        fmt::format_to(out, "{}{:<18} -> {}", l == 0 ? "network     " : "            ", layers[l]->description(),
+                       nn::to_string(layers[l]->output_shape()));
+        if (parameters > 0) {
+            fmt::format_to(out, ", {}: {} parameters, {:.0f} FLOPs forward", shapes, parameters,
+                           layers[l]->forward_flops());
+        }
+        text += '\n';
     }
     fmt::format_to(out, "            {} parameters, {:.0f} FLOPs per training sample\n",
                    network_.layout().parameter_count(), network_.training_flops());
@@ -231,15 +237,14 @@ std::string Replica::description() const {
 
 Replica::Memory Replica::memory() const {
     const std::size_t arena = network_.layout().arena_size() * sizeof(float);
-    const auto rows = static_cast<std::size_t>(sampler_.max_local_rows());
     const data::Split& train = dataset_.train;
     Memory bytes;
     bytes.samples = train.elements.size() + train.labels.size() + dataset_.test.elements.size() +
                     dataset_.test.labels.size() + static_cast<std::size_t>(train.local.size()) * sizeof(std::uint32_t);
     bytes.parameters = arena * (1 + states_.size());
     bytes.gradients = arena * reducer_->subtrees().size() + gradients_.scratch_bytes();
-    bytes.activations =
-        network_.activation_bytes(batch_extent()) + (rows + evaluation_rows) * train.sample_size * sizeof(float);
+    bytes.activations = network_.activation_bytes(batch_extent()) + loader_.bytes() +
+                        evaluation_rows * train.sample_size * sizeof(float);
     return bytes;
 }
 

@@ -57,8 +57,8 @@ std::string Trainer::memory_description() {
     const Replica::Memory memory = replica_.memory();
     // One that is being written, in memory as a copy, in HDF5 and as a file, and those that wait for it.
     const std::size_t checkpoint = memory.parameters * (3 + RunFiles::most_waiting(config_, memory.parameters));
-    // Everything that steps need is there by now, so the rest is what the process has beyond the items.
-    const std::size_t peak = core::peak_resident_bytes();
+    // What steps need is there by now but for this, so the rest is what the process has beyond the items.
+    const std::size_t peak = core::peak_resident_bytes() + core::product_scratch_bytes();
     const std::size_t items = memory.samples + memory.parameters + memory.gradients + memory.activations;
     const std::vector<std::size_t> peaks = communicator_.gather_all(std::span(&peak, 1));
     std::string text = fmt::format(

@@ -25,7 +25,8 @@ class RunningOnTest(testing.DtrainTestCase):
     def test_resumed_equals_uninterrupted(self):
         for name, settings in {
                 "sgd": {"training.learning_rate": 1.0},
-                "lars, distorted": {**testing.RELU_CROSS_ENTROPY, **testing.DISTORTED, "training.optimizer": "lars", "training.warmup_epochs": 2.5},
+                "lars, distorted": {**testing.RELU_CROSS_ENTROPY, **testing.DISTORTED, "training.optimizer": "lars",
+                                    "training.warmup_epochs": 2.5},
                 "nesterov": {**testing.RELU_CROSS_ENTROPY, "training.optimizer": "nesterov", "training.batch_size": 50},
         }.items():
             for ranks in (1, 3):

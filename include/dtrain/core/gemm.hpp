@@ -72,6 +72,8 @@ void multiply_along_tree(Factor<Real> a, Factor<Real> b, const TreeLeaves& leave
 
 /// Threads that products may use in this process, 1 unless set.
 void set_product_threads(int threads);
+/// Bytes that products of floats allocate for good when they are first computed.
+[[nodiscard]] std::size_t product_scratch_bytes() noexcept;
 
 /// What the last bits of a result depend on, for the log: "512-bit vectors, fused multiply-add". Builds with fused
 /// multiply-add agree, whatever the width of their vectors.

@@ -24,8 +24,11 @@ struct Augmentation {
 /// the whole training set): neither ranks nor restarts change it.
 class Augmenter {
   public:
+    static constexpr std::size_t most_pixels = 4096; ///< of a side of an image
+
     /// Allocates all that it ever will.
     Augmenter(const Augmentation& amount, std::size_t rows, std::size_t cols, std::uint64_t seed);
+    [[nodiscard]] std::size_t bytes() const noexcept; ///< of what it has allocated
 
     /// Distorts `image`, rows × cols, in place: the sample's affine transformation about the centre, then its
     /// displacement, with bilinear interpolation and 0 outside of the image.
@@ -58,6 +61,8 @@ class Augmenter {
 
   private:
     [[nodiscard]] std::size_t width() const noexcept; ///< cols, with room for whole tiles
+    /// `size`, or 0 where there is no elastic distortion.
+    [[nodiscard]] std::size_t if_elastic(std::size_t size) const noexcept;
 
     Augmentation amount_;
     std::size_t rows_, cols_;

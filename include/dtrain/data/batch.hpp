@@ -33,6 +33,8 @@ class BatchLoader {
     BatchLoader(const BatchLoader&) = delete;
     BatchLoader& operator=(const BatchLoader&) = delete;
 
+    [[nodiscard]] std::size_t bytes() const noexcept; ///< of samples as floats and what makes them
+
     [[nodiscard]] Batch load(const Sampler& sampler, std::int64_t step);
 
   private:

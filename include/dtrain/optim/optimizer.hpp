@@ -23,7 +23,7 @@ struct Step {
 };
 
 /// Updates parameters from gradients, element by element, so that any slice of the arenas can be updated by whoever
-/// owns it. With g = scale · gradient + weight_decay · p, in PyTorch's definitions.
+/// owns it. With g = scale · gradient + weight_decay · p; all but lars are defined as in PyTorch.
 class Optimizer {
   public:
     virtual ~Optimizer() = default;

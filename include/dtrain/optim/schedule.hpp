@@ -13,7 +13,7 @@ struct ScheduleSettings {
     std::int64_t steps_per_epoch = 1;
     std::int64_t epochs = 0;  ///< of the whole training
     double warmup_epochs = 0; ///< rounded to whole steps
-    double decay_epochs = 1;  ///< over which the rate is multiplied by decay_factor; more than 0
+    double decay_epochs = 1;  ///< over which the rate is multiplied by decay_factor; likewise, and at least one step
     double decay_factor = 1;
 };
 

@@ -64,9 +64,9 @@ TEST(Network, OfTheMissionHas13002Parameters) {
 }
 
 TEST(Network, RefusesWrongListsAndNamesTheLayer) {
-    const auto message = [](std::string_view list) -> std::string {
+    const auto message = [](std::string_view list, const Shape& input = {4}) -> std::string {
         try {
-            const Network<float> network(list, {4});
+            const Network<float> network(list, input);
         } catch (const std::invalid_argument& error) {
             return error.what();
         }
@@ -88,6 +88,96 @@ TEST(Network, RefusesWrongListsAndNamesTheLayer) {
     expect_message("dense 99999999999999999999999", "between 1 and");
     expect_message("dense 4 reluu", "unknown activation reluu");
     EXPECT_EQ(message("  dense   4   relu ,dense 2"), "accepted");
+
+    struct Refused {
+        std::string_view list;
+        Shape input;
+        std::string_view part;
+    };
+    const Shape image{28, 28};
+    for (const auto& [list, input, part] :
+         {Refused{"conv", image, "expected `conv CxKxK"},
+          {"conv 6", image, "expected `conv CxKxK"},
+          {"conv 6x5", image, "expected `conv CxKxK"},
+          {"conv 6x5x3", image, "expected `conv CxKxK"},
+          {"conv 6x5x5x5", image, "expected `conv CxKxK"},
+          {"conv 6x5x5x", image, "expected `conv CxKxK"},
+          {"conv 6x5x5 pad", image, "expected `conv CxKxK"},
+          {"conv 6x5x5 stride 2 pad 1", image, "expected `conv CxKxK"},
+          {"conv 6x5x5 relu pad 1", image, "expected `conv CxKxK"},
+          {"conv 0x5x5", image, "the number of maps has to be between 1 and"},
+          {"conv 6x0x0", image, "the size of a kernel has to be between 1 and"},
+          {"conv 6x5x5 pad 5", image, "has to be between 0 and 4"},
+          {"conv 6x5x5 stride 0", image, "the stride has to be between 1 and"},
+          {"conv 6x5x5 reluu", image, "unknown activation reluu"},
+          {"conv 6x5x5", {784}, "needs images"},
+          {"conv 6x5x5", {4, 28}, "a kernel of 5 x 5 does not fit on maps of 4 x 28 with pad 0"},
+          {"conv 65536x255x255 pad 200", {4, 300, 300}, "values are too many"},
+          {"maxpool", image, "expected `maxpool K`"},
+          {"avgpool 2 2", image, "expected `avgpool K`"},
+          {"maxpool 29", image, "the window on maps of 28 x 28 has to be between 1 and 28"},
+          {"maxpool 2", {784}, "needs images"},
+          {"lstm", image, "expected `lstm N`"},
+          {"lstm 0", image, "the number of hidden units has to be between 1 and"},
+          {"lstm 8", {3, 28, 28}, "needs samples of time steps x features"},
+          {"lstm 8", {1U << 20, 1U << 20}, "values are too many"},
+          {"dropout", image, "expected `dropout P`"},
+          {"dropout 1", image, "expected `dropout P`"},
+          {"dropout -0.1", image, "expected `dropout P`"},
+          {"dropout half", image, "expected `dropout P`"},
+          {"dense 1048576", {1U << 20}, "values are too many"}}) {
+        EXPECT_NE(message(list, input).find(part), std::string::npos) << list << ": " << message(list, input);
+        EXPECT_NE(message(list, input).find(list), std::string::npos) << list << ": " << message(list, input);
+    }
+}
+
+TEST(Network, DropoutDropsByEpochSampleAndLayerAndOnlyInTraining) {
+    constexpr std::size_t samples = 40;
+    constexpr std::size_t size = 250;
+    constexpr float probability = 0.3F;
+    const std::vector<float> x(samples * size, 1.0F);
+    const std::vector<std::size_t> shard{0, samples};
+    std::vector<std::uint32_t> numbers(samples);
+    std::iota(numbers.begin(), numbers.end(), 0U);
+    const auto outputs = [&](std::string_view layers, const Draw* draw) {
+        Network<float> network(layers, {size});
+        network.reserve(Extent::of(samples, 1));
+        const auto y = network.forward({}, {shard, draw}, {x.data(), samples, size});
+        return std::vector<float>(y.values().begin(), y.values().end());
+    };
+    const Draw first{1, 0, 100, numbers};
+    const std::vector<float> dropped = outputs("dropout 0.3", &first);
+    const auto zeros = static_cast<double>(std::ranges::count(dropped, 0.0F));
+    EXPECT_NEAR(zeros / (samples * size), probability, 0.02); // more than four standard deviations
+    for (const float value : dropped) {
+        EXPECT_TRUE(value == 0.0F || value == 1.0F / (1.0F - probability)) << value;
+    }
+    EXPECT_EQ(outputs("dropout 0.3", nullptr), x) << "in evaluation";
+    EXPECT_EQ(outputs("dropout 0.3", &first), dropped);
+    EXPECT_EQ(outputs("dropout 0", &first), x);
+    EXPECT_NE(outputs("dropout 0, dropout 0.3", &first), dropped) << "in another layer";
+    const Draw next_epoch{1, 1, 100, numbers};
+    EXPECT_NE(outputs("dropout 0.3", &next_epoch), dropped);
+    const Draw other_seed{2, 0, 100, numbers};
+    EXPECT_NE(outputs("dropout 0.3", &other_seed), dropped);
+    // Counted from another first sample, sample 101 is a rank's first, and its row is the same.
+    const Draw shifted{1, 0, 101, numbers};
+    const std::vector<float> moved = outputs("dropout 0.3", &shifted);
+    EXPECT_TRUE(std::equal(moved.begin(), moved.begin() + size, dropped.begin() + size));
+    EXPECT_FALSE(std::equal(moved.begin(), moved.begin() + size, dropped.begin()));
+}
+
+TEST(Network, PoolsKeepANaNInEveryPlace) {
+    for (const std::string_view layers : {"maxpool 3", "avgpool 3"}) {
+        for (std::size_t place = 0; place < 9; ++place) {
+            Network<float> network(layers, {3, 3});
+            network.reserve(Extent::of(1, 1));
+            std::vector<float> x(9, 1.0F);
+            x[place] = std::numeric_limits<float>::quiet_NaN();
+            const auto y = network.forward({}, {std::array<std::size_t, 2>{0, 1}}, {x.data(), 1, 9});
+            EXPECT_TRUE(std::isnan(y.row(0)[0])) << layers << ", place " << place;
+        }
+    }
 }
 
 TEST(Network, InitialValuesAreAFunctionOfTheSeed) {
