@@ -183,7 +183,7 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
         }
         squares_.resize(parts_.size() * 2 * optim::square_limbs);
     }
-    network_.reserve(batch_extent());
+    mpi::together(communicator, [this] { network_.reserve(batch_extent()); });
 }
 
 nn::Extent Replica::batch_extent() const {
