@@ -74,7 +74,7 @@ def main():
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(ORDER)
     if unknown or arguments.seeds < 1:
-        parser.error(f"no config named {', '.join(sorted(unknown))}" if unknown else "at least one seed")
+        parser.error(f"no config named {', '.join(sorted(unknown))}; there are {', '.join(ORDER)}" if unknown else "at least one seed")
     if os.geteuid() == 0:
         os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     require_mnist(arguments)

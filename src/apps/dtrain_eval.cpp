@@ -89,6 +89,7 @@ void run(Arguments arguments) {
     checkpoint.read(tensors);
 
     const bool labelled = arguments.images.empty() || !arguments.labels.empty();
+    const std::int64_t limit = arguments.images.empty() ? config.data.test_samples : 0;
     if (arguments.images.empty()) {
         arguments.images = data::find_samples(config.data.directory, data::test_samples);
         arguments.labels = data::find_idx(config.data.directory, data::test_labels);
@@ -106,7 +107,8 @@ void run(Arguments arguments) {
     double cost = 0;
     std::int64_t correct = 0;
     std::vector<std::int64_t> confusion(classes * classes);
-    evaluator.visit(parameters.values(), split.local, [&](std::int64_t first, core::MatrixView<const float> outputs) {
+    const std::int64_t samples = limit == 0 ? split.total : std::min(limit, split.total);
+    evaluator.visit(parameters.values(), {0, samples}, [&](std::int64_t first, core::MatrixView<const float> outputs) {
         for (std::size_t n = 0; n < outputs.rows; ++n) {
             const std::size_t predicted = train::predicted_class(outputs.row(n));
             const std::size_t sample = static_cast<std::size_t>(first) + n;
@@ -121,11 +123,11 @@ void run(Arguments arguments) {
         cost += labelled ? evaluator.cost(first, outputs) : 0;
     });
     if (labelled) {
-        const auto total = static_cast<double>(split.total);
+        const auto total = static_cast<double>(samples);
         fmt::print("checkpoint {} after epoch {}, step {}\n", arguments.checkpoint.string(), checkpoint.info().epoch,
                    checkpoint.info().step);
-        fmt::print("samples    {}\naccuracy   {:.2f} % ({} of {})\ncost       {:.6f}\n", split.total,
-                   100 * static_cast<double>(correct) / total, correct, split.total, cost / total);
+        fmt::print("samples    {}\naccuracy   {:.2f} % ({} of {})\ncost       {:.6f}\n", samples,
+                   100 * static_cast<double>(correct) / total, correct, samples, cost / total);
         print_confusion(confusion, classes);
     }
 }

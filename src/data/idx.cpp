@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::size_t most_dimensions = 8;
 constexpr const char* truncated = "the file is truncated: it ends before the data its header announces";
+constexpr const char* where_mnist_is = "paths are relative to the working directory, and `./quickstart.sh data` puts "
+                                       "MNIST into data/mnist";
 constexpr std::size_t piece_bytes = std::size_t{1} << 20;
 
 std::size_t big_endian(std::span<const std::byte, 4> bytes) {
@@ -136,8 +138,7 @@ std::filesystem::path find_idx(const std::filesystem::path& directory, const std
         return *found;
     }
     throw core::Error(core::ExitCode::bad_data,
-                      fmt::format("{}: no such file, plain or .gz (`./quickstart.sh data` puts MNIST into data/mnist)",
-                                  (directory / name).string()));
+                      fmt::format("{}: no such file, plain or .gz; {}", (directory / name).string(), where_mnist_is));
 }
 
 std::filesystem::path find_samples(const std::filesystem::path& directory, const std::string& stem) {
@@ -153,7 +154,14 @@ std::filesystem::path find_samples(const std::filesystem::path& directory, const
             only = found ? found : only;
         }
     }
-    return only ? *only : find_idx(directory, stem + "-idx3-ubyte"); // which says that there is none
+    if (!only) {
+        throw core::Error(
+            core::ExitCode::bad_data,
+            fmt::format("{}: no such file, plain or .gz, nor one of other dimensions (idx2 to idx{}) or of "
+                        "floats (-float); {}",
+                        (directory / (stem + "-idx3-ubyte")).string(), most_dimensions, where_mnist_is));
+    }
+    return *only;
 }
 
 } // namespace dtrain::data

@@ -516,7 +516,8 @@ template <class Real>
 std::unique_ptr<Layer<Real>> make_convolution(const LayerArguments& arguments) {
     constexpr std::size_t most_maps = 65536;
     constexpr std::size_t most_kernel = 255;
-    constexpr const char* expected = "expected `conv CxKxK [pad P] [stride S] [activation]`, C maps from K x K pixels";
+    constexpr const char* expected =
+        "expected `conv CxKxK [pad P] [stride S] [activation]`, C maps from K x K pixels, in this order";
     const auto& words = arguments.words;
     if (words.size() < 2) {
         arguments.fail(expected);

@@ -344,8 +344,8 @@ void Trainer::report_end(bool stopped) {
         progress_.line(fmt::format("test        accuracy {:.2f} % (best {:.2f} % after epoch {})",
                                    100 * accuracy.back(), 100 * *best, best - accuracy.begin() + 1));
         progress_.line(fmt::format(
-            "speed       {:.1f} s of training, {:.0f} samples/s, {:.1f} % of the time in reducing", run_seconds_,
-            static_cast<double>(run_samples_) / run_seconds_, 100 * reduce_seconds_ / run_seconds_));
+            "speed       {:.1f} s of training, {:.0f} samples/s, {:.1f} % of the time in waiting and reducing",
+            run_seconds_, static_cast<double>(run_samples_) / run_seconds_, 100 * reduce_seconds_ / run_seconds_));
     }
     progress_.line(fmt::format("log         {}\ncheckpoint  {}", files_->log_file().string(), checkpoint));
 }

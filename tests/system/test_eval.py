@@ -55,6 +55,11 @@ class EvalTest(testing.DtrainTestCase):
         self.assertAlmostEqual(value_after("cost", output), cost, delta=1e-4 * cost)
         np.testing.assert_array_equal(confusion_matrix(output), confusion)
 
+    def test_as_many_samples_as_the_config_says(self):
+        trained, network = self.checkpoint_and_reference("cross_entropy", **{"data.test_samples": 50})
+        self.check_evaluation(self.evaluate(trained.checkpoints()[-1]), network, self.arrays["test_images"][:50],
+                              self.arrays["test_labels"][:50])
+
     def test_labelled(self):
         for cost in NETWORKS:
             with self.subTest(cost):
