@@ -30,10 +30,10 @@ class PublishedTest(testing.DtrainTestCase):
 
     @unittest.skipUnless(testing.MNIST, "DTRAIN_MNIST does not name a folder with the MNIST files")
     def test_published_figures(self):
-        result = self.run_script(testing.MNIST, *([] if testing.LONG else ["--seeds", "2", "linear"]))
+        result = self.run_script(testing.MNIST, *([] if testing.LONG else ["--seeds", "1", "linear"]))
         print(result.stdout, flush=True)
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertRegex(result.stdout, r"\| `linear` .*\| 12.0 \| 7\.\d\d \(7\.\d\d to 7\.\d\d\) \|")
+        self.assertRegex(result.stdout, r"\| `linear` .*\| 12.0 \| 7\.\d\d ")
 
     def test_only_for_mnist(self):
         result = self.run_script(self.data, "--seeds", "1", "linear")
