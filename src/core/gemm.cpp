@@ -20,16 +20,8 @@
 namespace dtrain::core {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr std::size_t vector_bytes = 64;
-constexpr int max_tile_rows = 14; // with two vectors each 28 accumulators of the 32 registers
-#elif defined(__AVX__)
-constexpr std::size_t vector_bytes = 32;
-constexpr int max_tile_rows = 6; // 12 of 16
-#else
-constexpr std::size_t vector_bytes = 16;
-constexpr int max_tile_rows = 6;
-#endif
+constexpr int max_tile_rows =
+    vector_bytes == 64 ? 14 : 6; // with two vectors each 28 accumulators of 32 registers, or 12
 constexpr int tile_vectors = 2;
 
 /// Inner indices per panel of b and rows of a per block: the block stays in the second-level cache while panel after

@@ -35,6 +35,11 @@ using Block = core::Simd<Real, sizeof(Real) * lanes<Real>>;
 template <class Real>
 using Vector = typename Block<Real>::Vector;
 
+/// Where the work is, a block is cut into vectors of this CPU, one after the other.
+template <class Real>
+using Native = core::Simd<Real, std::min(core::vector_bytes, sizeof(Real) * lanes<Real>)>;
+constexpr bool many_registers = core::vector_bytes == 64; // 32 instead of 16
+
 /// The maps of a sample.
 struct Maps {
     std::size_t count = 0;
@@ -91,8 +96,8 @@ using Table = std::array<std::array<Function, max_cols>, max_rows>;
 
 // --- y from x ---
 
-constexpr std::size_t max_tile_maps = 6;
-constexpr std::size_t max_tile_pixels = 4;
+constexpr std::size_t max_tile_maps = many_registers ? 6 : 4;
+constexpr std::size_t max_tile_pixels = many_registers ? 4 : 3;
 
 template <class Real>
 struct ForwardTile {
@@ -107,15 +112,16 @@ struct ForwardTile {
     std::size_t y_map_stride = 0, y_pixel_stride = 0;
 };
 
-/// So many neighbouring pixels of so many output maps.
+/// So many neighbouring pixels of so many output maps, for one vector of samples.
 template <class Real, std::size_t tile_maps, std::size_t tile_pixels>
 void forward_tile(const ForwardTile<Real>& t) noexcept {
-    Vector<Real> sums[tile_maps][tile_pixels];
+    using Vector = typename Native<Real>::Vector;
+    Vector sums[tile_maps][tile_pixels];
 #pragma GCC unroll 8
     for (std::size_t m = 0; m < tile_maps; ++m) {
 #pragma GCC unroll 8
         for (std::size_t j = 0; j < tile_pixels; ++j) {
-            sums[m][j] = Vector<Real>{} + (t.bias == nullptr ? Real{0} : t.bias[m]);
+            sums[m][j] = Vector{} + (t.bias == nullptr ? Real{0} : t.bias[m]);
         }
     }
     const std::size_t depth = t.maps * t.kernel.rows * t.kernel.cols; // weights of an output map
@@ -124,10 +130,10 @@ void forward_tile(const ForwardTile<Real>& t) noexcept {
         for (std::size_t u = 0; u < t.kernel.rows; ++u) {
             const Real* x = t.x + c * t.x_map_stride + u * t.x_row_stride;
             for (std::size_t v = 0; v < t.kernel.cols; ++v, x += lanes<Real>, ++weight) {
-                Vector<Real> pixels[tile_pixels];
+                Vector pixels[tile_pixels];
 #pragma GCC unroll 8
                 for (std::size_t j = 0; j < tile_pixels; ++j) {
-                    pixels[j] = Block<Real>::load(x + j * t.x_pixel_stride);
+                    pixels[j] = Native<Real>::load(x + j * t.x_pixel_stride);
                 }
 #pragma GCC unroll 8
                 for (std::size_t m = 0; m < tile_maps; ++m) {
@@ -144,7 +150,7 @@ void forward_tile(const ForwardTile<Real>& t) noexcept {
     for (std::size_t m = 0; m < tile_maps; ++m) {
 #pragma GCC unroll 8
         for (std::size_t j = 0; j < tile_pixels; ++j) {
-            Block<Real>::store(t.y + m * t.y_map_stride + j * t.y_pixel_stride, sums[m][j]);
+            Native<Real>::store(t.y + m * t.y_map_stride + j * t.y_pixel_stride, sums[m][j]);
         }
     }
 }
@@ -174,12 +180,14 @@ void convolve(const Pixels<const Real>& x, std::size_t x_maps, const Real* weigh
     tile.y_pixel_stride = y.pixel_stride;
     for (std::size_t i = 0; i < y_maps.height; ++i) {
         in_even_parts(y_maps.width, max_tile_pixels, [&](std::size_t j, std::size_t pixels) {
-            tile.x = x.at(i * stride, j * stride);
             in_even_parts(y_maps.count, max_tile_maps, [&](std::size_t m, std::size_t maps) {
                 tile.weight = weight + m * x_maps * kernel.rows * kernel.cols;
                 tile.bias = bias == nullptr ? nullptr : bias + m;
-                tile.y = y.at(i, j) + m * y.map_stride;
-                forward_tiles<Real>[maps - 1][pixels - 1](tile);
+                for (std::size_t lane = 0; lane < lanes<Real>; lane += Native<Real>::lanes) {
+                    tile.x = x.at(i * stride, j * stride) + lane;
+                    tile.y = y.at(i, j) + m * y.map_stride + lane;
+                    forward_tiles<Real>[maps - 1][pixels - 1](tile);
+                }
             });
         });
     }
@@ -187,8 +195,8 @@ void convolve(const Pixels<const Real>& x, std::size_t x_maps, const Real* weigh
 
 // --- sums over pixels: the gradients of weights and biases, lane by lane ---
 
-constexpr std::size_t max_sum_maps = 5;
-constexpr std::size_t max_sum_columns = 5;
+constexpr std::size_t max_sum_maps = many_registers ? 5 : 4;
+constexpr std::size_t max_sum_columns = many_registers ? 5 : 3;
 
 template <class Real>
 struct SumTile {
@@ -201,22 +209,23 @@ struct SumTile {
     std::size_t sum_map_stride = 0;
 };
 
-/// sums[m][v] = Σ_pixels dy[m] · x shifted by v pixels.
+/// sums[m][v] = Σ_pixels dy[m] · x shifted by v pixels, for one vector of samples.
 template <class Real, std::size_t tile_maps, std::size_t tile_columns>
 void sum_tile(const SumTile<Real>& t) noexcept {
-    Vector<Real> sums[tile_maps][tile_columns] = {};
+    using Vector = typename Native<Real>::Vector;
+    Vector sums[tile_maps][tile_columns] = {};
     for (std::size_t i = 0; i < t.height; ++i) {
         const Real* dy = t.dy + i * t.width * lanes<Real>;
         const Real* x = t.x + i * t.x_row_stride;
         for (std::size_t j = 0; j < t.width; ++j, dy += lanes<Real>, x += t.x_pixel_stride) {
-            Vector<Real> columns[tile_columns];
+            Vector columns[tile_columns];
 #pragma GCC unroll 8
             for (std::size_t v = 0; v < tile_columns; ++v) {
-                columns[v] = Block<Real>::load(x + v * lanes<Real>);
+                columns[v] = Native<Real>::load(x + v * lanes<Real>);
             }
 #pragma GCC unroll 8
             for (std::size_t m = 0; m < tile_maps; ++m) {
-                const Vector<Real> factor = Block<Real>::load(dy + m * t.dy_map_stride);
+                const Vector factor = Native<Real>::load(dy + m * t.dy_map_stride);
 #pragma GCC unroll 8
                 for (std::size_t v = 0; v < tile_columns; ++v) {
                     sums[m][v] += factor * columns[v];
@@ -228,7 +237,7 @@ void sum_tile(const SumTile<Real>& t) noexcept {
     for (std::size_t m = 0; m < tile_maps; ++m) {
 #pragma GCC unroll 8
         for (std::size_t v = 0; v < tile_columns; ++v) {
-            Block<Real>::store(t.sums + m * t.sum_map_stride + v * lanes<Real>, sums[m][v]);
+            Native<Real>::store(t.sums + m * t.sum_map_stride + v * lanes<Real>, sums[m][v]);
         }
     }
 }
@@ -258,11 +267,14 @@ void sum_weights(const Real* dy, const Maps& dy_maps, const Real* x, const Maps&
     for (std::size_t c = 0; c < x_maps.count; ++c) {
         for (std::size_t u = 0; u < kernel; ++u) {
             in_even_parts(kernel, max_sum_columns, [&](std::size_t v, std::size_t columns) {
-                tile.x = x + (c * x_maps.pixels() + u * x_maps.width + v) * lanes<Real>;
                 in_even_parts(dy_maps.count, max_sum_maps, [&](std::size_t m, std::size_t maps) {
-                    tile.dy = dy + m * tile.dy_map_stride;
-                    tile.sums = sums + m * tile.sum_map_stride + ((c * kernel + u) * kernel + v) * lanes<Real>;
-                    sum_tiles<Real>[maps - 1][columns - 1](tile);
+                    for (std::size_t lane = 0; lane < lanes<Real>; lane += Native<Real>::lanes) {
+                        tile.x = x + (c * x_maps.pixels() + u * x_maps.width + v) * lanes<Real> + lane;
+                        tile.dy = dy + m * tile.dy_map_stride + lane;
+                        tile.sums =
+                            sums + m * tile.sum_map_stride + ((c * kernel + u) * kernel + v) * lanes<Real> + lane;
+                        sum_tiles<Real>[maps - 1][columns - 1](tile);
+                    }
                 });
             });
         }
@@ -284,9 +296,11 @@ void sum_biases(const Real* dy, const Maps& dy_maps, Real* sums) noexcept {
     tile.width = dy_maps.width;
     tile.sum_map_stride = lanes<Real>;
     in_even_parts(dy_maps.count, max_sum_maps, [&](std::size_t m, std::size_t maps) {
-        tile.dy = dy + m * tile.dy_map_stride;
-        tile.sums = sums + m * lanes<Real>;
-        sum_tiles<Real>[maps - 1][0](tile);
+        for (std::size_t lane = 0; lane < lanes<Real>; lane += Native<Real>::lanes) {
+            tile.dy = dy + m * tile.dy_map_stride + lane;
+            tile.sums = sums + m * lanes<Real> + lane;
+            sum_tiles<Real>[maps - 1][0](tile);
+        }
     });
 }
 

@@ -6,7 +6,16 @@
 
 namespace dtrain::core {
 
-/// Vectors of `bytes` bytes in the compiler's notation, whatever the CPU makes of them.
+/// Of this CPU's widest vectors.
+#if defined(__AVX512F__)
+inline constexpr std::size_t vector_bytes = 64;
+#elif defined(__AVX__)
+inline constexpr std::size_t vector_bytes = 32;
+#else
+inline constexpr std::size_t vector_bytes = 16;
+#endif
+
+/// Vectors of `bytes` bytes in the compiler's notation. Wider ones than the CPU's live in memory, and are slow.
 template <class Real, std::size_t bytes>
 struct Simd {
     static constexpr std::size_t lanes = bytes / sizeof(Real);
