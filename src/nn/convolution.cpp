@@ -10,7 +10,6 @@
 // Samples are interleaved (nn/interleave.hpp): a pixel is a vector of so many samples, so that any shape of map, kernel
 // and stride keeps all lanes busy, and every sample has its own chain of fused multiply-adds.
 
-#include "dtrain/core/simd.hpp"
 #include "dtrain/nn/activation.hpp"
 #include "dtrain/nn/initialisation.hpp"
 #include "dtrain/nn/layer.hpp"
@@ -30,8 +29,6 @@ using core::MatrixView;
 
 template <class Real>
 constexpr std::size_t lanes = block_lanes<Real>;
-template <class Real>
-using Block = core::Simd<Real, sizeof(Real) * lanes<Real>>;
 template <class Real>
 using Vector = typename Block<Real>::Vector;
 

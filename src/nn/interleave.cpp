@@ -1,7 +1,5 @@
 #include "dtrain/nn/interleave.hpp"
 
-#include "dtrain/core/simd.hpp"
-
 #include <algorithm>
 #include <array>
 #include <type_traits>
@@ -10,9 +8,6 @@ namespace dtrain::nn {
 namespace {
 
 using core::MatrixView;
-
-template <class Real>
-using Block = core::Simd<Real, sizeof(Real) * block_lanes<Real>>;
 
 /// Calls visit(block, rows) for every block, rows being those of its lanes in the matrix, or null.
 template <class Real, class Visit>

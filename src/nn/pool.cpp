@@ -6,7 +6,6 @@
 //
 // Samples are interleaved (nn/interleave.hpp).
 
-#include "dtrain/core/simd.hpp"
 #include "dtrain/nn/layer.hpp"
 
 #include "layer_arguments.hpp"
@@ -20,8 +19,6 @@ using core::MatrixView;
 
 template <class Real>
 constexpr std::size_t lanes = block_lanes<Real>;
-template <class Real>
-using Block = core::Simd<Real, sizeof(Real) * lanes<Real>>;
 template <class Real>
 using Vector = typename Block<Real>::Vector;
 

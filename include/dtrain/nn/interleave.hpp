@@ -1,6 +1,7 @@
 #pragma once
 
 #include "dtrain/core/matrix.hpp"
+#include "dtrain/core/simd.hpp"
 #include "dtrain/nn/shard_gradients.hpp"
 
 #include <algorithm>
@@ -21,6 +22,9 @@ enum class Arrangement { rows, interleaved };
 inline constexpr std::size_t group_rows = 8;
 template <class Real>
 inline constexpr std::size_t block_lanes = 64 / sizeof(Real);
+/// One value of every sample of a block.
+template <class Real>
+using Block = core::Simd<Real, sizeof(Real) * block_lanes<Real>>;
 
 /// How much a layer has to hold at once.
 struct Extent {
