@@ -1,21 +1,14 @@
 #include "dtrain/train/background_writer.hpp"
 
+#include "dtrain/core/thread.hpp"
+
 #include <algorithm>
-#include <csignal>
 #include <exception>
 #include <utility>
 
 namespace dtrain::train {
 
-BackgroundWriter::BackgroundWriter() {
-    // Signals are for the thread that trains.
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread_ = std::thread([this] { run(); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-}
+BackgroundWriter::BackgroundWriter() : thread_(core::start_thread([this] { run(); })) {}
 
 BackgroundWriter::~BackgroundWriter() {
     {

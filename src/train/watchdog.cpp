@@ -1,5 +1,7 @@
 #include "dtrain/train/watchdog.hpp"
 
+#include "dtrain/core/thread.hpp"
+
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -7,7 +9,6 @@
 #include <array>
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <fstream>
 #include <mutex>
 #include <span>
@@ -67,12 +68,7 @@ Watchdog::Watchdog(const mpi::Communicator& communicator, int node_ranks, double
     own_->alive_at = own_->worked_at = own_->moved_at = now_ns();
     own_->watched = 1;
     node_.barrier();
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); // signals are for the thread that trains
-    thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    thread_ = core::start_thread([this](const std::stop_token& stop) { run(stop); });
 }
 
 Watchdog::~Watchdog() {

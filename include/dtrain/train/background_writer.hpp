@@ -44,7 +44,7 @@ class BackgroundWriter {
     std::optional<core::Error> error_;
     bool busy_ = false;
     bool ending_ = false;
-    std::thread thread_;
+    std::jthread thread_;
 };
 
 } // namespace dtrain::train
