@@ -399,8 +399,8 @@ class Convolution final : public Layer<Real> {
                 collect(dy.row(block), dx.row(block));
             }
         }
-        add_up(weight_, 0, groups, gradients);
         add_up(bias_, weight_.size, groups, gradients);
+        add_up(weight_, 0, groups, gradients);
     }
 
   private:

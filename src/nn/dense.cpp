@@ -58,8 +58,8 @@ class Dense final : public Layer<Real> {
                   ShardGradients<Real>& gradients) override {
         multiply_by_derivative<Real>(activation_, y.values(), dy.values());
         const MatrixView<const Real> dz = dy;
-        gradients.add_product(weight_.offset, Factor<Real>(dz).transposed(), Factor<Real>(x), shards);
         gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), Factor<Real>(dz), shards);
+        gradients.add_product(weight_.offset, Factor<Real>(dz).transposed(), Factor<Real>(x), shards);
         if (!dx.empty()) {
             core::multiply(Factor<Real>(dz), weight(parameters), dx);
         }

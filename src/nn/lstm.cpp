@@ -229,11 +229,11 @@ class Lstm final : public Layer<Real> {
         }
         const Factor<Real> dz = all_gates(rows);
         Factor<Real> all_pasts(MatrixView<const Real>{past_.data(), rows * times_, past_stride()});
-        gradients.add_product(input_weight_.offset, dz.transposed(), all_pasts.block(0, dz.rows, 0, features_),
-                              time_offsets_);
+        gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), dz, time_offsets_);
         gradients.add_product(hidden_weight_.offset, dz.transposed(), all_pasts.block(0, dz.rows, features_, hidden_),
                               time_offsets_);
-        gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), dz, time_offsets_);
+        gradients.add_product(input_weight_.offset, dz.transposed(), all_pasts.block(0, dz.rows, 0, features_),
+                              time_offsets_);
     }
 
     std::size_t times_;

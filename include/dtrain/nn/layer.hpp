@@ -72,7 +72,8 @@ class Layer {
                          core::MatrixView<Real> y) = 0;
 
     /// From dy = ∂C/∂y (N × O, overwritten) to the parameters' gradients and dx = ∂C/∂x (N × I; not computed if empty).
-    /// x and y are those of the last forward pass. `shards` counts rows or, if interleaved, groups.
+    /// x and y are those of the last forward pass. `shards` counts rows or, if interleaved, groups. The last tensor's
+    /// gradient comes first.
     virtual void backward(std::span<const Real> parameters, ShardOffsets shards, core::MatrixView<const Real> x,
                           core::MatrixView<const Real> y, core::MatrixView<Real> dy, core::MatrixView<Real> dx,
                           ShardGradients<Real>& gradients) = 0;

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace dtrain::nn {
@@ -17,7 +19,8 @@ using ShardOffsets = std::span<const std::size_t>;
 
 /// Where backward passes leave their gradients: one arena per complete subtree of logical shards that this rank owns.
 /// What arrives in an arena is the sum over the subtree's shards along the fixed tree (core/shard_tree.hpp), each
-/// shard's gradient computed by itself.
+/// shard's gradient computed by itself. Each place is written once in a step, and the last places first, so that what
+/// is behind the newest one can be sent on while the rest is computed.
 template <class Real>
 class ShardGradients {
   public:
@@ -34,14 +37,25 @@ class ShardGradients {
         scratch_ = core::Buffer<Real>(depth * largest_);
     }
 
+    /// Has `are_final` called with an offset whenever from there on everything is written, at least once per megabyte.
+    void report_to(std::function<void(std::size_t offset)> are_final) { are_final_ = std::move(are_final); }
+
     /// Sets a matrix at arena[offset...] of every subtree to the tree sum of a(:, shard) · b(shard, :), where the rows
     /// of shard s are the inner indices shards[s] to shards[s + 1].
     void add_product(std::size_t offset, core::Factor<Real> a, core::Factor<Real> b, ShardOffsets shards) {
-        for (const Subtree& subtree : subtrees_) {
-            const core::TreeLeaves leaves{shards.subspan(static_cast<std::size_t>(subtree.shards.begin),
-                                                         static_cast<std::size_t>(subtree.shards.size()) + 1),
-                                          subtree.merges};
-            core::multiply_along_tree(a, b, leaves, {subtree.arena.data() + offset, a.rows, b.cols});
+        if (!are_final_) {
+            add_rows(offset, a, b, shards);
+            return;
+        }
+        constexpr std::size_t portion = std::size_t{1} << 18;
+        const std::size_t rows = std::max<std::size_t>(portion / b.cols / 64, 1) * 64; // whole tiles of the product
+        for (std::size_t begin = (a.rows - 1) / rows * rows;; begin -= rows) {
+            const std::size_t place = offset + begin * b.cols;
+            add_rows(place, a.block(begin, std::min(rows, a.rows - begin), 0, a.cols), b, shards);
+            are_final_(place);
+            if (begin == 0) {
+                return;
+            }
         }
     }
 
@@ -51,6 +65,9 @@ class ShardGradients {
     void add_up(std::size_t offset, std::size_t size, Leaf&& leaf) {
         for (const Subtree& subtree : subtrees_) {
             add_up(subtree.shards, 0, subtree.arena.subspan(offset, size), leaf);
+        }
+        if (are_final_) {
+            are_final_(offset);
         }
     }
 
@@ -62,6 +79,15 @@ class ShardGradients {
         std::vector<std::uint8_t> merges;
         std::span<Real> arena;
     };
+
+    void add_rows(std::size_t offset, core::Factor<Real> a, core::Factor<Real> b, ShardOffsets shards) {
+        for (const Subtree& subtree : subtrees_) {
+            const core::TreeLeaves leaves{shards.subspan(static_cast<std::size_t>(subtree.shards.begin),
+                                                         static_cast<std::size_t>(subtree.shards.size()) + 1),
+                                          subtree.merges};
+            core::multiply_along_tree(a, b, leaves, {subtree.arena.data() + offset, a.rows, b.cols});
+        }
+    }
 
     template <class Leaf>
     void add_up(core::Range node, std::size_t depth, std::span<Real> out, Leaf& leaf) {
@@ -81,6 +107,7 @@ class ShardGradients {
     std::vector<Subtree> subtrees_;
     std::size_t largest_;
     core::Buffer<Real> scratch_; ///< one partial sum for each level of the tree
+    std::function<void(std::size_t)> are_final_;
 };
 
 } // namespace dtrain::nn
