@@ -36,7 +36,7 @@ int count(std::size_t size) {
 
 Environment::Environment(int& argc, char**& argv) {
     int provided = 0;
-    check(MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+    check(MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
     check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
 }
 
@@ -96,38 +96,6 @@ std::string Communicator::broadcast(std::string text) const {
     text.resize(static_cast<std::size_t>(length[0]));
     broadcast(std::span(text));
     return text;
-}
-
-Request::~Request() {
-    if (handle_ != MPI_REQUEST_NULL) {
-        MPI_Wait(&handle_, MPI_STATUS_IGNORE);
-    }
-}
-
-bool Request::test() {
-    int done = 0;
-    check(MPI_Test(&handle_, &done, MPI_STATUS_IGNORE), "MPI_Test");
-    return done != 0;
-}
-
-Request Communicator::start_all_to_all(std::span<const float> send, std::span<const int> send_counts,
-                                       std::span<const int> send_offsets, std::span<float> receive,
-                                       std::span<const int> receive_counts,
-                                       std::span<const int> receive_offsets) const {
-    MPI_Request request = MPI_REQUEST_NULL;
-    check(MPI_Ialltoallv(send.data(), send_counts.data(), send_offsets.data(), MPI_FLOAT, receive.data(),
-                         receive_counts.data(), receive_offsets.data(), MPI_FLOAT, handle_, &request),
-          "MPI_Ialltoallv");
-    return Request(request);
-}
-
-Request Communicator::start_gather_all_in_place(std::span<float> values, std::span<const int> counts,
-                                                std::span<const int> offsets) const {
-    MPI_Request request = MPI_REQUEST_NULL;
-    check(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, values.data(), counts.data(), offsets.data(), MPI_FLOAT,
-                          handle_, &request),
-          "MPI_Iallgatherv");
-    return Request(request);
 }
 
 void Communicator::send(std::span<const std::byte> bytes, int destination) const {

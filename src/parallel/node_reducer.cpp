@@ -5,19 +5,20 @@
 // over all arenas of the node, straight from its neighbours' memory, block by block, and updates that slice of the
 // parameters, of which the node holds one copy. A step costs two barriers, on several nodes three.
 //
-// Between nodes, the owners of a slice exchange it: each node's partial sums (the complete subtrees of its shards) go
-// to the node that owns that part of the slice, which walks the rest of the tree and sends the sums back to all
-// (reduce-scatter and allgather, 2 (n-1)/n of the slice over the wire on n nodes).
+// Between nodes, the owners of a slice exchange it while the backward pass goes on (slice_exchange.hpp). How far it has
+// come, each rank of a node tells the others in shared memory.
 
 #include "dtrain/core/shard_tree.hpp"
 #include "dtrain/mpi/shared_window.hpp"
 
 #include "node_barrier.hpp"
 #include "reducers.hpp"
+#include "slice_exchange.hpp"
 #include "tree_sum.hpp"
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -25,20 +26,11 @@
 namespace dtrain::parallel {
 namespace {
 
-constexpr std::size_t line = 16; // floats in a cache line, the unit of slices
-
 /// Sums are handed on in blocks that stay in the second-level cache, however large the slice.
 constexpr std::size_t block_size = std::size_t{1} << 14;
 
 std::size_t as_size(std::int64_t value) {
     return static_cast<std::size_t>(value);
-}
-
-/// Part `index` of `range` cut at cache lines.
-core::Range cut(core::Range range, int parts, int index) {
-    const core::Range lines = core::partition(range.size() / static_cast<std::int64_t>(line), parts, index);
-    return {range.begin + lines.begin * static_cast<std::int64_t>(line),
-            range.begin + lines.end * static_cast<std::int64_t>(line)};
 }
 
 /// Which ranks form which node, on every rank alike.
@@ -69,101 +61,7 @@ struct Topology {
     }
 };
 
-/// The way of one slice between nodes.
-class SliceExchange {
-  public:
-    /// Collective over the ranks that own a slice. `communicator` holds the owners of this rank's slice, one per node,
-    /// `subtrees_of_node` what partial sums each node has.
-    SliceExchange(mpi::Communicator communicator, core::Range slice, std::int64_t shards,
-                  const std::vector<std::vector<core::Range>>& subtrees_of_node)
-        : communicator_(std::move(communicator)), own_(part(slice, communicator_.rank())),
-          sum_({0, shards}, joined(subtrees_of_node)) {
-        const std::size_t own_subtrees = subtrees_of_node[static_cast<std::size_t>(communicator_.rank())].size();
-        for (int n = 0; n < communicator_.size(); ++n) {
-            const auto& subtrees = subtrees_of_node[static_cast<std::size_t>(n)];
-            const core::Range theirs = part(slice, n);
-            parts_.push_back(theirs);
-            send_.add(own_subtrees * (as_size(theirs.size()) + tail_size));
-            receive_.add(subtrees.size() * (as_size(own_.size()) + tail_size));
-            gather_.add(as_size(theirs.size()));
-        }
-        send_.allocate();
-        receive_.allocate();
-        gather_.allocate();
-        for (int n = 0; n < communicator_.size(); ++n) {
-            for (std::size_t i = 0; i < subtrees_of_node[static_cast<std::size_t>(n)].size(); ++i) {
-                received_.push_back(receive_.of(n) + i * (as_size(own_.size()) + tail_size));
-            }
-        }
-        received_tails_ = received_;
-        for (const float*& tail : received_tails_) {
-            tail += own_.size();
-        }
-    }
-
-    /// The part of the slice that node `n` adds up.
-    [[nodiscard]] core::Range part_of(int n) const { return parts_[static_cast<std::size_t>(n)]; }
-    /// Where this node's partial sum `subtree` of that part has to be put, its tail behind it.
-    [[nodiscard]] float* partial(int n, std::size_t subtree) {
-        return send_.of(n) + subtree * (as_size(part_of(n).size()) + tail_size);
-    }
-
-    /// Collective: fills `sum` in the slice from all nodes' partial sums, and `tail`.
-    void run(float* sum, float* tail, const Waiter& waiter) {
-        wait(communicator_.start_all_to_all(send_.values(), send_.counts(), send_.offsets(), receive_.values(),
-                                            receive_.counts(), receive_.offsets()),
-             waiter);
-        sum_(received_, as_size(own_.size()), gather_.of(communicator_.rank()));
-        sum_(received_tails_, tail_size, tail);
-        wait(communicator_.start_gather_all_in_place(gather_.values(), gather_.counts(), gather_.offsets()), waiter);
-        for (int n = 0; n < communicator_.size(); ++n) {
-            const core::Range theirs = part_of(n);
-            std::copy_n(gather_.of(n), theirs.size(), sum + theirs.begin);
-        }
-    }
-
-  private:
-    /// One buffer with a part for each node.
-    class Parts {
-      public:
-        void add(std::size_t size) {
-            offsets_.push_back(mpi::count(total_));
-            counts_.push_back(mpi::count(size));
-            total_ += size;
-        }
-        void allocate() { buffer_ = core::Buffer<float>(total_); }
-        [[nodiscard]] float* of(int n) const { return buffer_.data() + offsets_[static_cast<std::size_t>(n)]; }
-        [[nodiscard]] std::span<float> values() const { return buffer_.values(); }
-        [[nodiscard]] std::span<const int> counts() const { return counts_; }
-        [[nodiscard]] std::span<const int> offsets() const { return offsets_; }
-
-      private:
-        std::size_t total_ = 0;
-        std::vector<int> counts_, offsets_;
-        core::Buffer<float> buffer_;
-    };
-
-    [[nodiscard]] core::Range part(core::Range slice, int n) const { return cut(slice, communicator_.size(), n); }
-    [[nodiscard]] static std::vector<core::Range> joined(const std::vector<std::vector<core::Range>>& lists) {
-        std::vector<core::Range> all;
-        for (const auto& list : lists) {
-            all.insert(all.end(), list.begin(), list.end());
-        }
-        return all;
-    }
-    static void wait(mpi::Request request, const Waiter& waiter) {
-        waiter([&] { return request.test(); });
-    }
-
-    mpi::Communicator communicator_;
-    core::Range own_;
-    TreeSum sum_;
-    std::vector<core::Range> parts_;
-    Parts send_, receive_, gather_;
-    std::vector<const float*> received_, received_tails_;
-};
-
-class NodeReducer final : public GradientReducer {
+class NodeReducer final : public GradientReducer, private SliceExchange::Source {
   public:
     NodeReducer(const ReducerSettings& settings, const mpi::Communicator& communicator)
         : GradientReducer(settings, communicator.rank()), size_(settings.parameters),
@@ -172,7 +70,11 @@ class NodeReducer final : public GradientReducer {
           barrier_(counters(), topology_.node.rank(), waiter_), own_arena_(arena(topology_.node.rank(), 0)),
           common_(arena(0, subtrees_of(settings, first_rank()).size())), tail_(tail_size),
           block_(std::min(size_, block_size)) {
-        const std::int64_t whole = static_cast<std::int64_t>(size_);
+        for (int rank = 0; rank < topology_.node.size(); ++rank) {
+            std::byte* const counter = window_.segment(rank).data();
+            finals_.push_back(reinterpret_cast<Finals*>(counter + sizeof(NodeBarrier::Counter)));
+        }
+        const auto whole = static_cast<std::int64_t>(size_);
         const int own_slice = topology_.node.rank();
         slice_ =
             own_slice < topology_.slices ? cut({0, whole}, topology_.slices, own_slice) : core::Range{whole, whole};
@@ -202,7 +104,8 @@ class NodeReducer final : public GradientReducer {
         if (topology_.nodes > 1) {
             mpi::Communicator owners = communicator.split(std::min(own_slice, topology_.slices), topology_.index);
             if (own_slice < topology_.slices) {
-                exchange_.emplace(std::move(owners), slice_, settings.shards, subtrees_of_node);
+                exchange_.emplace(std::move(owners), slice_, whole, settings.shards, subtrees_of_node,
+                                  static_cast<SliceExchange::Source&>(*this), own_arena_);
             }
         }
     }
@@ -214,26 +117,37 @@ class NodeReducer final : public GradientReducer {
     [[nodiscard]] std::span<float> state(std::size_t i) const noexcept override { return shared(1 + i); }
     [[nodiscard]] bool fills_parameters() const noexcept override { return topology_.node.is_root(); }
 
-    void arrive() override { barrier_.arrive_and_wait(); }
+    [[nodiscard]] bool overlaps() const noexcept override { return topology_.nodes > 1; }
+    void are_final(std::size_t begin) noexcept override {
+        const std::uint64_t reached = finals(size_ - begin);
+        if (reached > own_finals().load(std::memory_order_relaxed)) {
+            own_finals().store(reached, std::memory_order_release);
+        }
+        if (exchange_) {
+            exchange_->start();
+        }
+    }
+    void arrive() override {
+        if (topology_.nodes > 1) {
+            own_finals().store(finals(size_ + 1), std::memory_order_release);
+            if (exchange_) {
+                exchange_->start();
+            }
+        }
+        barrier_.arrive_and_wait();
+    }
     void combine() override {
         if (topology_.nodes == 1) {
             add_up(partial_sums_[0], size_, tail_size, tail_.data());
             return;
         }
         if (exchange_) {
-            for (int n = 0; n < topology_.nodes; ++n) {
-                const core::Range part = exchange_->part_of(n);
-                for (std::size_t i = 0; i < partial_sums_.size(); ++i) {
-                    float* const out = exchange_->partial(n, i);
-                    add_up(partial_sums_[i], as_size(part.begin), as_size(part.size()), out);
-                    add_up(partial_sums_[i], size_, tail_size, out + part.size());
-                }
-            }
-            exchange_->run(own_arena_, tail_.data(), waiter_);
+            exchange_->finish(tail_.data(), waiter_);
             if (topology_.node.is_root()) {
                 std::ranges::copy(tail_.values(), node_tail().begin());
             }
         }
+        ++round_; // not before: till then the exchange reads it
         // Ranks that own no slice learn the tail from their node's first.
         barrier_.arrive_and_wait();
         std::ranges::copy(node_tail(), tail_.data());
@@ -258,9 +172,10 @@ class NodeReducer final : public GradientReducer {
     void publish() override { barrier_.arrive_and_wait(); }
 
     [[nodiscard]] std::string description() const override {
-        return topology_.nodes == 1
-                   ? "node (shared memory; the same bits on any number of ranks)"
-                   : "node (shared memory, slices between nodes; the same bits on any number of ranks)";
+        return topology_.nodes == 1 ? "node (shared memory; the same bits on any number of ranks)"
+                                    : "node (shared memory, slices between nodes beside the backward pass; the same "
+                                      "bits on any number of "
+                                      "ranks)";
     }
 
   private:
@@ -269,17 +184,36 @@ class NodeReducer final : public GradientReducer {
         std::size_t first; ///< of its leaves among the node's arenas
         std::size_t count;
     };
+    /// How much of a rank's gradients are final, counted on over all steps.
+    struct alignas(64) Finals {
+        std::atomic<std::uint64_t> reached;
+    };
+    static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
-    /// Segment of a rank: its barrier counter, then its gradient arenas; that of the node's first rank continues with
-    /// the tail, the parameters and the optimizer state of the node.
+    /// What Finals::reached is when the last `count` gradients of this step are final, size_ + 1 with the tail.
+    [[nodiscard]] std::uint64_t finals(std::size_t count) const noexcept { return round_ * (size_ + 2) + count; }
+    [[nodiscard]] std::atomic<std::uint64_t>& own_finals() const noexcept {
+        return finals_[as_size(topology_.node.rank())]->reached;
+    }
+    [[nodiscard]] bool is_final(std::int64_t begin) const noexcept override {
+        const std::uint64_t wanted = finals(as_size(begin) == size_ ? size_ + 1 : size_ - as_size(begin));
+        return std::ranges::all_of(
+            finals_, [&](const Finals* rank) { return rank->reached.load(std::memory_order_acquire) >= wanted; });
+    }
+    void add_up(std::size_t subtree, core::Range range, float* out) override {
+        add_up(partial_sums_[subtree], as_size(range.begin), as_size(range.size()), out);
+    }
+
+    /// Segment of a rank: its barrier counter and Finals, then its gradient arenas; that of the node's first rank
+    /// continues with the tail, the parameters and the optimizer state of the node.
     [[nodiscard]] std::size_t segment_bytes(const ReducerSettings& settings) const {
         const std::size_t gradients = subtrees().size() * (size_ + tail_size);
         const std::size_t common = topology_.node.is_root() ? tail_size + (1 + settings.states) * size_ : 0;
-        return sizeof(NodeBarrier::Counter) + (gradients + common) * sizeof(float);
+        return heading + (gradients + common) * sizeof(float);
     }
+    static constexpr std::size_t heading = sizeof(NodeBarrier::Counter) + sizeof(Finals);
     [[nodiscard]] float* arena(int rank, std::size_t i) const {
-        std::byte* const behind_counter = window_.segment(rank).data() + sizeof(NodeBarrier::Counter);
-        return reinterpret_cast<float*>(behind_counter) + i * (size_ + tail_size);
+        return reinterpret_cast<float*>(window_.segment(rank).data() + heading) + i * (size_ + tail_size);
     }
     [[nodiscard]] std::span<float> node_tail() const { return {common_, tail_size}; }
     [[nodiscard]] std::span<float> shared(std::size_t i) const { return {common_ + tail_size + i * size_, size_}; }
@@ -318,9 +252,11 @@ class NodeReducer final : public GradientReducer {
     std::vector<const float*> arenas_; ///< of the node, in the order of their shards
     std::vector<PartialSum> partial_sums_;
     std::vector<const float*> operands_;
-    std::optional<SliceExchange> exchange_;
     core::Buffer<float> tail_;
     core::Buffer<float> block_;
+    std::vector<Finals*> finals_; ///< of the ranks of the node
+    std::uint64_t round_ = 0;     ///< combine() calls so far
+    std::optional<SliceExchange> exchange_;
 };
 
 } // namespace

@@ -1,4 +1,5 @@
 #include "dtrain/mpi/communicator.hpp"
+#include "dtrain/mpi/messages.hpp"
 
 #include "support/errors.hpp"
 #include <gtest/gtest.h>
@@ -23,7 +24,6 @@ namespace {
 using support::error_of;
 
 static_assert(!std::is_copy_constructible_v<Communicator> && std::is_nothrow_move_constructible_v<Communicator>);
-static_assert(!std::is_copy_constructible_v<Request> && std::is_nothrow_move_constructible_v<Request>);
 
 class CommunicatorTest : public ::testing::Test {
   protected:
@@ -115,43 +115,48 @@ TEST_F(CommunicatorTest, SendsAndReceives) {
     }
 }
 
-TEST_F(CommunicatorTest, ExchangesWithoutBlocking) {
+TEST_F(CommunicatorTest, SendsTheSameMessagesAgainAndAgain) {
     const auto n = static_cast<std::size_t>(size_);
-    // Rank r sends r + 1 values to everybody.
-    const int own = rank_ + 1;
-    std::vector<float> send(n * static_cast<std::size_t>(own), static_cast<float>(rank_));
-    std::vector<int> send_counts(n, own);
-    std::vector<int> send_offsets(n);
-    std::vector<int> receive_counts(n);
-    std::vector<int> receive_offsets(n);
-    int total = 0;
+    // Rank r sends r + 1 values to everybody else, twice in each round.
+    std::vector<float> sent(static_cast<std::size_t>(rank_) + 1);
+    std::vector<std::vector<float>> received;
+    Messages messages;
+    std::vector<std::size_t> of_tag[2];
     for (std::size_t r = 0; r < n; ++r) {
-        send_offsets[r] = static_cast<int>(r) * own;
-        receive_offsets[r] = total;
-        receive_counts[r] = static_cast<int>(r) + 1;
-        total += receive_counts[r];
+        received.emplace_back(2 * (r + 1), -1.0F);
     }
-    std::vector<float> received(static_cast<std::size_t>(total), -1);
-    {
-        Request request =
-            world_.start_all_to_all(send, send_counts, send_offsets, received, receive_counts, receive_offsets);
-        while (!request.test()) {
+    for (int tag = 0; tag < 2; ++tag) {
+        for (int r = 0; r < size_; ++r) {
+            if (r != rank_) {
+                const std::size_t count = static_cast<std::size_t>(r) + 1;
+                const auto place = std::span(received[count - 1]).subspan(static_cast<std::size_t>(tag) * count, count);
+                of_tag[tag].push_back(messages.add_receive(world_, place, r, tag));
+                of_tag[tag].push_back(messages.add_send(world_, sent, r, tag));
+            }
         }
     }
-    std::size_t at = 0;
-    for (std::size_t r = 0; r < n; ++r) {
-        for (std::size_t i = 0; i <= r; ++i) {
-            EXPECT_EQ(received[at++], static_cast<float>(r));
+    EXPECT_EQ(messages.size(), 4 * (n - 1));
+    EXPECT_TRUE(messages.finished().empty()) << "nothing is under way";
+    for (int round = 0; round < 3; ++round) {
+        std::ranges::fill(sent, static_cast<float>(10 * round + rank_));
+        std::vector<int> seen(messages.size(), 0);
+        for (const int tag : {1, 0}) { // in another order than they were added in
+            std::ranges::for_each(of_tag[tag], [&](std::size_t message) { messages.start(message); });
         }
+        for (std::size_t found = 0; found < messages.size();) {
+            for (const int message : messages.finished()) {
+                ++seen[static_cast<std::size_t>(message)];
+                ++found;
+            }
+        }
+        EXPECT_EQ(seen, std::vector<int>(messages.size(), 1));
+        for (int r = 0; r < size_; ++r) {
+            const auto& values = received[static_cast<std::size_t>(r)];
+            const float expected = r == rank_ ? -1.0F : static_cast<float>(10 * round + r);
+            EXPECT_EQ(values, std::vector<float>(values.size(), expected)) << "from rank " << r;
+        }
+        world_.barrier(); // nobody fills `sent` while it is under way
     }
-
-    std::vector<float> gathered(static_cast<std::size_t>(total), -1);
-    for (int i = 0; i < own; ++i) {
-        gathered[static_cast<std::size_t>(receive_offsets[static_cast<std::size_t>(rank_)] + i)] =
-            static_cast<float>(rank_);
-    }
-    { const Request request = world_.start_gather_all_in_place(gathered, receive_counts, receive_offsets); }
-    EXPECT_EQ(gathered, received) << "the destructor waits for the end";
 }
 
 TEST_F(CommunicatorTest, RefusesMoreThanMpiCanCount) {

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -57,6 +58,9 @@ class Reducer : public ::testing::Test {
                 }
             }
         }
+        for (const int node_ranks : {1, 2}) { // so many that they go from node to node in several chunks
+            all.push_back({"node", 400'000, world_.size(), node_ranks});
+        }
         return all;
     }
     [[nodiscard]] ReducerSettings settings(const Case& c, std::size_t states = 0) const {
@@ -98,9 +102,19 @@ class Reducer : public ::testing::Test {
             ASSERT_EQ(arenas.back().size(), c.parameters + tail_size);
         }
         nn::ShardGradients<float> gradients(reducer.subtrees(), arenas, c.parameters + tail_size);
-        gradients.add_up(0, c.parameters + tail_size, [&](std::size_t shard, std::span<float> out) {
-            std::ranges::copy(draw(c, local(c).begin + static_cast<std::int64_t>(shard), step), out.begin());
-        });
+        // In three portions, the last places first; the tail is written between them and the first step tells nothing.
+        if (step > 0) {
+            gradients.report_to([&](std::size_t begin) { reducer.are_final(begin); });
+        }
+        const std::size_t third = c.parameters / 48 * 16;
+        const std::array<std::size_t, 4> begins{2 * third, third, c.parameters, 0};
+        const std::array<std::size_t, 4> ends{c.parameters, 2 * third, c.parameters + tail_size, third};
+        for (std::size_t i = 0; i < begins.size(); ++i) {
+            gradients.add_up(begins[i], ends[i] - begins[i], [&](std::size_t shard, std::span<float> out) {
+                const Gradient all = draw(c, local(c).begin + static_cast<std::int64_t>(shard), step);
+                std::ranges::copy(std::span(all).subspan(begins[i], out.size()), out.begin());
+            });
+        }
     }
     /// Visits the blocks of this rank's slice, which have to cover it without gap.
     template <class Action>

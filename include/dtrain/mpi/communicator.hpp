@@ -70,21 +70,6 @@ template <class T>
 /// The count that MPI takes, an int. Throws core::Error where a span is longer.
 [[nodiscard]] int count(std::size_t size);
 
-/// A nonblocking operation under way. Its destructor waits for the end of it, as its buffers are the caller's.
-class Request {
-  public:
-    explicit Request(MPI_Request handle) noexcept : handle_(handle) {}
-    Request(Request&& other) noexcept : handle_(std::exchange(other.handle_, MPI_REQUEST_NULL)) {}
-    Request& operator=(Request&&) = delete;
-    ~Request();
-
-    /// Whether it is complete; makes progress on it.
-    [[nodiscard]] bool test();
-
-  private:
-    MPI_Request handle_;
-};
-
 /// A communicator of its own (a duplicate or a split), freed in the end. Functions are collective unless
 /// they say otherwise; an error of MPI ends the job, as `check` does.
 class Communicator {
@@ -135,15 +120,6 @@ class Communicator {
               "MPI_Allgather");
         return all;
     }
-
-    /// Begins: for each rank r, counts[r] values at offsets[r] go out and as many come in as the other side sends.
-    [[nodiscard]] Request start_all_to_all(std::span<const float> send, std::span<const int> send_counts,
-                                           std::span<const int> send_offsets, std::span<float> receive,
-                                           std::span<const int> receive_counts,
-                                           std::span<const int> receive_offsets) const;
-    /// Begins: every rank's counts[rank] values at offsets[rank] go to the same place on all.
-    [[nodiscard]] Request start_gather_all_in_place(std::span<float> values, std::span<const int> counts,
-                                                    std::span<const int> offsets) const;
 
     /// Not collective: between this rank and `destination`.
     void send(std::span<const std::byte> bytes, int destination) const;

@@ -30,7 +30,8 @@ struct ReducerSettings {
 /// Turns the gradients of all logical shards into their sum, and owns the memory that this takes: the arenas of
 /// gradients, and since a slice of the sum is best used where it arrives, parameters and optimizer state too.
 ///
-/// A step: every rank fills gradients(i) for its subtrees, calls arrive() and combine(), then, block by block through
+/// A step: every rank fills gradients(i) for its subtrees, from the last element to the first, and may tell how far it
+/// has come by are_final(); it calls arrive() and combine(), then, block by block through
 /// slice(), updates parameters and state from what sum_block() returns, and calls publish().
 class GradientReducer {
   public:
@@ -48,6 +49,11 @@ class GradientReducer {
     /// Whether this rank writes parameters and state when they are set from outside; publish() then shows them to all.
     [[nodiscard]] virtual bool fills_parameters() const noexcept = 0;
 
+    /// Whether are_final() is worth calling: what is final is sent while the rest is computed.
+    [[nodiscard]] virtual bool overlaps() const noexcept { return false; }
+    /// Not collective: in this step the gradients from `begin` on do not change any more, in all arenas of this rank.
+    /// From here to combine() this rank makes no call of MPI.
+    virtual void are_final(std::size_t begin) noexcept { (void)begin; }
     /// Collective: waits until the gradients of the ranks of this node are there.
     virtual void arrive() = 0;
     /// Collective: whatever takes the other nodes. Afterwards tail() is valid.

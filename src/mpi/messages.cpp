@@ -1,0 +1,42 @@
+#include "dtrain/mpi/messages.hpp"
+
+namespace dtrain::mpi {
+
+Messages::~Messages() {
+    for (MPI_Request& request : requests_) {
+        MPI_Request_free(&request);
+    }
+}
+
+std::size_t Messages::add_send(const Communicator& communicator, std::span<const float> values, int destination,
+                               int tag) {
+    requests_.push_back(MPI_REQUEST_NULL);
+    finished_.push_back(0);
+    check(MPI_Send_init(values.data(), count(values.size()), MPI_FLOAT, destination, tag, communicator.handle(),
+                        &requests_.back()),
+          "MPI_Send_init");
+    return requests_.size() - 1;
+}
+
+std::size_t Messages::add_receive(const Communicator& communicator, std::span<float> values, int source, int tag) {
+    requests_.push_back(MPI_REQUEST_NULL);
+    finished_.push_back(0);
+    check(MPI_Recv_init(values.data(), count(values.size()), MPI_FLOAT, source, tag, communicator.handle(),
+                        &requests_.back()),
+          "MPI_Recv_init");
+    return requests_.size() - 1;
+}
+
+void Messages::start(std::size_t message) {
+    check(MPI_Start(&requests_[message]), "MPI_Start");
+}
+
+std::span<const int> Messages::finished() {
+    int found = 0;
+    check(MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &found, finished_.data(),
+                       MPI_STATUSES_IGNORE),
+          "MPI_Testsome");
+    return std::span<const int>(finished_).first(found == MPI_UNDEFINED ? 0 : static_cast<std::size_t>(found));
+}
+
+} // namespace dtrain::mpi
