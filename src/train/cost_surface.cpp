@@ -295,7 +295,7 @@ CostSurface measure_surface(nn::Network<float>& network, std::string_view cost, 
 }
 
 std::int64_t surface_samples(std::size_t points, double forward_flops) noexcept {
-    constexpr double budget_flops = 4e11;
+    constexpr double budget_flops = 2e11;
     const double samples = budget_flops / (static_cast<double>(points * points) * std::max(forward_flops, 1.0));
     return static_cast<std::int64_t>(std::clamp(samples, 200.0, 2000.0));
 }

@@ -225,7 +225,7 @@ TEST(CostSurface, IsAMeanOverEvenlySpacedSamples) {
 
 TEST(CostSurface, TakesFewerSamplesForLargerNetworks) {
     EXPECT_EQ(surface_samples(25, 1000), 2000);
-    EXPECT_EQ(surface_samples(25, 1.28e6), 500);
+    EXPECT_EQ(surface_samples(25, 1.28e6), 250);
     EXPECT_EQ(surface_samples(50, 1.28e6), 200);
     EXPECT_EQ(surface_samples(25, 1e9), 200);
     EXPECT_EQ(surface_samples(25, 0), 2000);
