@@ -79,11 +79,10 @@ def shorter(number):
 
 def short(value, _=None):
     """A tick's number."""
-    magnitude = abs(value)
-    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
-        if magnitude >= limit:
-            return f"{value / (limit if limit > 1e4 else 1e3):g}{unit}"
-    return f"{value:,.6g}" if magnitude >= 1e-4 or value == 0 else f"{value:.0e}"
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size and value % (size / 10) == 0:
+            return f"{value / size:g}{unit}"
+    return f"{value:,.6g}" if abs(value) >= 1e-4 or value == 0 else f"{value:.0e}"
 
 
 def short_ticks(axis, whole=False):
@@ -103,9 +102,9 @@ def log_scale(axes, axis, base=10):
 
 
 def scale_values(axes, curves):
-    """A logarithmic y axis where the curves span more than a decade, all above 0."""
+    """A logarithmic y axis where the curves span a decade to four, all above 0."""
     values = np.concatenate([curve[np.isfinite(curve)] for curve in curves] or [np.empty(0)])
-    if values.size and values.min() > 0 and values.max() / values.min() > 10:
+    if values.size and values.min() > 0 and 10 < values.max() / values.min() < 1e4:
         log_scale(axes, "y")
         return True
     short_ticks(axes.yaxis)

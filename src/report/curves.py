@@ -9,6 +9,7 @@ COST = {"quadratic": "cost (quadratic)", "cross_entropy": "cost (cross-entropy)"
 PHASE_NAMES = ("compute", "reduce and wait", "data", "other")
 KEYS_TO_COMPARE = ("training.batch_size", "parallel.sync_every")  # accuracy is drawn over these whatever else differs
 ASIDE = ("output.", "model.seed")  # keys of no matter for what a run found out, or drawn as repeats
+RECIPE = ("training.", "parallel.")  # keys that may have to follow those to compare
 
 
 def cost_name(shown):
@@ -50,7 +51,7 @@ def step_cost(shown):
     charts.short_ticks(axes.xaxis)
     if charts.scale_values(axes, smooth_curves):
         lowest = min(np.nanmin(curve) for curve in smooth_curves)
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], lowest / 10))
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], lowest / 10))  # single steps may come near 0
     note = "Smoothed" if len(shown) > 1 else "Line: smoothed. " + (
         f"Area: least and largest in each {shown[0][1].record.steps.size:,} steps" if shown[0][1].record.steps.size > 1
         else "Pale: each step")
@@ -111,9 +112,10 @@ def accuracy(shown):
     if every.size and every.min() > 0 and every.max() / every.min() > 4:
         axes.set_yscale("function", functions=(lambda y: -np.log10(np.maximum(100 - np.asarray(y), 1e-9)),
                                                lambda z: 100 - 10 ** -np.asarray(z)))
-        ticks = [tick for tick in (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99)
-                 if 100 - every.max() * 1.3 <= tick <= 100 - every.min() * 0.7]
-        axes.yaxis.set_major_locator(charts.ticker.FixedLocator(ticks))
+        wrong = [digit * 10.0 ** power for power in range(2, -7, -1) for digit in (1, 0.7, 0.5, 0.3, 0.2, 0.15)]
+        ticks = [100 - tick for tick in wrong if every.min() * 0.7 <= tick <= every.max() * 1.3]
+        axes.yaxis.set_major_locator(charts.ticker.FixedLocator(ticks[::1 + len(ticks) // 10]))
+        axes.yaxis.set_major_formatter(charts.short)
         axes.set_ylim(100 - every.max() * 1.15, 100 - every.min() * 0.85)
         note = "Stretched towards 100 %: equal heights are equal ratios of errors."
     only = [run for _, run in shown]
@@ -193,12 +195,13 @@ def differing_keys(shown):
 
 
 def over_keys(shown):
-    """Accuracy after the last epoch over a number in the config: always over those that runs are repeated for, else
-    over the only key that differs."""
+    """Accuracy after the last epoch over a number in the config: over the only key that differs, and over those of
+    KEYS_TO_COMPARE even where the rest of the recipe went with them."""
     differing = [key for key in differing_keys(shown) if not key.startswith(ASIDE)]
     numeric = [key for key in differing
                if len({runs.number(run.config.get(key)) for run in shown} - {None}) > 1]
-    keys = [key for key in numeric if key in KEYS_TO_COMPARE] or (numeric if len(differing) == 1 else [])
+    keys = [key for key in numeric if key in KEYS_TO_COMPARE and all(other.startswith(RECIPE) for other in differing)]
+    keys = keys or (numeric if len(differing) == 1 else [])
     return [chart for chart in (over_key(shown, key, [other for other in differing if other != key]) for key in keys)
             if chart]
 

@@ -15,6 +15,8 @@ import runs
 EVALUATION_VERSION = 1
 MOST_CLASSES_IN_TABLE = 20
 MOST_DOTS = 48  # units of a layer that are drawn one by one
+STAGE_PIXELS = 88
+MOST_OUTPUTS = 20
 COST_LEVELS = 14
 
 
@@ -150,17 +152,16 @@ def layer_names(config, recorded):
     return names
 
 
-def dots(values, limit, signed, names=None, best=None):
+def dots(values, limit, signed):
     """A layer as lights, in columns of at most 16."""
-    import matplotlib
-    colours = matplotlib.colormaps["RdBu_r" if signed else "gray"]
+    colours = charts.matplotlib.colormaps["RdBu_r" if signed else "gray"]
     rows = min(len(values), 16)
     lit = []
     for index, value in enumerate(values):
         level = value / limit if limit > 0 else 0
         level = (level + 1) / 2 if signed else level
-        lit.append({"x": 8 + index // rows * 15, "y": 8 + index % rows * 15, "value": float(value),
-                    "colour": matplotlib.colors.to_hex(colours(float(np.clip(level, 0, 1))))})
+        lit.append({"x": 8 + index // rows * 15, "y": 8 + index % rows * 15,
+                    "colour": charts.matplotlib.colors.to_hex(colours(float(np.clip(level, 0, 1))))})
     return {"lights": lit, "width": 16 + (len(values) - 1) // rows * 15, "height": 16 + (rows - 1) * 15}
 
 
@@ -185,17 +186,18 @@ def activations(evaluation, config):
                 stage["dots"] = dots(values, limit, low < 0)
             else:
                 sheet = pictures.sheet_of(values)
-                stage["picture"] = pictures.picture(sheet, pictures.fitting(sheet, 112, 8), -limit if low < 0 else 0,
+                stage["picture"] = pictures.picture(sheet, pictures.fitting(sheet, STAGE_PIXELS, 8), -limit if low < 0 else 0,
                                                     limit, "RdBu_r" if low < 0 else "gray", said)
             stages.append(stage)
         output, said = evaluation.output[index], int(evaluation.prediction[index])
         label = int(evaluation.label[index])
-        largest = max(float(np.max(np.abs(output))), 1e-30)
+        largest = max(float(output.max()), 1e-30)
+        classes = range(len(output)) if len(output) <= MOST_OUTPUTS else np.argsort(-output)[:MOST_OUTPUTS].tolist()
         shown.append({"index": int(index), "label": label, "said": said, "stages": stages,
                       "last": names.get(last, ""),
-                      "picture": pictures.sample(evaluation.shown_image[place], 112, f"Test sample {index}, a {label}"),
-                      "outputs": [{"class": i, "value": float(value), "share": max(0.0, float(value)) / largest,
-                                   "brightest": i == said} for i, value in enumerate(output)]})
+                      "picture": pictures.sample(evaluation.shown_image[place], STAGE_PIXELS, f"Test sample {index}, a {label}"),
+                      "outputs": [{"class": i, "value": float(output[i]), "brightest": i == said,
+                                   "share": max(0.0, float(output[i])) / largest} for i in classes]})
     return shown
 
 

@@ -271,10 +271,10 @@ def read(path):
 
 
 def name_all(shown):
-    """Gives each the shortest end of its path that tells it from the others."""
+    """Gives each the shortest end of its path that tells it from the others: of one alone, the last two parts."""
     paths = [(item.path.parent if item.path.name == "log.h5" else item.path).resolve() for item in shown]
     for item, path in zip(shown, paths):
-        for length in range(1, len(path.parts) + 1):
+        for length in range(1 if len(shown) > 1 else min(2, len(path.parts)), len(path.parts) + 1):
             end = path.parts[-length:]
             if sum(other.parts[-length:] == end for other in paths) == 1:
                 break

@@ -96,10 +96,13 @@ def overview(series, value, title, unit):
 
 
 def phases(one):
-    figure, axes = charts.new_axes("ranks", "milliseconds per step")
+    strong = one.mode == 0  # a step then shrinks with ranks until nothing of it can be seen
+    unit = "per cent of a step" if strong else "milliseconds per step"
+    figure, axes = charts.new_axes("ranks", unit)
     place = np.arange(len(one.points))
     below = np.zeros(len(place))
     table = 1e3 * np.array([point.phases for point in one.points])
+    table = 100 * table / np.maximum(table.sum(1, keepdims=True), 1e-300) if strong else table
     for column, name in enumerate(PHASES):
         axes.bar(place, table[:, column], 0.7, below, label=name, color=charts.SERIES[(5, 0, 4, 3, 1, 2)[column]],
                  linewidth=0)
@@ -112,7 +115,7 @@ def phases(one):
     title = f"A step's phases, {MODES.get(one.mode, one.mode)} scaling, {one.kind} on {one.platform}"
     said = "; ".join(f"{point.ranks} ranks: " + ", ".join(f"{name} {value:.3g}" for name, value in zip(PHASES, row))
                      for point, row in zip(one.points, table))
-    return charts.finish(figure, title, f"Milliseconds per step by phase. {said}.")
+    return charts.finish(figure, title, f"{title}, {unit}. {said}.")
 
 
 def section(experiment):
