@@ -4,62 +4,142 @@
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/idx.hpp"
 #include "dtrain/io/checkpoint.hpp"
+#include "dtrain/io/file.hpp"
+#include "dtrain/train/cost_surface.hpp"
+#include "dtrain/train/drawing.hpp"
+#include "dtrain/train/evaluation.hpp"
 #include "dtrain/train/evaluator.hpp"
+#include "dtrain/train/path.hpp"
+#include "dtrain/train/progress.hpp"
 #include "dtrain/train/trainer.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <numeric>
+#include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 namespace {
 
 using namespace dtrain;
 
-constexpr const char* usage = R"(usage: dtrain-eval CHECKPOINT [--images IDX [--labels IDX]]
+constexpr const char* usage = R"(usage: dtrain-eval CHECKPOINT [--images IDX [--labels IDX]] [options]
 
 Prints accuracy, cost and confusion matrix of a checkpoint on a data set; the test set of its config by default.
 With --images alone prints the predicted class of each image and the activation of that class.
+
+  --show N         instead draws the first N samples and what the network takes them for; in shades of
+                   grey on a terminal unless NO_COLOR is set
+  --wrong          with --show: draws the N samples it got most wrong
+  --record FILE    also writes outputs, activations, wrong samples and cost surface to FILE, an HDF5 file
+  --surface N      with --record: the cost surface on N x N points, 5 to 500; 0 = none (default 25)
 )";
 
 struct Arguments {
-    std::filesystem::path checkpoint, images, labels;
+    std::filesystem::path checkpoint, images, labels, record;
+    std::int64_t show = 0;
+    bool wrong = false;
+    std::int64_t surface = 25;
     bool help = false;
+
+    [[nodiscard]] bool labelled() const { return images.empty() || !labels.empty(); }
 };
+
+core::Error usage_error(const std::string& problem) {
+    return {core::ExitCode::bad_config, fmt::format("{}\n{}", problem, usage)};
+}
+
+std::int64_t parse_number(const std::string& option, const std::string& text) {
+    std::int64_t number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    const bool whole = error == std::errc{} && end == text.data() + text.size();
+    if (option == "--show" && !(whole && number >= 1)) {
+        throw usage_error(fmt::format("--show {}: expected a number of samples from 1 on", text));
+    }
+    if (option == "--surface" && !(whole && (number == 0 || (number >= 5 && number <= 500)))) {
+        throw usage_error(fmt::format("--surface {}: expected 0 (none) or a number of points from 5 to 500", text));
+    }
+    return number;
+}
 
 Arguments parse(int argc, char** argv) {
     Arguments arguments;
-    const auto wrong = [](const std::string& problem) {
-        return core::Error(core::ExitCode::bad_config, fmt::format("{}\n{}", problem, usage));
-    };
+    bool surface_given = false;
     for (int i = 1; i < argc; ++i) {
         const std::string word = argv[i];
+        const auto value = [&](const char* what) -> std::string {
+            if (++i == argc) {
+                throw usage_error(fmt::format("{} needs {}", word, what));
+            }
+            return argv[i];
+        };
         if (word == "--help" || word == "-h") {
             arguments.help = true;
-        } else if (word == "--images" || word == "--labels") {
-            if (++i == argc) {
-                throw wrong(word + " needs a file");
-            }
-            (word == "--images" ? arguments.images : arguments.labels) = argv[i];
+        } else if (word == "--images") {
+            arguments.images = value("a file");
+        } else if (word == "--labels") {
+            arguments.labels = value("a file");
+        } else if (word == "--record") {
+            arguments.record = value("a file");
+        } else if (word == "--show") {
+            arguments.show = parse_number(word, value("a number"));
+        } else if (word == "--surface") {
+            arguments.surface = parse_number(word, value("a number"));
+            surface_given = true;
+        } else if (word == "--wrong") {
+            arguments.wrong = true;
         } else if (word.starts_with("-")) {
-            throw wrong("unknown option " + word);
+            throw usage_error("unknown option " + word);
         } else if (!arguments.checkpoint.empty()) {
-            throw wrong("one checkpoint, please: " + word);
+            throw usage_error("one checkpoint, please: " + word);
         } else {
             arguments.checkpoint = word;
         }
     }
-    if (!arguments.help && arguments.checkpoint.empty()) {
-        throw wrong("no checkpoint given");
-    }
-    if (!arguments.labels.empty() && arguments.images.empty()) {
-        throw wrong("--labels goes with --images");
-    }
+    const auto require = [&](bool good, const char* problem) {
+        if (!good && !arguments.help) {
+            throw usage_error(problem);
+        }
+    };
+    require(!arguments.checkpoint.empty(), "no checkpoint given");
+    require(arguments.labels.empty() || !arguments.images.empty(), "--labels goes with --images");
+    require(!arguments.wrong || arguments.show > 0, "--wrong goes with --show");
+    require(!arguments.wrong || arguments.labelled(), "--wrong needs --labels with --images");
+    require(arguments.record.empty() || arguments.labelled(), "--record needs --labels with --images");
+    require(!surface_given || !arguments.record.empty(), "--surface goes with --record");
     return arguments;
+}
+
+/// A checkpoint and what its network is measured on.
+struct Subject {
+    const io::Checkpoint& checkpoint;
+    const config::Config& config;
+    nn::Network<float>& network;
+    const core::Buffer<float>& parameters;
+    const data::Split& split;
+    std::int64_t samples; ///< of the split
+};
+
+data::Split load(const std::filesystem::path& images, const std::filesystem::path& labels,
+                 const io::Checkpoint& checkpoint, const nn::Network<float>& network) {
+    data::Split split = data::load_split(images, labels, static_cast<int>(network.outputs()));
+    if (split.sample_shape != checkpoint.info().sample_shape) {
+        throw core::Error(core::ExitCode::bad_data, fmt::format("{}: samples are {}, the network takes {}",
+                                                                images.string(), nn::to_string(split.sample_shape),
+                                                                nn::to_string(checkpoint.info().sample_shape)));
+    }
+    return split;
+}
+
+std::int64_t limited(std::int64_t samples, std::int64_t limit) {
+    return limit == 0 ? samples : std::min(samples, limit);
 }
 
 void print_confusion(const std::vector<std::int64_t>& counts, std::size_t classes) {
@@ -76,59 +156,124 @@ void print_confusion(const std::vector<std::int64_t>& counts, std::size_t classe
     fmt::print("\n");
 }
 
+void print_figures(const Arguments& arguments, const io::CheckpointInfo& info, const train::Evaluation& evaluation) {
+    fmt::print("checkpoint {} after epoch {}, step {}\n", arguments.checkpoint.string(), info.epoch, info.step);
+    fmt::print("samples    {}\naccuracy   {:.2f} % ({} of {})\ncost       {:.6f}\n", evaluation.samples(),
+               100 * evaluation.accuracy(), evaluation.correct, evaluation.samples(), evaluation.cost);
+    print_confusion(evaluation.confusion(), evaluation.classes);
+}
+
+void print_predictions(const train::Evaluation& evaluation) {
+    for (std::size_t n = 0; n < evaluation.predictions.size(); ++n) {
+        const auto predicted = static_cast<std::size_t>(evaluation.predictions[n]);
+        fmt::print("{} {} {:.6f}\n", n, predicted, evaluation.outputs[n * evaluation.classes + predicted]);
+    }
+}
+
+void show(const Arguments& arguments, const Subject& subject, const train::Evaluation& evaluation) {
+    const std::vector<float> opinions = train::opinions(evaluation, subject.config.model.cost);
+    const auto most = static_cast<std::size_t>(std::min(arguments.show, evaluation.samples()));
+    std::vector<std::int64_t> shown(most);
+    std::iota(shown.begin(), shown.end(), 0);
+    if (arguments.wrong) {
+        shown = train::most_wrong(evaluation, opinions, most);
+        fmt::print("{} of {} samples taken for a wrong class{}\n\n", evaluation.samples() - evaluation.correct,
+                   evaluation.samples(), shown.empty() ? "" : ", the worst first");
+    }
+    const bool colour = train::output_takes_colour();
+    std::vector<float> values(subject.split.sample_size);
+    for (const std::int64_t sample : shown) {
+        const auto n = static_cast<std::size_t>(sample);
+        train::Opinion opinion{sample, std::nullopt, evaluation.predictions[n],
+                               std::span(opinions).subspan(n * evaluation.classes, evaluation.classes)};
+        if (!evaluation.labels.empty()) {
+            opinion.label = evaluation.labels[n];
+        }
+        subject.split.fetch(sample, values);
+        fmt::print("{}\n", train::side_by_side(train::draw_sample(values, subject.split.sample_shape, colour),
+                                               train::draw_opinion(opinion, colour)));
+    }
+}
+
+/// The cost that was descended, where that is known: that of the training set, or else of the samples given.
+train::CostSurface surface_of(const Arguments& arguments, const Subject& subject, bool given) {
+    const auto warn = [](std::string_view text) { fmt::print(stderr, "dtrain-eval: warning: {}\n", text); };
+    const std::vector<train::PathPoint> path =
+        train::read_path(arguments.checkpoint, subject.checkpoint, subject.network, warn);
+    const auto measure = [&](const data::Split& split, std::int64_t available) {
+        train::WorkProgress progress("cost surface");
+        return train::measure_surface(subject.network, subject.config.model.cost, split, available, path,
+                                      static_cast<std::size_t>(arguments.surface), subject.config.model.seed,
+                                      [&](std::size_t done, std::size_t all) { progress.update(done, all); });
+    };
+    if (given) {
+        return measure(subject.split, subject.samples);
+    }
+    const auto& data = subject.config.data;
+    const data::Split split =
+        load(data::find_samples(data.directory, data::train_samples),
+             data::find_idx(data.directory, data::train_labels), subject.checkpoint, subject.network);
+    return measure(split, limited(split.total, data.train_samples));
+}
+
+void record(const Arguments& arguments, const Subject& subject, const train::Evaluation& evaluation, bool given) {
+    std::optional<train::CostSurface> surface;
+    if (arguments.surface > 0) {
+        surface = surface_of(arguments, subject, given);
+    }
+    const train::Evaluated evaluated{subject.checkpoint.info(),
+                                     arguments.checkpoint.string(),
+                                     given ? arguments.images.string() : subject.checkpoint.info().dataset,
+                                     subject.config.model.cost,
+                                     subject.network,
+                                     subject.parameters.values(),
+                                     subject.split,
+                                     given ? arguments.images.string() : "training"};
+    io::replace_file(arguments.record, train::encode_evaluation(evaluated, evaluation, surface ? &*surface : nullptr));
+}
+
+void require_other_file(const std::filesystem::path& file, const std::filesystem::path& input) {
+    std::error_code unknown;
+    if (std::filesystem::equivalent(file, input, unknown)) {
+        throw usage_error(fmt::format("--record {} would replace what is read", file.string()));
+    }
+}
+
 void run(Arguments arguments) {
     const io::Checkpoint checkpoint(arguments.checkpoint);
     const config::Config config = train::config_of(checkpoint);
     core::set_product_threads(config.parallel.blas_threads);
     nn::Network<float> network = train::network_of(checkpoint);
-    const core::Buffer<float> parameters(network.layout().arena_size());
-    std::vector<io::TensorView> tensors;
-    for (const nn::Tensor& tensor : network.layout().tensors()) {
-        tensors.push_back({"/model/" + tensor.name, tensor.shape, tensor.in(parameters.values())});
-    }
-    checkpoint.read(tensors);
+    const core::Buffer<float> parameters = train::parameters_of(checkpoint, network);
 
-    const bool labelled = arguments.images.empty() || !arguments.labels.empty();
-    const std::int64_t limit = arguments.images.empty() ? config.data.test_samples : 0;
-    if (arguments.images.empty()) {
+    const bool given = !arguments.images.empty();
+    if (!given) {
         arguments.images = data::find_samples(config.data.directory, data::test_samples);
         arguments.labels = data::find_idx(config.data.directory, data::test_labels);
     }
-    const std::size_t classes = network.outputs();
-    const data::Split split = data::load_split(arguments.images, arguments.labels, static_cast<int>(classes));
-    if (split.sample_shape != checkpoint.info().sample_shape) {
-        throw core::Error(core::ExitCode::bad_data,
-                          fmt::format("{}: samples are {}, the network takes {}", arguments.images.string(),
-                                      nn::to_string(split.sample_shape),
-                                      nn::to_string(checkpoint.info().sample_shape)));
-    }
-    network.reserve(nn::Extent::of(train::evaluation_rows, 1)); // now that the samples bear out the size
-    train::Evaluator evaluator(network, config.model.cost, split);
-    double cost = 0;
-    std::int64_t correct = 0;
-    std::vector<std::int64_t> confusion(classes * classes);
-    const std::int64_t samples = limit == 0 ? split.total : std::min(limit, split.total);
-    evaluator.visit(parameters.values(), {0, samples}, [&](std::int64_t first, core::MatrixView<const float> outputs) {
-        for (std::size_t n = 0; n < outputs.rows; ++n) {
-            const std::size_t predicted = train::predicted_class(outputs.row(n));
-            const std::size_t sample = static_cast<std::size_t>(first) + n;
-            if (!labelled) {
-                fmt::print("{} {} {:.6f}\n", sample, predicted, outputs.row(n)[predicted]);
-                continue;
-            }
-            const std::size_t label = split.labels.data()[sample];
-            ++confusion[label * classes + predicted];
-            correct += label == predicted ? 1 : 0;
+    if (!arguments.record.empty()) {
+        for (const std::filesystem::path& input : {arguments.checkpoint, arguments.images, arguments.labels}) {
+            require_other_file(arguments.record, input);
         }
-        cost += labelled ? evaluator.cost(first, outputs) : 0;
-    });
-    if (labelled) {
-        const auto total = static_cast<double>(samples);
-        fmt::print("checkpoint {} after epoch {}, step {}\n", arguments.checkpoint.string(), checkpoint.info().epoch,
-                   checkpoint.info().step);
-        fmt::print("samples    {}\naccuracy   {:.2f} % ({} of {})\ncost       {:.6f}\n", samples,
-                   100 * static_cast<double>(correct) / total, correct, samples, cost / total);
-        print_confusion(confusion, classes);
+        io::require_replaceable(arguments.record);
+    }
+    const data::Split split = load(arguments.images, arguments.labels, checkpoint, network);
+    network.reserve(nn::Extent::of(train::evaluation_rows, 1)); // now that the samples bear out the size
+    const Subject subject{checkpoint, config, network,
+                          parameters, split,  limited(split.total, given ? 0 : config.data.test_samples)};
+    const bool few = arguments.show > 0 && !arguments.wrong && arguments.record.empty();
+    const train::Evaluation evaluation =
+        train::evaluate(network, parameters.values(), config.model.cost, split,
+                        few ? std::min(arguments.show, subject.samples) : subject.samples);
+    if (!arguments.record.empty()) {
+        record(arguments, subject, evaluation, given);
+    }
+    if (arguments.show > 0) {
+        show(arguments, subject, evaluation);
+    } else if (arguments.labelled()) {
+        print_figures(arguments, checkpoint.info(), evaluation);
+    } else {
+        print_predictions(evaluation);
     }
 }
 

@@ -168,8 +168,8 @@ constexpr std::array table{
     Key{"output", "checkpoint_every", "1 epoch",
         "N epochs, N steps, N seconds, N minutes or N hours with N from 1 to 1000000000",
         [](Config& c, Text v) { return interval(v, c.output.checkpoint_every); }},
-    Key{"output", "keep_checkpoints", "3", "a whole number from 1 to 1000000",
-        [](Config& c, Text v) { return whole(v, 1, 1'000'000, c.output.keep_checkpoints); }},
+    Key{"output", "keep_checkpoints", "3", "0 (all) or a whole number up to 1000000",
+        [](Config& c, Text v) { return whole(v, 0, 1'000'000, c.output.keep_checkpoints); }},
     Key{"output", "resume", "auto", "auto or never", [](Config& c, Text v) {
         c.output.resume = v == "auto";
         return verdict(v == "auto" || v == "never");

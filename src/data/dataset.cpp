@@ -135,7 +135,7 @@ struct SplitFiles {
     const char* samples;
     const char* labels;
 };
-constexpr SplitFiles train_files{"train-images", "train-labels-idx1-ubyte"};
+constexpr SplitFiles train_files{train_samples, train_labels};
 constexpr SplitFiles test_files{test_samples, test_labels};
 
 struct LoadedSplit {

@@ -153,12 +153,11 @@ std::vector<std::int64_t> CheckpointFolder::steps() const {
     return found;
 }
 
-void CheckpointFolder::prune(int keep) const {
-    for (const std::int64_t step : steps()) {
-        if (--keep < 0) {
-            std::error_code ignored; // one file too many is no reason to end a run
-            std::filesystem::remove(file(step), ignored);
-        }
+void CheckpointFolder::prune(std::size_t keep) const {
+    const std::vector<std::int64_t> found = steps();
+    for (std::size_t i = keep; i < found.size(); ++i) {
+        std::error_code ignored; // one file too many is no reason to end a run
+        std::filesystem::remove(file(found[i]), ignored);
     }
 }
 

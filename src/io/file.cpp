@@ -80,6 +80,19 @@ void replace_file(const std::filesystem::path& file, std::span<const std::byte> 
     }
 }
 
+void require_replaceable(const std::filesystem::path& file) {
+    std::error_code unknown;
+    if (std::filesystem::is_directory(file, unknown)) {
+        fail("write", file, EISDIR);
+    }
+    const std::filesystem::path temporary = temporary_of(file);
+    const Descriptor out(temporary, O_WRONLY | O_CREAT | O_TRUNC);
+    if (!out.is_open()) {
+        fail("write", file, errno);
+    }
+    ::unlink(temporary.c_str());
+}
+
 std::vector<std::byte> read_file(const std::filesystem::path& file) {
     std::ifstream in(file, std::ios::binary | std::ios::ate);
     std::vector<std::byte> bytes;

@@ -171,8 +171,12 @@ Handle text_type() {
 }
 
 void write_attribute(hid_t file, const std::string& name, hid_t stored, hid_t memory, const void* value) {
+    const std::size_t own = name.rfind('/') + 1; // 0 where it is the root's
+    const std::string owner = own == 0 ? "/" : name.substr(0, own);
     const Handle space = made(H5Screate(H5S_SCALAR), H5Sclose, name);
-    const Handle id = made(H5Acreate2(file, name.c_str(), stored, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose, name);
+    const Handle id = made(H5Acreate_by_name(file, owner.c_str(), name.c_str() + own, stored, space, H5P_DEFAULT,
+                                             H5P_DEFAULT, H5P_DEFAULT),
+                           H5Aclose, name);
     made(H5Awrite(id, memory, value), name);
 }
 
@@ -197,6 +201,9 @@ std::vector<std::byte> to_hdf5(std::span<const DatasetView> datasets, const Attr
         } else if (const auto* integer = std::get_if<std::int64_t>(&value)) {
             write_attribute(file, name, file_type<std::int64_t>(), H5T_NATIVE_INT64, integer);
             index += fmt::format("attribute i8 {} {}\n", name, *integer);
+        } else if (const auto* real = std::get_if<double>(&value)) {
+            write_attribute(file, name, file_type<double>(), H5T_NATIVE_DOUBLE, real);
+            index += fmt::format("attribute f8 {} {}\n", name, *real);
         } else {
             const std::uint64_t number = std::get<std::uint64_t>(value);
             write_attribute(file, name, file_type<std::uint64_t>(), H5T_NATIVE_UINT64, &number);
@@ -316,6 +323,8 @@ void Hdf5Image::read_index(std::string_view text) {
                 add(attributes_, words[2], number<std::int64_t>(words[3]));
             } else if (words[1] == "u8") {
                 add(attributes_, words[2], number<std::uint64_t>(words[3]));
+            } else if (words[1] == "f8") {
+                add(attributes_, words[2], number<double>(words[3]));
             } else {
                 fail(fmt::format("attribute {} is of an unknown type", words[2]));
             }
@@ -385,6 +394,10 @@ std::int64_t Hdf5Image::integer(const std::string& name) const {
 
 std::uint64_t Hdf5Image::unsigned_integer(const std::string& name) const {
     return attribute<std::uint64_t>(name, "an unsigned integer");
+}
+
+double Hdf5Image::real(const std::string& name) const {
+    return attribute<double>(name, "a number");
 }
 
 const std::string& Hdf5Image::text(const std::string& name) const {

@@ -127,6 +127,16 @@ MatrixView<const Real> Network<Real>::forward(std::span<const Real> parameters, 
 }
 
 template <class Real>
+void Network<Real>::copy_activations(std::size_t layer, ShardOffsets shards, MatrixView<Real> out) const noexcept {
+    const MatrixView<Real> activations = view(outputs_[layer], arrangement(layer), out.rows, out.cols);
+    if (arrangement(layer) == Arrangement::rows) {
+        std::ranges::copy(activations.values(), out.data);
+    } else {
+        deinterleave<Real>(activations, shards, out);
+    }
+}
+
+template <class Real>
 void Network<Real>::backward(std::span<const Real> parameters, ShardOffsets shards, MatrixView<const Real> x,
                              ShardGradients<Real>& gradients) {
     std::size_t current = 0; // the buffer that holds dy

@@ -132,4 +132,22 @@ void Progress::end() {
     clear();
 }
 
+WorkProgress::WorkProgress(std::string_view work)
+    : work_(work), terminal_(isatty(STDERR_FILENO) != 0), next_(Clock::now() + std::chrono::seconds(1)) {}
+
+WorkProgress::~WorkProgress() {
+    if (drawn_) {
+        fmt::print(stderr, "\r\x1b[K");
+    }
+}
+
+void WorkProgress::update(std::size_t done, std::size_t all) {
+    const Clock::time_point now = terminal_ ? Clock::now() : Clock::time_point();
+    if (terminal_ && now >= next_) {
+        fmt::print(stderr, "\r\x1b[K{}: {} of {}", work_, done, all);
+        next_ = now + redraw_interval;
+        drawn_ = true;
+    }
+}
+
 } // namespace dtrain::train

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <system_error>
 #include <utility>
 
@@ -74,6 +75,11 @@ RunFiles::RunFiles(const config::Config& config)
     if (std::filesystem::is_directory(config.output.directory)) {
         lock_.emplace(config.output.directory);
     }
+}
+
+std::size_t RunFiles::most_kept(const config::Config& config) {
+    const int keep = config.output.keep_checkpoints;
+    return keep == 0 ? std::numeric_limits<std::size_t>::max() : static_cast<std::size_t>(keep);
 }
 
 std::filesystem::path RunFiles::log_file() const {
@@ -175,8 +181,7 @@ void RunFiles::write_log(const LogHeader& header, std::shared_ptr<const io::RunR
 
 std::size_t RunFiles::most_waiting(const config::Config& config, std::size_t bytes) {
     constexpr std::size_t memory_bytes = 16 << 20;
-    return std::clamp<std::size_t>(memory_bytes / std::max<std::size_t>(bytes, 1), 1,
-                                   static_cast<std::size_t>(config.output.keep_checkpoints));
+    return std::clamp<std::size_t>(memory_bytes / std::max<std::size_t>(bytes, 1), 1, most_kept(config));
 }
 
 void RunFiles::write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const io::RunRecord> record,
@@ -188,10 +193,10 @@ void RunFiles::write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const i
          copy = std::move(copy)]() mutable {
             info.record = *record;
             io::replace_file(folder_.file(info.step), io::encode_checkpoint(info, tensors));
-            folder_.prune(config_.output.keep_checkpoints);
+            folder_.prune(most_kept(config_));
         },
         most);
-    if (most < static_cast<std::size_t>(config_.output.keep_checkpoints)) {
+    if (most < most_kept(config_)) {
         left_out_ += gave_way;
     }
 }

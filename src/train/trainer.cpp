@@ -43,6 +43,16 @@ nn::Network<float> network_of(const io::Checkpoint& checkpoint) {
     return network;
 }
 
+core::Buffer<float> parameters_of(const io::Checkpoint& checkpoint, const nn::Network<float>& network) {
+    core::Buffer<float> parameters(network.layout().arena_size());
+    std::vector<io::TensorView> tensors;
+    for (const nn::Tensor& tensor : network.layout().tensors()) {
+        tensors.push_back({"/model/" + tensor.name, tensor.shape, tensor.in(parameters.values())});
+    }
+    checkpoint.read(tensors);
+    return parameters;
+}
+
 Trainer::Trainer(const config::Config& config, const mpi::Communicator& communicator)
     : config_(config), communicator_(communicator), replica_(config, communicator),
       evaluator_(replica_.network(), config.model.cost, replica_.dataset().test), progress_(!communicator.is_root()),

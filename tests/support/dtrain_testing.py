@@ -287,19 +287,21 @@ def run(program, *arguments, ranks=None, cwd=None, timeout=TIMEOUT_SECONDS):
 
 @dataclasses.dataclass
 class H5:
-    """Everything in an HDF5 file: datasets by full path, attributes of the root."""
+    """Everything in an HDF5 file: datasets by full path, attributes of the root by name, of groups by full path."""
     datasets: dict
     attributes: dict
 
 
 def read_h5(path):
-    datasets = {}
+    datasets, attributes = {}, {}
     with h5py.File(path, "r") as file:
         def visit(name, item):
             if isinstance(item, h5py.Dataset):
                 datasets["/" + name] = item[()]
+            attributes.update({f"/{name}/{key}": value for key, value in item.attrs.items()})
         file.visititems(visit)
-        attributes = {key: value.decode() if isinstance(value, bytes) else value for key, value in file.attrs.items()}
+        attributes.update(file.attrs)
+    attributes = {key: value.decode() if isinstance(value, bytes) else value for key, value in attributes.items()}
     return H5(datasets, attributes)
 
 

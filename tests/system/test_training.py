@@ -131,7 +131,7 @@ class FilesTest(testing.DtrainTestCase):
 
     def test_oldest_checkpoints_are_removed(self):
         steps = steps_per_epoch(64)
-        for keep in (1, 2):
+        for keep in (0, 1, 2):  # 0 keeps all, as [-0:] does
             with self.case(keep=keep):
                 trained = self.train({"training.epochs": 5, "output.keep_checkpoints": keep}, ranks=2)
                 self.assertEqual([path.name for path in trained.checkpoints()],

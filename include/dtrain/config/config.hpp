@@ -72,8 +72,8 @@ class Config {
     struct Output {
         std::filesystem::path directory;
         Interval checkpoint_every;
-        int keep_checkpoints = 0;
-        bool resume = false; ///< `auto`, as against `never`
+        int keep_checkpoints = 0; ///< 0 = all
+        bool resume = false;      ///< `auto`, as against `never`
     } output;
 
     /// An error (ExitCode::bad_config) about the value of `key` ("section.name"), naming where it was set (file or

@@ -38,7 +38,9 @@ struct Dataset {
 /// The samples of `shards` contiguous logical shards that belong to the shards in `part`.
 [[nodiscard]] core::Range samples_of_shards(std::int64_t samples, std::int64_t shards, core::Range part) noexcept;
 
-/// The test set's files, as MNIST has them: for find_samples, and for find_idx.
+/// The files of a data set, as MNIST has them: for find_samples, and for find_idx.
+inline constexpr const char* train_samples = "train-images";
+inline constexpr const char* train_labels = "train-labels-idx1-ubyte";
 inline constexpr const char* test_samples = "t10k-images";
 inline constexpr const char* test_labels = "t10k-labels-idx1-ubyte";
 

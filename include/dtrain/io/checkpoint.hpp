@@ -63,7 +63,7 @@ class CheckpointFolder {
     /// Steps for which there is a checkpoint, newest first.
     [[nodiscard]] std::vector<std::int64_t> steps() const;
     /// Removes the oldest until `keep` are left.
-    void prune(int keep) const;
+    void prune(std::size_t keep) const;
     /// Removes what killed processes left of checkpoints half written.
     void sweep() const;
     /// A free name for a damaged checkpoint, under which it is no longer one of `steps`: step-<digits>.h5.damaged, or

@@ -15,6 +15,9 @@ namespace dtrain::io {
 /// nothing behind.
 void replace_file(const std::filesystem::path& file, std::span<const std::byte> contents);
 
+/// Throws as replace_file would if `file` cannot be written now: to be asked before work that it would be the end of.
+void require_replaceable(const std::filesystem::path& file);
+
 /// Where replace_file writes first. Only a process that is killed meanwhile leaves a file there.
 [[nodiscard]] std::filesystem::path temporary_of(std::filesystem::path file);
 

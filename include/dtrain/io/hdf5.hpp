@@ -22,7 +22,8 @@ struct DatasetView {
         values;
 };
 
-using Attributes = std::map<std::string, std::variant<std::int64_t, std::uint64_t, std::string>>;
+/// By name, those of the root; "/surface/samples" is the attribute `samples` of a group that holds datasets.
+using Attributes = std::map<std::string, std::variant<std::int64_t, std::uint64_t, double, std::string>>;
 
 /// An HDF5 file as bytes, made in memory: what then goes wrong on a full disk is a plain write. Every dataset carries a
 /// Fletcher32 checksum. In front of what HDF5 reads, in its user block, stand a digest of all that follows and an index
@@ -47,6 +48,7 @@ class Hdf5Image {
 
     [[nodiscard]] std::int64_t integer(const std::string& name) const;
     [[nodiscard]] std::uint64_t unsigned_integer(const std::string& name) const;
+    [[nodiscard]] double real(const std::string& name) const;
     [[nodiscard]] const std::string& text(const std::string& name) const;
 
     /// Whether there is such a dataset.

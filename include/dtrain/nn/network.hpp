@@ -44,6 +44,10 @@ class Network {
     [[nodiscard]] core::MatrixView<const Real> forward(std::span<const Real> parameters, const Pass& pass,
                                                        core::MatrixView<const Real> x);
 
+    /// out (N × width) = what layer number `layer`, from 0, made of the N samples of the last forward pass, whose
+    /// `shards` these are: a sample's values one after the other, in the order of its output shape.
+    void copy_activations(std::size_t layer, ShardOffsets shards, core::MatrixView<Real> out) const noexcept;
+
     /// Where the derivative of the cost by the outputs of the last forward pass has to be put for `backward`.
     [[nodiscard]] core::MatrixView<Real> output_gradient(std::size_t rows) const noexcept {
         return deltas_[0].matrix(rows, outputs());

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -50,6 +51,25 @@ class Progress {
     std::int64_t samples_ = 0;
     std::chrono::steady_clock::time_point begun_;
     std::chrono::steady_clock::time_point last_drawn_;
+};
+
+/// How far a piece of work has come, as a line on standard error: on a terminal only, from its second second on, and
+/// gone when it is done.
+class WorkProgress {
+  public:
+    explicit WorkProgress(std::string_view work);
+    ~WorkProgress();
+    WorkProgress(const WorkProgress&) = delete;
+    WorkProgress& operator=(const WorkProgress&) = delete;
+
+    /// Cheap: draws at most a few times a second.
+    void update(std::size_t done, std::size_t all);
+
+  private:
+    std::string work_;
+    bool terminal_;
+    bool drawn_ = false;
+    std::chrono::steady_clock::time_point next_;
 };
 
 } // namespace dtrain::train

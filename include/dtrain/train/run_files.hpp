@@ -58,6 +58,8 @@ class RunFiles {
     /// `tensors` are views into `copy`; `record` becomes that of `info`.
     void write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const io::RunRecord> record,
                           std::vector<io::TensorView> tensors, std::shared_ptr<core::Buffer<float>> copy);
+    /// How many checkpoints stay at the most.
+    [[nodiscard]] static std::size_t most_kept(const config::Config& config);
     /// How many checkpoints of `bytes` each wait for the disk at most.
     [[nodiscard]] static std::size_t most_waiting(const config::Config& config, std::size_t bytes);
     /// Checkpoints that would have been kept, but gave way to newer ones.

@@ -25,6 +25,9 @@ namespace dtrain::train {
 /// one whose tensors the checkpoint does not hold.
 [[nodiscard]] nn::Network<float> network_of(const io::Checkpoint& checkpoint);
 
+/// Its weights, as an arena of that network. Throws core::Error (bad_checkpoint) if it does not hold them.
+[[nodiscard]] core::Buffer<float> parameters_of(const io::Checkpoint& checkpoint, const nn::Network<float>& network);
+
 /// One run on all ranks of a communicator. Construction and every public function is collective; errors that all
 /// ranks see alike are mpi::AgreedError.
 class Trainer {

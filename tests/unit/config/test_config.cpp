@@ -278,7 +278,7 @@ TEST(Config, RangesOfNumbers) {
         {"parallel.stall_timeout", {"0", "1", "1.5", "86400"}, {"0.5", "-1", "86401"}},
         {"parallel.node_ranks", {"0", "1000000"}, {"-1", "1000001"}},
         {"parallel.check_every", {"0", "1000000000"}, {"-1", "1000000001"}},
-        {"output.keep_checkpoints", {"1", "1000000"}, {"0", "1000001"}},
+        {"output.keep_checkpoints", {"0", "1000000"}, {"-1", "1000001"}},
     };
     const std::vector<std::string> never{
         "", "x", "1x", "1 2", "+1", "0x1", "nan", "inf", "1,5", "1e999", "99999999999999999999999999"};

@@ -77,6 +77,23 @@ TEST(ReplaceFile, LeavesNothingBehindWhereAFolderIsInTheWay) {
     EXPECT_EQ(folder.names(), std::vector<std::string>{"file"});
 }
 
+TEST(RequireReplaceable, SaysWhatReplaceFileWouldSay) {
+    const support::TemporaryFolder folder;
+    std::filesystem::create_directory(folder / "folder");
+    for (const auto& file : {folder / "folder", folder / "absent" / "file"}) {
+        const auto error = error_of([&] { require_replaceable(file); });
+        const auto later = error_of([&] { replace_file(file, bytes("x")); });
+        ASSERT_TRUE(error && later) << file;
+        EXPECT_STREQ(error->what(), later->what());
+        EXPECT_EQ(error->code(), core::ExitCode::bad_output);
+    }
+    replace_file(folder / "file", bytes("old"));
+    require_replaceable(folder / "file");
+    require_replaceable(folder / "new");
+    EXPECT_EQ(read_text(folder / "file"), "old");
+    EXPECT_EQ(folder.names(), (std::vector<std::string>{"file", "folder"}));
+}
+
 TEST(ReplaceFile, KeepsTheOldFileIfTheNewOneDoesNotFit) {
     const support::TemporaryFolder folder;
     replace_file(folder / "file", bytes("old"));

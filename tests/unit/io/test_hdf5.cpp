@@ -142,6 +142,10 @@ void expect_same_attribute(hid_t file, const Hdf5Image& image, const std::string
         std::int64_t value = 0;
         EXPECT_GE(H5Aread(attribute, type, &value), 0) << name;
         EXPECT_EQ(image.integer(name), value);
+    } else if (H5Tequal(type, H5T_IEEE_F64LE) > 0) {
+        double value = 0;
+        EXPECT_GE(H5Aread(attribute, type, &value), 0) << name;
+        EXPECT_EQ(image.real(name), value);
     } else {
         EXPECT_GT(H5Tequal(type, H5T_STD_U64LE), 0) << name;
         std::uint64_t value = 0;
@@ -170,6 +174,7 @@ TEST(Hdf5, IsTheSameToOtherPrograms) {
     const Attributes attributes{{"epoch", std::numeric_limits<std::int64_t>::min()},
                                 {"seed", std::numeric_limits<std::uint64_t>::max()},
                                 {"config", config_text},
+                                {"cost", -0.1},
                                 {"none", std::string()},
                                 {"long", std::string(5000, 'x')}}; // a larger user block
     const support::TemporaryFolder folder;
@@ -202,6 +207,21 @@ TEST(Hdf5, IsTheSameToOtherPrograms) {
     for (const std::string& name : names) {
         expect_same_attribute(file, image, name);
     }
+    H5Fclose(file);
+}
+
+TEST(Hdf5, GroupsHaveAttributesToo) {
+    const std::vector<DatasetView> datasets{{"/surface/path/x", {2}, std::span<const double>(doubles)}};
+    const std::vector<std::byte> bytes = to_hdf5(datasets, {{"/surface/path/samples", std::int64_t{3}}});
+    EXPECT_EQ(Hdf5Image(bytes, "file.h5").integer("/surface/path/samples"), 3);
+    const support::TemporaryFolder folder;
+    replace_file(folder / "file.h5", bytes);
+    const hid_t file = H5Fopen((folder / "file.h5").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+    const hid_t attribute = H5Aopen_by_name(file, "/surface/path", "samples", H5P_DEFAULT, H5P_DEFAULT);
+    std::int64_t value = 0;
+    EXPECT_GE(H5Aread(attribute, H5T_NATIVE_INT64, &value), 0);
+    EXPECT_EQ(value, 3);
+    H5Aclose(attribute);
     H5Fclose(file);
 }
 
@@ -335,7 +355,8 @@ TEST(Hdf5, LiesOfTheIndexAreRefused) {
         // Unknown or senseless.
         {"dataset f2 4 /x 8 0", "unknown type"},
         {"dataset text 4 /x 8 0", "unknown type"},
-        {"attribute f8 a 1", "unknown type"},
+        {"attribute f4 a 1", "unknown type"},
+        {"attribute f8 a 1,5", "number"},
         {"attribute i8 a", "unknown line"},
         {"attribute i8 a 1 2", "unknown line"},
         {"attribute i8 a 9223372036854775808", "number"},

@@ -131,6 +131,35 @@ TEST(Network, RefusesWrongListsAndNamesTheLayer) {
     }
 }
 
+TEST(Network, ActivationsOfALayerAreTheOutputsOfANetworkThatEndsThere) {
+    const std::vector<std::string> layers{"conv 3x3x3 relu", "maxpool 2", "dropout 0.5", "dense 7 tanh", "dense 4"};
+    const std::vector<std::size_t> shards{0, 9, 21}; // groups that are not full, and blocks of two shards
+    const Shape image{8, 8};
+    const std::vector<float> x = draw(21 * 64, 1);
+    const auto run = [&](Network<float>& network) {
+        core::Buffer<float> parameters(network.layout().arena_size());
+        network.initialise(parameters.values(), 5);
+        network.reserve(Extent::of(21, 2));
+        const auto y = network.forward(parameters.values(), {shards}, {x.data(), 21, 64});
+        return std::vector<float>(y.data, y.data + y.size());
+    };
+    std::string list;
+    for (const std::string& layer : layers) {
+        list += (list.empty() ? "" : ", ") + layer;
+    }
+    Network<float> whole(list, image);
+    (void)run(whole);
+    std::string first;
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+        first += (first.empty() ? "" : ", ") + layers[l];
+        Network<float> shorter(first, image);
+        const std::vector<float> expected = run(shorter);
+        std::vector<float> activations(expected.size());
+        whole.copy_activations(l, shards, {activations.data(), 21, activations.size() / 21});
+        EXPECT_EQ(activations, expected) << layers[l];
+    }
+}
+
 TEST(Network, DropoutDropsByEpochSampleAndLayerAndOnlyInTraining) {
     constexpr std::size_t samples = 40;
     constexpr std::size_t size = 250;
