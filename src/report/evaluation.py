@@ -15,7 +15,7 @@ import runs
 EVALUATION_VERSION = 1
 MOST_CLASSES_IN_TABLE = 20
 MOST_DOTS = 48  # units of a layer that are drawn one by one
-STAGE_PIXELS = 88
+STAGE_PIXELS = 84
 MOST_OUTPUTS = 20
 COST_LEVELS = 14
 
@@ -30,6 +30,7 @@ class Surface:
     y: np.ndarray
     cost: np.ndarray  # rows are y
     path: np.ndarray  # x, y, step, cost of each checkpoint
+    explained: np.ndarray  # share of the path that each direction holds
     attributes: dict
 
 
@@ -65,8 +66,8 @@ def read(file):
     if "surface" in file:
         group = file["surface"]
         path = np.stack([group[f"path_{name}"][()] for name in ("x", "y", "step", "cost")])
-        surface = Surface(group["x"][()], group["y"][()], group["cost"][()], path,
-                          runs.attributes_of(group) | {"explained": np.atleast_1d(group.attrs.get("explained", []))})
+        surface = Surface(group["x"][()], group["y"][()], group["cost"][()], path, group["explained"][()],
+                          runs.attributes_of(group))
     return Evaluation(attributes, file["/samples/output"][()], file["/samples/label"][()],
                       file["/samples/prediction"][()], file["/shown/index"][()], file["/shown/image"][()], layers,
                       file["/wrong/index"][()], file["/wrong/image"][()], surface)
@@ -203,9 +204,8 @@ def activations(evaluation, config):
 
 def surface_chart(surface, cost):
     """Contours of the cost around the trained weights, with the way down."""
-    directions = str(surface.attributes.get("directions", ""))
-    explained = surface.attributes["explained"]
-    axis = [f"direction {i + 1}" + (f" ({100 * explained[i]:.3g} % of the path)" if len(explained) == 2 else "")
+    principal = surface.attributes.get("directions") == "pca"
+    axis = [f"direction {i + 1}" + (f" ({100 * surface.explained[i]:.3g} % of the path)" if principal else "")
             for i in range(2)]
     figure, axes = charts.new_axes(axis[0], axis[1], (5.0, 4.2))
     axes.grid(False)
@@ -234,7 +234,8 @@ def surface_chart(surface, cost):
     of = f" of {samples:,} samples of the {which} set" if isinstance(samples, int) and which else ""
     way = f"White: the checkpoints from step {int(step[0]):,} to {int(step[-1]):,}, projected; star: the trained " \
           "weights." if len(x) > 1 else "Star: the trained weights."
-    note = f"The cost{of}, on a plane through the trained weights ({directions}). {way}"
+    plane = "the path's two main directions" if principal else "two random directions"
+    note = f"The cost{of}, on the plane through the trained weights along {plane}. {way}"
     alternative = f"Contours of the cost between {low:.3g} and {high:.3g} around the trained weights" + (
         f", where it is {path_cost[-1]:.3g}" if len(x) else "")
     return charts.finish(figure, "The cost surface", alternative + ".", note)

@@ -96,13 +96,15 @@ def section_of_run(run, evaluator, progress):
     section["training"] = [chart for chart in (curves.step_cost([run]), curves.costs(run), curves.accuracy([run]),
                                                curves.learning_rate([run])) if chart]
     section["times"] = curves.times(run)
-    section["first_layer"] = weights.first_layer(run.checkpoints, run.notes)
+    section["first_layer"] = None
     try:
         progress.doing(f"evaluating the newest checkpoint of {run.name}")
         checkpoint, found = evaluation.evaluate_newest(evaluator, run, run.notes)
     except evaluation.Failed as error:
         section["evaluation_failed"] = str(error)
+        section["first_layer"] = weights.first_layer(run.checkpoints, run.notes)
         return section
+    section["first_layer"] = weights.first_layer([checkpoint], run.notes)
     progress.doing(f"drawing the network of {run.name}")
     section |= {"checkpoint": checkpoint.name, "evaluation": found, "confusion": evaluation.confusion_table(found),
                 "wrong": evaluation.wrong_samples(found), "activations": evaluation.activations(found, run.config)}

@@ -78,7 +78,7 @@ def draw(name, tensors, shape):
     if planes.shape[1] > 1:
         note += f"Side by side: the {planes.shape[1]} maps of the input. "
     if count <= MOST_FIGURES:
-        return FirstLayer(name, [picture(sheet, 92, f"Weights of {what} {index}", f"{index}")
+        return FirstLayer(name, [picture(sheet, 84, f"Weights of {what} {index}", f"{index}")
                                  for index, sheet in enumerate(each)], limit, note)
     sheet = pictures.tiles(np.stack(each))
     return FirstLayer(name, [picture(sheet, 1000, f"Weights of {len(each)} {what}s, a picture each, row by row")],
