@@ -5,6 +5,7 @@ Colours are names of CSS variables of the page: while matplotlib draws, each is 
 
 import dataclasses
 import io
+import itertools
 import math
 import re
 from html import escape
@@ -21,10 +22,11 @@ SERIES = [f"#0a0a{i:02x}" for i in range(1, 9)]
 CSS_COLOURS = {TEXT: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)",
                **{colour: f"var(--s{i})" for i, colour in enumerate(SERIES, 1)}}
 DASHES = ["-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5))]
+charts_so_far = itertools.count()
 SIZE_INCHES = (5.0, 3.0)  # 360 x 216 units, which a phone shows one to one
 
 matplotlib.rcParams.update({
-    "svg.fonttype": "none", "svg.hashsalt": "dtrain", "text.parse_math": False, "figure.constrained_layout.use": True,
+    "svg.fonttype": "none", "text.parse_math": False, "figure.constrained_layout.use": True,
     "font.size": 9.5, "axes.titlesize": 9.5, "axes.labelsize": 9.5, "xtick.labelsize": 9, "ytick.labelsize": 9,
     "legend.fontsize": 9, "legend.frameon": False, "legend.handlelength": 1.6,
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "text.color": TEXT,
@@ -57,6 +59,7 @@ def new_axes(x, y, size=SIZE_INCHES):
 def finish(figure, title, alternative, note=""):
     """The chart as inline SVG; `alternative` is what it says to those who do not see it."""
     buffer = io.StringIO()
+    matplotlib.rcParams["svg.hashsalt"] = f"chart {next(charts_so_far)}"  # ids that no other chart of the page has
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     pyplot.close(figure)
     svg = buffer.getvalue()
