@@ -5,7 +5,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 import charts
@@ -187,8 +186,9 @@ def activations(evaluation, config):
                 stage["dots"] = dots(values, limit, low < 0)
             else:
                 sheet = pictures.sheet_of(values)
-                stage["picture"] = pictures.picture(sheet, pictures.fitting(sheet, STAGE_PIXELS, 8), -limit if low < 0 else 0,
-                                                    limit, "RdBu_r" if low < 0 else "gray", said)
+                stage["picture"] = pictures.picture(sheet, pictures.fitting(sheet, STAGE_PIXELS, 8),
+                                                    -limit if low < 0 else 0, limit,
+                                                    "RdBu_r" if low < 0 else "gray", said)
             stages.append(stage)
         output, said = evaluation.output[index], int(evaluation.prediction[index])
         label = int(evaluation.label[index])
@@ -196,7 +196,8 @@ def activations(evaluation, config):
         classes = range(len(output)) if len(output) <= MOST_OUTPUTS else np.argsort(-output)[:MOST_OUTPUTS].tolist()
         shown.append({"index": int(index), "label": label, "said": said, "stages": stages,
                       "last": names.get(last, ""),
-                      "picture": pictures.sample(evaluation.shown_image[place], STAGE_PIXELS, f"Test sample {index}, a {label}"),
+                      "picture": pictures.sample(evaluation.shown_image[place], STAGE_PIXELS,
+                                                 f"Test sample {index}, a {label}"),
                       "outputs": [{"class": i, "value": float(output[i]), "brightest": i == said,
                                    "share": max(0.0, float(output[i])) / largest} for i in classes]})
     return shown
@@ -232,8 +233,8 @@ def surface_chart(surface, cost):
     charts.short_ticks(axes.yaxis)
     samples, which = surface.attributes.get("samples"), surface.attributes.get("set")
     of = f" of {samples:,} samples of the {which} set" if isinstance(samples, int) and which else ""
-    way = f"White: the checkpoints from step {int(step[0]):,} to {int(step[-1]):,}, projected; star: the trained " \
-          "weights." if len(x) > 1 else "Star: the trained weights."
+    way = f"White: the way from step {int(step[0]):,} over the checkpoints to step {int(step[-1]):,}, projected; " \
+          "star: the trained weights." if len(x) > 1 else "Star: the trained weights."
     plane = "the path's two main directions" if principal else "two random directions"
     note = f"The cost{of}, on the plane through the trained weights along {plane}. {way}"
     alternative = f"Contours of the cost between {low:.3g} and {high:.3g} around the trained weights" + (

@@ -65,7 +65,8 @@ def headline(run):
         figures += [("test-accuracy", "test accuracy", percent(run.last("test_accuracy")),
                      "" if best is None else f"best: {percent(accuracy[best])} in epoch {run.epochs['epoch'][best]:,}"),
                     ("test-cost", "test cost", significant(run.last("test_cost")), ""),
-                    ("train-cost", "training cost", significant(run.last("train_cost")), "mean of the last epoch's steps")]
+                    ("train-cost", "training cost", significant(run.last("train_cost")),
+                     "mean of the last epoch's steps")]
     figures.append(("epochs", "epochs", f"{run.finished_epochs:,}", state(run)))
     figures.append(("steps", "descent steps", f"{run.record.steps.count:,}", ""))
     if run.finished_epochs:
@@ -130,7 +131,8 @@ def section_of_runs(shown, progress):
              "seconds": duration(float(np.nansum(run.epochs["seconds"])) if run.finished_epochs else None),
              "rate": significant(samples_per_second(run)), "ranks": run.attributes.get("ranks", "–"),
              "fingerprint": fingerprint(run)} for index, run in enumerate(shown)]
-    return {"rows": rows, "charts": [chart for chart in drawn if chart], "differing": curves.differing_keys(shown)}
+    return {"rows": rows, "dashes": ("", "8 3", "2.5 2", "9 2 2 2"), "charts": [chart for chart in drawn if chart],
+            "differing": curves.differing_keys(shown)}
 
 
 def render(shown, problems, evaluator, progress):
@@ -148,6 +150,6 @@ def render(shown, problems, evaluator, progress):
     context["problems"] = problems
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                                    trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    templates.filters |= {"significant": significant, "percent": percent}
+    templates.filters |= {"significant": significant, "percent": percent, "grouped": "{:,}".format}
     progress.doing("writing the page")
     return templates.get_template("report.html.j2").render(context)

@@ -179,8 +179,14 @@ def require_version(attributes, version):
                          f"{attributes.get('format_version', 'missing')}, this program reads {version}")
 
 
+def values_of(file, path, dimensions=1):
+    """The numbers at `path`; those that are infinite count as absent."""
+    values = column_of(file, path, dimensions)[()]
+    return np.where(np.isfinite(values), values, np.nan) if values.dtype.kind == "f" else values
+
+
 def record_of(file):
-    epochs = {name: column_of(file, f"/epochs/{name}")[()] for name in EPOCH_COLUMNS}
+    epochs = {name: values_of(file, f"/epochs/{name}") for name in EPOCH_COLUMNS}
     if len({len(column) for column in epochs.values()}) != 1:
         raise Unreadable("the columns of /epochs differ in length")
     return Record(blocks_of(column_of(file, "/steps/cost")), epochs)
@@ -193,7 +199,7 @@ def read_record(file):
     ranks = {}
     record = record_of(file)
     if "ranks" in file:
-        ranks = {phase: column_of(file, f"/ranks/{phase}", 2)[()] for phase in PHASES}
+        ranks = {phase: values_of(file, f"/ranks/{phase}", 2) for phase in PHASES}
         if {table.shape for table in ranks.values()} != {(len(record.epochs["epoch"]), ranks[PHASES[0]].shape[1])}:
             raise Unreadable("/ranks does not fit /epochs")
     return attributes, record, ranks

@@ -76,7 +76,8 @@ def overview(series, value, title, unit):
         # The spread is of the rate; speed-up and efficiency are proportional to it.
         spread = np.maximum(0, np.stack([y - y * one.values("low") / one.values("rate"),
                                          y * one.values("high") / one.values("rate") - y]))
-        axes.errorbar(x, y, spread, marker="o", markersize=4, capsize=2, elinewidth=0.8, label=f"{one.kind}, {one.platform}",
+        axes.errorbar(x, y, spread, marker="o", markersize=4, capsize=2, elinewidth=0.8,
+                      label=f"{one.kind}, {one.platform}",
                       markerfacecolor="none" if one.simulated else style["color"], **style)
     if ranks[-1] / ranks[0] >= 8:
         charts.log_scale(axes, "x", 2)
@@ -128,4 +129,8 @@ def section(experiment):
             shown += [overview(series, "speed_up", f"Speed-up, {name} scaling", "speed-up"),
                       overview(series, "efficiency", f"Efficiency, {name} scaling", "parallel efficiency")]
     shown += [phases(one) for one in every]
-    return {"experiment": experiment, "series": every, "charts": shown, "modes": MODES}
+    attributes = experiment.attributes
+    facts = [(text, attributes[name]) for name, text in
+             {"layers": "network", "parameters": "parameters", "created": "written", "dtrain_version": "dtrain"}.items()
+             if name in attributes]
+    return {"experiment": experiment, "facts": facts, "series": every, "charts": shown, "modes": MODES}
