@@ -140,8 +140,12 @@ class ReportTest(testing.DtrainTestCase):
         page, messages = self.report(run.folder)
         self.assertEqual(messages, [])
         self.assertIn("unfinished: 2 of 7 epochs", page.text)
-        self.assertTrue(any(value.startswith("Seconds per epoch by phase on each of 3 ranks")
-                            for _, _, value in page.attributes))
+        compute = run.log().datasets["/ranks/compute_seconds"]
+        slowest = np.nanmean(compute, 0).argmax()
+        alternatives = [value for _, name, value in page.attributes if name == "aria-label"]
+        for said in (f"mean over ranks: compute {np.nanmean(compute):.4g} s",
+                     f"each of 3 ranks; rank {slowest} computes longest, {np.nanmean(compute[:, slowest]):.4g} s"):
+            self.assertTrue(any(said in text for text in alternatives), f"{said} is not in {alternatives}")
         self.assertNotIn("nan", page.text.lower())
 
         log, expected = run.log(), page.figure("test-accuracy")
@@ -180,6 +184,9 @@ class ReportTest(testing.DtrainTestCase):
         self.assertIsNone(page)
         self.assertEqual(testing.snapshot(self.folder), before)
         self.assertEqual([line.split(":")[1].strip() for line in messages], names)
+        for name, words in {"huge.h5": "larger than the file", "foreign.h5": "format_version is missing",
+                            "damaged.h5": "is damaged", "cut.h5": "truncated"}.items():
+            self.assertIn(words, next(line for line in messages if f" {name}:" in line))
 
         # The log and the newest checkpoint of a run: the one before takes their place.
         for path in (run.folder / "log.h5", run.checkpoints()[-1]):
