@@ -1,0 +1,228 @@
+"""Charts of training: one run, or several overlaid."""
+
+import numpy as np
+
+import charts
+import runs
+
+COST = {"quadratic": "cost (quadratic)", "cross_entropy": "cost (cross-entropy)"}
+PHASE_NAMES = ("compute", "reduce and wait", "data", "other")
+KEYS_TO_COMPARE = ("training.batch_size", "parallel.sync_every")  # accuracy is drawn over these whatever else differs
+ASIDE = ("output.", "model.seed")  # keys of no matter for what a run found out, or drawn as repeats
+RECIPE = ("training.", "parallel.")  # keys that may have to follow those to compare
+
+
+def cost_name(shown):
+    names = {run.config.get("model.cost") for run in shown}
+    return COST.get(names.pop(), "cost") if len(names) == 1 else "cost"
+
+
+def figure_text(value):
+    return "unknown" if value is None or not np.isfinite(value) else f"{value:.4g}"
+
+
+def change(values):
+    """From where to where, for alternative texts."""
+    values = values[np.isfinite(values)]
+    return f"from {figure_text(values[0])} to {figure_text(values[-1])}" if values.size else "without values"
+
+
+def changes(shown, curve):
+    return "; ".join((f"{run.name}: " if len(shown) > 1 else "") + change(curve(run)) for run in shown)
+
+
+def step_cost(shown):
+    shown = [(index, run) for index, run in enumerate(shown) if run.record.steps.count]
+    if not shown:
+        return None
+    figure, axes = charts.new_axes("descent step", cost_name([run for _, run in shown]))
+    smooth_curves = []
+    for index, run in shown:
+        blocks = run.record.steps
+        smooth = charts.smoothed(blocks.mean, len(blocks.mean) // 60)
+        smooth_curves.append(smooth)
+        style = charts.style_of(index)
+        if len(shown) == 1:
+            if blocks.size > 1:
+                axes.fill_between(blocks.end, blocks.low, blocks.high, color=style["color"], alpha=0.22, linewidth=0)
+            else:
+                axes.plot(blocks.end, blocks.mean, color=style["color"], alpha=0.4, linewidth=0.6)
+        axes.plot(blocks.end, smooth, **style)
+    charts.short_ticks(axes.xaxis)
+    if charts.scale_values(axes, smooth_curves):
+        lowest = min(np.nanmin(curve) for curve in smooth_curves)
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], lowest / 10))  # single steps may come near 0
+    note = "Smoothed" if len(shown) > 1 else "Line: smoothed. " + (
+        f"Area: least and largest in each {shown[0][1].record.steps.size:,} steps" if shown[0][1].record.steps.size > 1
+        else "Pale: each step")
+    alternative = "; ".join((f"{run.name}: " if len(shown) > 1 else "") + change(curve)
+                            for (_, run), curve in zip(shown, smooth_curves))
+    return charts.finish(figure, "Cost of each step", f"Cost of each step's batch, smoothed, {alternative}.",
+                         note + ".")
+
+
+def epoch_curves(shown, title, unit, columns, scale=1, log=True):
+    """Columns of /epochs over the epoch; a second column, with several runs, is dashed paler."""
+    shown = [(index, run) for index, run in enumerate(shown) if run.finished_epochs]
+    if not shown:
+        return None
+    figure, axes = charts.new_axes("epoch", unit)
+    drawn = []
+    for index, run in shown:
+        epochs = runs.blocks_of(run.epochs["epoch"])
+        for place, (column, label) in enumerate(columns):
+            values = runs.blocks_of(run.epochs[column]).mean * scale
+            drawn.append(values)
+            style = charts.style_of(index if len(shown) > 1 else place)
+            axes.plot(epochs.high, values, label=label, marker="o" if len(values) <= 40 else "", markersize=2.5,
+                      **style)
+    charts.short_ticks(axes.xaxis, whole=True)
+    if not (log and charts.scale_values(axes, drawn)):
+        charts.short_ticks(axes.yaxis)
+    if len(columns) > 1:
+        axes.legend()
+    only = [run for _, run in shown]
+    said = "; ".join(f"{label or title}: " + changes(only, lambda run, name=column: run.epochs[name] * scale)
+                     for column, label in columns)
+    return charts.finish(figure, title, f"{title} over {max(run.finished_epochs for run in only):,} epochs. {said}.")
+
+
+def costs(run):
+    return epoch_curves([run], "Cost of each epoch", cost_name([run]),
+                        [("train_cost", "training, as it went"), ("test_cost", "test, after the epoch")])
+
+
+def accuracy(shown):
+    """On a scale of the logarithm of errors where they shrink to a quarter: 99.0 and 99.5 % are then apart."""
+    shown = [(index, run) for index, run in enumerate(shown) if run.finished_epochs]
+    if not shown:
+        return None
+    figure, axes = charts.new_axes("epoch", "test accuracy, %")
+    curves = []
+    for index, run in shown:
+        wrong = 100 - 100 * runs.blocks_of(run.epochs["test_accuracy"]).mean
+        curves.append(wrong)
+        axes.plot(runs.blocks_of(run.epochs["epoch"]).high, 100 - wrong, marker="o" if len(wrong) <= 40 else "",
+                  markersize=2.5, **charts.style_of(index))
+    charts.short_ticks(axes.xaxis, whole=True)
+    charts.short_ticks(axes.yaxis)
+    every = np.concatenate(curves)
+    every = every[np.isfinite(every)]
+    note = ""
+    if every.size and every.min() > 0 and every.max() / every.min() > 4:
+        axes.set_yscale("function", functions=(lambda y: -np.log10(np.maximum(100 - np.asarray(y), 1e-9)),
+                                               lambda z: 100 - 10 ** -np.asarray(z)))
+        wrong = [digit * 10.0 ** power for power in range(2, -7, -1) for digit in (1, 0.7, 0.5, 0.3, 0.2, 0.15)]
+        ticks = [100 - tick for tick in wrong if every.min() * 0.7 <= tick <= every.max() * 1.3]
+        axes.yaxis.set_major_locator(charts.ticker.FixedLocator(ticks[::1 + len(ticks) // 10]))
+        axes.yaxis.set_major_formatter(charts.short)
+        axes.set_ylim(100 - every.max() * 1.15, 100 - every.min() * 0.85)
+        note = "Stretched towards 100 %: equal heights are equal ratios of errors."
+    only = [run for _, run in shown]
+    said = changes(only, lambda run: 100 * run.epochs["test_accuracy"])
+    return charts.finish(figure, "Test accuracy", f"Test accuracy in per cent, {said}.", note)
+
+
+def learning_rate(shown):
+    varies = any(len(set(run.epochs["learning_rate"])) > 1 for run in shown) or len(
+        {run.last("learning_rate") for run in shown}) > 1
+    return epoch_curves(shown, "Learning rate", "learning rate", [("learning_rate", "")]) if varies else None
+
+
+def rank_phases(run):
+    """Seconds of the phases, phases x epochs x ranks. `other` is what the epoch took beyond them."""
+    if not run.ranks or not run.finished_epochs:
+        return None
+    known = [run.ranks[phase] for phase in runs.PHASES]
+    seconds = run.epochs["seconds"][:len(known[0]), None]
+    other = np.maximum(seconds - sum(known), 0)
+    return np.stack([*known, other])
+
+
+def phase_chart(place, phases, axis, title, description):
+    """Phases on top of each other: bars of a few, areas of many."""
+    figure, axes = charts.new_axes(axis, "seconds per epoch")
+    colours = [charts.SERIES[i] for i in (0, 1, 2, 6)]
+    if len(place) <= 40:
+        below = np.zeros(len(place))
+        for values, name, colour in zip(phases, PHASE_NAMES, colours):
+            axes.bar(place, values, 0.75, below, label=name, color=colour, linewidth=0)
+            below += values
+        axes.set_xlim(min(place) - 0.6, max(place) + 0.6)
+    else:
+        axes.stackplot(place, phases, labels=PHASE_NAMES, colors=colours, linewidth=0)
+        axes.margins(x=0)
+    charts.short_ticks(axes.xaxis, whole=True)
+    charts.short_ticks(axes.yaxis)
+    axes.grid(False, axis="x")
+    figure.legend(loc="upper center", ncol=4, columnspacing=1, handlelength=0.9)
+    axes.set_title(" ")  # room for the legend
+    return charts.finish(figure, title, description)
+
+
+def mean_over(values, axis):
+    known = np.isfinite(values)
+    count = known.sum(axis)
+    return np.divide(np.where(known, values, 0).sum(axis), count, out=np.zeros(count.shape), where=count > 0)
+
+
+def times(run):
+    """Time per epoch by phase, and by phase and rank."""
+    phases = rank_phases(run)
+    if phases is None:
+        return []
+    means = mean_over(phases, 2)
+    columns = [runs.blocks_of(column).mean for column in means]
+    place = runs.blocks_of(run.epochs["epoch"][:means.shape[1]]).high
+    total = mean_over(phases, (1, 2))
+    said = ", ".join(f"{name} {figure_text(value)} s" for name, value in zip(PHASE_NAMES, total))
+    shown = [phase_chart(place, np.stack(columns), "epoch", "Time of each epoch",
+                         f"Seconds per epoch by phase, mean over ranks: {said}.")]
+    ranks = mean_over(phases, 1)
+    if ranks.shape[1] > 1:
+        slowest = int(np.argmax(ranks[0]))
+        shown.append(phase_chart(np.arange(ranks.shape[1]), ranks, "rank", "Time on each rank",
+                                 f"Seconds per epoch by phase on each of {ranks.shape[1]} ranks; rank {slowest} "
+                                 f"computes longest, {figure_text(ranks[0, slowest])} s."))
+    return shown
+
+
+def differing_keys(shown):
+    """Keys whose values differ, with the value of each run, "" where a run has none."""
+    keys = dict.fromkeys(key for run in shown for key in run.config)
+    table = {key: [run.config.get(key, "") for run in shown] for key in keys if key != "output.directory"}
+    return {key: values for key, values in table.items() if len(set(values)) > 1}
+
+
+def over_keys(shown):
+    """Accuracy after the last epoch over a number in the config: over the only key that differs, and over those of
+    KEYS_TO_COMPARE even where the rest of the recipe went with them."""
+    differing = [key for key in differing_keys(shown) if not key.startswith(ASIDE)]
+    numeric = [key for key in differing
+               if len({runs.number(run.config.get(key)) for run in shown} - {None}) > 1]
+    keys = [key for key in numeric if key in KEYS_TO_COMPARE and all(other.startswith(RECIPE) for other in differing)]
+    keys = keys or (numeric if len(differing) == 1 else [])
+    return [chart for chart in (over_key(shown, key, [other for other in differing if other != key]) for key in keys)
+            if chart]
+
+
+def over_key(shown, key, others):
+    points = sorted((runs.number(run.config[key]), 100 * run.last("test_accuracy")) for run in shown
+                    if runs.number(run.config.get(key)) is not None and run.finished_epochs)
+    if len({x for x, _ in points}) < 2:
+        return None
+    x, y = np.array(points).T
+    figure, axes = charts.new_axes(key, "test accuracy, %")
+    centres = np.unique(x)
+    axes.plot(centres, [y[x == centre].mean() for centre in centres], color=charts.SERIES[0])
+    axes.plot(x, y, "o", markersize=4, color=charts.SERIES[0])
+    if x.min() > 0 and x.max() / x.min() >= 8:
+        charts.log_scale(axes, "x", 2 if np.all(np.log2(centres) % 1 == 0) else 10)
+    else:
+        charts.short_ticks(axes.xaxis)
+    charts.short_ticks(axes.yaxis)
+    said = ", ".join(f"{figure_text(b)} % at {a:g}" for a, b in points)
+    note = "After each run's last epoch; the line joins means."
+    if others:
+        note += f" The runs differ in {', '.join(others)} too."
+    return charts.finish(figure, f"Accuracy over {key}", f"Test accuracy over {key}: {said}.", note)

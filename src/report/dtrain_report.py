@@ -1,0 +1,80 @@
+"""dtrain-report: one page about runs, networks and scaling experiments. Its launcher is made by CMake."""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+PROGRAM = "dtrain-report"
+EXIT_NOTHING_SHOWN = 1
+EXIT_USAGE = 2
+EXIT_BAD_OUTPUT = 6
+
+try:
+    import page
+    import runs
+    from progress import Progress
+except ModuleNotFoundError as missing:
+    print(f"{PROGRAM}: the Python module {missing.name} is missing; on Debian: apt-get install python3-h5py "
+          "python3-matplotlib python3-jinja2", file=sys.stderr)
+    sys.exit(EXIT_USAGE)
+
+
+def parse(words):
+    parser = argparse.ArgumentParser(
+        PROGRAM, description="Writes one HTML page, which needs no other file, about runs or scaling experiments.")
+    parser.add_argument("run", nargs="+", type=Path, metavar="RUN",
+                        help="output folder of a run, a log.h5, a checkpoint, or the file of a scaling experiment; of "
+                             "one run the page shows the network too, of several their curves together")
+    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE",
+                        help="the page (default: %(default)s)")
+    parser.add_argument("--eval", metavar="PROGRAM", help="dtrain-eval, where it is neither beside this program nor "
+                                                          "on the PATH")
+    return parser.parse_args(words)
+
+
+def write(path, text):
+    """Replaces `path` as a whole, or leaves it as it is."""
+    file = tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False)
+    try:
+        with file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(file.name, 0o666 & ~mask)
+        os.replace(file.name, path)
+    except BaseException:
+        os.unlink(file.name)
+        raise
+
+
+def main(words, folder):
+    """`folder` is where the other programs are."""
+    arguments = parse(words)
+    evaluator = arguments.eval or shutil.which("dtrain-eval", path=folder) or shutil.which("dtrain-eval")
+    progress = Progress(PROGRAM)
+    shown, problems = [], []
+    for path in arguments.run:
+        progress.doing(f"reading {path}")
+        try:
+            shown.append(runs.read(path))
+        except runs.Unreadable as error:
+            problems.append(str(error))
+    if shown:
+        runs.name_all(shown)
+        html = page.render(shown, problems, evaluator, progress)
+    progress.end()
+    for problem in problems:
+        print(f"{PROGRAM}: {problem}", file=sys.stderr)
+    if not shown:
+        return EXIT_NOTHING_SHOWN
+    try:
+        write(arguments.output, html)
+    except OSError as error:
+        print(f"{PROGRAM}: cannot write {arguments.output}: {error.strerror}", file=sys.stderr)
+        return EXIT_BAD_OUTPUT
+    return 0

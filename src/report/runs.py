@@ -1,0 +1,287 @@
+"""Reading what dtrain writes: logs, checkpoints and scaling experiments."""
+
+import configparser
+import dataclasses
+import re
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+RUN_VERSION = 2  # of logs and checkpoints
+SCALING_VERSION = 1
+PHASES = ("compute_seconds", "reduce_seconds", "data_seconds")
+EPOCH_COLUMNS = ("epoch", "step", "train_cost", "test_cost", "test_accuracy", "learning_rate", "seconds",
+                 "samples_per_second", "fingerprint")
+SCALING_NUMBERS = ("mode", "ranks", "nodes", "batch_size", "repeat", "simulated", "samples_per_second",
+                   "samples_per_second_min", "samples_per_second_max", "step_seconds", "fetch_seconds",
+                   "forward_seconds", "backward_seconds", "wait_seconds", "reduce_seconds", "update_seconds")
+MOST_BLOCKS = 800  # points of a curve: more than a chart has pixels
+READ_AT_ONCE = 1 << 20
+
+
+class Unreadable(Exception):
+    """A file or folder that cannot be shown; the text names it and says why."""
+
+
+@dataclasses.dataclass
+class Blocks:
+    """A long curve in equal blocks: of each, where it ends, and its least, mean and largest value."""
+    count: int
+    size: int
+    end: np.ndarray
+    low: np.ndarray
+    mean: np.ndarray
+    high: np.ndarray
+
+
+def blocks_of(values, most=MOST_BLOCKS):
+    """`values` is an array or a dataset of one dimension, which is read piece by piece. NaN counts as absent."""
+    count = values.shape[0]
+    size = max(1, -(-count // most))
+    # A chunk that is read in parts would be read again for each.
+    chunk = (getattr(values, "chunks", None) or (0,))[0]
+    step = size * max(1, -(-max(READ_AT_ONCE, chunk) // size))
+    parts = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a block of nothing but NaN
+        for start in range(0, count, step):
+            part = np.asarray(values[start:start + step], np.float64)
+            part[~np.isfinite(part)] = np.nan
+            part = np.pad(part, (0, -part.size % size), constant_values=np.nan).reshape(-1, size)
+            parts.append((np.nanmin(part, 1), np.nanmean(part, 1), np.nanmax(part, 1)))
+    low, mean, high = (np.concatenate(column) for column in zip(*parts)) if parts else (np.empty(0),) * 3
+    end = np.minimum(np.arange(1, low.size + 1) * size, count)
+    return Blocks(count, size, end, low, mean, high)
+
+
+@dataclasses.dataclass
+class Record:
+    """The cost log, as a log and a checkpoint hold it."""
+    steps: Blocks
+    epochs: dict
+
+
+@dataclasses.dataclass
+class Run:
+    path: Path
+    attributes: dict
+    config: dict  # "section.key": value
+    record: Record
+    ranks: dict  # phase: seconds, epochs x ranks; NaN where a rank took no part; empty without a log
+    checkpoints: list  # newest first, whether whole or not
+    notes: list
+    name: str = ""
+
+    @property
+    def planned_epochs(self):
+        return number(self.config.get("training.epochs"))
+
+    @property
+    def finished_epochs(self):
+        return len(self.record.epochs["epoch"])
+
+    @property
+    def epochs(self):
+        return self.record.epochs
+
+    def last(self, column):
+        values = self.epochs[column]
+        return values[-1].item() if len(values) else None
+
+    def working_directory(self):
+        """Where paths in the config start from, as far as the place of the output folder tells."""
+        directory = Path(self.config.get("output.directory", "/"))
+        folder = (self.path if self.path.is_dir() else self.path.parent).resolve()
+        parts = [part for part in directory.parts if part != "."]
+        if not directory.is_absolute() and ".." not in parts and folder.parts[-len(parts):] == tuple(parts):
+            return Path(*folder.parts[:-len(parts)])
+        return Path.cwd()
+
+
+@dataclasses.dataclass
+class Scaling:
+    path: Path
+    attributes: dict
+    columns: dict  # of equal length, one entry per measured run
+    name: str = ""
+
+
+def number(text):
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
+
+
+def parse_config(text):
+    parser = configparser.ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=("#",))
+    parser.optionxform = str
+    try:
+        parser.read_string(text)
+    except configparser.Error:
+        return {}
+    return {f"{section}.{key}": value for section in parser.sections() for key, value in parser[section].items()}
+
+
+def attributes_of(file):
+    plain = {}
+    for key, value in file.attrs.items():
+        value = value.decode(errors="replace") if isinstance(value, bytes) else value
+        plain[key] = value.item() if isinstance(value, np.generic) else value
+    return plain
+
+
+def column_of(file, path, dimensions=1, kinds="iuf"):
+    """The dataset at `path`, unread."""
+    dataset = file.get(path)
+    if not isinstance(dataset, h5py.Dataset):
+        raise Unreadable(f"has no {path}")
+    if dataset.ndim != dimensions or dataset.dtype.kind not in kinds:
+        raise Unreadable(f"{path} is not what it should be: {dataset.dtype} of shape {dataset.shape}")
+    # dtrain compresses nothing, so that a size that the file does not bear out is no size to make room for.
+    if dataset.dtype.kind in "iuf" and dataset.nbytes > max(1 << 24, dataset.id.get_storage_size()):
+        raise Unreadable(f"{path} claims to be larger than the file")
+    return dataset
+
+
+def opened(path):
+    """`path` as HDF5, by a name that errors begin with."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except FileNotFoundError:
+        raise Unreadable(f"{path}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{path}: is no readable HDF5 file ({reason(error)})") from None
+
+
+def reason(error):
+    """What HDF5 said, in short."""
+    text = str(error.args[0] if error.args else error)
+    return re.sub(r"^.*?\((.*)\)$", r"\1", text, flags=re.DOTALL) if "(" in text else text
+
+
+def reading(path, read):
+    """What `read` makes of the open file; all that may be wrong with it becomes Unreadable with its name."""
+    with opened(path) as file:
+        try:
+            return read(file)
+        except Unreadable as error:
+            raise Unreadable(f"{path}: {error}") from None
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+            raise Unreadable(f"{path}: is damaged ({reason(error)})") from None
+
+
+def require_version(attributes, version):
+    if attributes.get("format_version") != version:
+        raise Unreadable(f"is not of dtrain, or of another version of it: format_version is "
+                         f"{attributes.get('format_version', 'missing')}, this program reads {version}")
+
+
+def values_of(file, path, dimensions=1):
+    """The numbers at `path`; those that are infinite count as absent."""
+    values = column_of(file, path, dimensions)[()]
+    return np.where(np.isfinite(values), values, np.nan) if values.dtype.kind == "f" else values
+
+
+def record_of(file):
+    epochs = {name: values_of(file, f"/epochs/{name}") for name in EPOCH_COLUMNS}
+    if len({len(column) for column in epochs.values()}) != 1:
+        raise Unreadable("the columns of /epochs differ in length")
+    return Record(blocks_of(column_of(file, "/steps/cost")), epochs)
+
+
+def read_record(file):
+    """Attributes, record and, of a log, seconds per rank."""
+    attributes = attributes_of(file)
+    require_version(attributes, RUN_VERSION)
+    ranks = {}
+    record = record_of(file)
+    if "ranks" in file:
+        ranks = {phase: values_of(file, f"/ranks/{phase}", 2) for phase in PHASES}
+        if {table.shape for table in ranks.values()} != {(len(record.epochs["epoch"]), ranks[PHASES[0]].shape[1])}:
+            raise Unreadable("/ranks does not fit /epochs")
+    return attributes, record, ranks
+
+
+def checkpoints_in(folder):
+    """Newest first."""
+    found = [path for path in folder.glob("step-*.h5") if re.fullmatch(r"step-\d{8,}\.h5", path.name)]
+    return sorted(found, key=lambda path: int(path.name[5:-3]), reverse=True)
+
+
+def read_run(path):
+    """A run from its output folder, its log, or one of its checkpoints."""
+    notes = []
+    folder = path if path.is_dir() else path.parent
+    checkpoints = checkpoints_in(folder / "checkpoints") if path.is_dir() or path.name == "log.h5" else []
+    if path.is_dir() and not (path / "log.h5").exists():
+        if not checkpoints:
+            raise Unreadable(f"{path}: is no output folder of a run: there is neither a log.h5 nor a checkpoint in it")
+        notes.append(f"{path / 'log.h5'} is not there, so that times are unknown: the log is written after each epoch")
+        sources = checkpoints
+    else:
+        sources = [path / "log.h5" if path.is_dir() else path, *checkpoints]
+
+    attributes, record, ranks = None, None, {}
+    for source in sources:
+        try:
+            attributes, record, ranks = reading(source, read_record)
+            break
+        except Unreadable as error:
+            notes.append(str(error))
+    if record is None:
+        raise Unreadable("; ".join(notes))
+    if source not in checkpoints and checkpoints and int(checkpoints[0].name[5:-3]) > record.steps.count:
+        try:  # interrupted in the middle of an epoch, after which the log would have been written
+            _, record, _ = reading(checkpoints[0], read_record)
+            ranks = {phase: table[:len(record.epochs["epoch"])] for phase, table in ranks.items()}
+        except Unreadable as error:
+            notes.append(str(error))
+    if "logical_shards" in attributes and not checkpoints:
+        checkpoints = [path]
+    config = parse_config(str(attributes.get("config", "")))
+    return Run(path, attributes, config, record, ranks, checkpoints, notes)
+
+
+def read_scaling(file):
+    attributes = attributes_of(file)
+    require_version(attributes, SCALING_VERSION)
+    columns = {name: column_of(file, f"/runs/{name}")[()] for name in SCALING_NUMBERS}
+    platform = column_of(file, "/runs/platform", kinds="OS")
+    columns["platform"] = np.array([text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+                                    for text in platform[()]], object)
+    if len({len(column) for column in columns.values()}) != 1:
+        raise Unreadable("the columns of /runs differ in length")
+    if not len(columns["ranks"]):
+        raise Unreadable("holds no runs yet")
+    if min(columns["ranks"].min(), columns["samples_per_second"].min()) <= 0:
+        raise Unreadable("ranks or samples per second are not positive")
+    return attributes, columns
+
+
+def read(path):
+    """The run or scaling experiment at `path`."""
+    if not path.exists():
+        raise Unreadable(f"{path}: there is no such file or folder")
+    if path.is_file():
+        with opened(path) as file:
+            kind = file.attrs.get("kind")
+            kind = kind.decode(errors="replace") if isinstance(kind, bytes) else kind
+        if kind == "scaling":
+            return Scaling(path, *reading(path, read_scaling))
+        if kind is not None:
+            raise Unreadable(f"{path}: is neither a run nor a scaling experiment, but of kind {kind}")
+    return read_run(path)
+
+
+def name_all(shown):
+    """Gives each the shortest end of its path that tells it from the others: of one alone, the last two parts."""
+    paths = [(item.path.parent if item.path.name == "log.h5" else item.path).resolve() for item in shown]
+    for item, path in zip(shown, paths):
+        for length in range(1 if len(shown) > 1 else min(2, len(path.parts)), len(path.parts) + 1):
+            end = path.parts[-length:]
+            if sum(other.parts[-length:] == end for other in paths) == 1:
+                break
+        item.name = "/".join(end).lstrip("/") or str(path)

@@ -1,0 +1,92 @@
+"""Reading a report: its figures, what it refers to, and what a browser says of it."""
+
+import html.parser
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+import dtrain_testing as testing
+
+VOID = {"meta", "link", "img", "br"}
+CHROMIUM = shutil.which("chromium")
+
+
+class Page(html.parser.HTMLParser):
+    """The text of each element that has an id, every attribute, and what is wrong with the page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.by_id, self.attributes, self.tables, self.problems = "", {}, [], {}, []
+        self._open = []
+        self.feed(text)
+        self.problems += [f"<{tag}> is not closed" for tag, _ in self._open]
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        described = attributes.get("aria-label") or attributes.get("alt") or attributes.get("aria-hidden")
+        if tag in ("img", "svg") and not described:
+            self.problems.append(f"<{tag}> has no alternative text")
+        name = attributes.get("id")
+        if name:
+            self.problems += [f"id {name} appears twice"] if name in self.by_id else []
+            self.by_id.setdefault(name, "")
+        inside = next((table for _, table in reversed(self._open) if table), None)
+        if tag == "table":
+            inside = attributes.get("id") or attributes.get("class")
+            self.tables[inside] = []
+        elif tag == "tr":
+            self.tables[inside].append([])
+        elif tag in ("td", "th"):
+            self.tables[inside][-1].append("")
+        if tag not in VOID:
+            self._open.append(((tag, name), inside if tag == "table" else None))
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        if not self._open or self._open[-1][0][0] != tag:
+            self.problems.append(f"</{tag}> closes what is not open")
+        else:
+            self._open.pop()
+
+    def handle_data(self, data):
+        tags = [tag for (tag, _), _ in self._open]
+        if "style" in tags:
+            return
+        self.text += data
+        for (_, name), _ in self._open:
+            if name:
+                self.by_id[name] += data
+        table = next((table for _, table in reversed(self._open) if table), None)
+        if table and ("td" in tags or "th" in tags):
+            self.tables[table][-1][-1] += data
+
+    def figure(self, name):
+        """The number shown by the element with that id; a percentage as a share."""
+        found = re.fullmatch(r"\s*([-+\d.,e]+)( %)?\s*", self.by_id[name])
+        assert found, f"{name} is {self.by_id[name]!r}"
+        return float(found[1].replace(",", "")) / (100 if found[2] else 1)
+
+    def external(self):
+        """All that would be fetched from elsewhere."""
+        return [(tag, name, value[:80]) for tag, name, value in self.attributes
+                if (name in ("src", "href", "xlink:href", "data", "action", "srcset")
+                    and not value.startswith(("data:", "#"))) or "http:" in value or "https:" in value]
+
+
+def browse(path, *options):
+    """The page's elements as Chromium has them in the end, and the messages on its console."""
+    with tempfile.TemporaryDirectory(prefix="dtrain-chromium-") as profile:
+        done = subprocess.run(
+            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
+             "--enable-logging=stderr", "--virtual-time-budget=5000", *options, "--dump-dom", path.as_uri()],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=testing.TIMEOUT_SECONDS, env=os.environ | {"HOME": profile})
+    assert done.returncode == 0, done.stderr
+    return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]

@@ -1,0 +1,282 @@
+"""dtrain-report: its page says what the HDF5 files say, stands alone, and names what it cannot show."""
+
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+from page_reading import CHROMIUM, Page, browse  # noqa: E402
+
+EXIT_NOTHING_SHOWN = 1
+MOST_BYTES = 5_000_000
+SIGNIFICANT = 6e-4  # relative: costs are shown with four digits
+PROGRESS = re.compile(r"^dtrain-report: .* \.\.\.$")
+
+
+def write_scaling(path, rows):
+    """A scaling experiment; `rows` are (mode, ranks, simulated, platform, samples per second)."""
+    mode, ranks, simulated, platform, rate = (np.array(column) for column in zip(*rows))
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format_version": 1, "kind": "scaling", "layers": "dense 10", "parameters": 7850,
+                           "dtrain_version": "0.1.0", "created": "2026-11-24T12:00:00Z", "config": "[model]\n"})
+        runs = file.create_group("runs")
+        runs["mode"], runs["simulated"] = mode.astype(np.uint8), simulated.astype(np.uint8)
+        runs["ranks"] = runs["nodes"] = runs["batch_size"] = ranks.astype(np.int64)
+        runs["repeat"] = np.zeros(len(rows), np.int64)
+        runs.create_dataset("platform", data=platform.astype(object), dtype=h5py.string_dtype())
+        for name, values in {"": rate, "_min": 0.9 * rate, "_max": 1.1 * rate}.items():
+            runs[f"samples_per_second{name}"] = values
+        for name in ("step", "fetch", "forward", "backward", "wait", "reduce", "update"):
+            runs[f"{name}_seconds"] = 1 / rate
+
+
+def write_log(path, steps, steps_per_epoch, ranks, config):
+    """A log as long as wanted, of a cost that falls to 0.1."""
+    epochs = steps // steps_per_epoch
+    numbers = np.arange(1, epochs + 1)
+    fall = 2.2 / (1 + 5 * numbers / epochs)
+    columns = {"epoch": numbers, "step": numbers * steps_per_epoch, "train_cost": fall + 0.1, "test_cost": fall + 0.2,
+               "test_accuracy": 1 - fall / 4, "learning_rate": np.full(epochs, 0.1), "seconds": np.full(epochs, 2.0),
+               "samples_per_second": np.full(epochs, 5000.0), "fingerprint": numbers.astype(np.uint64)}
+    with h5py.File(path, "w") as file:
+        file["steps/cost"] = (0.1 + 2.2 / (1 + np.arange(steps, dtype=np.float32) / 1e5)).astype(np.float32)
+        for name, values in columns.items():
+            file[f"epochs/{name}"] = values
+        for phase in ("compute", "reduce", "data"):
+            file[f"ranks/{phase}_seconds"] = np.full((epochs, ranks), 0.5)
+        file.attrs.update({"format_version": 2, "ranks": ranks, "nodes": 1, "parameters": 7850, "dataset": "MNIST",
+                           "config": config})
+
+
+class ReportTest(testing.DtrainTestCase):
+    def report(self, *arguments, expect=testing.EXIT_OK, name="page.html"):
+        """The page, None where none was written, and the messages that tell no progress."""
+        output = self.folder / name
+        result = testing.run("dtrain-report", *arguments, "-o", output, cwd=self.folder)
+        self.assertEqual(result.code, expect, result)
+        messages = [line for line in result.messages() if not PROGRESS.match(line)]
+        if not output.exists():
+            return None, messages
+        self.assertLess(output.stat().st_size, MOST_BYTES)
+        page = Page(output.read_text(encoding="utf-8"))
+        self.assertEqual(page.problems, [])
+        self.assertEqual(page.external(), [])
+        return page, messages
+
+    def assert_named(self, text, page, messages):
+        """A problem is told in both places."""
+        self.assertTrue(any(text in line for line in messages), f"{text} is not in {messages}")
+        self.assertIn(text, page.text)
+
+    def test_page_of_a_run(self):
+        layers = "conv 3x5x5 stride 2 relu, maxpool 2, dense 12 tanh, dense 10"
+        run = self.train({"model.layers": layers, "model.cost": "cross_entropy", "training.learning_rate": 0.1,
+                          "training.schedule": "step", "training.decay_epochs": 1}, ranks=2)
+        page, messages = self.report(run.folder)
+        self.assertEqual(messages, [])
+
+        log = run.log()
+        last = {name: log.datasets[f"/epochs/{name}"][-1] for name in
+                ("test_cost", "train_cost", "test_accuracy", "learning_rate", "fingerprint")}
+        self.assertAlmostEqual(page.figure("test-accuracy"), last["test_accuracy"], delta=0.51e-4)
+        for shown, expected in {"test-cost": last["test_cost"], "train-cost": last["train_cost"],
+                                "learning-rate": last["learning_rate"], "epochs": 2, "ranks": 2,
+                                "steps": len(log.datasets["/steps/cost"]),
+                                "rate": np.median(log.datasets["/epochs/samples_per_second"]),
+                                "parameters": log.attributes["parameters"]}.items():
+            self.assertAlmostEqual(page.figure(shown), expected, delta=SIGNIFICANT * expected, msg=shown)
+        self.assertEqual(page.by_id["fingerprint"], f"{last['fingerprint']:016x}")
+        self.assertEqual(page.by_id["config"], log.attributes["config"].strip())
+
+        counts = np.array([[int(cell) for cell in row[1:]] for row in page.tables["confusion"][1:]])
+        np.testing.assert_array_equal(counts.sum(1), np.bincount(self.arrays["test_labels"], minlength=10))
+        self.assertAlmostEqual(np.trace(counts) / counts.sum(), last["test_accuracy"], delta=1e-9)
+        for part in ("weights", "activations", "surface"):
+            self.assertIn(part, page.by_id)
+        self.assertIn("1 conv 3x5x5 stride 2 relu", page.by_id["activations"])
+        alternatives = [value for _, name, value in page.attributes if name in ("alt", "aria-label")]
+        self.assertEqual(sum(text.startswith("Weights of map") for text in alternatives), 3)
+        for chart in ("Cost of each step's batch", "Cost of each epoch", "Test accuracy", "Learning rate",
+                      "Seconds per epoch by phase, mean", "Seconds per epoch by phase on each", "Contours of the cost"):
+            self.assertTrue(any(text.startswith(chart) for text in alternatives), f"no chart of {chart}")
+
+        first = (self.folder / "page.html").read_bytes()
+        self.report(run.folder, name="again.html")
+        self.assertEqual((self.folder / "again.html").read_bytes(), first)
+        self.browse_page()
+
+    def browse_page(self):
+        if not CHROMIUM:
+            self.skipTest("there is no chromium to open the page with")
+        for width in (390, 1200):
+            elements, console = browse(self.folder / "page.html", f"--window-size={width},2000")
+            self.assertEqual(console, [])
+            self.assertIn('id="fingerprint"', elements)
+
+    def test_chromium_tells_of_errors(self):
+        """What the check of the console is worth."""
+        if not CHROMIUM:
+            self.skipTest("there is no chromium to open the page with")
+        page = self.folder / "bad.html"
+        page.write_text("<!DOCTYPE html><script>undefined_function()</script>")
+        self.assertTrue(browse(page)[1])
+
+    def test_unfinished_and_resumed_runs(self):
+        run = self.train({"training.epochs": 1}, ranks=3)
+        self.train({"training.epochs": 2}, "--training.epochs=2", ranks=1)
+        self.assertTrue(np.isnan(run.log().datasets["/ranks/compute_seconds"]).any())
+        with h5py.File(run.folder / "log.h5", "r+") as log:
+            log.attrs["config"] = log.attrs["config"].replace("epochs = 2\n", "epochs = 7\n")
+        shutil.copytree(run.folder, self.folder / "fresh")
+        (self.folder / "fresh" / "log.h5").unlink()  # as before the end of the first epoch
+
+        page, messages = self.report(run.folder)
+        self.assertEqual(messages, [])
+        self.assertIn("unfinished: 2 of 7 epochs", page.text)
+        compute = run.log().datasets["/ranks/compute_seconds"]
+        slowest = np.nanmean(compute, 0).argmax()
+        alternatives = [value for _, name, value in page.attributes if name == "aria-label"]
+        for said in (f"mean over ranks: compute {np.nanmean(compute):.4g} s",
+                     f"each of 3 ranks; rank {slowest} computes longest, {np.nanmean(compute[:, slowest]):.4g} s"):
+            self.assertTrue(any(said in text for text in alternatives), f"{said} is not in {alternatives}")
+        self.assertNotIn("nan", page.text.lower())
+
+        log, expected = run.log(), page.figure("test-accuracy")
+        page, messages = self.report("fresh")
+        self.assert_named("fresh/log.h5 is not there", page, messages)
+        self.assertEqual(page.figure("test-accuracy"), expected)
+        self.assertEqual(page.figure("steps"), len(log.datasets["/steps/cost"]))
+
+    def test_interrupted_in_the_first_epoch(self):
+        run = self.train({"training.epochs": 0})
+        page, messages = self.report(run.folder)
+        self.assertEqual(page.figure("steps"), 0)
+        self.assertNotIn("test-accuracy", page.by_id)
+        self.assertIn("weights", page.by_id)
+
+    def test_bad_files_are_named_and_the_rest_is_shown(self):
+        run = self.train(output="good")
+        bad = {"cut.h5": (run.folder / "log.h5").read_bytes()[:-5000], "notes.txt": b"no HDF5 at all", "empty.h5": b""}
+        damaged = bytearray((run.folder / "log.h5").read_bytes())
+        costs = run.log().datasets["/steps/cost"].tobytes()
+        damaged[damaged.index(costs) + 3] ^= 1
+        bad["damaged.h5"] = bytes(damaged)
+        for name, contents in bad.items():
+            (self.folder / name).write_bytes(contents)
+        with h5py.File(self.folder / "foreign.h5", "w") as file:
+            file["weights"] = np.zeros(3)
+        with h5py.File(self.folder / "kind.h5", "w") as file:
+            file.attrs["kind"] = "<b>evaluation"
+        with h5py.File(self.folder / "huge.h5", "w") as file:
+            file.attrs["format_version"] = 2
+            file.create_dataset("epochs/epoch", (10**12,), np.int64, chunks=(1024,))
+        (self.folder / "folder").mkdir()
+        names = [*bad, "foreign.h5", "kind.h5", "huge.h5", "folder", "missing"]
+        before = testing.snapshot(self.folder)
+        page, messages = self.report(*names, expect=EXIT_NOTHING_SHOWN)
+        self.assertIsNone(page)
+        self.assertEqual(testing.snapshot(self.folder), before)
+        self.assertEqual([line.split(":")[1].strip() for line in messages], names)
+        for name, words in {"huge.h5": "larger than the file", "foreign.h5": "format_version is missing",
+                            "damaged.h5": "is damaged", "cut.h5": "truncated"}.items():
+            self.assertIn(words, next(line for line in messages if f" {name}:" in line))
+
+        # The log and the newest checkpoint of a run: the one before takes their place.
+        for path in (run.folder / "log.h5", run.checkpoints()[-1]):
+            path.write_bytes(path.read_bytes()[:-4000])
+        page, messages = self.report(run.folder, "kind.h5")
+        for name in ("good/log.h5", run.checkpoints()[-1].name, "kind.h5: is neither"):
+            self.assert_named(name, page, messages)
+        self.assertEqual(page.figure("epochs"), 1)
+        self.assertIn(run.checkpoints()[-2].name, page.text)
+        self.assertIn("confusion", page.by_id)
+
+    def test_without_data(self):
+        data = self.folder / "data"
+        shutil.copytree(self.data, data)
+        run = self.train({"data.directory": data})
+        shutil.rmtree(data)
+        page, _ = self.report(run.folder)
+        self.assertIn(str(data), page.by_id["evaluation-failed"])
+        self.assertNotIn("confusion", page.by_id)
+        self.assertIn("weights", page.by_id)
+        page, _ = self.report("--eval", self.folder / "no-program", run.folder)
+        self.assertIn("no-program", page.by_id["evaluation-failed"])
+
+    def test_data_are_found_from_elsewhere(self):
+        (self.folder / "data").symlink_to(self.data)
+        self.train({"data.directory": "data", "output.directory": "runs/a"})
+        (self.folder / "other").mkdir()
+        result = testing.run("dtrain-report", "../runs/a", "-o", "page.html", cwd=self.folder / "other")
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        self.assertIn("confusion", Page((self.folder / "other/page.html").read_text()).by_id)
+
+    def test_several_runs_and_scaling(self):
+        runs = [self.train({"training.batch_size": size, "training.epochs": 1, "model.seed": seed},
+                           output=f"batch-{size}-{seed}") for size, seed in ((32, 1), (64, 1), (64, 2))]
+        rows = [(0, 1, 0, "here <&>", 100.0), (0, 2, 0, "here <&>", 180.0), (0, 2, 0, "here <&>", 184.0),
+                (0, 4, 1, "fat tree", 300.0), (0, 8, 1, "fat tree", 420.0), (1, 1, 0, "here <&>", 90.0)]
+        write_scaling(self.folder / "scaling.h5", rows)
+        page, messages = self.report(*(run.folder for run in runs), "scaling.h5")
+        self.assertEqual(messages, [])
+        for run, row in zip(runs, page.tables["runs"][1:]):
+            self.assertEqual(row[0], run.folder.name)
+            accuracy = run.log().datasets["/epochs/test_accuracy"][-1]
+            self.assertAlmostEqual(float(row[1].removesuffix(" %")) / 100, accuracy, delta=0.51e-4)
+            self.assertEqual(row[-1], run.fingerprint())
+        self.assertEqual([row[0] for row in page.tables["differing"][1:]], ["model.seed", "training.batch_size"])
+        self.assertEqual(page.tables["differing"][2][1:], ["32", "64", "64"])
+        alternatives = [value for _, name, value in page.attributes if name == "aria-label"]
+        self.assertTrue(any(text.startswith("Test accuracy over training.batch_size: ") for text in alternatives))
+
+        table = page.tables["scaling"][1:]
+        self.assertEqual([(row[0], row[1], row[2]) for row in table],
+                         [("strong, measured", "here <&>", "1"), ("strong, measured", "here <&>", "2"),
+                          ("strong, simulated", "fat tree", "4"), ("strong, simulated", "fat tree", "8"),
+                          ("weak, measured", "here <&>", "1")])
+        self.assertEqual([row[-2:] for row in table],
+                         [["1", "1.000"], ["1.82", "0.910"], ["4", "1.000"], ["5.6", "0.700"], ["1", "1.000"]])
+        for chart in ("Speed-up, strong scaling", "Efficiency, weak scaling", "A step's phases, strong scaling"):
+            self.assertTrue(any(text.startswith(chart) for text in alternatives), chart)
+
+    def test_ten_million_steps(self):
+        write_log(self.folder / "log.h5", 10_000_000, 1875, 64, "[training]\nepochs = 6000\n")
+        begin = time.monotonic()
+        page, messages = self.report("log.h5")
+        self.assertLess(time.monotonic() - begin, 30)
+        self.assertEqual(messages, [])
+        self.assertEqual(page.figure("steps"), 10_000_000)
+        self.assertLess((self.folder / "page.html").stat().st_size, 1_000_000)
+
+    def test_bad_command_lines_and_output(self):
+        for arguments in ((), ("--colour", "run"), ("run", "-o")):
+            result = testing.run("dtrain-report", *arguments, cwd=self.folder)
+            self.assertEqual(result.code, testing.EXIT_BAD_CONFIG, result)
+            self.assertIn("usage: dtrain-report", result.stderr)
+        write_scaling(self.folder / "scaling.h5", [(0, 1, 0, "here", 100.0)])
+        result = testing.run("dtrain-report", "scaling.h5", "-o", "no/page.html", cwd=self.folder)
+        self.assertEqual(result.code, testing.EXIT_BAD_OUTPUT, result)
+        self.assertIn("no/page.html: No such file", result.stderr)
+        self.assertEqual(os.listdir(self.folder), ["scaling.h5"])
+
+    def test_missing_module_is_told_with_its_package(self):
+        (self.folder / "matplotlib.py").write_text("raise ModuleNotFoundError('no', name='matplotlib')\n")
+        path = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = str(self.folder)
+        try:
+            result = testing.run("dtrain-report", "run", cwd=self.folder)
+        finally:
+            os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
+        self.assertEqual(result.code, testing.EXIT_BAD_CONFIG, result)
+        self.assertRegex(result.stderr, r"^dtrain-report: .*matplotlib.*apt-get install .*python3-matplotlib.*\n$")
+
+
+if __name__ == "__main__":
+    testing.main()
