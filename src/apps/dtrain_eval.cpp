@@ -2,8 +2,8 @@
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/gemm.hpp"
 #include "dtrain/data/dataset.hpp"
-#include "dtrain/data/idx.hpp"
 #include "dtrain/io/checkpoint.hpp"
+#include "dtrain/train/data_source.hpp"
 #include "dtrain/train/evaluator.hpp"
 #include "dtrain/train/trainer.hpp"
 
@@ -76,7 +76,22 @@ void print_confusion(const std::vector<std::int64_t>& counts, std::size_t classe
     fmt::print("\n");
 }
 
-void run(Arguments arguments) {
+data::Split load_samples(const Arguments& arguments, const config::Config& config, std::size_t classes,
+                         const io::Checkpoint& checkpoint) {
+    if (!arguments.images.empty()) {
+        return data::load_split(arguments.images, arguments.labels, static_cast<int>(classes));
+    }
+    try {
+        return train::load_test_set(config, classes);
+    } catch (const core::Error& error) {
+        if (error.code() == core::ExitCode::bad_config) {
+            checkpoint.fail(error.what());
+        }
+        throw;
+    }
+}
+
+void run(const Arguments& arguments) {
     const io::Checkpoint checkpoint(arguments.checkpoint);
     const config::Config config = train::config_of(checkpoint);
     core::set_product_threads(config.parallel.blas_threads);
@@ -90,15 +105,12 @@ void run(Arguments arguments) {
 
     const bool labelled = arguments.images.empty() || !arguments.labels.empty();
     const std::int64_t limit = arguments.images.empty() ? config.data.test_samples : 0;
-    if (arguments.images.empty()) {
-        arguments.images = data::find_samples(config.data.directory, data::test_samples);
-        arguments.labels = data::find_idx(config.data.directory, data::test_labels);
-    }
     const std::size_t classes = network.outputs();
-    const data::Split split = data::load_split(arguments.images, arguments.labels, static_cast<int>(classes));
+    const data::Split split = load_samples(arguments, config, classes, checkpoint);
     if (split.sample_shape != checkpoint.info().sample_shape) {
         throw core::Error(core::ExitCode::bad_data,
-                          fmt::format("{}: samples are {}, the network takes {}", arguments.images.string(),
+                          fmt::format("{}: samples are {}, the network takes {}",
+                                      arguments.images.empty() ? "test set" : arguments.images.string(),
                                       nn::to_string(split.sample_shape),
                                       nn::to_string(checkpoint.info().sample_shape)));
     }
@@ -136,11 +148,11 @@ void run(Arguments arguments) {
 
 int main(int argc, char** argv) {
     try {
-        Arguments arguments = parse(argc, argv);
+        const Arguments arguments = parse(argc, argv);
         if (arguments.help) {
             fmt::print("{}", usage);
         } else {
-            run(std::move(arguments));
+            run(arguments);
         }
         return 0;
     } catch (const core::Error& error) {

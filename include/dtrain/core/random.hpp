@@ -12,7 +12,8 @@ enum class Purpose : std::uint32_t {
     sample_order = 2,
     transformation = 3,
     displacement = 4,
-    dropout = 5
+    dropout = 5,
+    synthetic_digits = 6
 };
 
 /// A stream of random numbers that is a pure function of (seed, purpose, epoch, index): no state to hand between ranks
