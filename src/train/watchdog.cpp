@@ -1,5 +1,6 @@
 #include "dtrain/train/watchdog.hpp"
 
+#include "host_name.hpp"
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -29,16 +30,6 @@ std::int64_t now_ns() {
 }
 
 constexpr const char* what_stays = "the checkpoints written before stay";
-
-using HostName = std::array<char, 64>; // no longer on Linux
-
-HostName host_name() {
-    HostName name{};
-    if (gethostname(name.data(), name.size() - 1) != 0) {
-        std::ranges::copy(std::string_view("unknown host"), name.begin());
-    }
-    return name;
-}
 
 bool is_gone(int pid) {
     // A killed process stays a zombie until its launcher has noticed.
