@@ -69,6 +69,10 @@ TEST(Crowd, IsTheTightestOne) {
     const Crowd crowd = find_crowd(allowed, 1, 4);
     EXPECT_EQ(crowd.ranks, 3);
     EXPECT_EQ(crowd.cores, 1);
+    // Each core has room for the one rank bound to it, but not both for three.
+    const Crowd of_both = find_crowd(Sets{cores({0, 1}), cores({0}), cores({1})}, 1, 4);
+    EXPECT_EQ(of_both.ranks, 3);
+    EXPECT_EQ(of_both.cores, 2);
 }
 
 TEST(ExchangeCheck, SaysOnceBeyondHowManyRanks) {
