@@ -3,9 +3,11 @@
 #include "dtrain/core/gemm.hpp"
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/idx.hpp"
+#include "dtrain/data/synthetic.hpp"
 #include "dtrain/io/checkpoint.hpp"
 #include "dtrain/io/file.hpp"
 #include "dtrain/train/cost_surface.hpp"
+#include "dtrain/train/data_source.hpp"
 #include "dtrain/train/drawing.hpp"
 #include "dtrain/train/evaluation.hpp"
 #include "dtrain/train/evaluator.hpp"
@@ -24,6 +26,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -127,15 +130,28 @@ struct Subject {
     std::int64_t samples; ///< of the split
 };
 
-data::Split load(const std::filesystem::path& images, const std::filesystem::path& labels,
-                 const io::Checkpoint& checkpoint, const nn::Network<float>& network) {
-    data::Split split = data::load_split(images, labels, static_cast<int>(network.outputs()));
-    if (split.sample_shape != checkpoint.info().sample_shape) {
-        throw core::Error(core::ExitCode::bad_data, fmt::format("{}: samples are {}, the network takes {}",
-                                                                images.string(), nn::to_string(split.sample_shape),
-                                                                nn::to_string(checkpoint.info().sample_shape)));
+/// The samples that the command line names, or else a set of the config's, if the network can take them.
+data::Split load(const Arguments& arguments, data::synthetic::Set set, const config::Config& config,
+                 const io::Checkpoint& checkpoint, std::size_t classes) {
+    const bool given = !arguments.images.empty();
+    std::optional<data::Split> split;
+    try {
+        split = given ? data::load_split(arguments.images, arguments.labels, static_cast<int>(classes))
+                      : train::load_set(config, set, classes);
+    } catch (const core::Error& error) {
+        if (error.code() == core::ExitCode::bad_config) { // of the config in the checkpoint
+            checkpoint.fail(error.what());
+        }
+        throw;
     }
-    return split;
+    if (split->sample_shape != checkpoint.info().sample_shape) {
+        throw core::Error(core::ExitCode::bad_data,
+                          fmt::format("{}: samples are {}, the network takes {}",
+                                      (given ? arguments.images : config.data.directory).string(),
+                                      nn::to_string(split->sample_shape),
+                                      nn::to_string(checkpoint.info().sample_shape)));
+    }
+    return std::move(*split);
 }
 
 std::int64_t limited(std::int64_t samples, std::int64_t limit) {
@@ -210,9 +226,8 @@ train::CostSurface surface_of(const Arguments& arguments, const Subject& subject
         return measure(subject.split, subject.samples);
     }
     const auto& data = subject.config.data;
-    const data::Split split =
-        load(data::find_samples(data.directory, data::train_samples),
-             data::find_idx(data.directory, data::train_labels), subject.checkpoint, subject.network);
+    const data::Split split = load(arguments, data::synthetic::Set::train, subject.config, subject.checkpoint,
+                                   subject.network.outputs());
     return measure(split, limited(split.total, data.train_samples));
 }
 
@@ -239,7 +254,7 @@ void require_other_file(const std::filesystem::path& file, const std::filesystem
     }
 }
 
-void run(Arguments arguments) {
+void run(const Arguments& arguments) {
     const io::Checkpoint checkpoint(arguments.checkpoint);
     const config::Config config = train::config_of(checkpoint);
     core::set_product_threads(config.parallel.blas_threads);
@@ -247,17 +262,18 @@ void run(Arguments arguments) {
     const core::Buffer<float> parameters = train::parameters_of(checkpoint, network);
 
     const bool given = !arguments.images.empty();
-    if (!given) {
-        arguments.images = data::find_samples(config.data.directory, data::test_samples);
-        arguments.labels = data::find_idx(config.data.directory, data::test_labels);
-    }
     if (!arguments.record.empty()) {
-        for (const std::filesystem::path& input : {arguments.checkpoint, arguments.images, arguments.labels}) {
+        std::vector<std::filesystem::path> inputs{arguments.checkpoint, arguments.images, arguments.labels};
+        if (!given && !config.data.synthetic) {
+            inputs = {arguments.checkpoint, data::find_samples(config.data.directory, data::test_samples),
+                      data::find_idx(config.data.directory, data::test_labels)};
+        }
+        for (const std::filesystem::path& input : inputs) {
             require_other_file(arguments.record, input);
         }
         io::require_replaceable(arguments.record);
     }
-    const data::Split split = load(arguments.images, arguments.labels, checkpoint, network);
+    const data::Split split = load(arguments, data::synthetic::Set::test, config, checkpoint, network.outputs());
     network.reserve(nn::Extent::of(train::evaluation_rows, 1)); // now that the samples bear out the size
     const Subject subject{checkpoint, config, network,
                           parameters, split,  limited(split.total, given ? 0 : config.data.test_samples)};
@@ -281,11 +297,11 @@ void run(Arguments arguments) {
 
 int main(int argc, char** argv) {
     try {
-        Arguments arguments = parse(argc, argv);
+        const Arguments arguments = parse(argc, argv);
         if (arguments.help) {
             fmt::print("{}", usage);
         } else {
-            run(std::move(arguments));
+            run(arguments);
         }
         return 0;
     } catch (const core::Error& error) {

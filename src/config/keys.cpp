@@ -77,9 +77,9 @@ constexpr std::int64_t max_batch = std::numeric_limits<std::int32_t>::max();
 
 // clang-format off
 constexpr std::array table{
-    Key{"data", "source", "idx", "idx", [](Config& c, Text v) {
-        c.data.source = v;
-        return v == "synthetic" ? Verdict::unavailable : verdict(v == "idx");
+    Key{"data", "source", "idx", "idx or synthetic", [](Config& c, Text v) {
+        c.data.synthetic = v == "synthetic";
+        return verdict(v == "idx" || v == "synthetic");
     }},
     Key{"data", "directory", "data/mnist", "a directory",
         [](Config& c, Text v) { return non_empty(v, c.data.directory); }},

@@ -128,11 +128,12 @@ void create_writable_folder(const std::filesystem::path& folder) {
 }
 
 FolderLock::FolderLock(const std::filesystem::path& folder)
-    : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)), held_(false) {
     if (fd_ < 0) {
         fail("open folder", folder, errno);
     }
-    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    held_ = ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
+    if (!held_ && errno == EWOULDBLOCK) {
         ::close(fd_);
         throw core::Error(core::ExitCode::bad_output,
                           fmt::format("{} is in use by another run; wait for it, or choose another output.directory",

@@ -3,6 +3,7 @@
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/gemm.hpp"
 #include "dtrain/core/hash.hpp"
+#include "dtrain/train/data_source.hpp"
 #include "dtrain/train/evaluator.hpp"
 #include "dtrain/train/fingerprint.hpp"
 
@@ -81,27 +82,12 @@ std::vector<core::Range> share_out(int shards, int ranks) {
 /// The network of a config, once the config fits it and the ranks. Collective.
 nn::Network<float> make_network(const config::Config& config, const mpi::Communicator& communicator) {
     std::optional<nn::Network<float>> network;
-    std::array<std::int64_t, 9> header{};
+    mpi::together(communicator, [&] { check_names(config, communicator.size()); });
+    const nn::Shape shape = find_sample_shape(config, communicator);
     mpi::together(communicator, [&] {
-        check_names(config, communicator.size());
-        if (communicator.is_root()) {
-            const data::DatasetHeader found = data::read_header(config.data.directory);
-            const auto require = [&](const char* key, std::int64_t wanted, std::int64_t available) {
-                if (wanted > available) {
-                    throw config.invalid(key,
-                                         fmt::format("{} holds {} samples", config.data.directory.string(), available));
-                }
-            };
-            require("data.train_samples", config.data.train_samples, found.train_samples);
-            require("data.test_samples", config.data.test_samples, found.test_samples);
-            check_augmentation(config, found.sample_shape);
-            header[0] = static_cast<std::int64_t>(found.sample_shape.size());
-            std::ranges::copy(found.sample_shape, header.begin() + 1);
-        }
+        check_augmentation(config, shape);
+        network.emplace(build_network(config, shape));
     });
-    communicator.broadcast(std::span(header));
-    const nn::Shape shape(header.begin() + 1, header.begin() + 1 + header[0]);
-    mpi::together(communicator, [&] { network.emplace(build_network(config, shape)); });
     return std::move(*network);
 }
 
@@ -136,9 +122,7 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
       }()),
       shards_of_rank_(share_out(config.parallel.logical_shards, communicator.size())),
       network_(make_network(config, communicator)), cost_function_(nn::find_cost<float>(config.model.cost)),
-      dataset_(data::load_dataset(config.data.directory, {config.data.train_samples, config.data.test_samples},
-                                  static_cast<int>(network_.outputs()), config.parallel.logical_shards, shards_of_rank_,
-                                  communicator)),
+      dataset_(load_dataset(config, network_.outputs(), shards_of_rank_, communicator)),
       sampler_(dataset_.train.total, config.parallel.logical_shards, config.training.batch_size, config.model.seed,
                local_shards()),
       loader_(dataset_.train, static_cast<std::size_t>(sampler_.max_local_rows()),

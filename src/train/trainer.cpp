@@ -129,6 +129,7 @@ void Trainer::descent_step() {
         throw;
     }
     ++step_;
+    ++epoch_steps_;
     epoch_samples_ += replica_.batch_samples();
     run_samples_ += replica_.batch_samples();
     if (files_) {
@@ -187,10 +188,15 @@ void Trainer::finish_epoch() {
                          epochs.fingerprint.back()});
         files_->add_rank_seconds(static_cast<std::size_t>(communicator_.size()), compute_seconds, reduce_seconds,
                                  data_seconds, epochs.size() - 1);
+        if (const auto warning =
+                exchange_check_ ? exchange_check_->add(epoch_steps_, compute_seconds, reduce_seconds) : std::nullopt) {
+            progress_.warn(*warning);
+        }
         enter(Phase::write);
         write_log();
     }
     epoch_samples_ = 0;
+    epoch_steps_ = 0;
 }
 
 void Trainer::write_log() {
@@ -282,6 +288,7 @@ core::ExitCode Trainer::run() {
             }
         }
     });
+    warn_at_start();
     progress_.begin(total_steps_, replica_.sampler().steps_per_epoch(), first_step);
 
     bool stopped = false;
@@ -330,6 +337,19 @@ core::ExitCode Trainer::run() {
     stopped = stopped && step_ < total_steps_;
     report_end(stopped);
     return stopped ? core::ExitCode::stopped : core::ExitCode::ok;
+}
+
+void Trainer::warn_at_start() {
+    if (const auto warning = find_crowded_host(communicator_, config_.parallel.blas_threads)) {
+        progress_.warn(*warning);
+    } else {
+        exchange_check_.emplace();
+    }
+    if (files_ && !files_->locked()) {
+        progress_.warn(fmt::format("{} is on a file system that cannot lock it: nothing keeps another run from writing "
+                                   "there too, so be sure that there is none",
+                                   config_.output.directory.string()));
+    }
 }
 
 void Trainer::report_end(bool stopped) {

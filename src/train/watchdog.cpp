@@ -2,6 +2,7 @@
 
 #include "dtrain/core/thread.hpp"
 
+#include "host_name.hpp"
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -30,16 +31,6 @@ std::int64_t now_ns() {
 }
 
 constexpr const char* what_stays = "the checkpoints written before stay";
-
-using HostName = std::array<char, 64>; // no longer on Linux
-
-HostName host_name() {
-    HostName name{};
-    if (gethostname(name.data(), name.size() - 1) != 0) {
-        std::ranges::copy(std::string_view("unknown host"), name.begin());
-    }
-    return name;
-}
 
 bool is_gone(int pid) {
     // A killed process stays a zombie until its launcher has noticed.

@@ -29,9 +29,9 @@ class Config {
     Config();
 
     struct Data {
-        std::string source;
+        bool synthetic = false; ///< source: drawn digits instead of IDX files
         std::filesystem::path directory;
-        std::int64_t train_samples = 0; ///< 0 = all
+        std::int64_t train_samples = 0; ///< 0 = all, or as many as synthetic data have by default
         std::int64_t test_samples = 0;  ///< 0 = all
     } data;
     /// How training images are distorted, as data::Augmentation has it.

@@ -15,4 +15,7 @@ void advise_huge_pages(void* block, std::size_t bytes) noexcept;
 /// The most physical memory that this process has had at any time so far, shared memory that it touched included.
 [[nodiscard]] std::size_t peak_resident_bytes() noexcept;
 
+/// The physical memory of this machine.
+[[nodiscard]] std::size_t physical_bytes() noexcept;
+
 } // namespace dtrain::core

@@ -35,7 +35,7 @@ class UnreadableFile : public core::Error {
 void create_writable_folder(const std::filesystem::path& folder);
 
 /// Holds a folder against other processes (flock) until destroyed. Throws core::Error (bad_output) if another process
-/// holds it. A file system without locks lets everyone pass.
+/// holds it.
 class FolderLock {
   public:
     explicit FolderLock(const std::filesystem::path& folder);
@@ -43,8 +43,12 @@ class FolderLock {
     FolderLock(const FolderLock&) = delete;
     FolderLock& operator=(const FolderLock&) = delete;
 
+    /// False on a file system without locks, which lets everyone pass.
+    [[nodiscard]] bool held() const noexcept { return held_; }
+
   private:
     int fd_;
+    bool held_;
 };
 
 } // namespace dtrain::io

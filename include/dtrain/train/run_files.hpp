@@ -69,6 +69,8 @@ class RunFiles {
     void add_rank_seconds(std::size_t ranks, const std::vector<double>& compute, const std::vector<double>& reduce,
                           const std::vector<double>& data, std::size_t earlier_epochs);
 
+    /// Once open: false where the file system has no locks.
+    [[nodiscard]] bool locked() const { return lock_ && lock_->held(); }
     [[nodiscard]] bool failed() const { return writer_ && writer_->failed(); }
     void wait() { writer_->wait(); }
 

@@ -11,10 +11,12 @@
 #include "dtrain/train/progress.hpp"
 #include "dtrain/train/replica.hpp"
 #include "dtrain/train/run_files.hpp"
+#include "dtrain/train/startup_checks.hpp"
 #include "dtrain/train/watchdog.hpp"
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -50,6 +52,8 @@ class Trainer {
     /// What a checkpoint of this run holds besides the record.
     [[nodiscard]] std::vector<io::TensorView> tensors(std::span<float> parameters,
                                                       std::span<const std::span<float>> states) const;
+    /// Of what will make the run slow, or harm it.
+    void warn_at_start();
     void enter(core::Phase phase) noexcept;
     void descent_step();
     void finish_epoch();
@@ -77,7 +81,9 @@ class Trainer {
     double run_seconds_ = 0;
     double reduce_seconds_ = 0;
     std::int64_t epoch_samples_ = 0; ///< trained by this process in the present epoch
+    std::int64_t epoch_steps_ = 0;
     std::int64_t run_samples_ = 0;
+    std::optional<ExchangeCheck> exchange_check_; ///< unless something else slows the exchange
 
     io::RunRecord record_; ///< on rank 0
     std::shared_ptr<const io::RunRecord> copied_record_;

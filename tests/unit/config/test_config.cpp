@@ -89,7 +89,7 @@ TEST(Config, DefaultsAreThoseOfTheTable) {
     EXPECT_EQ(config.resolved(), default_text);
     EXPECT_EQ(Config().resolved(), default_text);
 
-    EXPECT_EQ(config.data.source, "idx");
+    EXPECT_FALSE(config.data.synthetic);
     EXPECT_EQ(config.data.directory, "data/mnist");
     EXPECT_EQ(config.data.train_samples, 0);
     EXPECT_EQ(config.data.test_samples, 0);
@@ -336,9 +336,7 @@ TEST(Config, MessagesAboutTheFile) {
          "x.ini: [training] learning_rate = fast: expected a number greater than 0 and at most 1000000"},
         {"[training]\nepochs =\n", "x.ini: [training] epochs =: expected a whole number from 0 to 1000000"},
         {"[output]\nresume = yes\n", "x.ini: [output] resume = yes: expected auto or never"},
-        {"[data]\nsource = png\n", "x.ini: [data] source = png: expected idx"},
-        {"[data]\nsource = synthetic\n",
-         "x.ini: [data] source = synthetic: not available in this version; expected idx"},
+        {"[data]\nsource = png\n", "x.ini: [data] source = png: expected idx or synthetic"},
         {"[parallel]\nsync_every = 4\n", "x.ini: [parallel] sync_every = 4: not available in this version; expected 1"},
         {"[parallel]\nsync_every = 0\n", "x.ini: [parallel] sync_every = 0: expected 1"},
         {"[training]\nepochs = 3\n[training]\nepochs = 4\n",

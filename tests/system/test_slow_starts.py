@@ -1,0 +1,73 @@
+"""Runs that are started in a way that makes them slow, or that harms them, are told so, once, and go on."""
+
+import os
+import re
+import sys
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+CORES = sorted(os.sched_getaffinity(0))
+
+
+def preloading(library):
+    path = testing.BIN.parent / "lib" / f"lib{library}.so"
+    return "env", f"LD_PRELOAD={path}", "ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0"
+
+
+class SlowStartsTest(testing.DtrainTestCase):
+    def warnings(self, ranks, *launcher, settings=None):
+        """What a run warns of whose ranks are started by `launcher`."""
+        program = testing.command("dtrain", self.write_config(settings or {}), ranks=ranks)
+        words = [*program[:-2], *launcher, *program[-2:]]
+        with testing.Process(words, self.folder) as process:
+            result = process.wait(testing.TIMEOUT_SECONDS)
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        return re.findall(r"^dtrain: warning: (.*)$", result.stderr, re.MULTILINE)
+
+    def warning(self, *arguments, **more):
+        """The only one."""
+        warnings = self.warnings(*arguments, **more)
+        self.assertEqual(len(warnings), 1, warnings)
+        return warnings[0]
+
+    @unittest.skipIf(len(CORES) < 2, "needs two cores")
+    def test_ranks_bound_to_one_core(self):
+        warning = self.warning(2, "taskset", "-c", str(CORES[0]))
+        self.assertRegex(warning, rf"^2 ranks on \S+ may run only on 1 of its \d+ cores \(number {CORES[0]}\): ")
+        self.assertIn("mpirun --bind-to core --map-by core", warning)
+
+    def test_more_ranks_than_cores(self):
+        warning = self.warning(3, "taskset", "-c", ",".join(map(str, CORES[:2])))
+        self.assertRegex(warning, r"^3 ranks on \S+.* cores?.*: they take turns")
+
+    @unittest.skipIf(len(CORES) < 2, "needs two cores")
+    def test_more_threads_than_cores(self):
+        warning = self.warning(2, "taskset", "-c", ",".join(map(str, CORES[:2])),
+                             settings={"parallel.blas_threads": 2, "training.epochs": 1})
+        self.assertRegex(warning, r"^2 ranks of 2 threads on \S+")
+        self.assertIn("set parallel.blas_threads = 1", warning)
+
+    @unittest.skipIf(len(CORES) < 2, "needs two cores")
+    def test_nothing_to_warn_of(self):
+        """Two ranks with a core each, and enough to compute."""
+        for ranks in (2, None):
+            with self.case(ranks=ranks):
+                self.assertEqual(self.warnings(ranks, settings={"training.batch_size": "all"}), [])
+
+    @unittest.skipIf(len(CORES) < 2, "needs two cores")
+    def test_batch_too_small_for_so_many_ranks(self):
+        warning = self.warning(2, *preloading("slow_exchange"),
+                             settings={"parallel.reducer": "mpi", "training.batch_size": 8})
+        self.assertRegex(warning, r"^exchanging gradients takes longer than computing them, \d+ us of a step beside "
+                                  r"\d+ us: .*more than 1 rank; a larger training.batch_size")
+
+    def test_a_file_system_without_locks(self):
+        warning = self.warning(None, *preloading("no_locks"))
+        self.assertRegex(warning, r"/run is on a file system that cannot lock it: .*another run")
+
+
+if __name__ == "__main__":
+    testing.main()

@@ -1,0 +1,125 @@
+#include "dtrain/core/hash.hpp"
+#include "dtrain/data/synthetic.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <set>
+#include <span>
+#include <vector>
+
+namespace dtrain::data::synthetic {
+namespace {
+
+constexpr std::size_t pixels = side * side;
+
+std::span<const std::byte> sample_of(const Split& split, std::int64_t number) {
+    return std::as_const(split).elements.values().subspan(static_cast<std::size_t>(number) * pixels, pixels);
+}
+
+std::uint64_t hash_of(const Split& split) {
+    core::Hash64 hash;
+    hash.update(std::as_bytes(split.labels.values()));
+    hash.update(split.elements.values());
+    return hash.digest();
+}
+
+// Runs that go on from a checkpoint are to find the pictures they were trained with under this name: if these numbers
+// have to change, so has synthetic::name.
+TEST(Synthetic, DrawsTheSamePicturesForEver) {
+    EXPECT_EQ(hash_of(make_split(Set::train, 60'000, {0, 1000})), 0x67737a9270fb6decU);
+    EXPECT_EQ(hash_of(make_split(Set::train, 60'000, {59'000, 60'000})), 0x99e2ff871ba33b29U);
+    EXPECT_EQ(hash_of(make_split(Set::test, 10'000, {0, 1000})), 0x6a0c71a6add04d6bU);
+}
+
+TEST(Synthetic, SamplesDependOnNothingButTheirNumber) {
+    const Split whole = make_split(Set::train, 300, {0, 300});
+    EXPECT_EQ(whole.sample_shape, (std::vector<std::size_t>{side, side}));
+    // Another total, beginning elsewhere.
+    const Split part = make_split(Set::train, std::int64_t{1} << 35, {123, 200});
+    EXPECT_EQ(part.total, std::int64_t{1} << 35);
+    for (std::int64_t i = 0; i < part.local.size(); ++i) {
+        EXPECT_EQ(part.labels.data()[i], whole.labels.data()[123 + i]);
+        EXPECT_TRUE(std::ranges::equal(sample_of(part, i), sample_of(whole, 123 + i))) << i;
+    }
+    EXPECT_EQ(make_split(Set::test, 5, {3, 3}).labels.size(), 0U);
+}
+
+// Numbers beyond 32 bits are samples of their own, too.
+TEST(Synthetic, NoTwoPicturesAreTheSame) {
+    constexpr std::int64_t count = 20'000;
+    std::set<std::vector<std::byte>> seen;
+    const auto see = [&](const Split& split) {
+        for (std::int64_t i = 0; i < split.local.size(); ++i) {
+            const auto sample = sample_of(split, i);
+            seen.emplace(sample.begin(), sample.end());
+        }
+    };
+    see(make_split(Set::train, count, {0, count}));
+    see(make_split(Set::test, count, {0, count}));
+    const std::int64_t far = std::int64_t{1} << 32;
+    see(make_split(Set::train, far + count, {far, far + 1000}));
+    EXPECT_EQ(seen.size(), static_cast<std::size_t>(2 * count + 1000));
+}
+
+TEST(Synthetic, ClassesAreEquallyOftenAndMixed) {
+    constexpr std::int64_t count = 20'000;
+    for (const Set set : {Set::train, Set::test}) {
+        const Split split = make_split(set, count, {0, count});
+        std::array<int, classes> counts{};
+        std::array<int, classes * classes> pairs{};
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::size_t label = split.labels.data()[i];
+            ASSERT_LT(label, classes);
+            ++counts[label];
+            if (i > 0) {
+                ++pairs[split.labels.data()[i - 1] * classes + label];
+            }
+        }
+        for (const int found : counts) {
+            EXPECT_NEAR(found, count / 10.0, 5 * std::sqrt(count * 0.09));
+        }
+        for (const int found : pairs) {
+            EXPECT_NEAR(found, count / 100.0, 5 * std::sqrt(count * 0.01));
+        }
+    }
+}
+
+// What a digit should look like: ink, not too much of it, hardly any at the border, and edges in greys.
+TEST(Synthetic, PicturesAreStrokesOnBlack) {
+    constexpr std::int64_t count = 5000;
+    const Split split = make_split(Set::train, count, {0, count});
+    std::int64_t at_border = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const auto sample = sample_of(split, i);
+        int ink = 0;
+        int black = 0;
+        int grey = 0;
+        for (std::size_t p = 0; p < pixels; ++p) {
+            const int value = std::to_integer<int>(sample[p]);
+            ink += value > 100 ? 1 : 0;
+            black += value == 0 ? 1 : 0;
+            grey += value > 0 && value < 200 ? 1 : 0;
+            const bool border = p % side == 0 || p % side == side - 1 || p < side || p >= pixels - side;
+            at_border += border && value > 0 ? 1 : 0;
+        }
+        EXPECT_GT(ink, 15) << i;
+        EXPECT_GT(black, 400) << i;
+        EXPECT_GT(grey, 10) << i;
+    }
+    EXPECT_LT(at_border, count / 2);
+}
+
+TEST(Synthetic, AsManyAsAskedFor) {
+    EXPECT_EQ(header({}).train_samples, 60'000);
+    EXPECT_EQ(header({}).test_samples, 10'000);
+    EXPECT_EQ(header({7, 5}).train_samples, 7);
+    EXPECT_EQ(header({7, 5}).test_samples, 5);
+    EXPECT_GT(most_samples(1), 70'000);
+    EXPECT_GE(most_samples(0.5), most_samples(1));
+    EXPECT_LT(most_samples(1), std::int64_t{1} << 32);
+}
+
+} // namespace
+} // namespace dtrain::data::synthetic
