@@ -8,15 +8,9 @@
 #   DTRAIN_BIN            folder of the programs (build/release/bin)
 #   DTRAIN_MOST_FAILURES  starts in a row without a new checkpoint after which a job is not requeued any more (3)
 set -uo pipefail
+source slurm/common.sh
 
 DTRAIN_BIN=${DTRAIN_BIN:-build/release/bin}
-
-say() { printf 'slurm: %s\n' "$*" >&2; }
-
-die() { # CODE MESSAGE
-    say "$2"
-    exit "$1"
-}
 
 [[ ${SLURM_JOB_ID:-} ]] || die 2 "this is a batch script: submit it with sbatch"
 [[ -x $DTRAIN_BIN/dtrain ]] || die 2 "no $DTRAIN_BIN/dtrain in $PWD: build it, or set DTRAIN_BIN"
@@ -90,11 +84,6 @@ resolve() { # CONFIG [OVERRIDE...]: the config as dtrain understands it; a bad o
     resolved=$("$DTRAIN_BIN/dtrain" "$@" --check) && return
     code=$?
     [[ $stop_requested ]] || exit $code
-}
-
-setting() { # SECTION.KEY: its value in the resolved config
-    awk -F ' = ' -v key="$1" '/^\[/ { section = substr($0, 2, length($0) - 2) }
-        section "." $1 == key { print $2 }' <<<"$resolved"
 }
 
 newest_checkpoint() { # OUTPUT: prints nothing when there is none
