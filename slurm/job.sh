@@ -1,9 +1,9 @@
-# What the batch scripts of this folder share; they source it. After it stands the function `launch` with the ranks that
-# the allocation has room for, and `train_and_requeue`.
+# What the batch scripts of this folder share; they source it. It finds out how many ranks the allocation has room for
+# and defines `launch`, which starts a program on them, and `train_and_requeue`.
 #
 # Ranks are started by Open MPI's mpirun, not by srun: mpirun inside a batch script learns the nodes from Slurm and
-# starts its daemons there by srun itself, with any build of Open MPI, whereas `srun --mpi=pmix` wants one that was built
-# with Slurm's own PMIx, which Debian's, among others, was not.
+# starts its daemons there by srun itself, with any build of Open MPI, whereas `srun --mpi=pmix` wants one that was
+# built with Slurm's own PMIx, which Debian's, among others, was not.
 #
 #   DTRAIN_BIN            folder of the programs (build/release/bin)
 #   DTRAIN_MOST_FAILURES  starts in a row without a new checkpoint after which a job is not requeued any more (3)
@@ -23,8 +23,6 @@ job=${job:-$SLURM_JOB_ID}
 export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
 export OMPI_MCA_rmaps_base_mapping_policy=${OMPI_MCA_rmaps_base_mapping_policy:-slot:PE=${SLURM_CPUS_PER_TASK:-1}}
 export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-core}
-# Seconds that ranks get for their last checkpoint after a SIGTERM to mpirun.
-export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-60}
 # dtrain says itself what went wrong; Open MPI would add a banner about the exit code.
 export OMPI_MCA_orte_execute_quiet=${OMPI_MCA_orte_execute_quiet:-1}
 
@@ -51,8 +49,8 @@ SLURM_TASKS_PER_NODE=$(ranks_per_node)
 unset SLURM_CPUS_PER_TASK
 ranks=$((${SLURM_TASKS_PER_NODE//,/+}))
 
-# Slurm's notice before the time limit (SIGUSR1) and the end of a job's life (SIGTERM) both ask the ranks to stop, by way
-# of mpirun, which hands SIGUSR1 on to them.
+# Slurm's notice before the time limit (SIGUSR1) and the end of a job's life (SIGTERM) both ask the ranks to stop, by
+# way of mpirun, which hands SIGUSR1 on to them.
 stop_requested=
 interrupted=
 mpirun_pid=
