@@ -29,7 +29,8 @@ export OMPI_MCA_orte_execute_quiet=${OMPI_MCA_orte_execute_quiet:-1}
 # Ranks on each node: the tasks that were asked for by --ntasks or --ntasks-per-node; otherwise one for each core, also
 # where Slurm counts the hardware threads of a core as CPUs. Prints a list like 32,32,16 from Slurm's 64(x2),32.
 ranks_per_node() {
-    local cores=$(lscpu --parse=core,socket | grep -v '^#' | sort -u | wc -l)
+    local cores
+    cores=$(lscpu --parse=core,socket | grep -v '^#' | sort -u | wc -l)
     awk -v list="${SLURM_NTASKS:+$SLURM_TASKS_PER_NODE}" -v cpus="$SLURM_JOB_CPUS_PER_NODE" -v cores="$cores" \
         -v threads="${SLURM_CPUS_PER_TASK:-1}" 'BEGIN {
         count = split(list ? list : cpus, groups, ",")

@@ -27,7 +27,7 @@ python=/usr/bin/python3 # Debian's h5py and numpy are there alone
 source "$here/common.sh"
 
 parse() {
-    config= mode=both ranks= nodes= ranks_per_node= repeats=3 output=runs/scaling.h5 place=slurm overrides=() steps=()
+    config='' mode=both ranks='' nodes='' ranks_per_node='' repeats=3 output=runs/scaling.h5 place=slurm overrides=() steps=()
     command -v sbatch >/dev/null || place=local
     while (($# > 0)); do
         case $1 in
@@ -120,7 +120,7 @@ run_local() { # JSON RANKS WORD...
 }
 
 run_slurm() { # JSON RANKS WORD...
-    local job= size=(--ntasks="$2") record=${1%.json}.job
+    local job='' size=(--ntasks="$2") record=${1%.json}.job
     # One that an earlier call of this script left in the queue.
     if [[ -e $record ]] && job=$(<"$record") && [[ $(squeue --noheader --jobs="$job" 2>/dev/null) ]]; then
         say "${1##*/} is job $job already"

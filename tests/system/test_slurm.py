@@ -190,13 +190,18 @@ class Job:
         wait_until(lambda: re.search(pattern, self.text()), lambda: f"{pattern!r} in\n{self}")
 
     def wait_for_end(self):
-        """Waits until the job is neither running nor to run; what waits for its turn in the queue gets it at once."""
+        """Waits until the job is neither running nor to run, and shortens what a requeued one waits for its turn: not
+        to nothing, as Slurm fails to start a job again in the second in which it ended."""
+        hastened = 0
+
         def has_ended():
+            nonlocal hastened
             state = self.state()
-            if state == "PENDING" and self.field("Reason") == "BeginTime":
-                self.cluster.command("scontrol", "update", f"JobId={self.id}", "StartTime=now", check=False)
+            if state == "PENDING" and self.field("Reason") == "BeginTime" and self.restarts() > hastened:
+                hastened = self.restarts()
+                self.cluster.command("scontrol", "update", f"JobId={self.id}", "StartTime=now+2seconds")
             return state not in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED")
-        wait_until(has_ended, lambda: f"the end of\n{self}", 90)
+        wait_until(has_ended, lambda: f"the end of\n{self}", 120)
         return self.state()
 
 
