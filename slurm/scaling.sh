@@ -27,7 +27,8 @@ python=/usr/bin/python3 # Debian's h5py and numpy are there alone
 source "$here/common.sh"
 
 parse() {
-    config='' mode=both ranks='' nodes='' ranks_per_node='' repeats=3 output=runs/scaling.h5 place=slurm overrides=() steps=()
+    config='' mode=both ranks='' nodes='' ranks_per_node='' repeats=3 output=runs/scaling.h5
+    place=slurm overrides=() steps=()
     command -v sbatch >/dev/null || place=local
     while (($# > 0)); do
         case $1 in

@@ -262,6 +262,7 @@ class SlurmTest(testing.DtrainTestCase):
         self.assertEqual(len(starts), restarts + 1, job)
         for start in starts[1:]:
             self.assertRegex(start, r"step-\d+\.h5$")
+        self.assertEqual([path.name for path in (self.folder / "run").glob("checkpoints*")], ["checkpoints"], job)
         return starts
 
     def test_two_nodes(self):
