@@ -1,0 +1,13 @@
+# What all scripts of this folder share; they source it.
+
+say() { printf 'slurm: %s\n' "$*" >&2; }
+
+die() { # CODE MESSAGE
+    say "$2"
+    exit "$1"
+}
+
+setting() { # SECTION.KEY: its value in $resolved, which dtrain --check printed
+    awk -F ' = ' -v key="$1" '/^\[/ { section = substr($0, 2, length($0) - 2) }
+        section "." $1 == key { print $2 }' <<<"$resolved"
+}
