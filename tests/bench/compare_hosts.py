@@ -3,14 +3,14 @@
 
   tests/bench/compare_hosts.py --data data/mnist [--rate 1gbit] [--rounds 3] [--networks 784-800-10,...] [--json FILE]
 
-The hosts are network namespaces of this machine, with a core each and a link of limited rate. No step can be shorter than
-what one rank computes in it, measured alone with its half of the batch, nor than its gradients take through the link,
-whose speed is measured as well: on n hosts each has to send and receive 2 (n-1)/n of their bytes. A perfect overlap of
-both would take the larger of the two. PyTorch trains the same network in DistributedDataParallel over gloo.
+The hosts are network namespaces of this machine, with a core each and a link of limited rate. No step can be shorter
+than what one rank computes in it, measured alone with its half of the batch, nor than its gradients take through the
+link, whose speed is measured as well: on n hosts each has to send and receive 2 (n-1)/n of their bytes. A perfect
+overlap of both would take the larger of the two. PyTorch trains the same network in DistributedDataParallel over gloo.
 
-Wants root, the release build, Debian's python3-torch and iproute2, and a machine with two cores and nothing else to do;
-where the machine allows no namespaces it says so and ends with code 77. Everything is measured in turns, ratios are taken
-within a round, and medians over rounds; the table is Markdown.
+Wants root, the release build, Debian's python3-torch and iproute2, and a machine with two cores and nothing else to
+do; where the machine allows no namespaces it says so and ends with code 77. Everything is measured in turns, ratios are
+taken within a round, and medians over rounds; the table is Markdown.
 """
 
 import dataclasses
@@ -53,8 +53,8 @@ while time.perf_counter() - begin < float(sys.argv[3]):
     connection.sendall(bytes(1 << 20))
 """
 
-TIMES = {"dtrain": "dtrain", "compute": "one rank's compute", "transfer": "bytes / bandwidth", "bound": "larger of both",
-         "pytorch": "PyTorch DDP"}
+TIMES = {"dtrain": "dtrain", "compute": "one rank's compute", "transfer": "bytes / bandwidth",
+         "bound": "larger of both", "pytorch": "PyTorch DDP"}
 RATIOS = {
     "to_bound": ("dtrain / larger of both", lambda t: t["dtrain"] / t["bound"]),
     "to_pytorch": ("dtrain / PyTorch", lambda t: t["dtrain"] / t["pytorch"]),

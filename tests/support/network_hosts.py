@@ -1,12 +1,12 @@
 """Several hosts on one machine: network namespaces, with real TCP between them.
 
-Each host has a host name, network interfaces, /dev/shm and semaphores of its own; all share the file system, as hosts of
-a cluster do, and the machine's cores. As on many clusters there are two networks: `data`, through which ranks talk to
-each other, which may have a limited rate and whose links can be taken down, and `control`, through which mpirun talks to
-its daemons.
+Each host has a host name, network interfaces, /dev/shm and semaphores of its own; all share the file system, as hosts
+of a cluster do, and the machine's cores. As on many clusters there are two networks: `data`, through which ranks talk
+to each other, which may have a limited rate and whose links can be taken down, and `control`, through which mpirun
+talks to its daemons.
 
-All processes on all hosts are in one namespace of process ids, the first process of which, the switch, reads from a pipe
-until that is closed. With it the kernel ends everything on every host and removes all interfaces, also where what
+All processes on all hosts are in one namespace of process ids, the first process of which, the switch, reads from a
+pipe until that is closed. With it the kernel ends everything on every host and removes all interfaces, also where what
 started them has been killed: nothing has a name that could outlive it.
 """
 
@@ -20,7 +20,7 @@ import dtrain_testing as testing
 
 TOOLS = ("hostname", "ip", "mount", "nsenter", "taskset", "tc", "unshare")
 SUBNETS = {"data": "10.77.0", "control": "10.78.0"}
-# Less than this is slower than its rate: packets come in lots of 64 kB. More would be sent at once, however slow the link.
+# Less would not reach the rate, as packets come in lots of 64 kB; more would pass at once, however slow the link.
 BURST = "128kb"
 LATENCY = "20ms"
 SETUP_TIMEOUT_SECONDS = 20
