@@ -48,7 +48,7 @@ class HostsTest(testing.DtrainTestCase):
 
     def test_link_down(self):
         """It is reported, with the names of the hosts, and when it is up again the run goes on."""
-        settings = {**SETTINGS, "training.epochs": 25, "parallel.stall_timeout": STALL_SECONDS,
+        settings = {**SETTINGS, "training.epochs": 12, "parallel.stall_timeout": STALL_SECONDS,
                     "output.checkpoint_every": "7 steps"}
         undisturbed = self.train(settings, output="one")
         for ranks, down in CUT_OFF:
