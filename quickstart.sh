@@ -19,7 +19,8 @@ END
 build_packages=(cmake ninja-build pkgconf g++ libopenmpi-dev openmpi-bin libopenblas-dev libhdf5-dev
     libboost-program-options-dev libfmt-dev nlohmann-json3-dev zlib1g-dev libxxhash-dev ca-certificates curl gzip)
 test_packages=(python3-h5py python3-numpy python3-matplotlib python3-jinja2 python3-pandas chromium espeak-ng hdf5-tools
-    libgtest-dev clang clang-format clang-tidy libclang-rt-14-dev slurm-wlm munge)
+    libgtest-dev clang clang-format clang-tidy libclang-rt-14-dev slurm-wlm munge iproute2
+    util-linux hostname)
 
 mirrors=(https://storage.googleapis.com/cvdf-datasets/mnist https://ossci-datasets.s3.amazonaws.com/mnist)
 

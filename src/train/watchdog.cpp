@@ -22,6 +22,8 @@ namespace {
 constexpr std::chrono::milliseconds interval{200};
 /// For longer than this no watchdog that runs is behind, whatever the machine is busy with.
 constexpr std::int64_t delay_ns = 5 * std::chrono::nanoseconds(interval).count();
+/// Longer than mpirun takes to end the ranks of other hosts, which is three seconds, after one has reported.
+constexpr std::int64_t end_of_job_ns = std::chrono::nanoseconds(std::chrono::seconds(5)).count();
 constexpr std::array<const char*, core::phase_count> phase_names{
     "fetching a batch",   "the forward pass",    "the backward pass",         "waiting for other ranks",
     "reducing gradients", "updating parameters", "writing log or checkpoint", "evaluation or start-up"};
@@ -85,7 +87,7 @@ void Watchdog::find_other_nodes(const mpi::Communicator& communicator) {
         }
         if (first == own_first[0]) {
             // The node where the fault is speaks first, as it knows more; of the others, the first one.
-            patience_ns_ = (1 + node) * delay_ns;
+            patience_ns_ = delay_ns + node * end_of_job_ns;
         } else if (named < most_named) {
             ++named;
             other_nodes_ += fmt::format("{}{} on {}", other_nodes_.empty() ? "" : ", ",
@@ -217,9 +219,11 @@ std::string Watchdog::message(const std::vector<const Entry*>& ranks, const std:
 }
 
 std::string Watchdog::waiting_message(const Entry& entry) const {
-    return fmt::format("all ranks on {} have waited for {} for {:g} seconds; rank {} was {}; {}", host_,
-                       other_nodes_.empty() ? "each other" : "another node (" + other_nodes_ + ")",
-                       static_cast<double>(timeout_ns_) * 1e-9, entry.rank.load(), last_seen(entry), what_stays);
+    const bool alone = other_nodes_.empty();
+    return fmt::format("all ranks on {} have waited for {} for {:g} seconds; rank {} was {}; {}{}", host_,
+                       alone ? "each other" : "another node (" + other_nodes_ + ")",
+                       static_cast<double>(timeout_ns_) * 1e-9, entry.rank.load(), last_seen(entry),
+                       alone ? "" : "either that node stands still, or the network does not reach it; ", what_stays);
 }
 
 } // namespace dtrain::train

@@ -64,7 +64,7 @@ def run(words, environment):
     result = subprocess.run(words, env={**testing.environment(), **environment}, stdin=subprocess.DEVNULL,
                             capture_output=True, text=True, timeout=RUN_TIMEOUT_SECONDS)
     if result.returncode != 0:
-        sys.exit(f"compare_pytorch.py: {' '.join(words)}: exit code {result.returncode}\n{result.stderr}")
+        sys.exit(f"{Path(sys.argv[0]).name}: {' '.join(words)}: exit code {result.returncode}\n{result.stderr}")
     return result.stdout
 
 
@@ -79,25 +79,37 @@ def free_port():
         return probe.getsockname()[1]
 
 
-class Comparison:
+class Sides:
+    """The figures of both sides, started by the words `launcher`."""
+
     def __init__(self, options, folder):
         self.options, self.folder = options, folder
 
-    def dtrain(self, network, ranks):
+    def dtrain(self, network, shards, launcher):
         config, figures = self.folder / "bench.ini", self.folder / "figures.json"
         config.write_text(testing.ini({
             "data.directory": self.options.data, "model.layers": network.layers, "model.cost": "cross_entropy",
             "training.batch_size": network.batch, "training.optimizer": "sgd",
-            "training.learning_rate": network.learning_rate,
-            "parallel.logical_shards": self.options.shards or ranks}))
-        run([*mpirun(ranks), str(self.options.bin / "dtrain-bench"), str(config), "--json", str(figures)], {})
+            "training.learning_rate": network.learning_rate, "parallel.logical_shards": shards}))
+        run([*launcher, str(self.options.bin / "dtrain-bench"), str(config), "--json", str(figures)], {})
         return json.loads(figures.read_text())
 
-    def pytorch(self, network, ranks):
-        launcher = [] if ranks == 1 else mpirun(ranks)
+    def pytorch(self, network, launcher, environment):
         words = [*launcher, sys.executable, str(PYTORCH_STEP), network.layers, "--batch", str(network.batch),
                  "--learning-rate", str(network.learning_rate), "--data", str(self.options.data)]
-        return json.loads(run(words, {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}))
+        return json.loads(run(words, environment))
+
+
+class Comparison:
+    def __init__(self, options, folder):
+        self.shards, self.sides = options.shards, Sides(options, folder)
+
+    def dtrain(self, network, ranks):
+        return self.sides.dtrain(network, self.shards or ranks, mpirun(ranks))
+
+    def pytorch(self, network, ranks):
+        return self.sides.pytorch(network, [] if ranks == 1 else mpirun(ranks),
+                                  {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())})
 
     def round(self, name, backwards):
         """Figures of each side on one and on two ranks; every other round goes backwards, so that none is favoured."""
@@ -143,15 +155,20 @@ def network_names(text):
     return names
 
 
-def parse_options():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def option_parser(description, networks):
+    """What every comparison can be told; `networks` are compared unless it is told others."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=whole_number(1), default=3, help="measurements of each (3)")
-    parser.add_argument("--networks", type=network_names, default=list(NETWORKS), metavar="NAME,...",
-                        help=f"some of {', '.join(NETWORKS)} (all)")
-    parser.add_argument("--shards", type=whole_number(2), metavar="N", help="logical shards (number of ranks)")
+    parser.add_argument("--networks", type=network_names, default=networks, metavar="NAME,...",
+                        help=f"some of {', '.join(NETWORKS)} (%(default)s)")
     parser.add_argument("--bin", type=Path, default=testing.BIN, help="folder of dtrain-bench (build/release/bin)")
     parser.add_argument("--data", type=Path, default=testing.MNIST, help="folder of MNIST ($DTRAIN_MNIST)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes the figures of every round to FILE")
+    return parser
+
+
+def parse_options(parser):
+    """Ends the program where it cannot compare."""
     options = parser.parse_args()
     if not options.data:
         parser.error("no data set: give --data or set DTRAIN_MNIST")
@@ -159,15 +176,21 @@ def parse_options():
     options.bin = options.bin.resolve()
     if not (options.bin / "dtrain-bench").exists():
         parser.error(f"no dtrain-bench in {options.bin}: build it, or give --bin")
+    if importlib.util.find_spec("torch") is None:
+        skip(f"{sys.executable} has no PyTorch (Debian: python3-torch)")
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return options
 
 
+def skip(reason):
+    print(f"{Path(sys.argv[0]).name}: skipped: {reason}", file=sys.stderr)
+    sys.exit(EXIT_SKIPPED)
+
+
 def main():
-    options = parse_options()
-    if importlib.util.find_spec("torch") is None:
-        print(f"compare_pytorch.py: skipped: {sys.executable} has no PyTorch (Debian: python3-torch)", file=sys.stderr)
-        sys.exit(EXIT_SKIPPED)
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    parser = option_parser(__doc__.splitlines()[0], list(NETWORKS))
+    parser.add_argument("--shards", type=whole_number(2), metavar="N", help="logical shards (number of ranks)")
+    options = parse_options(parser)
 
     rounds = {name: [] for name in options.networks}
     with tempfile.TemporaryDirectory(prefix="dtrain-compare-") as folder:
