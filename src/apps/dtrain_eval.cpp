@@ -226,8 +226,8 @@ train::CostSurface surface_of(const Arguments& arguments, const Subject& subject
         return measure(subject.split, subject.samples);
     }
     const auto& data = subject.config.data;
-    const data::Split split = load(arguments, data::synthetic::Set::train, subject.config, subject.checkpoint,
-                                   subject.network.outputs());
+    const data::Split split =
+        load(arguments, data::synthetic::Set::train, subject.config, subject.checkpoint, subject.network.outputs());
     return measure(split, limited(split.total, data.train_samples));
 }
 

@@ -221,13 +221,8 @@ void Config::set(std::string_view key, std::string value, std::string origin) {
     // Such a value could not be written to a file and read back.
     if (std::ranges::any_of(setting.value, [](char c) { return c == '#' || (is_control(c) && c != '\t'); }))
         throw invalid(key, "expected text without # and control characters");
-    switch (entry.assign(*this, setting.value)) {
-    case Verdict::ok:
-        break;
-    case Verdict::wrong:
+    if (entry.assign(*this, setting.value) == Verdict::wrong) {
         throw invalid(key, fmt::format("expected {}", entry.allowed));
-    case Verdict::unavailable:
-        throw invalid(key, fmt::format("not available in this version; expected {}", entry.allowed));
     }
 }
 

@@ -154,10 +154,8 @@ constexpr std::array table{
         double& x = c.parallel.stall_timeout_seconds;
         return verdict(real(v, x) && (x == 0 || (x >= 1 && x <= 86400)));
     }},
-    Key{"parallel", "sync_every", "1", "1", [](Config& c, Text v) {
-        const Verdict parsed = whole<std::int64_t>(v, 1, 1'000'000'000, c.parallel.sync_every);
-        return parsed == Verdict::ok && c.parallel.sync_every > 1 ? Verdict::unavailable : parsed;
-    }},
+    Key{"parallel", "sync_every", "1", "a whole number of steps from 1 to 1000000000",
+        [](Config& c, Text v) { return whole<std::int64_t>(v, 1, 1'000'000'000, c.parallel.sync_every); }},
     Key{"parallel", "node_ranks", "0", "0 (as the machines have it) or a whole number up to 1000000",
         [](Config& c, Text v) { return whole(v, 0, 1'000'000, c.parallel.node_ranks); }},
     Key{"parallel", "check_every", "500", "0 (never) or a whole number of steps up to 1000000000",

@@ -9,8 +9,7 @@ namespace dtrain::config {
 
 enum class Verdict {
     ok,
-    wrong,       ///< not among what is allowed
-    unavailable, ///< meaningful, but this version does not have it
+    wrong, ///< not among what is allowed
 };
 
 /// One key of the config. Its text in the file, the default and the check all come from here.

@@ -28,6 +28,10 @@ void check_names(const config::Config& config, int ranks) {
     config.require_one_of("training.optimizer", optim::optimizer_names());
     config.require_one_of("training.schedule", optim::schedule_names());
     config.require_one_of("parallel.reducer", parallel::reducer_names());
+    if (config.parallel.sync_every > 1 && config.training.optimizer == "lars") {
+        throw config.invalid("parallel.sync_every",
+                             "expected 1 with optimizer = lars, whose norms are of common parameters");
+    }
     if (ranks > config.parallel.logical_shards) {
         throw config.invalid("parallel.logical_shards",
                              fmt::format("{0} ranks need at least as many logical shards; start fewer ranks, or set "
@@ -132,14 +136,19 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
                  config.training.warmup_epochs, config.training.decay_epochs, config.training.decay_factor}),
       optimizer_(
           optim::make_optimizer(config.training.optimizer, {config.training.momentum, config.training.weight_decay})),
+      local_sizes_{network_.layout().arena_size(), optimizer_->state_names().size(),
+                   std::min(config.parallel.sync_every, sampler_.steps_per_epoch())},
       reducer_(parallel::make_reducer(config.parallel.reducer,
-                                      {network_.layout().arena_size(), optimizer_->state_names().size(),
-                                       config.parallel.logical_shards, shards_of_rank_, config.parallel.node_ranks},
+                                      {descends_locally() ? local_sizes_.exchanged() : local_sizes_.arena,
+                                       descends_locally() ? 0 : local_sizes_.states, config.parallel.logical_shards,
+                                       shards_of_rank_, config.parallel.node_ranks},
                                       communicator)),
       states_([&] {
           std::vector<std::span<float>> states;
-          for (std::size_t i = 0; i < optimizer_->state_names().size(); ++i) {
-              states.push_back(reducer_->state(i));
+          for (std::size_t i = 0; i < local_sizes_.states; ++i) {
+              states.push_back(descends_locally()
+                                   ? reducer_->parameters().subspan((1 + i) * local_sizes_.arena, local_sizes_.arena)
+                                   : reducer_->state(i));
           }
           return states;
       }()),
@@ -152,7 +161,8 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
               }
               return arenas;
           }(),
-          std::max(parallel::tail_size, network_.most_added_up())),
+          std::max({parallel::tail_size, network_.most_added_up(),
+                    descends_locally() ? std::min(LocalDescent::piece, local_sizes_.exchanged()) : 0})),
       shard_costs_(static_cast<std::size_t>(local_shards().size())), state_pieces_(states_.size()) {
     const auto end = static_cast<std::int64_t>(network_.layout().arena_size());
     if (!optimizer_->wants_norms()) {
@@ -167,7 +177,16 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
         }
         squares_.resize(parts_.size() * 2 * optim::square_limbs);
     }
-    mpi::together(communicator, [this] { network_.reserve(batch_extent()); });
+    if (reducer_->overlaps()) {
+        gradients_.report_to([this](std::size_t begin) { reducer_->are_final(begin); });
+    }
+    costs_.reserve(static_cast<std::size_t>(local_sizes_.most_steps));
+    mpi::together(communicator, [this] {
+        network_.reserve(batch_extent());
+        if (descends_locally()) {
+            local_.emplace(local_sizes_, shard_costs_.size(), network_.most_added_up());
+        }
+    });
 }
 
 nn::Extent Replica::batch_extent() const {
@@ -216,6 +235,9 @@ std::string Replica::description() const {
                    config_.training.learning_rate, schedule, sampler_.batch_samples(0),
                    config_.training.epochs == 1 ? "1 epoch" : "epochs", count_of(sampler_.steps_per_epoch(), "step"));
     text.pop_back();
+    if (descends_locally()) {
+        text += fmt::format(", averaged every {} steps", config_.parallel.sync_every);
+    }
     return text;
 }
 
@@ -227,6 +249,11 @@ Replica::Memory Replica::memory() const {
                     dataset_.test.labels.size() + static_cast<std::size_t>(train.local.size()) * sizeof(std::uint32_t);
     bytes.parameters = arena * (1 + states_.size());
     bytes.gradients = arena * reducer_->subtrees().size() + gradients_.scratch_bytes();
+    if (local_) {
+        bytes.gradients +=
+            (local_sizes_.exchanged() - local_sizes_.arena) * sizeof(float) * reducer_->subtrees().size();
+        bytes.parameters += local_->bytes();
+    }
     bytes.activations = network_.activation_bytes(batch_extent()) + loader_.bytes() +
                         evaluation_rows * train.sample_size * sizeof(float);
     return bytes;
@@ -259,7 +286,7 @@ void Replica::share() {
     const auto receive = [&](std::span<float> arena) {
         communicator_.broadcast(reducer_->fills_parameters() ? arena : std::span(scratch));
     };
-    receive(reducer_->parameters());
+    receive(parameters());
     std::ranges::for_each(states_, receive);
     reducer_->publish();
 }
@@ -275,7 +302,7 @@ void Replica::descend(std::int64_t step, const Notice& notice) {
     using core::Phase;
     const std::int64_t epoch = step / sampler_.steps_per_epoch();
     const std::int64_t step_in_epoch = step % sampler_.steps_per_epoch();
-    const std::span<const float> parameters = reducer_->parameters();
+    const std::span<const float> parameters = this->parameters();
     batch_samples_ = sampler_.batch_samples(step_in_epoch);
 
     enter(Phase::data, step);
@@ -285,9 +312,14 @@ void Replica::descend(std::int64_t step, const Notice& notice) {
     }
     const data::Batch batch = loader_.load(sampler_, step_in_epoch);
 
-    enter(Phase::forward, step);
     const nn::Draw draw{config_.model.seed, static_cast<std::uint32_t>(epoch), dataset_.train.local.begin,
                         batch.samples};
+    if (local_) {
+        descend_locally(step, batch, draw, notice);
+        return;
+    }
+
+    enter(Phase::forward, step);
     const core::MatrixView<const float> outputs = network_.forward(parameters, {batch.offsets, &draw}, batch.x);
     const core::MatrixView<float> output_gradient = network_.output_gradient(batch.x.rows);
     for (std::size_t s = 0; s < shard_costs_.size(); ++s) {
@@ -306,16 +338,8 @@ void Replica::descend(std::int64_t step, const Notice& notice) {
 
     enter(Phase::reduce, step);
     reducer_->combine();
-    cost_ = static_cast<double>(reducer_->tail(Tail::cost)) / static_cast<double>(batch_samples_);
-    if (!std::isfinite(cost_) || reducer_->tail(Tail::non_finite) > 0) {
-        throw mpi::AgreedError(
-            core::ExitCode::diverged,
-            fmt::format("training diverged: in step {} (epoch {}) {} with learning rate {}; the checkpoints written "
-                        "before stay, and a smaller learning rate may help",
-                        step + 1, epoch + 1,
-                        std::isfinite(cost_) ? "a parameter is not finite" : fmt::format("the cost is {}", cost_),
-                        last_learning_rate(step)));
-    }
+    costs_.assign(1, static_cast<double>(reducer_->tail(Tail::cost)) / static_cast<double>(batch_samples_));
+    require_convergence(step);
 
     optim::Step descent{step, 0, 1.0 / static_cast<double>(batch_samples_)};
     if (optimizer_->wants_norms()) {
@@ -332,6 +356,69 @@ void Replica::descend(std::int64_t step, const Notice& notice) {
     enter(Phase::wait, step);
     reducer_->publish();
     enter(Phase::other, step + 1);
+}
+
+void Replica::descend_locally(std::int64_t step, const data::Batch& batch, const nn::Draw& draw, const Notice& notice) {
+    using core::Phase;
+    const std::int64_t step_in_epoch = step % sampler_.steps_per_epoch();
+    if (!local_->has_begun()) {
+        local_->begin(reducer_->parameters());
+        parameters_finite_ = true;
+    }
+    parameters_finite_ &= local_->descend(network_, cost_function_, *optimizer_, batch, draw,
+                                          {step, schedule_.rate(step), 0}, [&](Phase phase) { enter(phase, step); });
+    costs_.clear();
+    // A function of the step alone, so that it does not matter where a run was resumed.
+    if ((step_in_epoch + 1) % config_.parallel.sync_every != 0 && step_in_epoch + 1 < sampler_.steps_per_epoch()) {
+        enter(Phase::other, step + 1);
+        return;
+    }
+
+    enter(Phase::update, step);
+    for (std::size_t s = 0; s < shard_costs_.size(); ++s) {
+        shard_costs_[s] = local_->cost(s);
+    }
+    local_->contribute(gradients_);
+    set_tail(notice);
+    enter(Phase::wait, step);
+    reducer_->arrive();
+    enter(Phase::reduce, step);
+    reducer_->combine();
+    costs_.assign(1, static_cast<double>(reducer_->tail(Tail::cost)));
+    require_convergence(step);
+
+    const auto averaged = static_cast<std::int64_t>(local_sizes_.averaged());
+    const float share = 1.0F / static_cast<float>(config_.parallel.logical_shards);
+    for (core::Range left = reducer_->slice(); !left.empty();) {
+        const auto [block, sum] = reducer_->sum_block(left.begin);
+        for (std::int64_t i = block.begin; i < block.end; ++i) {
+            reducer_->parameters()[static_cast<std::size_t>(i)] =
+                sum[static_cast<std::size_t>(i - block.begin)] * (i < averaged ? share : 1.0F);
+        }
+        left.begin = block.end;
+    }
+    enter(Phase::wait, step);
+    reducer_->publish();
+    const std::span<const float> costs = reducer_->parameters().subspan(local_sizes_.averaged(), local_->steps());
+    costs_.clear();
+    for (std::size_t i = 0; i < costs.size(); ++i) {
+        const std::int64_t in_epoch = step_in_epoch - static_cast<std::int64_t>(costs.size() - 1 - i);
+        costs_.push_back(static_cast<double>(costs[i]) / static_cast<double>(sampler_.batch_samples(in_epoch)));
+    }
+    enter(Phase::other, step + 1);
+}
+
+void Replica::require_convergence(std::int64_t step) const {
+    const double cost = costs_.back();
+    if (!std::isfinite(cost) || reducer_->tail(Tail::non_finite) > 0) {
+        throw mpi::AgreedError(
+            core::ExitCode::diverged,
+            fmt::format("training diverged: in step {} (epoch {}) {} with learning rate {}; the checkpoints written "
+                        "before stay, and a smaller learning rate may help",
+                        step + 1, step / sampler_.steps_per_epoch() + 1,
+                        std::isfinite(cost) ? "a parameter is not finite" : fmt::format("the cost is {}", cost),
+                        last_learning_rate(step)));
+    }
 }
 
 template <class Action>
@@ -378,7 +465,7 @@ void Replica::find_rate_factors(const optim::Step& step) {
 
 void Replica::set_tail(const Notice& notice) {
     gradients_.add_up(
-        network_.layout().arena_size(), parallel::tail_size, [&](std::size_t shard, std::span<float> tail) {
+        reducer_->parameters().size(), parallel::tail_size, [&](std::size_t shard, std::span<float> tail) {
             std::ranges::fill(tail, 0.0F);
             const auto set = [&](Tail what, float value) { tail[static_cast<std::size_t>(what)] = value; };
             set(Tail::cost, static_cast<float>(shard_costs_[shard]));

@@ -132,10 +132,13 @@ void Trainer::descent_step() {
     ++epoch_steps_;
     epoch_samples_ += replica_.batch_samples();
     run_samples_ += replica_.batch_samples();
-    if (files_) {
-        record_.step_cost.push_back(static_cast<float>(replica_.cost()));
+    for (const double cost : replica_.costs()) {
+        last_cost_ = cost;
+        if (files_) {
+            record_.step_cost.push_back(static_cast<float>(cost));
+        }
     }
-    progress_.step(step_, replica_.cost(), replica_.batch_samples(), replica_.timer().now());
+    progress_.step(step_, last_cost_, replica_.batch_samples(), replica_.timer().now());
     if (replica_.output_failed()) {
         mpi::together(communicator_, [this] {
             if (files_) {
@@ -314,9 +317,11 @@ core::ExitCode Trainer::run() {
             enter(core::Phase::other);
             replica_.timer().reset();
         }
-        if (files_ && checkpoint_due()) {
+        due_ = due_ || (files_ && checkpoint_due());
+        if (due_ && replica_.is_synchronised()) {
             enter(core::Phase::write);
             write_checkpoint();
+            due_ = false;
             enter(core::Phase::other);
         }
     }

@@ -13,8 +13,8 @@ enum class Purpose : std::uint32_t {
     transformation = 3,
     displacement = 4,
     dropout = 5,
-    direction = 6,
-    synthetic_digits = 7
+    synthetic_digits = 6,
+    direction = 7
 };
 
 /// A stream of random numbers that is a pure function of (seed, purpose, epoch, index): no state to hand between ranks

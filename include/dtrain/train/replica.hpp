@@ -13,12 +13,14 @@
 #include "dtrain/optim/schedule.hpp"
 #include "dtrain/optim/square_sum.hpp"
 #include "dtrain/parallel/gradient_reducer.hpp"
+#include "dtrain/train/local_descent.hpp"
 #include "dtrain/train/watchdog.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -66,7 +68,9 @@ class Replica {
     [[nodiscard]] const data::Dataset& dataset() const noexcept { return dataset_; }
     [[nodiscard]] const data::Sampler& sampler() const noexcept { return sampler_; }
     [[nodiscard]] const parallel::GradientReducer& reducer() const noexcept { return *reducer_; }
-    [[nodiscard]] std::span<float> parameters() const noexcept { return reducer_->parameters(); }
+    [[nodiscard]] std::span<float> parameters() const noexcept {
+        return reducer_->parameters().first(network_.layout().arena_size());
+    }
     /// Arenas of optimizer state, and their names.
     [[nodiscard]] std::span<const std::span<float>> states() const noexcept { return states_; }
     [[nodiscard]] std::vector<std::string> state_names() const { return optimizer_->state_names(); }
@@ -82,12 +86,17 @@ class Replica {
         bool output_failed = false;
     };
     /// Collective: the descent step that follows `step` finished ones. Throws mpi::AgreedError (diverged), before any
-    /// parameter is changed, if the cost is not finite or a parameter was not after the step before.
+    /// parameter is changed, if the cost is not finite or a parameter was not after the step before. With sync_every >
+    /// 1 the shards go their own ways until the last step of a round, and only then are costs and notices known and
+    /// parameters and states changed.
     void descend(std::int64_t step, const Notice& notice);
 
-    /// Of the last step: its batch's samples over all ranks, their mean cost, and how many ranks gave each notice.
+    /// Of the last step: its batch's samples over all ranks, and how many ranks gave each notice.
     [[nodiscard]] std::int64_t batch_samples() const noexcept { return batch_samples_; }
-    [[nodiscard]] double cost() const noexcept { return cost_; }
+    /// The mean costs of the steps up to the last one that have become known by it: of that step alone, or of a round.
+    [[nodiscard]] std::span<const double> costs() const noexcept { return costs_; }
+    /// Whether parameters and states are those after the last step, and not of an earlier one.
+    [[nodiscard]] bool is_synchronised() const noexcept { return !local_ || !local_->has_begun(); }
     /// Of the last of `step` finished steps, or of the first one where none is finished.
     [[nodiscard]] double last_learning_rate(std::int64_t step) const {
         return schedule_.rate(std::max<std::int64_t>(step - 1, 0));
@@ -115,6 +124,10 @@ class Replica {
     void for_each_piece(std::int64_t step, Action&& action);
     /// Collective: how each part's learning rate follows from its norms.
     void find_rate_factors(const optim::Step& step);
+    /// Collective: the same for local SGD.
+    void descend_locally(std::int64_t step, const data::Batch& batch, const nn::Draw& draw, const Notice& notice);
+    [[nodiscard]] bool descends_locally() const noexcept { return config_.parallel.sync_every > 1; }
+    void require_convergence(std::int64_t step) const;
     void set_tail(const Notice& notice);
     [[nodiscard]] nn::Extent batch_extent() const; ///< of training and evaluation
 
@@ -129,18 +142,21 @@ class Replica {
     data::BatchLoader loader_;
     optim::Schedule schedule_;
     std::unique_ptr<optim::Optimizer> optimizer_;
+    LocalDescent::Sizes local_sizes_;
     std::unique_ptr<parallel::GradientReducer> reducer_;
     std::vector<std::span<float>> states_;
     nn::ShardGradients<float> gradients_;
 
     std::int64_t ordered_epoch_ = -1; ///< the epoch whose order of samples the sampler holds
     std::int64_t batch_samples_ = 0;
-    double cost_ = 0;
+    std::vector<double> costs_;
     bool parameters_finite_ = true;
     std::vector<double> shard_costs_;
     std::vector<std::span<float>> state_pieces_;
     std::vector<Part> parts_;           ///< ascending, without gaps
     std::vector<std::int64_t> squares_; ///< of each part, optim::SquareSum of parameters and gradient
+
+    std::optional<LocalDescent> local_; ///< with sync_every > 1
 
     core::PhaseTimer timer_;
     Watchdog* watchdog_ = nullptr;
