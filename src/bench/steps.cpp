@@ -57,7 +57,7 @@ StepMeasurement measure_steps(train::Replica& replica, StepPlan plan, const mpi:
     std::int64_t& steps = plan.steps;
     StepMeasurement result;
     Stepper stepper(replica, communicator);
-    stepper.run(2);
+    stepper.run(1);
     for (std::int64_t warm_up = 1; steps == 0; warm_up *= 2) {
         const double seconds = stepper.run(warm_up).seconds;
         if (seconds > block_seconds / 3) {
