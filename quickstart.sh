@@ -19,7 +19,7 @@ END
 build_packages=(cmake ninja-build pkgconf g++ libopenmpi-dev openmpi-bin libopenblas-dev libhdf5-dev
     libboost-program-options-dev libfmt-dev nlohmann-json3-dev zlib1g-dev libxxhash-dev ca-certificates curl gzip)
 test_packages=(python3-h5py python3-numpy espeak-ng hdf5-tools libgtest-dev clang clang-format clang-tidy
-    libclang-rt-14-dev)
+    libclang-rt-14-dev libsimgrid-dev)
 
 mirrors=(https://storage.googleapis.com/cvdf-datasets/mnist https://ossci-datasets.s3.amazonaws.com/mnist)
 
@@ -280,6 +280,7 @@ run_tests() {
     build release
     build dev
     build fuzz
+    build simulate
     # Tests on the genuine MNIST are skipped without it.
     ! holds mnist "$data_dir" || export DTRAIN_MNIST=$PWD/$data_dir
     ctest --preset fuzz

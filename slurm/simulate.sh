@@ -13,16 +13,17 @@ shards as ranks.
 
   --ranks "1 2 4"     numbers of ranks ("1 2 4 8 16 32 64 128 256 512 1024")
   --mode MODE         strong | weak | both (both)
-  --platform NAME     fat-tree | ethernet | both (both), or an XML file for SimGrid with hosts node-0 to node-31, each of
-                      32 cores
+  --platform NAME     fat-tree | ethernet | both (both), or an XML file for SimGrid whose hosts are node-0 to node-31,
+                      with 32 cores each
   --steps N           steps per block (1)
   --blocks N          blocks, of which the median counts (3)
-  --output FILE       where the figures go (scaling-simulated.h5); of the same platforms, they replace what it holds
+  --output FILE       where the figures go (runs/scaling-simulated.h5); of the same platforms, they replace what it holds;
+                      the runs' own files are kept in the folder FILE.runs
   --help
 
 Both builds are wanted: cmake --preset release && cmake --build --preset release, and the same with simulate. A core of
 the cluster is taken to be as fast as one of this machine, which should be idle; the simulation is calibrated by a real
-run, and set beside real runs on one and two ranks, before it begins.
+run, and set beside real runs on one and two ranks of up to 256 samples each, before it begins.
 END
 }
 
@@ -32,7 +33,7 @@ die() { # CODE MESSAGE
 }
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-real=$root/build/release/bin/dtrain-bench
+real=${DTRAIN_BIN:-$root/build/release/bin}/dtrain-bench
 simulated=$root/build/simulate/bin/dtrain-bench
 config=
 overrides=()
@@ -41,7 +42,7 @@ mode=both
 platform=both
 steps=1
 blocks=3
-output=scaling-simulated.h5
+output=runs/scaling-simulated.h5
 
 while (($# > 0)); do
     case $1 in
@@ -78,7 +79,7 @@ for file in "$config" "${platforms[@]}" "$real" "$simulated"; do
     [[ -f $file ]] || die 2 "there is no $file; see --help"
 done
 for word in $ranks $steps $blocks; do
-    [[ $word =~ ^[1-9][0-9]*$ ]] && ((word <= 1024)) || die 2 "$word: expected a number from 1 to 1024"
+    [[ $word =~ ^[1-9][0-9]{0,2}$|^10[01][0-9]$|^102[0-4]$ ]] || die 2 "$word: expected a number from 1 to 1024"
 done
 smpimain=$(pkg-config --variable=libdir simgrid)/simgrid/smpimain
 [[ -x $smpimain ]] || die 2 "there is no SimGrid (Debian: libsimgrid-dev)"
@@ -118,10 +119,12 @@ measure() { # RANKS JSON ARGUMENT...: the same for real
 }
 
 # What disturbs makes blocks slower: the fastest ones are compared, of many so short that other work fits in between.
-short=(--steps 3 --blocks 60)
+measure 1 "$work/real.json" --steps 1 --blocks 1
+batch=$(figure "$work/real.json" batch_size)
+rows=$((batch < 256 ? batch : 256))
+short=(--training.batch_size=$rows --steps 3 --blocks 60)
 speed=1
 measure 1 "$work/real.json" "${short[@]}"
-batch=$(figure "$work/real.json" batch_size)
 simulate 1 "${platforms[0]}" 1 "$work/simulated.json" "${short[@]}"
 speed=$(/usr/bin/python3 -c 'import sys; print(float(sys.argv[2]) / float(sys.argv[1]))' \
     "$(figure "$work/real.json" samples_per_second max)" "$(figure "$work/simulated.json" samples_per_second max)")
@@ -130,9 +133,9 @@ echo "| ranks | measured, samples/s | simulated | difference |"
 echo "|---|---|---|---|"
 for n in 1 2; do
     ((n <= $(nproc))) || continue
-    weak=(--training.batch_size=$((n * batch)) "${short[@]}")
-    measure $n "$work/real.json" "${weak[@]}"
-    simulate "$speed" "${platforms[0]}" $n "$work/simulated.json" "${weak[@]}"
+    short[0]=--training.batch_size=$((n * rows))
+    measure $n "$work/real.json" "${short[@]}"
+    simulate "$speed" "${platforms[0]}" $n "$work/simulated.json" "${short[@]}"
     /usr/bin/python3 -c 'import sys
 ranks, measured, simulated = map(float, sys.argv[1:])
 difference = simulated / measured - 1
@@ -144,19 +147,21 @@ echo
 
 for file in "${platforms[@]}"; do
     name=$(basename "$file" .xml)
-    mkdir "$work/$name"
+    runs=$output.runs/$name
+    rm -rf -- "$runs"
+    mkdir -p -- "$runs"
     for each in "${modes[@]}"; do
         for n in $ranks; do
             size=$batch
             [[ $each == strong ]] || size=$((n * batch))
-            json=$work/$name/$(printf '%s-ranks%04d-repeat1.json' "$each" "$n")
+            json=$runs/$(printf '%s-ranks%04d-repeat1.json' "$each" "$n")
             begin=$SECONDS
-            simulate "$speed" "$file" "$n" "$json" --training.batch_size=$size --steps "$steps" --blocks "$blocks"
+            simulate "$speed" "$file" "$n" "$json" --training.batch_size="$size" --steps "$steps" --blocks "$blocks"
             got=$(figure "$json" batch_size)
             ((got == size)) || die 3 "a batch of $size on $n ranks, but only $got training samples"
             printf '%s, %s scaling: %d ranks took %d s\n' "$name" "$each" "$n" $((SECONDS - begin)) >&2
             "$root/slurm/scaling.py" collect --output "$output" --simulated --platform "$name" --config "$config" \
-                "$work/$name"/*.json
+                "$runs"/*.json
         done
     done
 done
