@@ -122,7 +122,7 @@ measure() { # RANKS JSON ARGUMENT...: the same for real
 measure 1 "$work/real.json" --steps 1 --blocks 1
 batch=$(figure "$work/real.json" batch_size)
 rows=$((batch < 256 ? batch : 256))
-short=(--training.batch_size=$rows --steps 3 --blocks 60)
+short=(--training.batch_size="$rows" --steps 3 --blocks 60)
 speed=1
 measure 1 "$work/real.json" "${short[@]}"
 simulate 1 "${platforms[0]}" 1 "$work/simulated.json" "${short[@]}"
