@@ -20,7 +20,7 @@ build_packages=(cmake ninja-build pkgconf g++ libopenmpi-dev openmpi-bin libopen
     libboost-program-options-dev libfmt-dev nlohmann-json3-dev zlib1g-dev libxxhash-dev ca-certificates curl gzip)
 test_packages=(python3-h5py python3-numpy python3-matplotlib python3-jinja2 python3-pandas chromium espeak-ng hdf5-tools
     libgtest-dev clang clang-format clang-tidy libclang-rt-14-dev slurm-wlm munge iproute2
-    util-linux hostname)
+    util-linux hostname libsimgrid-dev)
 
 mirrors=(https://storage.googleapis.com/cvdf-datasets/mnist https://ossci-datasets.s3.amazonaws.com/mnist)
 
@@ -281,6 +281,7 @@ run_tests() {
     build release
     build dev
     build fuzz
+    build simulate
     # Tests on the genuine MNIST are skipped without it.
     ! holds mnist "$data_dir" || export DTRAIN_MNIST=$PWD/$data_dir
     ctest --preset fuzz

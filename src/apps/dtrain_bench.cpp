@@ -1,5 +1,6 @@
 #include "dtrain/core/gemm.hpp"
 #include "dtrain/io/file.hpp"
+#include "dtrain/train/fingerprint.hpp"
 
 #include "../bench/measurements.hpp"
 #include "program.hpp"
@@ -20,10 +21,12 @@ constexpr const char* usage =
     R"(usage: [mpirun -np N] dtrain-bench CONFIG [--section.key=value ...] [--steps N] [--json FILE]
 
 Times descent steps of a config on the ranks it is started with, and the exchange of gradients by every reducer
-beside a bare MPI_Allreduce. Figures are medians over 9 blocks. Nothing is written but FILE.
+beside a bare MPI_Allreduce. Figures are medians over blocks. Nothing is written but FILE.
 
-  --steps N    descent steps per block (as many as take about 0.3 s)
-  --json FILE  writes the figures to FILE
+  --steps N     descent steps per block (as many as take about 0.3 s)
+  --blocks N    blocks (9)
+  --steps-only  times the steps alone: neither a ceiling nor exchanges
+  --json FILE   writes the figures to FILE
   --help, --version
 
 GFLOP/s counts the products of the forward and backward pass alone, a multiplication and an addition as two; the
@@ -33,19 +36,22 @@ matrices on all ranks at once, between the blocks.
 
 struct Options {
     std::int64_t steps = 0;
+    std::int64_t blocks = 9;
+    bool steps_only = false;
     std::string json;
 };
 
 /// Takes the options with values out of `words`.
 Options parse(apps::Words& words) {
     Options options;
+    options.steps_only = apps::take(words, "--steps-only");
     const auto wrong = [](const std::string& problem) {
         return core::Error(core::ExitCode::bad_config, fmt::format("{}\n{}", problem, usage));
     };
     for (auto word = words.begin(); word != words.end();) {
         const std::size_t equals = word->find('=');
         const std::string name = word->substr(0, equals);
-        if (name != "--steps" && name != "--json") {
+        if (name != "--steps" && name != "--blocks" && name != "--json") {
             ++word;
             continue;
         }
@@ -64,9 +70,10 @@ Options parse(apps::Words& words) {
             options.json = value;
             continue;
         }
-        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), options.steps);
-        if (error != std::errc{} || end != value.data() + value.size() || options.steps < 1) {
-            throw wrong(fmt::format("--steps {}: expected a whole number from 1", value));
+        std::int64_t& number = name == "--steps" ? options.steps : options.blocks;
+        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+        if (error != std::errc{} || end != value.data() + value.size() || number < 1) {
+            throw wrong(fmt::format("{} {}: expected a whole number from 1", name, value));
         }
     }
     return options;
@@ -90,19 +97,24 @@ void print(const train::Replica& replica, const bench::StepMeasurement& steps,
                            s.most / unit, digits);
     };
     fmt::print("{}\n", replica.description());
-    fmt::print("measured    {} blocks of {} steps\n", bench::blocks, steps.steps_per_block);
+    fmt::print("measured    {} blocks of {} steps\n", steps.blocks, steps.steps_per_block);
     fmt::print("speed       {} k samples/s, {:.1f} us per full step\n", range(steps.samples_per_second, 1e3, 1),
                static_cast<double>(replica.sampler().batch_samples(0)) / steps.samples_per_second.median * 1e6);
     fmt::print("arithmetic  {} GFLOP/s in products\n", range(steps.flops, 1e9, 1));
-    fmt::print("ceiling     {} GFLOP/s, sgemm on all ranks at once ({})\n", range(steps.ceiling_flops, 1e9, 1),
-               bench::Sgemm::name());
-    fmt::print("share       {} of the ceiling\n", range(steps.share, 1, 3));
+    if (steps.ceiling) {
+        fmt::print("ceiling     {} GFLOP/s, sgemm on all ranks at once ({})\n", range(steps.ceiling->flops, 1e9, 1),
+                   bench::Sgemm::name());
+        fmt::print("share       {} of the ceiling\n", range(steps.ceiling->share, 1, 3));
+    }
     fmt::print("memory      {:.1f} MB resident at most\n", steps.resident_bytes / 1e6);
     fmt::print("\nphase          us per step  slowest rank\n");
     for (const NamedPhase& phase : phases) {
         const bench::PhaseCost& cost = steps.phases[static_cast<std::size_t>(phase.phase)];
         fmt::print("{:<12} {:>13.2f}  {:>5} ({:.2f})\n", phase.name, cost.seconds * 1e6, cost.slowest_rank,
                    cost.slowest_seconds * 1e6);
+    }
+    if (exchanges.empty()) {
+        return;
     }
     fmt::print("\nexchange of {} floats        us  bus GB/s  MPI_Allreduce's time / its own\n",
                replica.network().layout().arena_size());
@@ -118,6 +130,7 @@ nlohmann::ordered_json json(const Spread& spread) {
 
 std::string to_json(const config::Config& config, const mpi::Communicator& communicator, const train::Replica& replica,
                     const bench::StepMeasurement& steps, const std::vector<bench::ExchangeMeasurement>& exchanges) {
+    const std::uint64_t fingerprint = train::fingerprint(replica.network().layout(), replica.parameters());
     nlohmann::ordered_json root{{"dtrain_version", DTRAIN_VERSION},
                                 {"ranks", communicator.size()},
                                 {"nodes", replica.nodes()},
@@ -127,14 +140,17 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
                                 {"parameters", replica.network().layout().parameter_count()},
                                 {"flops_per_sample", replica.network().training_flops()},
                                 {"arithmetic", core::arithmetic_name()},
-                                {"sgemm", bench::Sgemm::name()},
-                                {"blocks", bench::blocks},
+                                {"blocks", steps.blocks},
                                 {"steps_per_block", steps.steps_per_block},
                                 {"samples_per_second", json(steps.samples_per_second)},
                                 {"flops", json(steps.flops)},
-                                {"ceiling_flops", json(steps.ceiling_flops)},
-                                {"share_of_ceiling", json(steps.share)},
-                                {"resident_bytes", steps.resident_bytes}};
+                                {"resident_bytes", steps.resident_bytes},
+                                {"fingerprint", fmt::format("{:016x}", fingerprint)}};
+    if (steps.ceiling) {
+        root["sgemm"] = bench::Sgemm::name();
+        root["ceiling_flops"] = json(steps.ceiling->flops);
+        root["share_of_ceiling"] = json(steps.ceiling->share);
+    }
     for (const NamedPhase& phase : phases) {
         const bench::PhaseCost& cost = steps.phases[static_cast<std::size_t>(phase.phase)];
         root["phases"][phase.name] = {{"seconds", cost.seconds},
@@ -162,8 +178,12 @@ core::ExitCode run(apps::Words words, const mpi::Communicator& communicator) {
     const config::Config config = apps::load_config(words, usage, communicator);
     train::Replica replica(config, communicator);
     replica.initialise();
-    const bench::StepMeasurement steps = bench::measure_steps(replica, options.steps, communicator);
-    const auto exchanges = bench::measure_exchanges(replica.network().layout().arena_size(), config, communicator);
+    const bench::StepMeasurement steps =
+        bench::measure_steps(replica, {options.blocks, options.steps, !options.steps_only}, communicator);
+    std::vector<bench::ExchangeMeasurement> exchanges;
+    if (!options.steps_only) {
+        exchanges = bench::measure_exchanges(replica.network().layout().arena_size(), config, communicator);
+    }
     mpi::together(communicator, [&] {
         if (communicator.is_root()) {
             print(replica, steps, exchanges);

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,23 +29,33 @@ struct PhaseCost {
     int slowest_rank = 0;
 };
 
+/// What the machine itself reaches, between the blocks.
+struct Ceiling {
+    Spread flops; ///< of sgemm on all ranks at once
+    Spread share; ///< the steps' flops / these, of the same block
+};
+
 struct StepMeasurement {
+    std::int64_t blocks = 0;
     std::int64_t steps_per_block = 0;
     Spread samples_per_second;
-    Spread flops;         ///< per second, over all ranks
-    Spread ceiling_flops; ///< of sgemm on all ranks at once
-    Spread share;         ///< flops / ceiling of the same block
+    Spread flops; ///< per second, over all ranks
+    std::optional<Ceiling> ceiling;
     std::array<PhaseCost, core::phase_count> phases;
     double resident_bytes = 0; ///< of the rank with most memory
 };
 
-inline constexpr int blocks = 9;
 inline constexpr std::size_t sgemm_size = 2048;
 
-/// Collective: blocks of `steps` descent steps (0: as many as take about 0.3 s), each followed by products of matrices
-/// of sgemm_size on all ranks at once, so that both see the same state of the machine. The initial parameters have been
-/// set.
-[[nodiscard]] StepMeasurement measure_steps(train::Replica& replica, std::int64_t steps,
+struct StepPlan {
+    std::int64_t blocks = 1;
+    std::int64_t steps = 0;    ///< per block; 0 = as many as take about 0.3 s
+    bool with_ceiling = false; ///< each block is followed by products of matrices of sgemm_size on all ranks at once,
+                               ///< so that both see the same state of the machine
+};
+
+/// Collective: times blocks of descent steps. The initial parameters have been set.
+[[nodiscard]] StepMeasurement measure_steps(train::Replica& replica, StepPlan plan,
                                             const mpi::Communicator& communicator);
 
 /// One exchange of gradients of a model's size: every rank has written its gradients, and afterwards every rank can

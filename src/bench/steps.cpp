@@ -52,29 +52,33 @@ class Stepper {
 
 } // namespace
 
-StepMeasurement measure_steps(train::Replica& replica, std::int64_t steps, const mpi::Communicator& communicator) {
+StepMeasurement measure_steps(train::Replica& replica, StepPlan plan, const mpi::Communicator& communicator) {
     const auto ranks = static_cast<std::size_t>(communicator.size());
+    std::int64_t& steps = plan.steps;
     StepMeasurement result;
     Stepper stepper(replica, communicator);
-    stepper.run(2);
+    stepper.run(1);
     for (std::int64_t warm_up = 1; steps == 0; warm_up *= 2) {
         const double seconds = stepper.run(warm_up).seconds;
         if (seconds > block_seconds / 3) {
             steps = std::max<std::int64_t>(1, std::llround(block_seconds * static_cast<double>(warm_up) / seconds));
         }
     }
+    result.blocks = plan.blocks;
     result.steps_per_block = steps;
     const auto resident = static_cast<double>(core::peak_resident_bytes()); // before the matrices of sgemm
     result.resident_bytes = std::ranges::max(communicator.gather_all(std::span(&resident, 1)));
 
-    Sgemm sgemm;
-    (void)sgemm.seconds(communicator);
+    std::optional<Sgemm> sgemm;
+    if (plan.with_ceiling) {
+        (void)sgemm.emplace().seconds(communicator);
+    }
     std::vector<double> rates, flops, ceilings, shares;
     std::array<std::vector<std::vector<double>>, core::phase_count> phases; // of each rank, of each block
     for (auto& of_ranks : phases) {
         of_ranks.resize(ranks);
     }
-    for (int b = 0; b < blocks; ++b) {
+    for (std::int64_t b = 0; b < plan.blocks; ++b) {
         const Stepper::Block block = stepper.run(steps);
         for (std::size_t p = 0; p < core::phase_count; ++p) {
             const double seconds = replica.timer().seconds(static_cast<core::Phase>(p)) / static_cast<double>(steps);
@@ -83,20 +87,23 @@ StepMeasurement measure_steps(train::Replica& replica, std::int64_t steps, const
                 phases[p][r].push_back(all[r]);
             }
         }
-        const double own = Sgemm::flops() / sgemm.seconds(communicator);
-        double ceiling = 0;
-        for (const double other : communicator.gather_all(std::span(&own, 1))) {
-            ceiling += other;
-        }
         rates.push_back(static_cast<double>(block.samples) / block.seconds);
         flops.push_back(rates.back() * replica.network().training_flops());
-        ceilings.push_back(ceiling);
-        shares.push_back(flops.back() / ceiling);
+        if (sgemm) {
+            const double own = Sgemm::flops() / sgemm->seconds(communicator);
+            double ceiling = 0;
+            for (const double other : communicator.gather_all(std::span(&own, 1))) {
+                ceiling += other;
+            }
+            ceilings.push_back(ceiling);
+            shares.push_back(flops.back() / ceiling);
+        }
     }
     result.samples_per_second = spread_of(rates);
     result.flops = spread_of(flops);
-    result.ceiling_flops = spread_of(ceilings);
-    result.share = spread_of(shares);
+    if (sgemm) {
+        result.ceiling = Ceiling{spread_of(ceilings), spread_of(shares)};
+    }
     for (std::size_t p = 0; p < core::phase_count; ++p) {
         PhaseCost& cost = result.phases[p];
         for (std::size_t r = 0; r < ranks; ++r) {

@@ -7,6 +7,17 @@
 #include <type_traits>
 
 namespace dtrain::mpi {
+namespace {
+
+#ifdef DTRAIN_SIMULATE
+// SimGrid 3.32 answers queries of shared windows with the memory of the first rank, whoever's is asked for; but
+// simulated ranks share all memory anyway.
+constexpr auto allocate = &MPI_Win_allocate;
+#else
+constexpr auto allocate = &MPI_Win_allocate_shared;
+#endif
+
+} // namespace
 
 static_assert(!std::is_copy_constructible_v<SharedWindow> && std::is_nothrow_move_constructible_v<SharedWindow>);
 
@@ -16,8 +27,8 @@ SharedWindow::SharedWindow(const Communicator& node, std::size_t bytes) {
     check(MPI_Info_create(&info), "MPI_Info_create");
     check(MPI_Info_set(info, "alloc_shared_noncontig", "true"), "MPI_Info_set");
     void* base = nullptr;
-    const int outcome = MPI_Win_allocate_shared(static_cast<MPI_Aint>(bytes + alignment), 1, info, node.handle(),
-                                                static_cast<void*>(&base), &handle_);
+    const int outcome =
+        allocate(static_cast<MPI_Aint>(bytes + alignment), 1, info, node.handle(), static_cast<void*>(&base), &handle_);
     MPI_Info_free(&info);
     check(outcome, "MPI_Win_allocate_shared");
     check(MPI_Win_lock_all(MPI_MODE_NOCHECK, handle_), "MPI_Win_lock_all");

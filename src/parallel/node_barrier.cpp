@@ -2,16 +2,29 @@
 
 #include <immintrin.h>
 #include <sched.h>
+#include <time.h>
+
+#include <cmath>
 
 namespace dtrain::parallel {
 
-void Waiter::pause() noexcept {
-    _mm_pause();
+#ifdef DTRAIN_SIMULATE
+void Waiter::rest(int round) const noexcept {
+    // Simulated ranks take turns, and time passes, only where they sleep or communicate. Naps that grow with the time
+    // waited keep their number small and a wait at most a twentieth too long.
+    const auto nanoseconds = static_cast<std::int64_t>(100 * std::pow(1.05, round));
+    const timespec nap{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
+    nanosleep(&nap, nullptr);
 }
-
-void Waiter::yield() noexcept {
-    sched_yield();
+#else
+void Waiter::rest(int round) const noexcept {
+    if (round < spins_) {
+        _mm_pause();
+    } else {
+        sched_yield();
+    }
 }
+#endif
 
 void NodeBarrier::arrive_and_wait() noexcept {
     own_->arrivals.store(++arrivals_, std::memory_order_release);

@@ -9,27 +9,20 @@
 namespace dtrain::parallel {
 
 /// Waits until `ready()` holds: spins for a moment, as the others usually are about to arrive, then gives the core
-/// away each time round. With more ranks than cores it does that at once.
+/// away each time round. With more ranks than cores it does that at once. Simulated ranks sleep instead.
 class Waiter {
   public:
     explicit Waiter(bool oversubscribed) : spins_(oversubscribed ? 0 : 20000) {}
 
     template <class Ready>
     void operator()(Ready&& ready) const {
-        for (int i = 0; i < spins_; ++i) {
-            if (ready()) {
-                return;
-            }
-            pause();
-        }
-        while (!ready()) {
-            yield();
+        for (int round = 0; !ready(); ++round) {
+            rest(round);
         }
     }
 
   private:
-    static void pause() noexcept;
-    static void yield() noexcept;
+    void rest(int round) const noexcept;
     int spins_;
 };
 

@@ -124,14 +124,14 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
             own_finals().store(reached, std::memory_order_release);
         }
         if (exchange_) {
-            exchange_->start();
+            exchange_->advance();
         }
     }
     void arrive() override {
         if (topology_.nodes > 1) {
             own_finals().store(finals(size_ + 1), std::memory_order_release);
             if (exchange_) {
-                exchange_->start();
+                exchange_->advance();
             }
         }
         barrier_.arrive_and_wait();

@@ -19,6 +19,12 @@ constexpr std::int64_t part_size = std::int64_t{1} << 16;
 /// enough that the buffers of the network do not run empty (100 us are 12 kB at 1 Gbit/s, 1.2 MB at 100).
 constexpr std::chrono::microseconds interval{100};
 
+#ifdef DTRAIN_SIMULATE
+constexpr bool has_thread = false; // simulated ranks take turns in one thread, and what they send moves by itself
+#else
+constexpr bool has_thread = true;
+#endif
+
 std::size_t as_size(std::int64_t value) {
     return static_cast<std::size_t>(value);
 }
@@ -56,7 +62,7 @@ SliceExchange::SliceExchange(mpi::Communicator communicator, core::Range slice, 
     // Every node adds up the tail by itself.
     const core::Range tail{size, size + static_cast<std::int64_t>(tail_size)};
     add_chunk(tail, std::vector<core::Range>(as_size(nodes), tail), tail_.data(), subtrees_of_node);
-    if (count > 1) {
+    if (has_thread && count > 1) {
         thread_ = core::start_thread([this](const std::stop_token& stop) { run(stop); });
     }
 }
@@ -118,10 +124,15 @@ void SliceExchange::add_sums(Chunk& chunk) {
     }
 }
 
-void SliceExchange::start() {
-    if (has_begun_) {
-        return;
+void SliceExchange::advance() {
+    if (!has_begun_) {
+        start();
+    } else if (!has_thread) {
+        progress();
     }
+}
+
+void SliceExchange::start() {
     has_begun_ = true;
     {
         const std::scoped_lock lock(mutex_);

@@ -45,9 +45,10 @@ class SliceExchange {
     SliceExchange(mpi::Communicator communicator, core::Range slice, std::int64_t size, std::int64_t shards,
                   const std::vector<std::vector<core::Range>>& subtrees_of_node, Source& source, float* sum);
 
-    /// Begins a step unless it has begun already. From then on the exchange gets on beside the caller.
-    void start();
-    /// Collective: returns when the slice of `sum` is there, with the tail in `tail`. Between start() and this the
+    /// Something more may be final. Begins a step unless it has begun already; from then on the exchange gets on beside
+    /// the caller.
+    void advance();
+    /// Collective: returns when the slice of `sum` is there, with the tail in `tail`. Between advance() and this the
     /// caller makes no call of MPI.
     void finish(float* tail, const Waiter& waiter);
 
@@ -77,6 +78,7 @@ class SliceExchange {
                    const std::vector<std::vector<core::Range>>& subtrees_of_node);
     void add_sums(Chunk& chunk);
     [[nodiscard]] float* allocate(std::size_t size);
+    void start();
     void run(const std::stop_token& stop);
     void progress();
     void contribute(const Chunk& chunk);

@@ -128,6 +128,23 @@ class BenchTest(testing.DtrainTestCase):
                 self.check_exchanges(figures, ranks)
                 self.check_text(text, figures, ranks, nodes)
 
+    def test_steps_only(self):
+        config = self.write_config(SETTINGS)
+        fingerprints = set()
+        for ranks in (1, 2):
+            figures, text, _ = self.measure(config, "--steps-only", "--blocks=2", ranks=ranks)
+            self.assertEqual(figures["blocks"], 2)
+            self.check_spread(figures["samples_per_second"])
+            self.assertEqual(list(figures["phases"]), PHASES)
+            for word in ("ceiling_flops", "share_of_ceiling", "sgemm", "exchanges"):
+                self.assertNotIn(word, figures)
+            for word in ("ceiling", "MPI_Allreduce"):
+                self.assertNotIn(word, text)
+            fingerprints.add(figures["fingerprint"])
+        self.assertEqual(len(fingerprints), 1, "other weights on another number of ranks")
+        figures, _, _ = self.measure(config, "--steps-only", "--blocks=3", ranks=1)
+        self.assertNotIn(figures["fingerprint"], fingerprints, "more steps led to the same weights")
+
     def test_figures_that_cannot_be_written(self):
         config = self.write_config(SETTINGS)
         self.assert_refused("dtrain-bench", config, "--steps=1", "--json", "missing/figures.json",
@@ -139,7 +156,7 @@ class BenchTest(testing.DtrainTestCase):
         for arguments, word in (([], "config"), ([config, "--steps", "0"], "--steps 0"),
                                 ([config, "--steps=-3"], "--steps -3"), ([config, "--steps", "x"], "--steps x"),
                                 ([config, "--steps", "3x"], "--steps 3x"), ([config, "--steps"], "--steps"),
-                                ([config, "--json"], "--json"), ([config, "--json", "--steps=3"], "--json"),
+                                ([config, "--blocks", "0"], "--blocks 0"), ([config, "--json"], "--json"), ([config, "--json", "--steps=3"], "--json"),
                                 ([config, "--check"], "--check"), ([config, "--training.epoks=3"], "epoks")):
             with self.subTest(arguments):
                 self.assert_usage_error("dtrain-bench", *arguments, word=word)
@@ -150,7 +167,7 @@ class BenchTest(testing.DtrainTestCase):
     def test_help(self):
         result = testing.run("dtrain-bench", "--help", cwd=self.folder)
         self.assertEqual(result.code, testing.EXIT_OK, result)
-        for word in ("usage:", "dtrain-bench CONFIG", "--steps", "--json"):
+        for word in ("usage:", "dtrain-bench CONFIG", "--steps", "--blocks", "--steps-only", "--json"):
             self.assertIn(word, result.stdout)
 
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <time.h>
+
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -10,10 +12,24 @@ namespace dtrain::core {
 enum class Phase : std::size_t { data, forward, backward, wait, reduce, update, write, other };
 inline constexpr std::size_t phase_count = 8;
 
+#ifdef DTRAIN_SIMULATE
+/// The simulated cluster's time: SMPI replaces the functions of C that tell it, not those of C++.
+struct SteadyClock {
+    using time_point = std::chrono::steady_clock::time_point;
+    static time_point now() noexcept {
+        timespec time{};
+        clock_gettime(CLOCK_MONOTONIC, &time);
+        return time_point(std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec));
+    }
+};
+#else
+using SteadyClock = std::chrono::steady_clock;
+#endif
+
 /// Splits wall-clock time into phases: the time since the last `enter` belongs to the phase entered then.
 class PhaseTimer {
   public:
-    using Clock = std::chrono::steady_clock;
+    using Clock = SteadyClock;
 
     void enter(Phase phase) noexcept {
         const Clock::time_point now = Clock::now();

@@ -1,0 +1,168 @@
+#!/usr/bin/env bash
+# Predicts strong and weak scaling on clusters that are not there: dtrain-bench on SimGrid's SMPI, ranks one after
+# another on this machine, time from a model of the network and from what each piece of computation takes here.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: slurm/simulate.sh CONFIG [--section.key=value ...] [options]
+
+Simulates descent steps of CONFIG on more and more ranks, and prints speed-ups and efficiencies. The config's
+batch_size is the batch of all ranks in strong scaling and that of each rank in weak scaling; there are as many logical
+shards as ranks.
+
+  --ranks "1 2 4"     numbers of ranks ("1 2 4 8 16 32 64 128 256 512 1024")
+  --mode MODE         strong | weak | both (both)
+  --platform NAME     fat-tree | ethernet | both (both), or an XML file for SimGrid whose hosts are node-0 to node-31,
+                      with 32 cores each
+  --steps N           steps per block (1)
+  --blocks N          blocks, of which the median counts (3)
+  --output FILE       where the figures go (runs/scaling-simulated.h5); of the same platforms, they replace what it holds;
+                      the runs' own files are kept in the folder FILE.runs
+  --help
+
+Both builds are wanted: cmake --preset release && cmake --build --preset release, and the same with simulate. A core of
+the cluster is taken to be as fast as one of this machine, which should be idle; the simulation is calibrated by a real
+run, and set beside real runs on one and two ranks of up to 256 samples each, before it begins.
+END
+}
+
+die() { # CODE MESSAGE
+    printf 'simulate.sh: %s\n' "$2" >&2
+    exit "$1"
+}
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+real=${DTRAIN_BIN:-$root/build/release/bin}/dtrain-bench
+simulated=$root/build/simulate/bin/dtrain-bench
+config=
+overrides=()
+ranks="1 2 4 8 16 32 64 128 256 512 1024"
+mode=both
+platform=both
+steps=1
+blocks=3
+output=runs/scaling-simulated.h5
+
+while (($# > 0)); do
+    case $1 in
+    --help | -h)
+        usage
+        exit 0
+        ;;
+    --ranks | --mode | --platform | --steps | --blocks | --output)
+        (($# > 1)) || die 2 "$1 needs a value"
+        declare "${1#--}=$2"
+        shift
+        ;;
+    --*.*=*) overrides+=("$1") ;;
+    -*) die 2 "unknown option $1; see --help" ;;
+    *)
+        [[ -z $config ]] || die 2 "two configs: $config and $1"
+        config=$1
+        ;;
+    esac
+    shift
+done
+[[ -n $config ]] || die 2 "no config given; see --help"
+case $mode in
+strong | weak) modes=("$mode") ;;
+both) modes=(strong weak) ;;
+*) die 2 "--mode $mode: expected strong, weak or both" ;;
+esac
+case $platform in
+both) platforms=("$root"/slurm/platforms/{fat-tree,ethernet}.xml) ;;
+*.xml) platforms=("$platform") ;;
+*) platforms=("$root/slurm/platforms/$platform.xml") ;;
+esac
+for file in "$config" "${platforms[@]}" "$real" "$simulated"; do
+    [[ -f $file ]] || die 2 "there is no $file; see --help"
+done
+for word in $ranks $steps $blocks; do
+    [[ $word =~ ^[1-9][0-9]{0,2}$|^10[01][0-9]$|^102[0-4]$ ]] || die 2 "$word: expected a number from 1 to 1024"
+done
+smpimain=$(pkg-config --variable=libdir simgrid)/simgrid/smpimain
+[[ -x $smpimain ]] || die 2 "there is no SimGrid (Debian: libsimgrid-dev)"
+
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+for node in {0..31}; do
+    for _ in {1..32}; do echo "node-$node"; done
+done >"$work/hosts"
+export OPENBLAS_NUM_THREADS=1
+
+figure() { # FILE KEY...: prints that number of a JSON file
+    /usr/bin/python3 -c 'import functools, json, sys
+print(functools.reduce(lambda tree, key: tree[key], sys.argv[2:], json.load(open(sys.argv[1]))))' "$@"
+}
+
+# Time is that of the thread alone, whatever else this machine does; the program's global variables are such that ranks
+# may share them; a test of a message takes no time, as what waits sleeps between tests. Events that are less than a
+# microsecond apart are one, without which 1,024 ranks would take many times as long.
+simulate() { # SPEED PLATFORM RANKS JSON ARGUMENT...
+    "$smpimain" "$simulated" --cfg=smpi/privatization:no --cfg="smpi/np:$3" --cfg="smpi/hostfile:$work/hosts" \
+        --cfg=network/model:SMPI --cfg=surf/precision:1e-6 --cfg="smpi/host-speed:${1}Gf" \
+        --cfg=smpi/coll-selector:ompi --cfg=smpi/wtime:0 --cfg=smpi/test:0 --cfg=smpi/grow-injected-times:no \
+        --log=root.thresh:warning "$2" "$config" "${overrides[@]}" --parallel.logical_shards="$3" --steps-only \
+        --json="$4" "${@:5}" >"$work/log" 2>&1 || {
+        cat "$work/log" >&2
+        die 1 "the simulation of $3 ranks on $2 failed"
+    }
+}
+
+measure() { # RANKS JSON ARGUMENT...: the same for real
+    mpirun --oversubscribe -np "$1" "$real" "$config" "${overrides[@]}" --parallel.logical_shards="$1" --steps-only \
+        --json="$2" "${@:3}" >"$work/log" 2>&1 || {
+        cat "$work/log" >&2
+        die 1 "dtrain-bench failed on $1 ranks"
+    }
+}
+
+# What disturbs makes blocks slower: the fastest ones are compared, of many so short that other work fits in between.
+measure 1 "$work/real.json" --steps 1 --blocks 1
+batch=$(figure "$work/real.json" batch_size)
+rows=$((batch < 256 ? batch : 256))
+short=(--training.batch_size="$rows" --steps 3 --blocks 60)
+speed=1
+measure 1 "$work/real.json" "${short[@]}"
+simulate 1 "${platforms[0]}" 1 "$work/simulated.json" "${short[@]}"
+speed=$(/usr/bin/python3 -c 'import sys; print(float(sys.argv[2]) / float(sys.argv[1]))' \
+    "$(figure "$work/real.json" samples_per_second max)" "$(figure "$work/simulated.json" samples_per_second max)")
+printf 'calibration: computation takes %.3f times as long as in an uncalibrated simulation\n\n' "$speed"
+echo "| ranks | measured, samples/s | simulated | difference |"
+echo "|---|---|---|---|"
+for n in 1 2; do
+    ((n <= $(nproc))) || continue
+    short[0]=--training.batch_size=$((n * rows))
+    measure $n "$work/real.json" "${short[@]}"
+    simulate "$speed" "${platforms[0]}" $n "$work/simulated.json" "${short[@]}"
+    /usr/bin/python3 -c 'import sys
+ranks, measured, simulated = map(float, sys.argv[1:])
+difference = simulated / measured - 1
+note = "" if abs(difference) <= 0.15 else ": more than 15 %, do not trust what follows"
+print(f"| {ranks:.0f} | {measured:.0f} | {simulated:.0f} | {100 * difference:+.1f} %{note} |")' \
+        $n "$(figure "$work/real.json" samples_per_second max)" "$(figure "$work/simulated.json" samples_per_second max)"
+done
+echo
+
+for file in "${platforms[@]}"; do
+    name=$(basename "$file" .xml)
+    runs=$output.runs/$name
+    rm -rf -- "$runs"
+    mkdir -p -- "$runs"
+    for each in "${modes[@]}"; do
+        for n in $ranks; do
+            size=$batch
+            [[ $each == strong ]] || size=$((n * batch))
+            json=$runs/$(printf '%s-ranks%04d-repeat1.json' "$each" "$n")
+            begin=$SECONDS
+            simulate "$speed" "$file" "$n" "$json" --training.batch_size="$size" --steps "$steps" --blocks "$blocks"
+            got=$(figure "$json" batch_size)
+            ((got == size)) || die 3 "a batch of $size on $n ranks, but only $got training samples"
+            printf '%s, %s scaling: %d ranks took %d s\n' "$name" "$each" "$n" $((SECONDS - begin)) >&2
+            "$root/slurm/scaling.py" collect --output "$output" --simulated --platform "$name" --config "$config" \
+                "$runs"/*.json
+        done
+    done
+done
+"$root/slurm/scaling.py" table "$output"

@@ -1,0 +1,77 @@
+"""slurm/simulate.sh: the same steps on a simulated cluster, with the same bits, in a file of their own format."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+SIMULATE = testing.SOURCE / "slurm/simulate.sh"
+BATCH = 3  # of a rank
+STEPS, BLOCKS = 2, 2
+SETTINGS = {"training.batch_size": BATCH, "training.learning_rate": 0.1}
+
+
+def simulate(folder, *arguments):
+    result = subprocess.run([SIMULATE, *map(str, arguments)], cwd=folder, capture_output=True, text=True,
+                            timeout=testing.TIMEOUT_SECONDS, env={**testing.environment(),
+                                                                  "DTRAIN_BIN": str(testing.BIN)})
+    return testing.Result(result.returncode, result.stdout, result.stderr)
+
+
+class SimulateTest(testing.DtrainTestCase):
+    def setUp(self):
+        super().setUp()
+        if not (testing.SOURCE / "build/simulate/bin/dtrain-bench").exists():
+            self.skipTest("the preset simulate is not built")
+
+    def test_two_nodes(self):
+        config = self.write_config(SETTINGS)
+        before = set(os.listdir(self.folder))
+        result = simulate(self.folder, config, "--ranks", "1 40", "--mode", "weak",
+                          "--steps", STEPS, "--blocks", BLOCKS, "--output", "figures.h5")
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        self.assertEqual(set(os.listdir(self.folder)) - before, {"figures.h5", "figures.h5.runs"})
+        for ranks in (1, 2)[:os.cpu_count()]:
+            self.assertRegex(result.stdout, rf"(?m)^\| {ranks} \| \d+ \| \d+ \| [+-][\d.]+ %")
+
+        runs = testing.read_h5(self.folder / "figures.h5").datasets
+        for column, values in {"ranks": [1, 40, 1, 40], "nodes": [1, 2, 1, 2], "mode": [1] * 4, "simulated": [1] * 4,
+                               "batch_size": [BATCH, 40 * BATCH] * 2,
+                               "platform": [b"ethernet"] * 2 + [b"fat-tree"] * 2}.items():
+            self.assertEqual(runs[f"/runs/{column}"].tolist(), values, column)
+
+        # Two nodes have a network between them, and the slower one is noticed: its latency alone tells.
+        exchange = runs["/runs/reduce_seconds"] + runs["/runs/wait_seconds"]
+        self.assertGreater(exchange[1], 40e-6, "two messages, one after the other")
+        self.assertGreater(exchange[1], exchange[3])
+
+        # One real rank takes the same steps.
+        real = testing.run("dtrain-bench", config, "--steps-only", "--steps", STEPS, "--blocks", BLOCKS,
+                           f"--training.batch_size={40 * BATCH}", "--parallel.logical_shards=40", "--json=real.json",
+                           cwd=self.folder)
+        self.assertEqual(real.code, testing.EXIT_OK, real)
+        fingerprint = json.loads((self.folder / "real.json").read_text())["fingerprint"]
+        for platform in ("fat-tree", "ethernet"):
+            path = self.folder / "figures.h5.runs" / platform / "weak-ranks0040-repeat1.json"
+            self.assertEqual(json.loads(path.read_text())["fingerprint"], fingerprint)
+
+    def test_command_line(self):
+        config = self.write_config(SETTINGS)
+        before = testing.snapshot(self.folder)
+        for arguments, word in (([], "config"), ([config, "--ranks", "0"], "0"), ([config, "--ranks", "2000"], "2000"),
+                                ([config, "--mode", "fast"], "fast"), ([config, "--platform", "moon"], "moon.xml"),
+                                ([config, "--steps"], "--steps"), ([config, "--speed", "3"], "--speed"),
+                                (["missing.ini"], "missing.ini")):
+            with self.subTest(arguments):
+                result = simulate(self.folder, *arguments)
+                self.assertEqual(result.code, testing.EXIT_BAD_CONFIG, result)
+                self.assertIn(word, result.stderr)
+        self.assertEqual(testing.snapshot(self.folder), before)
+
+
+if __name__ == "__main__":
+    testing.main()
