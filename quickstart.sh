@@ -278,7 +278,6 @@ END
 run_tests() {
     install_packages "${build_packages[@]}" "${test_packages[@]}"
     data
-    build release
     build dev
     build fuzz
     build simulate
