@@ -7,7 +7,7 @@ die() { # CODE MESSAGE
     exit "$1"
 }
 
-setting() { # SECTION.KEY: its value in $resolved, which dtrain --check printed
+setting() { # SECTION.KEY: its value in $resolved, which dtrain --print-config printed
     awk -F ' = ' -v key="$1" '/^\[/ { section = substr($0, 2, length($0) - 2) }
         section "." $1 == key { print $2 }' <<<"$resolved"
 }

@@ -80,7 +80,7 @@ launch() { # PROGRAM ARGUMENT...: returns what mpirun returns
 
 resolve() { # CONFIG [OVERRIDE...]: the config as dtrain understands it; a bad one ends the job
     local code
-    resolved=$("$DTRAIN_BIN/dtrain" "$@" --check) && return
+    resolved=$("$DTRAIN_BIN/dtrain" "$@" --print-config) && return
     code=$?
     [[ $stop_requested ]] || exit $code
 }
@@ -94,7 +94,10 @@ newest_checkpoint() { # OUTPUT: prints nothing when there is none
 # itself, and left alone.
 requeue() { # CODE REASON
     local state
-    state=$(scontrol --oneliner show job "$job" | grep -o '\bJobState=[A-Z_]*') || state=unknown
+    local tries=5
+    until state=$(scontrol --oneliner show job "$job" | grep -o '\bJobState=[A-Z_]*') || ((--tries == 0)); do
+        sleep 2 # the controller is busy
+    done
     [[ $state == JobState=RUNNING ]] || die "$1" "$2; not requeued by itself: $state"
     say "$2; requeueing job $job"
     scontrol requeue "$job" || say "cannot requeue job $job"

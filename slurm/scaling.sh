@@ -81,12 +81,11 @@ parse() {
 # The config with enough logical shards for all runs, kept beside them: runs of another one must not get among them.
 prepare() {
     local n shards
-    resolved=$("$bin/dtrain" "$config" ${overrides[@]+"${overrides[@]}"} --check) || exit
+    resolved=$("$bin/dtrain" "$config" ${overrides[@]+"${overrides[@]}"} --print-config) || exit
     shards=$(setting parallel.logical_shards)
     for n in $ranks; do ((n <= shards)) || shards=$n; done
     overrides+=("--parallel.logical_shards=$shards")
-    resolved=$("$bin/dtrain" "$config" "${overrides[@]}" --check) || exit
-    resolved=${resolved%%$'\n\n'dtrain *} # what follows is no config, and tells of this host
+    resolved=$("$bin/dtrain" "$config" "${overrides[@]}" --print-config) || exit
     batch=$(setting training.batch_size)
     [[ $mode == strong || $batch =~ ^[0-9]+$ ]] || die 2 "weak scaling wants a number as batch_size, not $batch"
     mkdir -p -- "$folder"
@@ -137,10 +136,15 @@ run_slurm() { # JSON RANKS WORD...
 }
 
 wait_for_jobs() {
-    local list
+    local list states
     list=$(IFS=, && printf '%s' "${jobs[*]}")
-    while [[ $(squeue --noheader --states=all --format=%T --jobs="$list" 2>/dev/null |
-        grep -cE 'PENDING|RUNNING|CONFIGURING|COMPLETING|SUSPENDED|REQUEUED|RESIZING|STOPPED') != 0 ]]; do
+    # A controller that does not answer has not ended the jobs; one that has forgotten them has.
+    while :; do
+        if states=$(squeue --noheader --states=all --format=%T --jobs="$list" 2>&1); then
+            grep -qE 'PENDING|RUNNING|CONFIGURING|COMPLETING|SUSPENDED|REQUEUED|RESIZING|STOPPED' <<<"$states" || break
+        elif [[ $states == *"Invalid job id"* ]]; then
+            break
+        fi
         sleep 2
     done
 }
@@ -162,7 +166,7 @@ report() {
     done
     if ((${#done[@]} > 0)); then
         "$python" "$here/scaling.py" collect --output "$output" --config "$folder/config.ini" --platform "$platform" \
-            "${done[@]}"
+            "$folder"/*.json
         "$python" "$here/scaling.py" table "$output"
     fi
     ((${#failed[@]} == 0)) || die 1 "${#failed[@]} of ${#wanted[@]} runs failed; the same command tries them again"

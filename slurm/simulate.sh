@@ -118,6 +118,8 @@ measure() { # RANKS JSON ARGUMENT...: the same for real
     }
 }
 
+"${real%-bench}" "$config" "${overrides[@]}" --print-config >"$work/config.ini" || exit 2
+
 # What disturbs makes blocks slower: the fastest ones are compared, of many so short that other work fits in between.
 measure 1 "$work/real.json" --steps 1 --blocks 1
 batch=$(figure "$work/real.json" batch_size)
@@ -160,7 +162,7 @@ for file in "${platforms[@]}"; do
             got=$(figure "$json" batch_size)
             ((got == size)) || die 3 "a batch of $size on $n ranks, but only $got training samples"
             printf '%s, %s scaling: %d ranks took %d s\n' "$name" "$each" "$n" $((SECONDS - begin)) >&2
-            "$root/slurm/scaling.py" collect --output "$output" --simulated --platform "$name" --config "$config" \
+            "$root/slurm/scaling.py" collect --output "$output" --simulated --platform "$name" --config "$work/config.ini" \
                 "$runs"/*.json
         done
     done

@@ -12,13 +12,15 @@ namespace {
 
 using namespace dtrain;
 
-constexpr const char* usage = R"(usage: [mpirun -np N] dtrain CONFIG [--section.key=value ...] [--check]
+constexpr const char* usage =
+    R"(usage: [mpirun -np N] dtrain CONFIG [--section.key=value ...] [--check | --print-config]
 
 Trains the network that the INI file CONFIG describes, on any number of MPI ranks.
 Running the same command again goes on where the last checkpoint ends.
 
   --section.key=value  overrides a key of the config, such as --training.epochs=5
   --check              validates config and data, tells what would be trained, and writes nothing
+  --print-config       prints the resolved config and looks at nothing else
   --help, --version
 
 exit codes: 0 done, 2 bad command line or config, 3 bad data, 4 bad checkpoint, 5 diverged,
@@ -27,7 +29,14 @@ exit codes: 0 done, 2 bad command line or config, 3 bad data, 4 bad checkpoint, 
 
 core::ExitCode run(apps::Words words, const mpi::Communicator& communicator) {
     const bool check = apps::take(words, "--check");
+    const bool print_config = apps::take(words, "--print-config");
     const config::Config config = apps::load_config(words, usage, communicator);
+    if (print_config) {
+        if (communicator.is_root()) {
+            fmt::print("{}\n", config.resolved());
+        }
+        return core::ExitCode::ok;
+    }
     train::Trainer trainer(config, communicator);
     if (check) {
         const std::string memory = trainer.memory_description();

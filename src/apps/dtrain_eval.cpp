@@ -264,9 +264,18 @@ void run(const Arguments& arguments) {
     const bool given = !arguments.images.empty();
     if (!arguments.record.empty()) {
         std::vector<std::filesystem::path> inputs{arguments.checkpoint, arguments.images, arguments.labels};
-        if (!given && !config.data.synthetic) {
-            inputs = {arguments.checkpoint, data::find_samples(config.data.directory, data::test_samples),
-                      data::find_idx(config.data.directory, data::test_labels)};
+        std::vector<std::filesystem::path> folders; // of the training set, and of the points of the path
+        if (arguments.surface > 0) {
+            folders.push_back(std::filesystem::absolute(arguments.checkpoint).parent_path());
+        }
+        if (!config.data.synthetic && (!given || arguments.surface > 0)) {
+            folders.push_back(config.data.directory);
+        }
+        for (const std::filesystem::path& folder : folders) {
+            std::error_code unknown;
+            for (const auto& entry : std::filesystem::directory_iterator(folder, unknown)) {
+                inputs.push_back(entry.path());
+            }
         }
         for (const std::filesystem::path& input : inputs) {
             require_other_file(arguments.record, input);

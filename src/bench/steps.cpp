@@ -27,16 +27,19 @@ class Stepper {
 
     struct Block {
         double seconds = 0; ///< of the slowest rank
+        std::int64_t steps = 0;
         std::int64_t samples = 0;
     };
+    /// At least so many steps, and with local SGD whole rounds.
     Block run(std::int64_t steps) {
         Block block;
         communicator_.barrier();
         replica_.enter(core::Phase::other, step_);
         replica_.timer().reset();
         const auto begin = Clock::now();
-        for (std::int64_t i = 0; i < steps; ++i) {
+        while (block.steps < steps || !replica_.is_synchronised()) {
             replica_.descend(step_++, {});
+            ++block.steps;
             block.samples += replica_.batch_samples();
         }
         const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
@@ -81,7 +84,8 @@ StepMeasurement measure_steps(train::Replica& replica, StepPlan plan, const mpi:
     for (std::int64_t b = 0; b < plan.blocks; ++b) {
         const Stepper::Block block = stepper.run(steps);
         for (std::size_t p = 0; p < core::phase_count; ++p) {
-            const double seconds = replica.timer().seconds(static_cast<core::Phase>(p)) / static_cast<double>(steps);
+            const double seconds =
+                replica.timer().seconds(static_cast<core::Phase>(p)) / static_cast<double>(block.steps);
             const std::vector<double> all = communicator.gather_all(std::span(&seconds, 1));
             for (std::size_t r = 0; r < ranks; ++r) {
                 phases[p][r].push_back(all[r]);

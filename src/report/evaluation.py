@@ -84,7 +84,7 @@ def evaluate(program, checkpoint, working_directory):
         except OSError as error:
             raise Failed(f"{program} cannot be started: {error.strerror}") from None
         if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            lines = [line for line in done.stderr.splitlines() if line.strip() and ": warning: " not in line]
             raise Failed(lines[0] if lines else f"dtrain-eval ended with code {done.returncode}")
         try:
             return runs.reading(file, read)

@@ -84,7 +84,7 @@ void Progress::step(std::int64_t step, double cost, std::int64_t samples, Clock:
     if (!terminal_) {
         return;
     }
-    smoothed_cost_ = samples_ == 0 ? cost : 0.99 * smoothed_cost_ + 0.01 * cost;
+    smoothed_cost_ = std::isfinite(smoothed_cost_) && samples_ > 0 ? 0.99 * smoothed_cost_ + 0.01 * cost : cost;
     samples_ += samples;
     if (now - last_drawn_ >= redraw_interval) {
         draw(step, now);
@@ -96,10 +96,10 @@ void Progress::draw(std::int64_t step, Clock::time_point now) {
     const double elapsed = seconds_between(begun_, now);
     const double done = static_cast<double>(step) / static_cast<double>(steps_);
     const double rate = static_cast<double>(step - first_step_) / elapsed;
-    const std::string text =
-        fmt::format("epoch {}/{}  cost {:.4f}  {} samples/s  {} left", (step - 1) / steps_per_epoch_ + 1,
-                    steps_ / steps_per_epoch_, smoothed_cost_, short_number(static_cast<double>(samples_) / elapsed),
-                    time_left(static_cast<double>(steps_ - step) / rate));
+    const std::string text = fmt::format(
+        "epoch {}/{}  cost {}  {} samples/s  {} left", (step - 1) / steps_per_epoch_ + 1, steps_ / steps_per_epoch_,
+        std::isfinite(smoothed_cost_) ? fmt::format("{:.4f}", smoothed_cost_) : "-",
+        short_number(static_cast<double>(samples_) / elapsed), time_left(static_cast<double>(steps_ - step) / rate));
     const std::size_t width = terminal_width();
     std::string bar;
     if (width > text.size() + 12) {

@@ -252,7 +252,7 @@ Replica::Memory Replica::memory() const {
     if (local_) {
         bytes.gradients +=
             (local_sizes_.exchanged() - local_sizes_.arena) * sizeof(float) * reducer_->subtrees().size();
-        bytes.parameters += local_->bytes();
+        bytes.gradients += local_->bytes();
     }
     bytes.activations = network_.activation_bytes(batch_extent()) + loader_.bytes() +
                         evaluation_rows * train.sample_size * sizeof(float);
@@ -267,10 +267,13 @@ void Replica::touch_shared_memory() {
     }
     reducer_->publish();
     (void)fingerprint(network_.layout(), reducer_->parameters());
-    const core::Range slice = reducer_->slice();
-    for (const std::span<float> state : states_) {
-        (void)core::hash128(std::as_bytes(
-            state.subspan(static_cast<std::size_t>(slice.begin), static_cast<std::size_t>(slice.size()))));
+    const auto touch = [slice = reducer_->slice()](std::span<float> arena) {
+        (void)core::hash128(std::as_bytes(piece_of(arena, slice)));
+    };
+    if (local_) { // whose states are among what is reduced
+        touch(reducer_->parameters());
+    } else {
+        std::ranges::for_each(states_, touch);
     }
 }
 
@@ -413,9 +416,10 @@ void Replica::require_convergence(std::int64_t step) const {
     if (!std::isfinite(cost) || reducer_->tail(Tail::non_finite) > 0) {
         throw mpi::AgreedError(
             core::ExitCode::diverged,
-            fmt::format("training diverged: in step {} (epoch {}) {} with learning rate {}; the checkpoints written "
+            fmt::format("training diverged: {} {} (epoch {}) {} with learning rate {}; the checkpoints written "
                         "before stay, and a smaller learning rate may help",
-                        step + 1, step / sampler_.steps_per_epoch() + 1,
+                        local_ ? "in the steps of a round up to" : "in step", step + 1,
+                        step / sampler_.steps_per_epoch() + 1,
                         std::isfinite(cost) ? "a parameter is not finite" : fmt::format("the cost is {}", cost),
                         last_learning_rate(step)));
     }

@@ -55,7 +55,7 @@ std::string describe(const Crowd& crowd, int threads_per_rank, const std::string
     const bool bound = crowd.cores < crowd.host_cores;
     const bool too_many_ranks = crowd.ranks > crowd.cores;
     std::string text = fmt::format("{} on {}{}", ranks_of_threads(crowd.ranks, threads_per_rank), host,
-                                   more_hosts > 0 ? fmt::format(" (and as bad on {} more)", more_hosts) : "");
+                                   more_hosts > 0 ? fmt::format(" (and {} more are crowded)", more_hosts) : "");
     if (bound) {
         text += fmt::format(" may run only on {} of its {} cores ({} {})", crowd.cores, crowd.host_cores,
                             crowd.cores == 1 ? "number" : "from number", crowd.first_core);
@@ -64,13 +64,16 @@ std::string describe(const Crowd& crowd, int threads_per_rank, const std::string
     }
     text += ": they take turns, and every step waits for the last; ";
     if (bound && too_many_ranks) {
-        text += "mpirun --bind-to core --map-by core gives each rank a core of its own, --bind-to none all of them";
+        text += fmt::format(
+            "mpirun --bind-to core --map-by {} gives each rank cores of its own, --bind-to none all of them",
+            threads_per_rank == 1 ? "core" : fmt::format("slot:PE={}", threads_per_rank));
     } else if (bound) {
         text += fmt::format("mpirun --bind-to core --map-by slot:PE={} gives each rank as many as it has threads, "
                             "or set parallel.blas_threads = {}",
                             threads_per_rank, crowd.cores / crowd.ranks);
     } else if (too_many_ranks) {
-        text += fmt::format("start at most {} on each host that is like it", crowd.cores);
+        text +=
+            fmt::format("start at most {} on each host that is like it", std::max(1, crowd.cores / threads_per_rank));
     } else {
         text += fmt::format("set parallel.blas_threads = {}, or start fewer ranks", crowd.cores / crowd.ranks);
     }

@@ -71,6 +71,15 @@ class LocalSgdTest(testing.DtrainTestCase):
         for actual, expected in zip(network_of(trained.last_checkpoint()).parameters, networks[0].parameters):
             self.assert_close(actual, expected, 1e-4, "parameters")
 
+    def test_check(self):
+        """Ranks whose slices hold other things than parameters or states have them looked at all the same."""
+        settings = {**SETTINGS, "model.layers": "dense 2500 relu, dense 10", "training.optimizer": "adam",
+                    "parallel.sync_every": 4}
+        for ranks in (1, 3):
+            with self.case(ranks=ranks):
+                result = testing.run("dtrain", self.write_config(settings), "--check", ranks=ranks, cwd=self.folder)
+                self.assertEqual(result.code, testing.EXIT_OK, result)
+
     def test_refuses_lars(self):
         config = self.write_config({**SETTINGS, "training.optimizer": "lars", "parallel.sync_every": 2})
         self.assert_refused("dtrain", config, code=testing.EXIT_BAD_CONFIG, words=["sync_every", "lars"])

@@ -51,7 +51,7 @@ class Replica {
     struct Memory {
         std::size_t samples = 0;
         std::size_t parameters = 0; ///< and optimizer state
-        std::size_t gradients = 0;
+        std::size_t gradients = 0;  ///< and what shards have of their own in local SGD
         std::size_t activations = 0;
     };
     [[nodiscard]] Memory memory() const;

@@ -15,6 +15,7 @@
 #include "dtrain/train/watchdog.hpp"
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -76,8 +77,8 @@ class Trainer {
     std::int64_t total_steps_;
     std::int64_t checkpoint_step_ = -1; ///< of the last checkpoint begun
     core::PhaseTimer::Clock::time_point last_checkpoint_;
-    bool due_ = false;     ///< a checkpoint, as soon as parameters are those of the last step
-    double last_cost_ = 0; ///< of the last step whose cost is known
+    bool due_ = false; ///< a checkpoint, as soon as parameters are those of the last step
+    double last_cost_ = std::numeric_limits<double>::quiet_NaN(); ///< of the last step whose cost is known
 
     std::unique_ptr<Watchdog> watchdog_; ///< while running
     double run_seconds_ = 0;

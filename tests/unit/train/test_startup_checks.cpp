@@ -39,7 +39,7 @@ TEST(Crowd, MoreThreadsThanCores) {
     const Crowd crowd = find_crowd(Sets(2, cores({0, 1, 2, 3})), 4, 4);
     EXPECT_EQ(crowd.ranks, 2);
     const std::string text = describe(crowd, 4, "n1", 3);
-    EXPECT_TRUE(text.starts_with("2 ranks of 4 threads on n1 (and as bad on 3 more), which has 4 cores: ")) << text;
+    EXPECT_TRUE(text.starts_with("2 ranks of 4 threads on n1 (and 3 more are crowded), which has 4 cores: ")) << text;
     EXPECT_TRUE(text.ends_with("set parallel.blas_threads = 2, or start fewer ranks")) << text;
 }
 
