@@ -1,5 +1,9 @@
 #include "dtrain/mpi/messages.hpp"
 
+#include <utility>
+
+static_assert(MPI_UNDEFINED < 0);
+
 namespace dtrain::mpi {
 
 Messages::~Messages() {
@@ -12,6 +16,7 @@ std::size_t Messages::add_send(const Communicator& communicator, std::span<const
                                int tag) {
     requests_.push_back(MPI_REQUEST_NULL);
     finished_.push_back(0);
+    under_way_.push_back(0);
     check(MPI_Send_init(values.data(), count(values.size()), MPI_FLOAT, destination, tag, communicator.handle(),
                         &requests_.back()),
           "MPI_Send_init");
@@ -21,6 +26,7 @@ std::size_t Messages::add_send(const Communicator& communicator, std::span<const
 std::size_t Messages::add_receive(const Communicator& communicator, std::span<float> values, int source, int tag) {
     requests_.push_back(MPI_REQUEST_NULL);
     finished_.push_back(0);
+    under_way_.push_back(0);
     check(MPI_Recv_init(values.data(), count(values.size()), MPI_FLOAT, source, tag, communicator.handle(),
                         &requests_.back()),
           "MPI_Recv_init");
@@ -28,6 +34,7 @@ std::size_t Messages::add_receive(const Communicator& communicator, std::span<fl
 }
 
 void Messages::start(std::size_t message) {
+    under_way_[message] = 1;
     check(MPI_Start(&requests_[message]), "MPI_Start");
 }
 
@@ -36,7 +43,15 @@ std::span<const int> Messages::finished() {
     check(MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &found, finished_.data(),
                        MPI_STATUSES_IGNORE),
           "MPI_Testsome");
-    return std::span<const int>(finished_).first(found == MPI_UNDEFINED ? 0 : static_cast<std::size_t>(found));
+    std::size_t count = 0;
+    for (int i = 0; i < found; ++i) { // found is negative if nothing is under way
+        const int message = finished_[static_cast<std::size_t>(i)];
+        // SimGrid's MPI tells also of those that have not been started.
+        if (std::exchange(under_way_[static_cast<std::size_t>(message)], 0) != 0) {
+            finished_[count++] = message;
+        }
+    }
+    return std::span<const int>(finished_).first(count);
 }
 
 } // namespace dtrain::mpi

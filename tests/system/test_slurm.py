@@ -318,7 +318,7 @@ class SlurmTest(testing.DtrainTestCase):
         programs = self.folder / "bin"
         programs.mkdir()
         (programs / "dtrain").write_text(
-            f'#!/bin/sh\ncase "$*" in *--check*) exec {testing.BIN}/dtrain "$@" ;; esac\nexit 7\n')
+            f'#!/bin/sh\ncase "$*" in *--print-config*) exec {testing.BIN}/dtrain "$@" ;; esac\nexit 7\n')
         (programs / "dtrain").chmod(0o755)
         job = self.submit("--nodes=1", environment={"DTRAIN_BIN": str(programs), "DTRAIN_MOST_FAILURES": "2"})
         self.assertEqual(job.wait_for_end(), "FAILED")

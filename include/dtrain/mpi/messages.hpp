@@ -3,6 +3,7 @@
 #include "dtrain/mpi/communicator.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -32,6 +33,7 @@ class Messages {
   private:
     std::vector<MPI_Request> requests_;
     std::vector<int> finished_;
+    std::vector<std::uint8_t> under_way_;
 };
 
 } // namespace dtrain::mpi
