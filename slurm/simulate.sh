@@ -98,10 +98,10 @@ print(functools.reduce(lambda tree, key: tree[key], sys.argv[2:], json.load(open
 
 # Time is that of the thread alone, whatever else this machine does; the program's global variables are such that ranks
 # may share them; a test of a message takes no time, as what waits sleeps between tests. Events that are less than a
-# microsecond apart are one, without which 1,024 ranks would take many times as long.
+# tenth of a microsecond apart are one, which saves time with many ranks.
 simulate() { # SPEED PLATFORM RANKS JSON ARGUMENT...
     "$smpimain" "$simulated" --cfg=smpi/privatization:no --cfg="smpi/np:$3" --cfg="smpi/hostfile:$work/hosts" \
-        --cfg=network/model:SMPI --cfg=surf/precision:1e-6 --cfg="smpi/host-speed:${1}Gf" \
+        --cfg=network/model:SMPI --cfg=surf/precision:1e-7 --cfg="smpi/host-speed:${1}Gf" \
         --cfg=smpi/coll-selector:ompi --cfg=smpi/wtime:0 --cfg=smpi/test:0 --cfg=smpi/grow-injected-times:no \
         --log=root.thresh:warning "$2" "$config" "${overrides[@]}" --parallel.logical_shards="$3" --steps-only \
         --json="$4" "${@:5}" >"$work/log" 2>&1 || {

@@ -10,9 +10,9 @@ namespace dtrain::parallel {
 
 #ifdef DTRAIN_SIMULATE
 void Waiter::rest(int round) const noexcept {
-    // Simulated ranks take turns, and time passes, only where they sleep or communicate. Naps that grow with the time
-    // waited keep their number small and a wait at most a twentieth too long.
-    const auto nanoseconds = static_cast<std::int64_t>(100 * std::pow(1.05, round));
+    // Simulated ranks take turns, and time passes, only where they sleep or communicate. Naps from a microsecond on,
+    // which grow with the time waited, keep their number small and a wait at most a twentieth too long.
+    const auto nanoseconds = static_cast<std::int64_t>(1000 * std::pow(1.05, round));
     const timespec nap{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
     nanosleep(&nap, nullptr);
 }

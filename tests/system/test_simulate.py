@@ -17,8 +17,7 @@ SETTINGS = {"training.batch_size": BATCH, "training.learning_rate": 0.1}
 
 def simulate(folder, *arguments):
     result = subprocess.run([SIMULATE, *map(str, arguments)], cwd=folder, capture_output=True, text=True,
-                            timeout=testing.TIMEOUT_SECONDS, env={**testing.environment(),
-                                                                  "DTRAIN_BIN": str(testing.BIN)})
+                            timeout=240, env={**testing.environment(), "DTRAIN_BIN": str(testing.BIN)})
     return testing.Result(result.returncode, result.stdout, result.stderr)
 
 
