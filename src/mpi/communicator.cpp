@@ -35,6 +35,14 @@ int count(std::size_t size) {
 }
 
 Environment::Environment(int& argc, char**& argv) {
+    // Open MPI over TCP sends messages of more than 64 kB after a handshake, which waits behind the data that goes the
+    // other way meanwhile. Those of an exchange of gradients (up to 256 kB) leave at once instead. Whoever sets these
+    // parameters is followed.
+    for (const char* const parameter :
+         {"OMPI_MCA_btl_tcp_eager_limit", "OMPI_MCA_btl_tcp_rndv_eager_limit", "OMPI_MCA_btl_tcp_max_send_size"}) {
+        setenv(parameter, "300000", 0);
+    }
+    setenv("OMPI_MCA_btl_tcp_flags", "1", 0); // no remote memory access, which TCP but imitates
     int provided = 0;
     check(MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
 #ifndef DTRAIN_SIMULATE // where there are no threads

@@ -21,8 +21,10 @@ class Waiter {
         }
     }
 
-  private:
+    /// What the calling rank does when it looked for the `round`th time in vain.
     void rest(int round) const noexcept;
+
+  private:
     int spins_;
 };
 

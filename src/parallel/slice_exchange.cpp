@@ -19,6 +19,11 @@ constexpr std::int64_t part_size = std::int64_t{1} << 16;
 /// enough that the buffers of the network do not run empty (100 us are 12 kB at 1 Gbit/s, 1.2 MB at 100).
 constexpr std::chrono::microseconds interval{100};
 
+/// Once the last messages have taken longer than latency explains, the core is left to the system between looks at
+/// them: it needs it to move data.
+constexpr int most_spins = 200;
+constexpr std::chrono::microseconds nap{20};
+
 #ifdef DTRAIN_SIMULATE
 constexpr bool has_thread = false; // simulated ranks take turns in one thread, and what they send moves by itself
 #else
@@ -152,10 +157,14 @@ void SliceExchange::start() {
 void SliceExchange::finish(float* tail, const Waiter& waiter) {
     const std::scoped_lock lock(mutex_);
     runs_beside_ = false;
-    waiter([this] {
+    for (int round = 0; next_ < chunks_.size() || finished_ < messages_.size(); ++round) {
         progress();
-        return next_ == chunks_.size() && finished_ == messages_.size();
-    });
+        if (round < most_spins || !has_thread) {
+            waiter.rest(round);
+        } else {
+            std::this_thread::sleep_for(nap);
+        }
+    }
     std::ranges::copy(tail_.values(), tail);
     has_begun_ = false;
 }
