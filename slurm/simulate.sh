@@ -100,14 +100,15 @@ print(functools.reduce(lambda tree, key: tree[key], sys.argv[2:], json.load(open
 # may share them; a test of a message takes no time, as what waits sleeps between tests. Events that are less than a
 # tenth of a microsecond apart are one, which saves time with many ranks.
 simulate() { # SPEED PLATFORM RANKS JSON ARGUMENT...
-    "$smpimain" "$simulated" --cfg=smpi/privatization:no --cfg="smpi/np:$3" --cfg="smpi/hostfile:$work/hosts" \
+    rm -f -- "$4" # without which it has failed, whatever it returns: SimGrid forgets the code of MPI_Abort
+    if ! "$smpimain" "$simulated" --cfg=smpi/privatization:no --cfg="smpi/np:$3" --cfg="smpi/hostfile:$work/hosts" \
         --cfg=network/model:SMPI --cfg=surf/precision:1e-7 --cfg="smpi/host-speed:${1}Gf" \
         --cfg=smpi/coll-selector:ompi --cfg=smpi/wtime:0 --cfg=smpi/test:0 --cfg=smpi/grow-injected-times:no \
         --log=root.thresh:warning "$2" "$config" "${overrides[@]}" --parallel.logical_shards="$3" --steps-only \
-        --json="$4" "${@:5}" >"$work/log" 2>&1 || {
+        --json="$4" "${@:5}" >"$work/log" 2>&1 || [[ ! -f $4 ]]; then
         cat "$work/log" >&2
         die 1 "the simulation of $3 ranks on $2 failed"
-    }
+    fi
 }
 
 measure() { # RANKS JSON ARGUMENT...: the same for real
