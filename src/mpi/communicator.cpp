@@ -45,7 +45,7 @@ Environment::Environment(int& argc, char**& argv) {
     setenv("OMPI_MCA_btl_tcp_flags", "1", 0); // no remote memory access, which TCP but imitates
     int provided = 0;
     check(MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
-#ifndef DTRAIN_SIMULATE // where there are no threads
+#ifndef DTRAIN_SIMULATE                     // where there are no threads
     if (provided < MPI_THREAD_SERIALIZED) { // a thread exchanges gradients while another computes
         fmt::print(stderr, "dtrain: this MPI allows no calls from several threads, not even in turns\n");
         abort(core::ExitCode::bad_config);
