@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
 SEED = int(os.environ.get("DTRAIN_CHAIN_SEED", 1))
-INTERRUPTIONS = 8 if testing.LONG else 3
+INTERRUPTIONS = 8 if testing.LONG else 2
 # Small networks take so many steps that each interruption finds them at work.
 SMALL_NETWORK_STEPS = 600 * (INTERRUPTIONS + 1)
 
