@@ -22,7 +22,10 @@ COMMON = {"training.epochs": EPOCHS, "training.schedule": "cosine", "output.chec
 
 
 def large_batch():
-    """Goyal et al. 2017: the learning rate grows with the batch, after a warm-up; from some size on LARS."""
+    """Goyal et al. 2017: the learning rate grows with the batch, after a warm-up; from some size on LARS.
+
+    Only the first row has been trained so far: the rates of the others are where to begin.
+    """
     columns = ("batch_size", "optimizer", "learning_rate", "warmup_epochs")
     recipes = [(batch, "momentum", BASE_RATE * batch / BASE_BATCH, 0 if batch == BASE_BATCH else 5)
                for batch in (64, 256, 1024, 2048, 4096)]
