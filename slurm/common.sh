@@ -1,6 +1,6 @@
-# What all scripts of this folder share; they source it.
+# What all scripts of this folder share; they source it. $program is the name that messages begin with.
 
-say() { printf 'slurm: %s\n' "$*" >&2; }
+say() { printf '%s: %s\n' "${program:-slurm}" "$*" >&2; }
 
 die() { # CODE MESSAGE
     say "$2"

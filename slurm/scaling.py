@@ -143,8 +143,8 @@ def table_of(runs):
 
 def table(arguments):
     runs, network, _ = read_file(Path(arguments.file))
-    print(f"{network['layers']}: {network['parameters']} parameters; "
-          f"measured on {', '.join(sorted({run['platform'] for run in runs if not run['simulated']})) or 'nothing'}\n")
+    measured = ", ".join(sorted({run["platform"] for run in runs if not run["simulated"]}))
+    print(f"{network['layers']}: {network['parameters']} parameters{'; measured on ' if measured else ''}{measured}\n")
     print("\n".join(table_of(runs)))
 
 

@@ -12,7 +12,7 @@ usage: slurm/scaling.sh CONFIG [option ...] [--section.key=value ...]
   --ranks-per-node N       so many ranks each
   --repeats N              runs of each kind (3)
   --steps N                descent steps per block of dtrain-bench
-  --output FILE.h5         (runs/scaling.h5); the runs' own files are kept in the folder FILE.runs
+  --output FILE.h5         (runs/scaling-CONFIG.h5); the runs' own files are kept in the folder FILE.runs
   --local                  runs here, one after the other, also where there is Slurm
 
 Where sbatch is found, each run is a job of slurm/scaling.sbatch, for which SBATCH_PARTITION and SBATCH_ACCOUNT may be
@@ -21,13 +21,14 @@ same number of logical shards, enough for the most ranks. Weak scaling takes the
 END
 }
 
+program=scaling.sh
 here=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")")
 bin=${DTRAIN_BIN:-$here/../build/release/bin}
 python=/usr/bin/python3 # Debian's h5py and numpy are there alone
 source "$here/common.sh"
 
 parse() {
-    config='' mode=both ranks='' nodes='' ranks_per_node='' repeats=3 output=runs/scaling.h5
+    config='' mode=both ranks='' nodes='' ranks_per_node='' repeats=3 output=''
     place=slurm overrides=() steps=()
     command -v sbatch >/dev/null || place=local
     while (($# > 0)); do
@@ -74,6 +75,7 @@ parse() {
         [[ $place == local ]] || die 2 "with Slurm say --ranks, or --nodes and --ranks-per-node"
         for ((n = 1; n <= $(nproc); n *= 2)); do ranks+="$n "; done
     fi
+    [[ $output ]] || output=runs/scaling-$(basename "$config" .ini).h5
     [[ $output == *.h5 ]] || die 2 "--output $output: expected a name that ends in .h5"
     folder=${output%.h5}.runs
 }
@@ -114,8 +116,10 @@ run_all() {
 }
 
 run_local() { # JSON RANKS WORD...
-    say "${1##*/}"
-    OPENBLAS_NUM_THREADS=1 mpirun -np "$2" "$bin/dtrain-bench" "${@:3}" --json "$1" \
+    local more=''
+    (($2 <= $(nproc))) || more=", $2 ranks on $(nproc) cores: of little meaning"
+    say "${1##*/}$more"
+    OPENBLAS_NUM_THREADS=1 mpirun --oversubscribe -np "$2" "$bin/dtrain-bench" "${@:3}" --json "$1" \
         </dev/null >"${1%.json}.out" 2>&1 || true
 }
 
@@ -168,6 +172,7 @@ report() {
         "$python" "$here/scaling.py" collect --output "$output" --config "$folder/config.ini" --platform "$platform" \
             "$folder"/*.json
         "$python" "$here/scaling.py" table "$output"
+        say "the figures are in $output, of which dtrain-report makes charts"
     fi
     ((${#failed[@]} == 0)) || die 1 "${#failed[@]} of ${#wanted[@]} runs failed; the same command tries them again"
 }

@@ -17,8 +17,9 @@ shards as ranks.
                       with 32 cores each
   --steps N           steps per block (1)
   --blocks N          blocks, of which the median counts (3)
-  --output FILE       where the figures go (runs/scaling-simulated.h5); of the same platforms, they replace what it holds;
-                      the runs' own files are kept in the folder FILE.runs
+  --repeats N         simulations of each kind (1)
+  --output FILE       where the figures go (runs/scaling-CONFIG.h5, as those of scaling.sh do); of the same platforms,
+                      they replace what it holds; the runs' own files are kept in the folder FILE.runs
   --help
 
 Both builds are wanted: cmake --preset release && cmake --build --preset release, and the same with simulate. A core of
@@ -27,12 +28,9 @@ run, and set beside real runs on one and two ranks of up to 256 samples each, be
 END
 }
 
-die() { # CODE MESSAGE
-    printf 'simulate.sh: %s\n' "$2" >&2
-    exit "$1"
-}
-
+program=simulate.sh
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+source "$root/slurm/common.sh"
 real=${DTRAIN_BIN:-$root/build/release/bin}/dtrain-bench
 simulated=$root/build/simulate/bin/dtrain-bench
 config=
@@ -42,7 +40,8 @@ mode=both
 platform=both
 steps=1
 blocks=3
-output=runs/scaling-simulated.h5
+repeats=1
+output=
 
 while (($# > 0)); do
     case $1 in
@@ -50,7 +49,7 @@ while (($# > 0)); do
         usage
         exit 0
         ;;
-    --ranks | --mode | --platform | --steps | --blocks | --output)
+    --ranks | --mode | --platform | --steps | --blocks | --repeats | --output)
         (($# > 1)) || die 2 "$1 needs a value"
         declare "${1#--}=$2"
         shift
@@ -65,6 +64,7 @@ while (($# > 0)); do
     shift
 done
 [[ -n $config ]] || die 2 "no config given; see --help"
+[[ -n $output ]] || output=runs/scaling-$(basename "$config" .ini).h5
 case $mode in
 strong | weak) modes=("$mode") ;;
 both) modes=(strong weak) ;;
@@ -73,12 +73,13 @@ esac
 case $platform in
 both) platforms=("$root"/slurm/platforms/{fat-tree,ethernet}.xml) ;;
 *.xml) platforms=("$platform") ;;
-*) platforms=("$root/slurm/platforms/$platform.xml") ;;
+fat-tree | ethernet) platforms=("$root/slurm/platforms/$platform.xml") ;;
+*) die 2 "--platform $platform: expected fat-tree, ethernet, both, or a file that ends in .xml" ;;
 esac
 for file in "$config" "${platforms[@]}" "$real" "$simulated"; do
     [[ -f $file ]] || die 2 "there is no $file; see --help"
 done
-for word in $ranks $steps $blocks; do
+for word in $ranks $steps $blocks $repeats; do
     [[ $word =~ ^[1-9][0-9]{0,2}$|^10[01][0-9]$|^102[0-4]$ ]] || die 2 "$word: expected a number from 1 to 1024"
 done
 smpimain=$(pkg-config --variable=libdir simgrid)/simgrid/smpimain
@@ -153,19 +154,22 @@ for file in "${platforms[@]}"; do
     runs=$output.runs/$name
     rm -rf -- "$runs"
     mkdir -p -- "$runs"
-    for each in "${modes[@]}"; do
-        for n in $ranks; do
-            size=$batch
-            [[ $each == strong ]] || size=$((n * batch))
-            json=$runs/$(printf '%s-ranks%04d-repeat1.json' "$each" "$n")
-            begin=$SECONDS
-            simulate "$speed" "$file" "$n" "$json" --training.batch_size="$size" --steps "$steps" --blocks "$blocks"
-            got=$(figure "$json" batch_size)
-            ((got == size)) || die 3 "a batch of $size on $n ranks, but only $got training samples"
-            printf '%s, %s scaling: %d ranks took %d s\n' "$name" "$each" "$n" $((SECONDS - begin)) >&2
-            "$root/slurm/scaling.py" collect --output "$output" --simulated --platform "$name" --config "$work/config.ini" \
-                "$runs"/*.json
+    for ((repeat = 1; repeat <= repeats; ++repeat)); do # outermost, so that what changes here meanwhile shows as spread
+        for each in "${modes[@]}"; do
+            for n in $ranks; do
+                size=$batch
+                [[ $each == strong ]] || size=$((n * batch))
+                json=$runs/$(printf '%s-ranks%04d-repeat%d.json' "$each" "$n" "$repeat")
+                begin=$SECONDS
+                simulate "$speed" "$file" "$n" "$json" --training.batch_size="$size" --steps "$steps" --blocks "$blocks"
+                got=$(figure "$json" batch_size)
+                ((got == size)) || die 3 "a batch of $size on $n ranks, but only $got training samples"
+                say "$name, $each scaling: $n ranks took $((SECONDS - begin)) s"
+                "$root/slurm/scaling.py" collect --output "$output" --simulated --platform "$name" \
+                    --config "$work/config.ini" "$runs"/*.json
+            done
         done
     done
 done
 "$root/slurm/scaling.py" table "$output"
+say "the figures are in $output, of which dtrain-report makes charts"
