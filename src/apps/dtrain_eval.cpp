@@ -36,6 +36,7 @@ using namespace dtrain;
 constexpr const char* usage = R"(usage: dtrain-eval CHECKPOINT [--images IDX [--labels IDX]] [options]
 
 Prints accuracy, cost and confusion matrix of a checkpoint on a data set; the test set of its config by default.
+Of the output folder of a run, or of a folder of checkpoints, it takes the newest checkpoint.
 With --images alone prints the predicted class of each image and the activation of that class.
 
   --show N         instead draws the first N samples and what the network takes them for; in shades of
@@ -72,6 +73,20 @@ std::int64_t parse_number(const std::string& option, const std::string& text) {
     return number;
 }
 
+std::filesystem::path newest_if_folder(const std::filesystem::path& path) {
+    if (!std::filesystem::is_directory(path)) {
+        return path;
+    }
+    for (const std::filesystem::path& folder : {path / "checkpoints", path}) {
+        const io::CheckpointFolder checkpoints(folder);
+        if (const auto steps = checkpoints.steps(); !steps.empty()) {
+            return checkpoints.file(steps.front());
+        }
+    }
+    throw core::Error(core::ExitCode::bad_checkpoint,
+                      fmt::format("{}: there is no checkpoint in this folder", path.string()));
+}
+
 Arguments parse(int argc, char** argv) {
     Arguments arguments;
     bool surface_given = false;
@@ -103,7 +118,7 @@ Arguments parse(int argc, char** argv) {
         } else if (!arguments.checkpoint.empty()) {
             throw usage_error("one checkpoint, please: " + word);
         } else {
-            arguments.checkpoint = word;
+            arguments.checkpoint = newest_if_folder(word);
         }
     }
     const auto require = [&](bool good, const char* problem) {

@@ -282,7 +282,8 @@ Config parse(std::string_view ini, const std::string& origin, const std::vector<
         const std::size_t equals = text.find('=');
         if (!text.starts_with("--") || equals == std::string_view::npos)
             throw bad_config(fmt::format(
-                "{}: {}: expected --section.key=value, without spaces around the =", command_line, printable(text)));
+                "{}: {}: expected --section.key=value, without spaces around the =, or an option that --help lists",
+                command_line, printable(text)));
         const std::string_view name = text.substr(2, equals - 2);
         if (find_key(name) == nullptr)
             throw unknown_on_command_line(text, name);

@@ -92,6 +92,14 @@ class EvalTest(EvalTestCase):
         cost = log["/epochs/test_cost"][-1]
         self.assertAlmostEqual(value_after("cost", output), cost, delta=1e-4 * cost)
 
+    def test_folders_stand_for_their_newest_checkpoint(self):
+        trained = self.train({"training.learning_rate": 0.2})
+        newest = self.evaluate(trained.checkpoints()[-1])
+        for folder in (trained.folder, trained.folder / "checkpoints"):
+            self.assertEqual(self.evaluate(folder), newest)
+        self.assert_refused("dtrain-eval", self.data, code=testing.EXIT_BAD_CHECKPOINT,
+                            words=[self.data, "no checkpoint in this folder"])
+
     def test_training_images_alone_are_distorted(self):
         """The log's figures are those of the test images as they are, and of training on others than these."""
         layers, _ = NETWORKS["quadratic"]
