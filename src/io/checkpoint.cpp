@@ -15,7 +15,7 @@
 namespace dtrain::io {
 namespace {
 
-constexpr std::int64_t format_version = 2;
+constexpr std::int64_t format_version = 3;
 constexpr std::string_view prefix = "step-";
 constexpr std::string_view suffix = ".h5";
 

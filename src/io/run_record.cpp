@@ -17,23 +17,26 @@ struct NamedColumn {
     Column<RunRecord::Epochs> member;
 };
 using Epochs = RunRecord::Epochs;
-const std::array<NamedColumn, 9> epoch_columns{{{"/epochs/epoch", &Epochs::epoch},
-                                                {"/epochs/step", &Epochs::step},
-                                                {"/epochs/train_cost", &Epochs::train_cost},
-                                                {"/epochs/test_cost", &Epochs::test_cost},
-                                                {"/epochs/test_accuracy", &Epochs::test_accuracy},
-                                                {"/epochs/learning_rate", &Epochs::learning_rate},
-                                                {"/epochs/seconds", &Epochs::seconds},
-                                                {"/epochs/samples_per_second", &Epochs::samples_per_second},
-                                                {"/epochs/fingerprint", &Epochs::fingerprint}}};
+const std::array<NamedColumn, 10> epoch_columns{{{"/epochs/epoch", &Epochs::epoch},
+                                                 {"/epochs/step", &Epochs::step},
+                                                 {"/epochs/train_cost", &Epochs::train_cost},
+                                                 {"/epochs/train_accuracy", &Epochs::train_accuracy},
+                                                 {"/epochs/test_cost", &Epochs::test_cost},
+                                                 {"/epochs/test_accuracy", &Epochs::test_accuracy},
+                                                 {"/epochs/learning_rate", &Epochs::learning_rate},
+                                                 {"/epochs/seconds", &Epochs::seconds},
+                                                 {"/epochs/samples_per_second", &Epochs::samples_per_second},
+                                                 {"/epochs/fingerprint", &Epochs::fingerprint}}};
 
 struct NamedPhase {
     const char* path;
     std::vector<double> RankSeconds::*member;
+    double PhaseSeconds::*seconds;
 };
-constexpr std::array<NamedPhase, 3> phases{{{"/ranks/compute_seconds", &RankSeconds::compute},
-                                            {"/ranks/reduce_seconds", &RankSeconds::reduce},
-                                            {"/ranks/data_seconds", &RankSeconds::data}}};
+constexpr std::array<NamedPhase, 4> phases{{{"/ranks/compute_seconds", &RankSeconds::compute, &PhaseSeconds::compute},
+                                            {"/ranks/reduce_seconds", &RankSeconds::reduce, &PhaseSeconds::reduce},
+                                            {"/ranks/wait_seconds", &RankSeconds::wait, &PhaseSeconds::wait},
+                                            {"/ranks/data_seconds", &RankSeconds::data, &PhaseSeconds::data}}};
 
 constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 
@@ -51,6 +54,7 @@ std::vector<double> widened(const std::vector<double>& table, std::size_t rows, 
 
 void RunRecord::append_to(std::vector<DatasetView>& datasets) const {
     datasets.push_back({"/steps/cost", {step_cost.size()}, std::span<const float>(step_cost)});
+    datasets.push_back({"/steps/accuracy", {step_accuracy.size()}, std::span<const float>(step_accuracy)});
     for (const NamedColumn& column : epoch_columns) {
         std::visit(
             [&](auto member) {
@@ -64,6 +68,10 @@ void RunRecord::append_to(std::vector<DatasetView>& datasets) const {
 RunRecord RunRecord::from(const Hdf5Image& file) {
     RunRecord record;
     record.step_cost = file.values<float>("/steps/cost");
+    record.step_accuracy = file.values<float>("/steps/accuracy");
+    if (record.step_accuracy.size() != record.step_cost.size()) {
+        file.fail("the columns of /steps differ in length");
+    }
     for (const NamedColumn& column : epoch_columns) {
         std::visit(
             [&](auto member) {
@@ -79,15 +87,13 @@ RunRecord RunRecord::from(const Hdf5Image& file) {
     return record;
 }
 
-void RankSeconds::add_epoch(std::size_t ranks_now, const std::vector<double>& compute_now,
-                            const std::vector<double>& reduce_now, const std::vector<double>& data_now) {
-    const std::size_t width = std::max(ranks, ranks_now);
-    const std::array<const std::vector<double>*, 3> rows{&compute_now, &reduce_now, &data_now};
-    for (std::size_t i = 0; i < phases.size(); ++i) {
-        std::vector<double>& column = this->*phases[i].member;
+void RankSeconds::add_epoch(std::span<const PhaseSeconds> ranks_now) {
+    const std::size_t width = std::max(ranks, ranks_now.size());
+    for (const NamedPhase& phase : phases) {
+        std::vector<double>& column = this->*phase.member;
         column = widened(column, epochs, ranks, width);
-        const std::vector<double> row = widened(*rows[i], 1, ranks_now, width);
-        column.insert(column.end(), row.begin(), row.end());
+        column.resize((epochs + 1) * width, unknown);
+        std::ranges::transform(ranks_now, column.begin() + static_cast<std::ptrdiff_t>(epochs * width), phase.seconds);
     }
     ranks = width;
     ++epochs;

@@ -6,7 +6,7 @@ import charts
 import runs
 
 COST = {"quadratic": "cost (quadratic)", "cross_entropy": "cost (cross-entropy)"}
-PHASE_NAMES = ("compute", "reduce and wait", "data", "other")
+PHASE_NAMES = ("compute", "reduce", "wait", "data", "other")
 KEYS_TO_COMPARE = ("training.batch_size", "parallel.sync_every")  # accuracy is drawn over these whatever else differs
 ASIDE = ("output.", "model.seed")  # keys of no matter for what a run found out, or drawn as repeats
 RECIPE = ("training.", "parallel.")  # keys that may have to follow those to compare
@@ -93,17 +93,24 @@ def costs(run):
 
 
 def accuracy(shown):
-    """On a scale of the logarithm of errors where they shrink to a quarter: 99.0 and 99.5 % are then apart."""
+    """Of a single run both accuracies, of several that of the test set. On a scale of the logarithm of errors where
+    they shrink to a quarter: 99.0 and 99.5 % are then apart."""
+    alone = len(shown) == 1
+    columns = {"train_accuracy": "training, as it went", "test_accuracy": "test, after the epoch"}
+    columns = columns if alone else {"test_accuracy": ""}
     shown = [(index, run) for index, run in enumerate(shown) if run.finished_epochs]
     if not shown:
         return None
-    figure, axes = charts.new_axes("epoch", "test accuracy, %")
+    figure, axes = charts.new_axes("epoch", "accuracy, %" if alone else "test accuracy, %")
     curves = []
     for index, run in shown:
-        wrong = 100 - 100 * runs.blocks_of(run.epochs["test_accuracy"]).mean
-        curves.append(wrong)
-        axes.plot(runs.blocks_of(run.epochs["epoch"]).high, 100 - wrong, marker="o" if len(wrong) <= 40 else "",
-                  markersize=2.5, **charts.style_of(index))
+        for place, (column, label) in enumerate(columns.items()):
+            wrong = 100 - 100 * runs.blocks_of(run.epochs[column]).mean
+            curves.append(wrong)
+            axes.plot(runs.blocks_of(run.epochs["epoch"]).high, 100 - wrong, marker="o" if len(wrong) <= 40 else "",
+                      markersize=2.5, label=label, **charts.style_of(place if alone else index))
+    if alone:
+        axes.legend(loc="lower right")
     charts.short_ticks(axes.xaxis, whole=True)
     charts.short_ticks(axes.yaxis)
     every = np.concatenate(curves)
@@ -119,8 +126,10 @@ def accuracy(shown):
         axes.set_ylim(100 - every.max() * 1.15, 100 - every.min() * 0.85)
         note = "Stretched towards 100 %: equal heights are equal ratios of errors."
     only = [run for _, run in shown]
-    said = changes(only, lambda run: 100 * run.epochs["test_accuracy"])
-    return charts.finish(figure, "Test accuracy", f"Test accuracy in per cent, {said}.", note)
+    said = "; ".join((f"{label}: " if label else "") + changes(only, lambda run, name=column: 100 * run.epochs[name])
+                     for column, label in columns.items())
+    title = "Accuracy" if alone else "Test accuracy"
+    return charts.finish(figure, title, f"{title} in per cent, {said}.", note)
 
 
 def learning_rate(shown):
@@ -142,7 +151,7 @@ def rank_phases(run):
 def phase_chart(place, phases, axis, title, description):
     """Phases on top of each other: bars of a few, areas of many."""
     figure, axes = charts.new_axes(axis, "seconds per epoch")
-    colours = [charts.SERIES[i] for i in (0, 1, 2, 6)]
+    colours = [charts.SERIES[i] for i in (0, 1, 3, 2, 6)]
     if len(place) <= 40:
         below = np.zeros(len(place))
         for values, name, colour in zip(phases, PHASE_NAMES, colours):
@@ -155,7 +164,7 @@ def phase_chart(place, phases, axis, title, description):
     charts.short_ticks(axes.xaxis, whole=True)
     charts.short_ticks(axes.yaxis)
     axes.grid(False, axis="x")
-    figure.legend(loc="upper center", ncol=4, columnspacing=1, handlelength=0.9)
+    figure.legend(loc="upper center", ncol=len(PHASE_NAMES), columnspacing=1, handlelength=0.9)
     axes.set_title(" ")  # room for the legend
     return charts.finish(figure, title, description)
 
@@ -208,7 +217,7 @@ def over_keys(shown):
 
 def over_key(shown, key, others):
     points = sorted((runs.number(run.config[key]), 100 * run.last("test_accuracy")) for run in shown
-                    if runs.number(run.config.get(key)) is not None and run.finished_epochs)
+                    if runs.number(run.config.get(key)) is not None and run.is_complete)
     if len({x for x, _ in points}) < 2:
         return None
     x, y = np.array(points).T
@@ -222,7 +231,7 @@ def over_key(shown, key, others):
         charts.short_ticks(axes.xaxis)
     charts.short_ticks(axes.yaxis)
     said = ", ".join(f"{figure_text(b)} % at {a:g}" for a, b in points)
-    note = "After each run's last epoch; the line joins means."
+    note = "After the last epoch of each complete run; the line joins means."
     if others:
         note += f" The runs differ in {', '.join(others)} too."
     return charts.finish(figure, f"Accuracy over {key}", f"Test accuracy over {key}: {said}.", note)

@@ -26,8 +26,8 @@ def parse(words):
     parser = argparse.ArgumentParser(
         PROGRAM, description="Writes one HTML page, which needs no other file, about runs or scaling experiments.")
     parser.add_argument("run", nargs="+", type=Path, metavar="RUN",
-                        help="output folder of a run, a log.h5, a checkpoint, or the file of a scaling experiment; of "
-                             "one run the page shows the network too, of several their curves together")
+                        help="output folder of a run, a log.h5, a checkpoint or a folder of them, or the file of a "
+                             "scaling experiment; of one run the page shows the network too, of several their curves together")
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE",
                         help="the page (default: %(default)s)")
     parser.add_argument("--eval", metavar="PROGRAM", help="dtrain-eval, where it is neither beside this program nor "
@@ -77,4 +77,5 @@ def main(words, folder):
     except OSError as error:
         print(f"{PROGRAM}: cannot write {arguments.output}: {error.strerror}", file=sys.stderr)
         return EXIT_BAD_OUTPUT
+    print(f"{arguments.output}: {arguments.output.stat().st_size / 1e3:,.0f} kB")
     return 0

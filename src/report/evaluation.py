@@ -95,18 +95,20 @@ def evaluate(program, checkpoint, working_directory):
 def evaluate_newest(program, run, notes):
     """The newest checkpoint that can be evaluated, with its evaluation; the reasons against newer ones go to `notes`.
     Throws Failed."""
-    if not run.checkpoints:
-        raise Failed("there is no checkpoint yet")
-    first = None
-    for checkpoint in run.checkpoints:
+    first, tried = None, set()
+    while waiting := [checkpoint for checkpoint in run.checkpoints if checkpoint not in tried]:
+        checkpoint = waiting[0]
+        tried.add(checkpoint)
         try:
             return checkpoint, evaluate(program, checkpoint, run.working_directory())
         except Failed as error:
+            if not checkpoint.exists():  # a run in progress has replaced it by a newer one
+                continue
             first = first or error
             if checkpoint.name not in str(error):  # nothing that another checkpoint could mend
                 raise first from None
             notes.append(str(error))
-    raise first
+    raise first or Failed("there is no checkpoint" + (" that stays for long enough" if tried else " yet"))
 
 
 def confusion_chart(evaluation):

@@ -64,6 +64,8 @@ def headline(run):
         best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
         figures += [("test-accuracy", "test accuracy", percent(run.last("test_accuracy")),
                      "" if best is None else f"best: {percent(accuracy[best])} in epoch {run.epochs['epoch'][best]:,}"),
+                    ("train-accuracy", "training accuracy", percent(run.last("train_accuracy")),
+                     "of the last epoch's steps"),
                     ("test-cost", "test cost", significant(run.last("test_cost")), ""),
                     ("train-cost", "training cost", significant(run.last("train_cost")),
                      "mean of the last epoch's steps")]
@@ -105,7 +107,7 @@ def section_of_run(run, evaluator, progress):
         section["evaluation_failed"] = str(error)
         section["first_layer"] = weights.first_layer(run.checkpoints, run.notes)
         return section
-    section["first_layer"] = weights.first_layer([checkpoint], run.notes)
+    section["first_layer"] = weights.first_layer([checkpoint] if checkpoint.exists() else run.checkpoints, run.notes)
     progress.doing(f"drawing the network of {run.name}")
     section |= {"checkpoint": checkpoint.name, "evaluation": found, "confusion": evaluation.confusion_table(found),
                 "wrong": evaluation.wrong_samples(found), "activations": evaluation.activations(found, run.config)}
@@ -121,6 +123,7 @@ def section_of_runs(shown, progress):
     cost = curves.cost_name(shown)
     drawn = [curves.step_cost(shown), curves.accuracy(shown),
              curves.epoch_curves(shown, "Training cost", cost, [("train_cost", "")]),
+             curves.epoch_curves(shown, "Training accuracy", "accuracy, %", [("train_accuracy", "")], 100, log=False),
              curves.epoch_curves(shown, "Test cost", cost, [("test_cost", "")]),
              curves.learning_rate(shown),
              curves.epoch_curves(shown, "Time of each epoch", "seconds", [("seconds", "")]),
@@ -143,8 +146,10 @@ def render(shown, problems, evaluator, progress):
         context["single"] = section_of_run(trained[0], evaluator, progress)
     elif trained:
         context["several"] = section_of_runs(trained, progress)
-    progress.doing("drawing scaling")
-    context["scaling"] = [scaling.section(item) for item in shown if isinstance(item, runs.Scaling)]
+    context["scaling"] = []
+    for experiment in (item for item in shown if isinstance(item, runs.Scaling)):
+        progress.doing(f"drawing {experiment.name}")
+        context["scaling"].append(scaling.section(experiment))
     for run in trained:
         problems += run.notes
     context["problems"] = problems

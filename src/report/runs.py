@@ -9,10 +9,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-RUN_VERSION = 2  # of logs and checkpoints
+RUN_VERSION = 3  # of logs and checkpoints
 SCALING_VERSION = 1
-PHASES = ("compute_seconds", "reduce_seconds", "data_seconds")
-EPOCH_COLUMNS = ("epoch", "step", "train_cost", "test_cost", "test_accuracy", "learning_rate", "seconds",
+PHASES = ("compute_seconds", "reduce_seconds", "wait_seconds", "data_seconds")
+EPOCH_COLUMNS = ("epoch", "step", "train_cost", "train_accuracy", "test_cost", "test_accuracy", "learning_rate", "seconds",
                  "samples_per_second", "fingerprint")
 SCALING_NUMBERS = ("mode", "ranks", "nodes", "batch_size", "repeat", "simulated", "samples_per_second",
                    "samples_per_second_min", "samples_per_second_max", "step_seconds", "fetch_seconds",
@@ -70,9 +70,13 @@ class Run:
     config: dict  # "section.key": value
     record: Record
     ranks: dict  # phase: seconds, epochs x ranks; NaN where a rank took no part; empty without a log
-    checkpoints: list  # newest first, whether whole or not
     notes: list
     name: str = ""
+
+    @property
+    def checkpoints(self):
+        """Those that are there now, newest first, whether whole or not: a run in progress replaces them."""
+        return checkpoints_of(self.path) or ([self.path] if "logical_shards" in self.attributes else [])
 
     @property
     def planned_epochs(self):
@@ -81,6 +85,10 @@ class Run:
     @property
     def finished_epochs(self):
         return len(self.record.epochs["epoch"])
+
+    @property
+    def is_complete(self):
+        return self.planned_epochs is not None and 0 < self.planned_epochs <= self.finished_epochs
 
     @property
     def epochs(self):
@@ -211,11 +219,18 @@ def checkpoints_in(folder):
     return sorted(found, key=lambda path: int(path.name[5:-3]), reverse=True)
 
 
-def read_run(path):
-    """A run from its output folder, its log, or one of its checkpoints."""
-    notes = []
+def checkpoints_of(path):
+    """Those of the run at `path`, newest first; none of a lone checkpoint."""
+    if path.is_file() and path.name != "log.h5":
+        return []
     folder = path if path.is_dir() else path.parent
-    checkpoints = checkpoints_in(folder / "checkpoints") if path.is_dir() or path.name == "log.h5" else []
+    return checkpoints_in(folder / "checkpoints") or checkpoints_in(folder)
+
+
+def read_run(path):
+    """A run from its output folder or a folder of checkpoints, from its log, or from one of its checkpoints."""
+    notes = []
+    checkpoints = checkpoints_of(path)
     if path.is_dir() and not (path / "log.h5").exists():
         if not checkpoints:
             raise Unreadable(f"{path}: is no output folder of a run: there is neither a log.h5 nor a checkpoint in it")
@@ -239,10 +254,8 @@ def read_run(path):
             ranks = {phase: table[:len(record.epochs["epoch"])] for phase, table in ranks.items()}
         except Unreadable as error:
             notes.append(str(error))
-    if "logical_shards" in attributes and not checkpoints:
-        checkpoints = [path]
     config = parse_config(str(attributes.get("config", "")))
-    return Run(path, attributes, config, record, ranks, checkpoints, notes)
+    return Run(path, attributes, config, record, ranks, notes)
 
 
 def read_scaling(file):

@@ -12,7 +12,8 @@ MODES = {0: "strong", 1: "weak"}
 
 @dataclasses.dataclass
 class Point:
-    """What was measured, or simulated, on one number of ranks: means over repeats, and the extremes of all."""
+    """What was measured, or simulated, on one number of ranks: means over repeats, and their extremes; of a single run
+    those of its blocks of steps."""
     ranks: int
     nodes: list
     batch_sizes: list
@@ -54,9 +55,11 @@ def points_of(columns):
     points = []
     for ranks in np.unique(columns["ranks"]):
         here = {name: column[columns["ranks"] == ranks] for name, column in columns.items()}
+        rates = here["samples_per_second"]
+        low, high = (rates, rates) if len(rates) > 1 else (here["samples_per_second_min"],
+                                                           here["samples_per_second_max"])
         points.append(Point(int(ranks), sorted(set(here["nodes"].tolist())), sorted(set(here["batch_size"].tolist())),
-                            len(here["ranks"]), here["samples_per_second"].mean(),
-                            here["samples_per_second_min"].min(), here["samples_per_second_max"].max(),
+                            len(rates), rates.mean(), low.min(), high.max(),
                             [here[f"{phase}_seconds"].mean() for phase in PHASES]))
     for point in points:
         point.efficiency = (point.rate / point.ranks) / (points[0].rate / points[0].ranks)
@@ -93,7 +96,7 @@ def overview(series, value, title, unit):
                      ", ".join(f"{getattr(point, value):.3g} at {point.ranks}" for point in one.points)
                      for one in series)
     return charts.finish(figure, title, f"{title} over ranks. {said}.",
-                         "Bars: least and largest rate." if value == "efficiency" else "")
+                         "Bars: least and largest." if value == "efficiency" else "")
 
 
 def phases(one):

@@ -39,7 +39,7 @@ def first_layer(checkpoint, notes):
         try:
             name, tensors, shape = runs.reading(path, read)
         except runs.Unreadable as error:
-            if str(error) not in notes:
+            if path.exists() and str(error) not in notes:
                 notes.append(str(error))
             continue
         return draw(name, tensors, shape)

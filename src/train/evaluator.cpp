@@ -10,6 +10,22 @@ std::size_t predicted_class(std::span<const float> outputs) noexcept {
     return static_cast<std::size_t>(std::ranges::max_element(outputs) - outputs.begin());
 }
 
+std::int64_t count_correct(core::MatrixView<const float> outputs, std::span<const std::uint8_t> labels) noexcept {
+    std::int64_t correct = 0;
+    for (std::size_t n = 0; n < outputs.rows; ++n) {
+        // Without a branch that depends on values: networks in training are too often of another opinion.
+        const std::span<const float> row = outputs.row(n);
+        const std::size_t label = labels[n];
+        const float own = row[label];
+        bool largest = true;
+        for (std::size_t i = 0; i < row.size(); ++i) {
+            largest &= (row[i] < own) | ((row[i] == own) & (i >= label));
+        }
+        correct += largest ? 1 : 0;
+    }
+    return correct;
+}
+
 Evaluator::Evaluator(nn::Network<float>& network, std::string_view cost, const data::Split& split)
     : network_(network), cost_(nn::find_cost<float>(cost)), split_(split), x_(evaluation_rows * split.sample_size) {}
 
@@ -39,10 +55,8 @@ Score Evaluator::score(std::span<const float> parameters, std::int64_t shards, c
         const core::Range part{samples.begin - split_.local.begin, samples.end - split_.local.begin};
         visit(parameters, part, [&](std::int64_t first, core::MatrixView<const float> outputs) {
             costs[static_cast<std::size_t>(shard)] += cost(first, outputs);
-            for (std::size_t n = 0; n < outputs.rows; ++n) {
-                const std::size_t label = split_.labels.data()[static_cast<std::size_t>(first) + n];
-                correct[0] += predicted_class(outputs.row(n)) == label ? 1 : 0;
-            }
+            correct[0] +=
+                count_correct(outputs, split_.labels.values().subspan(static_cast<std::size_t>(first), outputs.rows));
         });
     }
     communicator.sum(std::span(costs));

@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
 
 namespace dtrain::train {
 
 std::size_t LocalDescent::Sizes::exchanged() const noexcept {
     constexpr std::size_t unit = nn::ParameterLayout::alignment;
-    return averaged() + (static_cast<std::size_t>(most_steps) + unit - 1) / unit * unit;
+    return averaged() + (2 * static_cast<std::size_t>(most_steps) + unit - 1) / unit * unit;
 }
 
 LocalDescent::LocalDescent(const Sizes& sizes, std::size_t local_shards, std::size_t most_added_up)
@@ -52,8 +51,9 @@ bool LocalDescent::descend(nn::Network<float>& network, const nn::Cost<float>& c
 
         enter(core::Phase::forward);
         const core::MatrixView<const float> outputs = network.forward(parameters, {offsets, &own_draw}, x);
-        vector[sizes_.averaged() + steps_] =
-            static_cast<float>(cost(outputs, batch.labels.subspan(first, rows), network.output_gradient(rows)));
+        const std::span<const std::uint8_t> labels = batch.labels.subspan(first, rows);
+        vector[sizes_.cost_at(steps_)] = static_cast<float>(cost(outputs, labels, network.output_gradient(rows)));
+        vector[sizes_.correct_at(steps_)] = static_cast<float>(count_correct(outputs, labels));
         enter(core::Phase::backward);
         network.backward(parameters, offsets, x, gradient_sums_);
         enter(core::Phase::update);
@@ -76,9 +76,13 @@ void LocalDescent::contribute(nn::ShardGradients<float>& sums) {
     has_begun_ = false;
 }
 
-double LocalDescent::cost(std::size_t shard) const noexcept {
-    const auto costs = shards_[shard].values().subspan(sizes_.averaged(), steps_);
-    return std::accumulate(costs.begin(), costs.end(), 0.0);
+ScoreSum LocalDescent::score(std::size_t shard) const noexcept {
+    ScoreSum sum;
+    for (std::size_t i = 0; i < steps_; ++i) {
+        sum.cost += static_cast<double>(shards_[shard].data()[sizes_.cost_at(i)]);
+        sum.correct += static_cast<std::int64_t>(shards_[shard].data()[sizes_.correct_at(i)]);
+    }
+    return sum;
 }
 
 std::size_t LocalDescent::bytes() const noexcept {

@@ -22,6 +22,11 @@ namespace {
 
 using parallel::Tail;
 
+Score score_of(float cost, float correct, std::int64_t samples) {
+    const auto divisor = static_cast<double>(samples);
+    return {static_cast<double>(cost) / divisor, static_cast<double>(correct) / divisor};
+}
+
 /// What other modules' tables and the number of ranks decide about a config.
 void check_names(const config::Config& config, int ranks) {
     config.require_one_of("model.cost", nn::cost_names());
@@ -163,7 +168,7 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
           }(),
           std::max({parallel::tail_size, network_.most_added_up(),
                     descends_locally() ? std::min(LocalDescent::piece, local_sizes_.exchanged()) : 0})),
-      shard_costs_(static_cast<std::size_t>(local_shards().size())), state_pieces_(states_.size()) {
+      shard_scores_(static_cast<std::size_t>(local_shards().size())), state_pieces_(states_.size()) {
     const auto end = static_cast<std::int64_t>(network_.layout().arena_size());
     if (!optimizer_->wants_norms()) {
         parts_.push_back({{0, end}});
@@ -180,11 +185,11 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
     if (reducer_->overlaps()) {
         gradients_.report_to([this](std::size_t begin) { reducer_->are_final(begin); });
     }
-    costs_.reserve(static_cast<std::size_t>(local_sizes_.most_steps));
+    scores_.reserve(static_cast<std::size_t>(local_sizes_.most_steps));
     mpi::together(communicator, [this] {
         network_.reserve(batch_extent());
         if (descends_locally()) {
-            local_.emplace(local_sizes_, shard_costs_.size(), network_.most_added_up());
+            local_.emplace(local_sizes_, shard_scores_.size(), network_.most_added_up());
         }
     });
 }
@@ -325,11 +330,13 @@ void Replica::descend(std::int64_t step, const Notice& notice) {
     enter(Phase::forward, step);
     const core::MatrixView<const float> outputs = network_.forward(parameters, {batch.offsets, &draw}, batch.x);
     const core::MatrixView<float> output_gradient = network_.output_gradient(batch.x.rows);
-    for (std::size_t s = 0; s < shard_costs_.size(); ++s) {
+    for (std::size_t s = 0; s < shard_scores_.size(); ++s) {
         const std::size_t first = batch.offsets[s];
         const std::size_t rows = batch.offsets[s + 1] - first;
-        shard_costs_[s] = cost_function_(outputs.block(first, rows), batch.labels.subspan(first, rows),
-                                         output_gradient.block(first, rows));
+        const core::MatrixView<const float> own = outputs.block(first, rows);
+        const std::span<const std::uint8_t> labels = batch.labels.subspan(first, rows);
+        shard_scores_[s] = {cost_function_(own, labels, output_gradient.block(first, rows)),
+                            count_correct(own, labels)};
     }
 
     enter(Phase::backward, step);
@@ -341,7 +348,7 @@ void Replica::descend(std::int64_t step, const Notice& notice) {
 
     enter(Phase::reduce, step);
     reducer_->combine();
-    costs_.assign(1, static_cast<double>(reducer_->tail(Tail::cost)) / static_cast<double>(batch_samples_));
+    scores_.assign(1, score_of(reducer_->tail(Tail::cost), reducer_->tail(Tail::correct), batch_samples_));
     require_convergence(step);
 
     optim::Step descent{step, 0, 1.0 / static_cast<double>(batch_samples_)};
@@ -370,7 +377,7 @@ void Replica::descend_locally(std::int64_t step, const data::Batch& batch, const
     }
     parameters_finite_ &= local_->descend(network_, cost_function_, *optimizer_, batch, draw,
                                           {step, schedule_.rate(step), 0}, [&](Phase phase) { enter(phase, step); });
-    costs_.clear();
+    scores_.clear();
     // A function of the step alone, so that it does not matter where a run was resumed.
     if ((step_in_epoch + 1) % config_.parallel.sync_every != 0 && step_in_epoch + 1 < sampler_.steps_per_epoch()) {
         enter(Phase::other, step + 1);
@@ -378,8 +385,8 @@ void Replica::descend_locally(std::int64_t step, const data::Batch& batch, const
     }
 
     enter(Phase::update, step);
-    for (std::size_t s = 0; s < shard_costs_.size(); ++s) {
-        shard_costs_[s] = local_->cost(s);
+    for (std::size_t s = 0; s < shard_scores_.size(); ++s) {
+        shard_scores_[s] = local_->score(s);
     }
     local_->contribute(gradients_);
     set_tail(notice);
@@ -387,7 +394,6 @@ void Replica::descend_locally(std::int64_t step, const data::Batch& batch, const
     reducer_->arrive();
     enter(Phase::reduce, step);
     reducer_->combine();
-    costs_.assign(1, static_cast<double>(reducer_->tail(Tail::cost)));
     require_convergence(step);
 
     const auto averaged = static_cast<std::int64_t>(local_sizes_.averaged());
@@ -402,17 +408,17 @@ void Replica::descend_locally(std::int64_t step, const data::Batch& batch, const
     }
     enter(Phase::wait, step);
     reducer_->publish();
-    const std::span<const float> costs = reducer_->parameters().subspan(local_sizes_.averaged(), local_->steps());
-    costs_.clear();
-    for (std::size_t i = 0; i < costs.size(); ++i) {
-        const std::int64_t in_epoch = step_in_epoch - static_cast<std::int64_t>(costs.size() - 1 - i);
-        costs_.push_back(static_cast<double>(costs[i]) / static_cast<double>(sampler_.batch_samples(in_epoch)));
+    const std::span<const float> sums = reducer_->parameters();
+    for (std::size_t i = 0; i < local_->steps(); ++i) {
+        const std::int64_t in_epoch = step_in_epoch - static_cast<std::int64_t>(local_->steps() - 1 - i);
+        scores_.push_back(score_of(sums[local_sizes_.cost_at(i)], sums[local_sizes_.correct_at(i)],
+                                   sampler_.batch_samples(in_epoch)));
     }
     enter(Phase::other, step + 1);
 }
 
 void Replica::require_convergence(std::int64_t step) const {
-    const double cost = costs_.back();
+    const float cost = reducer_->tail(Tail::cost);
     if (!std::isfinite(cost) || reducer_->tail(Tail::non_finite) > 0) {
         throw mpi::AgreedError(
             core::ExitCode::diverged,
@@ -472,7 +478,8 @@ void Replica::set_tail(const Notice& notice) {
         reducer_->parameters().size(), parallel::tail_size, [&](std::size_t shard, std::span<float> tail) {
             std::ranges::fill(tail, 0.0F);
             const auto set = [&](Tail what, float value) { tail[static_cast<std::size_t>(what)] = value; };
-            set(Tail::cost, static_cast<float>(shard_costs_[shard]));
+            set(Tail::cost, static_cast<float>(shard_scores_[shard].cost));
+            set(Tail::correct, static_cast<float>(shard_scores_[shard].correct));
             if (shard == 0) { // once per rank
                 set(Tail::stop_requests, notice.stop_requested ? 1.0F : 0.0F);
                 set(Tail::output_failures, notice.output_failed ? 1.0F : 0.0F);

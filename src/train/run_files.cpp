@@ -15,7 +15,7 @@
 namespace dtrain::train {
 namespace {
 
-constexpr std::int64_t log_format_version = 2;
+constexpr std::int64_t log_format_version = 3;
 
 /// What has to be the same for a run to go on with the steps of another.
 void require_same_run(const config::Config& config, const std::string& dataset, const io::Checkpoint& checkpoint) {
@@ -46,13 +46,20 @@ void move(const std::filesystem::path& from, const std::filesystem::path& to) {
     }
 }
 
-/// Moves the checkpoints of an earlier run out of the way: beginning anew loses nothing.
-std::filesystem::path set_aside(const std::filesystem::path& folder) {
+/// Moves the checkpoints of an earlier run out of the way, and into their folder what else it left: beginning anew
+/// loses nothing.
+std::filesystem::path set_aside(const std::filesystem::path& checkpoints,
+                                std::initializer_list<std::filesystem::path> files) {
     for (int number = 1;; ++number) {
-        std::filesystem::path aside = folder;
+        std::filesystem::path aside = checkpoints;
         aside += fmt::format("-before-{}", number);
         if (!std::filesystem::exists(aside)) {
-            move(folder, aside);
+            move(checkpoints, aside);
+            for (const std::filesystem::path& file : files) {
+                if (std::filesystem::exists(file)) {
+                    move(file, aside / file.filename());
+                }
+            }
             return aside;
         }
     }
@@ -131,7 +138,7 @@ std::optional<std::filesystem::path> RunFiles::open() {
     }
     folder_.sweep();
     if (!config_.output.resume && !folder_.steps().empty()) {
-        aside = set_aside(folder_.path());
+        aside = set_aside(folder_.path(), {log_file(), config_.output.directory / "config.ini"});
     }
     io::create_writable_folder(folder_.path());
     for (const std::int64_t step : damaged_) {
@@ -150,11 +157,9 @@ std::optional<std::filesystem::path> RunFiles::open() {
     return aside;
 }
 
-void RunFiles::add_rank_seconds(std::size_t ranks, const std::vector<double>& compute,
-                                const std::vector<double>& reduce, const std::vector<double>& data,
-                                std::size_t earlier_epochs) {
+void RunFiles::add_rank_seconds(std::span<const io::PhaseSeconds> ranks, std::size_t earlier_epochs) {
     rank_seconds_.resize(earlier_epochs);
-    rank_seconds_.add_epoch(ranks, compute, reduce, data);
+    rank_seconds_.add_epoch(ranks);
 }
 
 void RunFiles::write_log(const LogHeader& header, std::shared_ptr<const io::RunRecord> record) {
@@ -186,7 +191,7 @@ std::size_t RunFiles::most_waiting(const config::Config& config, std::size_t byt
 
 void RunFiles::write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const io::RunRecord> record,
                                 std::vector<io::TensorView> tensors, std::shared_ptr<core::Buffer<float>> copy) {
-    const std::size_t most = most_waiting(config_, (copy->size() + record->step_cost.size()) * sizeof(float));
+    const std::size_t most = most_waiting(config_, (copy->size() + 2 * record->step_cost.size()) * sizeof(float));
     const std::size_t gave_way = writer_->submit(
         BackgroundWriter::Lane::checkpoint,
         [this, info = std::move(info), record = std::move(record), tensors = std::move(tensors),

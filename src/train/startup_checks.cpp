@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <numeric>
+#include <limits>
 #include <vector>
 
 namespace dtrain::train {
@@ -113,16 +113,19 @@ std::optional<std::string> find_crowded_host(const mpi::Communicator& communicat
     return describe(worst, threads_per_rank, host, crowded - 1);
 }
 
-std::optional<std::string> ExchangeCheck::add(std::int64_t steps, std::span<const double> compute_seconds,
-                                              std::span<const double> exchange_seconds) {
-    const auto ranks = static_cast<double>(compute_seconds.size());
-    if (done_ || compute_seconds.size() < 2) {
+std::optional<std::string> ExchangeCheck::add(std::int64_t steps, std::span<const io::PhaseSeconds> ranks) {
+    if (done_ || ranks.size() < 2) {
         return std::nullopt;
     }
     // The rank that the others wait for has the least of waiting in its exchange.
+    const auto number = static_cast<double>(ranks.size());
+    double least_exchange = std::numeric_limits<double>::infinity();
+    for (const io::PhaseSeconds& rank : ranks) {
+        compute_seconds_ += rank.compute / number;
+        least_exchange = std::min(least_exchange, rank.reduce + rank.wait);
+    }
+    exchange_seconds_ += least_exchange;
     steps_ += steps;
-    compute_seconds_ += std::accumulate(compute_seconds.begin(), compute_seconds.end(), 0.0) / ranks;
-    exchange_seconds_ += std::ranges::min(exchange_seconds);
     if (steps_ < enough_steps) {
         return std::nullopt;
     }
@@ -132,7 +135,7 @@ std::optional<std::string> ExchangeCheck::add(std::int64_t steps, std::span<cons
     }
     // More ranks share the same computing, and exchange as much: both take as long at this number of them.
     const auto even =
-        std::max<std::int64_t>(1, static_cast<std::int64_t>(ranks * compute_seconds_ / exchange_seconds_));
+        std::max<std::int64_t>(1, static_cast<std::int64_t>(number * compute_seconds_ / exchange_seconds_));
     const double microseconds = 1e6 / static_cast<double>(steps_);
     return fmt::format("exchanging gradients takes longer than computing them, {:.0f} us of a step beside {:.0f} us: "
                        "unless other programs use these cores, the batch is too small for more than {} rank{}; a "

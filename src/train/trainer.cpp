@@ -25,6 +25,17 @@ std::string megabytes(std::size_t bytes) {
     return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
 }
 
+/// Collective: what every rank has spent.
+std::vector<io::PhaseSeconds> gather(const io::PhaseSeconds& own, const mpi::Communicator& communicator) {
+    const std::array<double, 4> values{own.compute, own.reduce, own.wait, own.data};
+    const std::vector<double> all = communicator.gather_all(std::span<const double>(values));
+    std::vector<io::PhaseSeconds> ranks;
+    for (std::size_t i = 0; i < all.size(); i += values.size()) {
+        ranks.push_back({all[i], all[i + 1], all[i + 2], all[i + 3]});
+    }
+    return ranks;
+}
+
 } // namespace
 
 nn::Network<float> network_of(const io::Checkpoint& checkpoint) {
@@ -132,10 +143,11 @@ void Trainer::descent_step() {
     ++epoch_steps_;
     epoch_samples_ += replica_.batch_samples();
     run_samples_ += replica_.batch_samples();
-    for (const double cost : replica_.costs()) {
-        last_cost_ = cost;
+    for (const Score& score : replica_.scores()) {
+        last_cost_ = score.cost;
         if (files_) {
-            record_.step_cost.push_back(static_cast<float>(cost));
+            record_.step_cost.push_back(static_cast<float>(score.cost));
+            record_.step_accuracy.push_back(static_cast<float>(score.accuracy));
         }
     }
     progress_.step(step_, last_cost_, replica_.batch_samples(), replica_.timer().now());
@@ -153,34 +165,33 @@ void Trainer::finish_epoch() {
     const Score score = evaluator_.score(replica_.parameters(), config_.parallel.logical_shards,
                                          replica_.local_shards(), communicator_);
     using core::Phase;
-    const double compute = replica_.timer().seconds(Phase::forward) + replica_.timer().seconds(Phase::backward) +
-                           replica_.timer().seconds(Phase::update);
-    const double reduce = replica_.timer().seconds(Phase::wait) + replica_.timer().seconds(Phase::reduce);
-    const double data = replica_.timer().seconds(Phase::data);
-    const double seconds =
-        compute + reduce + data + replica_.timer().seconds(Phase::write) + replica_.timer().seconds(Phase::other);
+    const auto spent = [this](auto... phases) { return (replica_.timer().seconds(phases) + ...); };
+    const io::PhaseSeconds own{spent(Phase::forward, Phase::backward, Phase::update), spent(Phase::reduce),
+                               spent(Phase::wait), spent(Phase::data)};
+    const double seconds = own.compute + own.reduce + own.wait + own.data + spent(Phase::write, Phase::other);
     run_seconds_ += seconds;
-    reduce_seconds_ += reduce;
+    exchange_seconds_ += own.reduce + own.wait;
     replica_.timer().reset();
 
-    const auto gather = [this](double value) { return communicator_.gather_all(std::span<const double>(&value, 1)); };
-    const std::vector<double> compute_seconds = gather(compute);
-    const std::vector<double> reduce_seconds = gather(reduce);
-    const std::vector<double> data_seconds = gather(data);
+    const std::vector<io::PhaseSeconds> ranks = gather(own, communicator_);
     if (communicator_.is_root()) {
         const std::int64_t epoch = epoch_of(step_ - 1) + 1;
         const std::int64_t steps = replica_.sampler().steps_per_epoch();
-        double cost_sum = 0;
-        for (std::int64_t i = 0; i < steps; ++i) {
-            cost_sum += static_cast<double>(record_.step_cost[static_cast<std::size_t>(step_ - steps + i)]) *
-                        static_cast<double>(replica_.sampler().batch_samples(i));
-        }
-        const double train_cost = cost_sum / static_cast<double>(replica_.dataset().train.total);
+        const auto mean = [&](const std::vector<float>& of_steps) {
+            double sum = 0;
+            for (std::int64_t i = 0; i < steps; ++i) {
+                sum += static_cast<double>(of_steps[static_cast<std::size_t>(step_ - steps + i)]) *
+                       static_cast<double>(replica_.sampler().batch_samples(i));
+            }
+            return sum / static_cast<double>(replica_.dataset().train.total);
+        };
+        const double train_cost = mean(record_.step_cost);
         const double rate = static_cast<double>(epoch_samples_) / seconds;
         io::RunRecord::Epochs& epochs = record_.epochs;
         epochs.epoch.push_back(epoch);
         epochs.step.push_back(step_);
         epochs.train_cost.push_back(train_cost);
+        epochs.train_accuracy.push_back(mean(record_.step_accuracy));
         epochs.test_cost.push_back(score.cost);
         epochs.test_accuracy.push_back(score.accuracy);
         epochs.learning_rate.push_back(replica_.last_learning_rate(step_));
@@ -189,10 +200,8 @@ void Trainer::finish_epoch() {
         epochs.fingerprint.push_back(fingerprint(replica_.network().layout(), replica_.parameters()));
         progress_.epoch({epoch, config_.training.epochs, train_cost, score.cost, score.accuracy, rate, seconds,
                          epochs.fingerprint.back()});
-        files_->add_rank_seconds(static_cast<std::size_t>(communicator_.size()), compute_seconds, reduce_seconds,
-                                 data_seconds, epochs.size() - 1);
-        if (const auto warning =
-                exchange_check_ ? exchange_check_->add(epoch_steps_, compute_seconds, reduce_seconds) : std::nullopt) {
+        files_->add_rank_seconds(ranks, epochs.size() - 1);
+        if (const auto warning = exchange_check_ ? exchange_check_->add(epoch_steps_, ranks) : std::nullopt) {
             progress_.warn(*warning);
         }
         enter(Phase::write);
@@ -287,7 +296,7 @@ core::ExitCode Trainer::run() {
     mpi::together(communicator_, [this] {
         if (files_) {
             if (const auto aside = files_->open()) {
-                progress_.line(fmt::format("anew        earlier checkpoints were moved to {}", aside->string()));
+                progress_.line(fmt::format("anew        what an earlier run left was moved to {}", aside->string()));
             }
         }
     });
@@ -300,10 +309,12 @@ core::ExitCode Trainer::run() {
     last_checkpoint_ = replica_.timer().now();
     while (step_ < total_steps_ && !stopped) {
         if (files_ && (epoch_ended() || step_ == first_step)) {
-            std::vector<float>& costs = record_.step_cost;
-            const std::size_t needed = costs.size() + static_cast<std::size_t>(replica_.sampler().steps_per_epoch());
-            if (costs.capacity() < needed) {
-                costs.reserve(std::max(needed, 2 * costs.capacity())); // as reserve by itself copies every time
+            for (std::vector<float>* column : {&record_.step_cost, &record_.step_accuracy}) {
+                const auto steps = static_cast<std::size_t>(replica_.sampler().steps_per_epoch());
+                const std::size_t needed = column->size() + steps;
+                if (column->capacity() < needed) {
+                    column->reserve(std::max(needed, 2 * column->capacity())); // as reserve itself copies every time
+                }
             }
         }
         descent_step();
@@ -380,7 +391,7 @@ void Trainer::report_end(bool stopped) {
                                    100 * accuracy.back(), 100 * *best, best - accuracy.begin() + 1));
         progress_.line(fmt::format(
             "speed       {:.1f} s of training, {:.0f} samples/s, {:.1f} % of the time in waiting and reducing",
-            run_seconds_, static_cast<double>(run_samples_) / run_seconds_, 100 * reduce_seconds_ / run_seconds_));
+            run_seconds_, static_cast<double>(run_samples_) / run_seconds_, 100 * exchange_seconds_ / run_seconds_));
     }
     progress_.line(fmt::format("log         {}\ncheckpoint  {}", files_->log_file().string(), checkpoint));
 }

@@ -41,11 +41,13 @@ void write_idx(const std::filesystem::path& folder) {
 io::RunRecord record_of(std::size_t epochs, std::size_t steps) {
     io::RunRecord record;
     record.step_cost.assign(steps, 0.5F);
+    record.step_accuracy.assign(steps, 0.75F);
     io::RunRecord::Epochs& columns = record.epochs;
     columns.epoch.assign(epochs, 1);
     columns.step.assign(epochs, 2);
-    for (std::vector<double>* column : {&columns.train_cost, &columns.test_cost, &columns.test_accuracy,
-                                        &columns.learning_rate, &columns.seconds, &columns.samples_per_second}) {
+    for (std::vector<double>* column :
+         {&columns.train_cost, &columns.train_accuracy, &columns.test_cost, &columns.test_accuracy,
+          &columns.learning_rate, &columns.seconds, &columns.samples_per_second}) {
         column->assign(epochs, 0.25);
     }
     columns.fingerprint.assign(epochs, 42);
@@ -80,7 +82,7 @@ std::string checkpoint(const std::string& config, std::size_t epochs, std::size_
 std::string log(std::size_t epochs) {
     io::RankSeconds seconds;
     for (std::size_t epoch = 0; epoch < epochs; ++epoch) {
-        seconds.add_epoch(2, {1, 2}, {1, 2}, {1, 2});
+        seconds.add_epoch(std::vector<io::PhaseSeconds>(2, {1, 2, 3, 4}));
     }
     std::vector<io::DatasetView> datasets;
     seconds.append_to(datasets);

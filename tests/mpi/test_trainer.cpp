@@ -99,7 +99,9 @@ class TrainerTest : public ::testing::Test {
     static void expect_same_bits(const Outcome& found, const Outcome& expected, const std::string& what) {
         EXPECT_EQ(found.tensors, expected.tensors) << what;
         EXPECT_EQ(found.record.step_cost, expected.record.step_cost) << what;
+        EXPECT_EQ(found.record.step_accuracy, expected.record.step_accuracy) << what;
         EXPECT_EQ(found.record.epochs.train_cost, expected.record.epochs.train_cost) << what;
+        EXPECT_EQ(found.record.epochs.train_accuracy, expected.record.epochs.train_accuracy) << what;
         EXPECT_EQ(found.record.epochs.test_cost, expected.record.epochs.test_cost) << what;
         EXPECT_EQ(found.record.epochs.test_accuracy, expected.record.epochs.test_accuracy) << what;
     }
@@ -278,10 +280,12 @@ TEST_F(TrainerTest, LogsWhatTheContractPromises) {
         return;
     }
     const io::Hdf5Image log(io::read_file(config.output.directory / "log.h5"), "log.h5");
+    EXPECT_EQ(log.shape("/steps/accuracy"), std::vector<std::size_t>{18});
     EXPECT_EQ(log.shape("/steps/cost"), std::vector<std::size_t>{18}); // 53 samples in batches of 10, three times
     EXPECT_EQ(log.values<std::int64_t>("/epochs/step"), (std::vector<std::int64_t>{6, 12, 18}));
     const std::vector<std::size_t> by_rank{3, static_cast<std::size_t>(world_.size())};
-    for (const char* name : {"/ranks/compute_seconds", "/ranks/reduce_seconds", "/ranks/data_seconds"}) {
+    for (const char* name :
+         {"/ranks/compute_seconds", "/ranks/reduce_seconds", "/ranks/wait_seconds", "/ranks/data_seconds"}) {
         EXPECT_EQ(log.shape(name), by_rank);
     }
     EXPECT_EQ(log.integer("ranks"), world_.size());

@@ -57,10 +57,11 @@ class LocalSgdTest(testing.DtrainTestCase):
             return ReferenceNetwork.from_checkpoint(checkpoint.datasets, ["tanh", "linear"], "cross_entropy")
 
         networks = [network_of(start) for _ in range(shards)]
-        costs = np.zeros(steps)
+        costs, accuracies = np.zeros((2, steps))
         for step in range(steps):
             for network, row in zip(networks, chosen):
                 rates = [SETTINGS["training.learning_rate"]]
+                accuracies[step] += network.evaluate(images[row], labels[row])[1] / shards
                 costs[step] += network.descend(images[row], labels[row], rates, optimizer="sgd")[0] / shards
             if (step + 1) % every == 0 or step + 1 == steps:
                 for tensors in zip(*(network.parameters for network in networks)):
@@ -68,6 +69,7 @@ class LocalSgdTest(testing.DtrainTestCase):
                     for tensor in tensors:
                         tensor[...] = mean
         self.assert_close(trained.log().datasets["/steps/cost"], costs, 1e-4, "/steps/cost")
+        self.assert_close(trained.log().datasets["/steps/accuracy"], accuracies, 1e-4, "/steps/accuracy")
         for actual, expected in zip(network_of(trained.last_checkpoint()).parameters, networks[0].parameters):
             self.assert_close(actual, expected, 1e-4, "parameters")
 

@@ -114,7 +114,8 @@ class ReferenceTest(testing.DtrainTestCase):
             with self.case(ranks=ranks, batch_size=batch_size):
                 trained = self.train(settings, ranks=ranks)
                 network = network_of(trained.last_checkpoint(), settings)
-                train_cost = network.evaluate(self.arrays["train_images"], self.arrays["train_labels"])[0]
+                train_cost, train_accuracy, _ = network.evaluate(self.arrays["train_images"],
+                                                                 self.arrays["train_labels"])
                 test_cost, test_accuracy, _ = network.evaluate(self.arrays["test_images"], self.arrays["test_labels"])
 
                 starts = np.arange(0, testing.TRAIN_SAMPLES, batch_size)
@@ -123,6 +124,10 @@ class ReferenceTest(testing.DtrainTestCase):
                 costs = log["/steps/cost"].astype(np.float64).reshape(2, len(sizes))
                 self.assert_close(costs @ sizes / sizes.sum(), [train_cost] * 2, 1e-5, "weighted step costs")
                 self.assert_close(log["/epochs/train_cost"], [train_cost] * 2, 1e-5, "/epochs/train_cost")
+                right = log["/steps/accuracy"].astype(np.float64).reshape(2, len(sizes)) * sizes
+                self.assert_close(right, np.round(right), 1e-5, "counts of right samples")
+                for found in (right.sum(axis=1) / sizes.sum(), log["/epochs/train_accuracy"]):
+                    self.assert_close(found, [train_accuracy] * 2, 1e-5, "training accuracy")
                 self.assert_close(log["/epochs/test_cost"], [test_cost] * 2, 1e-5, "/epochs/test_cost")
                 self.assert_close(log["/epochs/test_accuracy"], [test_accuracy] * 2, 1e-5, "/epochs/test_accuracy")
                 if len(sizes) > 1:

@@ -43,15 +43,16 @@ def write_log(path, steps, steps_per_epoch, ranks, config):
     numbers = np.arange(1, epochs + 1)
     fall = 2.2 / (1 + 5 * numbers / epochs)
     columns = {"epoch": numbers, "step": numbers * steps_per_epoch, "train_cost": fall + 0.1, "test_cost": fall + 0.2,
-               "test_accuracy": 1 - fall / 4, "learning_rate": np.full(epochs, 0.1), "seconds": np.full(epochs, 2.0),
-               "samples_per_second": np.full(epochs, 5000.0), "fingerprint": numbers.astype(np.uint64)}
+               "train_accuracy": 1 - fall / 5, "test_accuracy": 1 - fall / 4, "learning_rate": np.full(epochs, 0.1),
+               "seconds": np.full(epochs, 2.0), "samples_per_second": np.full(epochs, 5000.0), "fingerprint": numbers.astype(np.uint64)}
     with h5py.File(path, "w") as file:
+        file["steps/accuracy"] = np.full(steps, 0.5, np.float32)
         file["steps/cost"] = (0.1 + 2.2 / (1 + np.arange(steps, dtype=np.float32) / 1e5)).astype(np.float32)
         for name, values in columns.items():
             file[f"epochs/{name}"] = values
-        for phase in ("compute", "reduce", "data"):
+        for phase in ("compute", "reduce", "wait", "data"):
             file[f"ranks/{phase}_seconds"] = np.full((epochs, ranks), 0.5)
-        file.attrs.update({"format_version": 2, "ranks": ranks, "nodes": 1, "parameters": 7850, "dataset": "MNIST",
+        file.attrs.update({"format_version": 3, "ranks": ranks, "nodes": 1, "parameters": 7850, "dataset": "MNIST",
                            "config": config})
 
 
@@ -84,8 +85,9 @@ class ReportTest(testing.DtrainTestCase):
 
         log = run.log()
         last = {name: log.datasets[f"/epochs/{name}"][-1] for name in
-                ("test_cost", "train_cost", "test_accuracy", "learning_rate", "fingerprint")}
+                ("test_cost", "train_cost", "train_accuracy", "test_accuracy", "learning_rate", "fingerprint")}
         self.assertAlmostEqual(page.figure("test-accuracy"), last["test_accuracy"], delta=0.51e-4)
+        self.assertAlmostEqual(page.figure("train-accuracy"), last["train_accuracy"], delta=0.51e-4)
         for shown, expected in {"test-cost": last["test_cost"], "train-cost": last["train_cost"],
                                 "learning-rate": last["learning_rate"], "epochs": 2, "ranks": 2,
                                 "steps": len(log.datasets["/steps/cost"]),
@@ -103,7 +105,7 @@ class ReportTest(testing.DtrainTestCase):
         self.assertIn("1 conv 3x5x5 stride 2 relu", page.by_id["activations"])
         alternatives = [value for _, name, value in page.attributes if name in ("alt", "aria-label")]
         self.assertEqual(sum(text.startswith("Weights of map") for text in alternatives), 3)
-        for chart in ("Cost of each step's batch", "Cost of each epoch", "Test accuracy", "Learning rate",
+        for chart in ("Cost of each step's batch", "Cost of each epoch", "Accuracy in per cent", "Learning rate",
                       "Seconds per epoch by phase, mean", "Seconds per epoch by phase on each", "Contours of the cost"):
             self.assertTrue(any(text.startswith(chart) for text in alternatives), f"no chart of {chart}")
 
@@ -140,10 +142,12 @@ class ReportTest(testing.DtrainTestCase):
         page, messages = self.report(run.folder)
         self.assertEqual(messages, [])
         self.assertIn("unfinished: 2 of 7 epochs", page.text)
-        compute = run.log().datasets["/ranks/compute_seconds"]
+        compute, reduce, wait = (run.log().datasets[f"/ranks/{phase}_seconds"] for phase in
+                                 ("compute", "reduce", "wait"))
         slowest = np.nanmean(compute, 0).argmax()
         alternatives = [value for _, name, value in page.attributes if name == "aria-label"]
-        for said in (f"mean over ranks: compute {np.nanmean(compute):.4g} s",
+        for said in (f"mean over ranks: compute {np.nanmean(compute):.4g} s, reduce {np.nanmean(reduce):.4g} s, "
+                     f"wait {np.nanmean(wait):.4g} s",
                      f"each of 3 ranks; rank {slowest} computes longest, {np.nanmean(compute[:, slowest]):.4g} s"):
             self.assertTrue(any(said in text for text in alternatives), f"{said} is not in {alternatives}")
         self.assertNotIn("nan", page.text.lower())
@@ -153,6 +157,24 @@ class ReportTest(testing.DtrainTestCase):
         self.assert_named("fresh/log.h5 is not there", page, messages)
         self.assertEqual(page.figure("test-accuracy"), expected)
         self.assertEqual(page.figure("steps"), len(log.datasets["/steps/cost"]))
+        page, messages = self.report("fresh/checkpoints")
+        self.assertEqual(page.figure("test-accuracy"), expected)
+        self.assertIn("confusion", page.by_id)
+
+    def test_checkpoints_that_are_replaced_meanwhile(self):
+        """By an evaluation in whose time a newer checkpoint takes the place of the one it was asked for, twice."""
+        run = self.train({"training.epochs": 1})
+        newest, = (run.folder / "checkpoints").glob("step-*.h5")
+        evaluator = self.folder / "evaluator"
+        evaluator.write_text(
+            "#!/bin/bash\nstep=${1##*-} step=${step%.h5} next=${1%/*}/step-$(printf %08d $((10#$step + 1))).h5\n"
+            f'((10#$step >= 10#{newest.name[5:-3]} + 2)) || {{ mv "$1" "$next"; echo "$1: no such file" >&2; exit 4; }}\n'
+            f'exec "{testing.BIN / "dtrain-eval"}" "$@"\n')
+        evaluator.chmod(0o755)
+        page, messages = self.report(run.folder, "--eval", evaluator)
+        self.assertEqual(messages, [])
+        self.assertIn("confusion", page.by_id)
+        self.assertIn("weights", page.by_id)
 
     def test_interrupted_in_the_first_epoch(self):
         run = self.train({"training.epochs": 0})
@@ -175,7 +197,7 @@ class ReportTest(testing.DtrainTestCase):
         with h5py.File(self.folder / "kind.h5", "w") as file:
             file.attrs["kind"] = "<b>evaluation"
         with h5py.File(self.folder / "huge.h5", "w") as file:
-            file.attrs["format_version"] = 2
+            file.attrs["format_version"] = 3
             file.create_dataset("epochs/epoch", (10**12,), np.int64, chunks=(1024,))
         (self.folder / "folder").mkdir()
         names = [*bad, "foreign.h5", "kind.h5", "huge.h5", "folder", "missing"]
@@ -245,6 +267,16 @@ class ReportTest(testing.DtrainTestCase):
                          [["1", "1.000"], ["1.82", "0.910"], ["4", "1.000"], ["5.6", "0.700"], ["1", "1.000"]])
         for chart in ("Speed-up, strong scaling", "Efficiency, weak scaling", "A step's phases, strong scaling"):
             self.assertTrue(any(text.startswith(chart) for text in alternatives), chart)
+
+    def test_unfinished_runs_have_no_place_among_results(self):
+        for size, epochs in ((32, 1), (64, 1), (128, 9)):
+            run = self.train({"training.batch_size": size, "training.epochs": 1}, output=f"batch-{size}")
+            with h5py.File(run.folder / "log.h5", "r+") as log:
+                log.attrs["config"] = log.attrs["config"].replace("epochs = 1\n", f"epochs = {epochs}\n")
+        page, _ = self.report("batch-32", "batch-64", "batch-128")
+        over, = (value for _, name, value in page.attributes
+                 if name == "aria-label" and value.startswith("Test accuracy over training.batch_size: "))
+        self.assertRegex(over, r"% at 32, .* % at 64\.$")
 
     def test_ten_million_steps(self):
         write_log(self.folder / "log.h5", 10_000_000, 1875, 64, "[training]\nepochs = 6000\n")

@@ -79,8 +79,12 @@ class RunningOnTest(testing.DtrainTestCase):
                 self.assertEqual(again.files(), first.files())
 
     def test_resume_never_starts_over(self):
-        self.train({"training.epochs": 3}, ranks=2)
+        first = self.train({"training.epochs": 3}, ranks=2)
+        earlier = {path.name: path.read_bytes() for path in
+                   (*first.checkpoints(), first.folder / "log.h5", first.folder / "config.ini")}
         over = self.train({"training.epochs": 2, "output.resume": "never", "model.seed": 9}, ranks=2)
+        aside = over.folder / "checkpoints-before-1"
+        self.assertEqual({path.name: path.read_bytes() for path in aside.iterdir()}, earlier)
         straight = self.train({"model.seed": 9}, ranks=2, output="straight")
         self.assertEqual(len(over.log().datasets["/epochs/epoch"]), 2)
         # A checkpoint of the run before must not be taken for the newest of this one.

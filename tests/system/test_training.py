@@ -32,19 +32,21 @@ class FilesTest(testing.DtrainTestCase):
         log = trained.log()
         steps = steps_per_epoch(batch_size)
         floats, integers = "f", "iu"
-        columns = {"epoch": integers, "step": integers, "train_cost": floats, "test_cost": floats,
+        columns = {"epoch": integers, "step": integers, "train_cost": floats, "train_accuracy": floats,
+                   "test_cost": floats,
                    "test_accuracy": floats, "learning_rate": floats, "seconds": floats, "samples_per_second": floats,
                    "fingerprint": integers}
         datasets = log.datasets
-        self.assertEqual(set(datasets), {"/steps/cost", *(f"/epochs/{name}" for name in columns),
-                                         "/ranks/compute_seconds", "/ranks/reduce_seconds", "/ranks/data_seconds"})
-        self.assertEqual(datasets["/steps/cost"].shape, (epochs * steps,))
-        self.assertEqual(datasets["/steps/cost"].dtype, np.float32)
+        self.assertEqual(set(datasets), {"/steps/cost", "/steps/accuracy", *(f"/epochs/{name}" for name in columns),
+                                         *(f"/ranks/{phase}_seconds" for phase in ("compute", "reduce", "wait", "data"))})
+        for name in ("/steps/cost", "/steps/accuracy"):
+            self.assertEqual(datasets[name].shape, (epochs * steps,))
+            self.assertEqual(datasets[name].dtype, np.float32)
         for name, kind in columns.items():
             with self.subTest(name):
                 self.assertEqual(datasets[f"/epochs/{name}"].shape, (epochs,))
                 self.assertIn(datasets[f"/epochs/{name}"].dtype.kind, kind)
-        for name in ("compute_seconds", "reduce_seconds", "data_seconds"):
+        for name in ("compute_seconds", "reduce_seconds", "wait_seconds", "data_seconds"):
             with self.subTest(name):
                 values = datasets[f"/ranks/{name}"]
                 self.assertEqual(values.shape, (epochs, ranks))

@@ -3,6 +3,7 @@
 #include "dtrain/io/hdf5.hpp"
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,11 +12,13 @@ namespace dtrain::io {
 /// The course of a run so far, columns as in /epochs and /steps of log and checkpoint: one element per finished epoch
 /// and per finished step.
 struct RunRecord {
-    std::vector<float> step_cost;
+    std::vector<float> step_cost;     ///< mean over the step's batch
+    std::vector<float> step_accuracy; ///< of the same outputs, 0 to 1
     struct Epochs {
         std::vector<std::int64_t> epoch;
         std::vector<std::int64_t> step;
-        std::vector<double> train_cost;
+        std::vector<double> train_cost; ///< as it went: mean over the epoch's samples, each in its own step
+        std::vector<double> train_accuracy;
         std::vector<double> test_cost;
         std::vector<double> test_accuracy;
         std::vector<double> learning_rate;
@@ -31,15 +34,22 @@ struct RunRecord {
     [[nodiscard]] static RunRecord from(const Hdf5Image& file);
 };
 
+/// What a rank spent an epoch on, in seconds.
+struct PhaseSeconds {
+    double compute = 0; ///< forward, backward and update
+    double reduce = 0;  ///< adding up gradients
+    double wait = 0;    ///< for other ranks
+    double data = 0;    ///< making batches
+};
+
 /// Seconds per phase as /ranks has them, epochs × ranks. A rank that took no part in an epoch (runs may be resumed on
 /// another number of ranks) has NaN.
 struct RankSeconds {
     std::size_t epochs = 0;
     std::size_t ranks = 0;
-    std::vector<double> compute, reduce, data;
+    std::vector<double> compute, reduce, wait, data;
 
-    void add_epoch(std::size_t ranks_now, const std::vector<double>& compute_now, const std::vector<double>& reduce_now,
-                   const std::vector<double>& data_now);
+    void add_epoch(std::span<const PhaseSeconds> ranks_now);
     void append_to(std::vector<DatasetView>& datasets) const;
     [[nodiscard]] static RankSeconds from(const Hdf5Image& file);
     /// Cuts off, or fills up with NaN, to `rows` epochs.

@@ -15,7 +15,7 @@ namespace dtrain::parallel {
 
 /// Floats behind the gradients in every arena, summed with them, so that agreeing on them costs no collective of its
 /// own.
-enum class Tail : std::size_t { cost, stop_requests, output_failures, non_finite };
+enum class Tail : std::size_t { cost, correct, stop_requests, output_failures, non_finite };
 inline constexpr std::size_t tail_size = 16; // a cache line
 
 /// What a reducer is made for. Sizes are in elements.

@@ -24,6 +24,12 @@ struct Score {
     double accuracy = 0; ///< 0 to 1
 };
 
+/// Of a part of a batch or a data set.
+struct ScoreSum {
+    double cost = 0;
+    std::int64_t correct = 0; ///< samples whose class is that of the largest output
+};
+
 /// Measures a network on a data set.
 class Evaluator {
   public:
@@ -53,5 +59,9 @@ class Evaluator {
 
 /// The class of the largest output; the first of several.
 [[nodiscard]] std::size_t predicted_class(std::span<const float> outputs) noexcept;
+
+/// How many rows of `outputs` (rows × classes) have that class as their label.
+[[nodiscard]] std::int64_t count_correct(core::MatrixView<const float> outputs,
+                                         std::span<const std::uint8_t> labels) noexcept;
 
 } // namespace dtrain::train

@@ -7,6 +7,7 @@
 #include "dtrain/nn/network.hpp"
 #include "dtrain/nn/shard_gradients.hpp"
 #include "dtrain/optim/optimizer.hpp"
+#include "dtrain/train/evaluator.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -20,8 +21,8 @@ namespace dtrain::train {
 /// shard descends by itself, on its own samples, from what is common to all; then all shards' parameters and optimizer
 /// state are averaged. Shards, not ranks, go their own ways, so the results do not depend on the number of ranks.
 ///
-/// What is exchanged is one vector: the parameters, the optimizer's states, and the cost of each step of a round. No
-/// function is collective.
+/// What is exchanged is one vector: the parameters, the optimizer's states, and for each step of a round its cost and
+/// how many samples it had right. No function is collective.
 class LocalDescent {
   public:
     struct Sizes {
@@ -32,6 +33,9 @@ class LocalDescent {
         /// Elements of the vector that are averaged, and of all.
         [[nodiscard]] std::size_t averaged() const noexcept { return arena * (1 + states); }
         [[nodiscard]] std::size_t exchanged() const noexcept;
+        /// Where in the vector a step of a round has its cost and its count.
+        [[nodiscard]] std::size_t cost_at(std::size_t step) const noexcept { return averaged() + 2 * step; }
+        [[nodiscard]] std::size_t correct_at(std::size_t step) const noexcept { return cost_at(step) + 1; }
     };
     /// Elements that `contribute` has added up at once.
     static constexpr std::size_t piece = std::size_t{1} << 14;
@@ -50,9 +54,9 @@ class LocalDescent {
 
     /// Ends the round: every shard's vector goes into `sums`, from the last element to the first.
     void contribute(nn::ShardGradients<float>& sums);
-    /// Of the round: how many steps it had so far, and the sum of their costs over the samples of local shard `shard`.
+    /// Of the round: how many steps it had so far, and what they came to over the samples of local shard `shard`.
     [[nodiscard]] std::size_t steps() const noexcept { return steps_; }
-    [[nodiscard]] double cost(std::size_t shard) const noexcept;
+    [[nodiscard]] ScoreSum score(std::size_t shard) const noexcept;
 
     [[nodiscard]] std::size_t bytes() const noexcept; ///< of memory
 

@@ -13,6 +13,7 @@
 #include "dtrain/optim/schedule.hpp"
 #include "dtrain/optim/square_sum.hpp"
 #include "dtrain/parallel/gradient_reducer.hpp"
+#include "dtrain/train/evaluator.hpp"
 #include "dtrain/train/local_descent.hpp"
 #include "dtrain/train/watchdog.hpp"
 
@@ -93,8 +94,9 @@ class Replica {
 
     /// Of the last step: its batch's samples over all ranks, and how many ranks gave each notice.
     [[nodiscard]] std::int64_t batch_samples() const noexcept { return batch_samples_; }
-    /// The mean costs of the steps up to the last one that have become known by it: of that step alone, or of a round.
-    [[nodiscard]] std::span<const double> costs() const noexcept { return costs_; }
+    /// Cost and accuracy on its own batch, before it descends, of each step up to the last one that has become known by
+    /// it: of that step alone, or of a round.
+    [[nodiscard]] std::span<const Score> scores() const noexcept { return scores_; }
     /// Whether parameters and states are those after the last step, and not of an earlier one.
     [[nodiscard]] bool is_synchronised() const noexcept { return !local_ || !local_->has_begun(); }
     /// Of the last of `step` finished steps, or of the first one where none is finished.
@@ -149,9 +151,9 @@ class Replica {
 
     std::int64_t ordered_epoch_ = -1; ///< the epoch whose order of samples the sampler holds
     std::int64_t batch_samples_ = 0;
-    std::vector<double> costs_;
+    std::vector<Score> scores_;
     bool parameters_finite_ = true;
-    std::vector<double> shard_costs_;
+    std::vector<ScoreSum> shard_scores_;
     std::vector<std::span<float>> state_pieces_;
     std::vector<Part> parts_;           ///< ascending, without gaps
     std::vector<std::int64_t> squares_; ///< of each part, optim::SquareSum of parameters and gradient

@@ -66,8 +66,7 @@ class RunFiles {
     [[nodiscard]] std::size_t left_out() const noexcept { return left_out_; }
 
     /// The time of each rank in the epoch just finished, for the log, `earlier_epochs` having gone before.
-    void add_rank_seconds(std::size_t ranks, const std::vector<double>& compute, const std::vector<double>& reduce,
-                          const std::vector<double>& data, std::size_t earlier_epochs);
+    void add_rank_seconds(std::span<const io::PhaseSeconds> ranks, std::size_t earlier_epochs);
 
     /// Once open: false where the file system has no locks.
     [[nodiscard]] bool locked() const { return lock_ && lock_->held(); }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "dtrain/io/run_record.hpp"
 #include "dtrain/mpi/communicator.hpp"
 
 #include <bitset>
@@ -37,10 +38,9 @@ struct Crowd {
 /// Finds out whether a run exchanges gradients for longer than it computes them.
 class ExchangeCheck {
   public:
-    /// Adds steps, in which rank r computed for compute_seconds[r] and waited and reduced for exchange_seconds[r]. As
-    /// soon as there are enough to judge by, returns what is to be said, and never again.
-    [[nodiscard]] std::optional<std::string> add(std::int64_t steps, std::span<const double> compute_seconds,
-                                                 std::span<const double> exchange_seconds);
+    /// Adds steps, and what each rank spent them on. As soon as there are enough to judge by, returns what is to be
+    /// said, and never again.
+    [[nodiscard]] std::optional<std::string> add(std::int64_t steps, std::span<const io::PhaseSeconds> ranks);
 
   private:
     static constexpr std::int64_t enough_steps = 50;

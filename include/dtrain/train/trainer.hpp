@@ -82,7 +82,7 @@ class Trainer {
 
     std::unique_ptr<Watchdog> watchdog_; ///< while running
     double run_seconds_ = 0;
-    double reduce_seconds_ = 0;
+    double exchange_seconds_ = 0;    ///< of these, waiting and reducing
     std::int64_t epoch_samples_ = 0; ///< trained by this process in the present epoch
     std::int64_t epoch_steps_ = 0;
     std::int64_t run_samples_ = 0;

@@ -30,7 +30,8 @@ CheckpointInfo make_info() {
     info.dataset = "MNIST";
     info.sample_shape = {28, 28};
     info.record.step_cost = {3, 2, 1};
-    info.record.epochs = {{1}, {2}, {2.5}, {2.4}, {0.9}, {3.0}, {0.5}, {1e5}, {77}};
+    info.record.step_accuracy = {0.25F, 0.5F, 0.75F};
+    info.record.epochs = {{1}, {2}, {2.5}, {0.8}, {2.4}, {0.9}, {3.0}, {0.5}, {1e5}, {77}};
     return info;
 }
 
@@ -110,7 +111,10 @@ TEST_F(CheckpointFile, WhoseNumbersContradictItsRecordIsRefused) {
     const std::vector<std::function<void(CheckpointInfo&)>> contradictions{
         [](CheckpointInfo& info) { info.epoch = 2; }, [](CheckpointInfo& info) { info.epoch = -1; },
         [](CheckpointInfo& info) { info.step = 4; }, [](CheckpointInfo& info) { info.step = -3; },
-        [](CheckpointInfo& info) { info.record.step_cost.clear(); }};
+        [](CheckpointInfo& info) {
+            info.record.step_cost.clear();
+            info.record.step_accuracy.clear();
+        }};
     for (const auto& contradict : contradictions) {
         CheckpointInfo info = make_info();
         contradict(info);

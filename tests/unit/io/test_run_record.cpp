@@ -19,8 +19,9 @@ using support::error_of;
 RunRecord make_record() {
     RunRecord record;
     record.step_cost = {3.5F, 3.25F, 3.0F, 2.5F};
-    record.epochs = {{1, 2},     {2, 4},     {3.4, 2.7}, {3.3, 2.6}, {0.5, 0.75},
-                     {3.0, 3.0}, {0.1, 0.2}, {1e4, 2e4}, {11, ~0ULL}};
+    record.step_accuracy = {0.25F, 0.5F, 0.5F, 0.75F};
+    record.epochs = {{1, 2},      {2, 4},     {3.4, 2.7}, {0.375, 0.625}, {3.3, 2.6},
+                     {0.5, 0.75}, {3.0, 3.0}, {0.1, 0.2}, {1e4, 2e4},     {11, ~0ULL}};
     return record;
 }
 
@@ -34,9 +35,11 @@ TEST(RunRecord, SurvivesAFile) {
     for (const RunRecord& record : {make_record(), RunRecord{}}) {
         const RunRecord read = RunRecord::from(Hdf5Image(encode(record), "file.h5"));
         EXPECT_EQ(read.step_cost, record.step_cost);
+        EXPECT_EQ(read.step_accuracy, record.step_accuracy);
         EXPECT_EQ(read.epochs.epoch, record.epochs.epoch);
         EXPECT_EQ(read.epochs.step, record.epochs.step);
         EXPECT_EQ(read.epochs.train_cost, record.epochs.train_cost);
+        EXPECT_EQ(read.epochs.train_accuracy, record.epochs.train_accuracy);
         EXPECT_EQ(read.epochs.test_cost, record.epochs.test_cost);
         EXPECT_EQ(read.epochs.test_accuracy, record.epochs.test_accuracy);
         EXPECT_EQ(read.epochs.learning_rate, record.epochs.learning_rate);
@@ -51,11 +54,13 @@ TEST(RunRecord, SurvivesAFile) {
 TEST(RunRecord, HasTheColumnsOfTheContract) {
     const Hdf5Image image(encode(make_record()), "file.h5");
     EXPECT_EQ(image.values<float>("/steps/cost").size(), 4U);
+    EXPECT_EQ(image.values<float>("/steps/accuracy").size(), 4U);
     for (const char* name : {"/epochs/epoch", "/epochs/step"}) {
         EXPECT_EQ(image.values<std::int64_t>(name).size(), 2U);
     }
-    for (const char* name : {"/epochs/train_cost", "/epochs/test_cost", "/epochs/test_accuracy",
-                             "/epochs/learning_rate", "/epochs/seconds", "/epochs/samples_per_second"}) {
+    for (const char* name :
+         {"/epochs/train_cost", "/epochs/train_accuracy", "/epochs/test_cost", "/epochs/test_accuracy",
+          "/epochs/learning_rate", "/epochs/seconds", "/epochs/samples_per_second"}) {
         EXPECT_EQ(image.values<double>(name).size(), 2U);
     }
 }
@@ -92,14 +97,19 @@ std::string text(const std::vector<double>& values) {
     return all;
 }
 
+void add(RankSeconds& seconds, const std::vector<PhaseSeconds>& ranks) {
+    seconds.add_epoch(ranks);
+}
+
 TEST(RankSeconds, AreATableOfEpochsByRanks) {
     RankSeconds seconds;
-    seconds.add_epoch(2, {1, 2}, {3, 4}, {5, 6});
-    seconds.add_epoch(2, {7, 8}, {9, 10}, {11, 12});
+    add(seconds, {{1, 3, 5, 7}, {2, 4, 6, 8}});
+    add(seconds, {{9, 11, 13, 15}, {10, 12, 14, 16}});
     EXPECT_EQ(seconds.ranks, 2U);
-    EXPECT_EQ(text(seconds.compute), "1 2 7 8 ");
-    EXPECT_EQ(text(seconds.reduce), "3 4 9 10 ");
-    EXPECT_EQ(text(seconds.data), "5 6 11 12 ");
+    EXPECT_EQ(text(seconds.compute), "1 2 9 10 ");
+    EXPECT_EQ(text(seconds.reduce), "3 4 11 12 ");
+    EXPECT_EQ(text(seconds.wait), "5 6 13 14 ");
+    EXPECT_EQ(text(seconds.data), "7 8 15 16 ");
 
     std::vector<DatasetView> datasets;
     seconds.append_to(datasets);
@@ -109,23 +119,24 @@ TEST(RankSeconds, AreATableOfEpochsByRanks) {
     EXPECT_EQ(read.ranks, 2U);
     EXPECT_EQ(read.compute, seconds.compute);
     EXPECT_EQ(read.reduce, seconds.reduce);
+    EXPECT_EQ(read.wait, seconds.wait);
     EXPECT_EQ(read.data, seconds.data);
 }
 
 TEST(RankSeconds, BecomeWiderWhenRanksAreAdded) {
     RankSeconds seconds;
-    seconds.add_epoch(1, {1}, {1}, {1});
-    seconds.add_epoch(3, {2, 3, 4}, {2, 3, 4}, {2, 3, 4});
-    seconds.add_epoch(2, {5, 6}, {5, 6}, {5, 6});
+    add(seconds, {{1, 1, 1, 10}});
+    add(seconds, {{2, 2, 2, 20}, {3, 3, 3, 30}, {4, 4, 4, 40}});
+    add(seconds, {{5, 5, 5, 50}, {6, 6, 6, 60}});
     EXPECT_EQ(seconds.ranks, 3U);
     EXPECT_EQ(text(seconds.compute), "1 ? ? 2 3 4 5 6 ? ");
-    EXPECT_EQ(text(seconds.data), "1 ? ? 2 3 4 5 6 ? ");
+    EXPECT_EQ(text(seconds.data), "10 ? ? 20 30 40 50 60 ? ");
 }
 
 TEST(RankSeconds, AreCutAndFilledToAnEpoch) {
     RankSeconds seconds;
-    seconds.add_epoch(2, {1, 2}, {1, 2}, {1, 2});
-    seconds.add_epoch(2, {3, 4}, {3, 4}, {3, 4});
+    add(seconds, {{1, 1}, {2, 2}});
+    add(seconds, {{3, 3}, {4, 4}});
     seconds.resize(1);
     EXPECT_EQ(text(seconds.compute), "1 2 ");
     seconds.resize(3);
@@ -136,7 +147,7 @@ TEST(RankSeconds, AreCutAndFilledToAnEpoch) {
 TEST(RankSeconds, OfUnknownEpochsKeepTheirRows) {
     RankSeconds seconds;
     seconds.resize(2);
-    seconds.add_epoch(2, {5, 6}, {5, 6}, {5, 6});
+    add(seconds, {{5}, {6}});
     EXPECT_EQ(text(seconds.compute), "? ? ? ? 5 6 ");
 }
 
@@ -163,7 +174,8 @@ TEST(RankSeconds, OfAnotherShapeAreRefused) {
     const auto refused = [&](const std::vector<std::size_t>& first, const std::vector<std::size_t>& second) {
         std::vector<DatasetView> datasets;
         for (const auto& [path, shape] : {std::pair{"/ranks/compute_seconds", first},
-                                          {"/ranks/reduce_seconds", second},
+                                          {"/ranks/reduce_seconds", first},
+                                          {"/ranks/wait_seconds", second},
                                           {"/ranks/data_seconds", first}}) {
             std::size_t size = 1;
             for (const std::size_t dimension : shape) {

@@ -16,6 +16,7 @@ CoreSet cores(std::initializer_list<std::size_t> numbers) {
     return set;
 }
 
+using io::PhaseSeconds;
 using Sets = std::vector<CoreSet>;
 
 TEST(Crowd, EveryThreadWithACoreIsNone) {
@@ -78,28 +79,33 @@ TEST(Crowd, IsTheTightestOne) {
 TEST(ExchangeCheck, SaysOnceBeyondHowManyRanks) {
     ExchangeCheck check;
     // 50 us of computing and 200 us of exchange in each step; another rank also waits.
-    const std::vector<double> compute{49 * 40e-6, 49 * 60e-6, 49 * 50e-6, 49 * 50e-6};
-    const std::vector<double> exchange{49 * 900e-6, 49 * 200e-6, 49 * 210e-6, 49 * 220e-6};
-    EXPECT_FALSE(check.add(49, compute, exchange)) << "too few steps to judge by";
-    const auto warning = check.add(1, std::vector<double>(4, 50e-6), std::vector<double>(4, 200e-6));
+    const std::vector<PhaseSeconds> first{{49 * 40e-6, 49 * 150e-6, 49 * 750e-6},
+                                          {49 * 60e-6, 49 * 150e-6, 49 * 50e-6},
+                                          {49 * 50e-6, 49 * 150e-6, 49 * 60e-6},
+                                          {49 * 50e-6, 49 * 150e-6, 49 * 70e-6}};
+    const std::vector<PhaseSeconds> later(4, {50e-6, 150e-6, 50e-6});
+    EXPECT_FALSE(check.add(49, first)) << "too few steps to judge by";
+    const auto warning = check.add(1, later);
     ASSERT_TRUE(warning);
     EXPECT_NE(warning->find("200 us of a step beside 50 us: "), std::string::npos) << *warning;
     EXPECT_NE(warning->find("more than 1 rank; a larger training.batch_size"), std::string::npos) << *warning;
-    EXPECT_FALSE(check.add(100, std::vector<double>(4, 50e-6), std::vector<double>(4, 200e-6))) << "once";
+    EXPECT_FALSE(check.add(100, later)) << "once";
 }
 
 TEST(ExchangeCheck, CountsRanksAtWhichBothTakeAsLong) {
     ExchangeCheck check;
-    const auto warning = check.add(100, std::vector<double>(64, 1.0), std::vector<double>(64, 2.0));
+    const auto warning = check.add(100, std::vector<PhaseSeconds>(64, {1.0, 1.5, 0.5}));
     ASSERT_TRUE(warning);
     EXPECT_NE(warning->find("more than 32 ranks;"), std::string::npos) << *warning;
 }
 
 TEST(ExchangeCheck, IsSilentWhereComputingTakesLonger) {
-    EXPECT_FALSE(ExchangeCheck().add(100, std::vector<double>(2, 1.0), std::vector<double>(2, 0.9)));
-    EXPECT_FALSE(ExchangeCheck().add(100, std::vector<double>(2, 1.0), std::vector<double>{0.1, 5.0}))
-        << "which is waiting for the other rank";
-    EXPECT_FALSE(ExchangeCheck().add(100, std::vector<double>(1, 1.0), std::vector<double>(1, 2.0))) << "alone";
+    const auto said = [](const std::vector<PhaseSeconds>& ranks) {
+        return ExchangeCheck().add(100, ranks).has_value();
+    };
+    EXPECT_FALSE(said({{1.0, 0.5, 0.4}, {1.0, 0.5, 0.4}}));
+    EXPECT_FALSE(said({{1.0, 0.1, 0.0}, {1.0, 0.1, 4.9}})) << "which is waiting for the other rank";
+    EXPECT_FALSE(said({{1.0, 2.0, 0.0}})) << "alone";
 }
 
 } // namespace
