@@ -6,19 +6,11 @@ What is trained already is not trained again; a run that was interrupted goes on
 
 import argparse
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import h5py
-import numpy as np
+import training
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / "configs/mnist-800.ini"
-EPOCHS = 20
+CONFIG = training.ROOT / "configs/mnist-800.ini"
 BASE_BATCH, BASE_RATE = 64, 0.02
-COMMON = {"training.epochs": EPOCHS, "training.schedule": "cosine", "output.checkpoint_every": f"{EPOCHS} epochs"}
 
 
 def large_batch():
@@ -47,41 +39,27 @@ def local_sgd():
 TABLES = {"large-batch": large_batch, "local-sgd": local_sgd}
 
 
-def train(name, settings, seed, arguments):
-    label = "-".join(f"{value:g}" if isinstance(value, (int, float)) else value for value in settings.values())
-    output = Path(arguments.output) / name / f"{label}-seed-{seed}"
-    options = {**COMMON, **settings, "model.seed": seed, "output.directory": output, "data.directory": arguments.data}
-    command = ["mpirun", "--oversubscribe", "-np", str(arguments.ranks), arguments.dtrain, str(CONFIG),
-               *(f"--{key}={value}" for key, value in options.items())]
-    print(" ".join(command), file=sys.stderr, flush=True)
-    code = subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode
-    if code == 5:
-        return None
-    if code != 0:
-        sys.exit(f"dtrain ended with code {code}; the same command goes on from there")
-    with h5py.File(ROOT / output / "log.h5") as log:
-        return 100 * log["epochs/test_accuracy"][-1]
+def label_of(settings):
+    return "-".join(f"{value:g}" if isinstance(value, (int, float)) else value for value in settings.values())
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=TABLES)
-    parser.add_argument("--seeds", type=int, default=3, help="seeds per row (3)")
-    parser.add_argument("--ranks", type=int, default=2, help="MPI ranks (2); the results do not depend on it")
-    parser.add_argument("--data", default="data/mnist", help="folder of MNIST (data/mnist)")
-    parser.add_argument("--output", default="runs/tables", help="folder of the runs (runs/tables)")
-    parser.add_argument("--dtrain", default="build/release/bin/dtrain", help="the program (build/release/bin/dtrain)")
-    arguments = parser.parse_args()
-    if os.geteuid() == 0:
-        os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of every run (20)")
+    training.add_arguments(parser, "runs/tables")
+    arguments = training.parse(parser)
+    common = {"training.epochs": arguments.epochs, "training.schedule": "cosine",
+              "output.checkpoint_every": f"{arguments.epochs} epochs"}
     for number, (settings, more) in enumerate(TABLES[arguments.table]()):
         if number == 0:
             names = [key.partition(".")[2] for key in settings] + list(more) + ["test accuracy, %"]
             print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}", flush=True)
-        found = [train(arguments.table, settings, seed, arguments) for seed in range(1, arguments.seeds + 1)]
-        accuracy = "diverged" if None in found else f"{np.mean(found):.2f}"
-        if len(found) > 1 and None not in found:
-            accuracy += f" ({min(found):.2f} to {max(found):.2f})"
+        label = f"{arguments.table}/{label_of(settings)}-epochs-{arguments.epochs}"
+        runs = [training.train(CONFIG, f"{label}-seed-{seed}",
+                               {**common, **settings, "model.seed": seed}, arguments)
+                for seed in range(1, arguments.seeds + 1)]
+        accuracy = "diverged" if None in runs else training.spread([100 * run["test_accuracy"][-1] for run in runs])
         print(f"| {' | '.join(map(str, [*settings.values(), *more.values(), accuracy]))} |", flush=True)
 
 

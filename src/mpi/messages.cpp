@@ -12,23 +12,22 @@ Messages::~Messages() {
     }
 }
 
-std::size_t Messages::add_send(const Communicator& communicator, std::span<const float> values, int destination,
-                               int tag) {
-    requests_.push_back(MPI_REQUEST_NULL);
+MPI_Request& Messages::add() {
     finished_.push_back(0);
     under_way_.push_back(0);
-    check(MPI_Send_init(values.data(), count(values.size()), MPI_FLOAT, destination, tag, communicator.handle(),
-                        &requests_.back()),
-          "MPI_Send_init");
+    return requests_.emplace_back(MPI_REQUEST_NULL);
+}
+
+std::size_t Messages::add_send(const Communicator& communicator, std::span<const float> values, int destination,
+                               int tag) {
+    check(
+        MPI_Send_init(values.data(), count(values.size()), MPI_FLOAT, destination, tag, communicator.handle(), &add()),
+        "MPI_Send_init");
     return requests_.size() - 1;
 }
 
 std::size_t Messages::add_receive(const Communicator& communicator, std::span<float> values, int source, int tag) {
-    requests_.push_back(MPI_REQUEST_NULL);
-    finished_.push_back(0);
-    under_way_.push_back(0);
-    check(MPI_Recv_init(values.data(), count(values.size()), MPI_FLOAT, source, tag, communicator.handle(),
-                        &requests_.back()),
+    check(MPI_Recv_init(values.data(), count(values.size()), MPI_FLOAT, source, tag, communicator.handle(), &add()),
           "MPI_Recv_init");
     return requests_.size() - 1;
 }

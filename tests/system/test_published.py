@@ -1,6 +1,7 @@
 """The networks of configs/published reach what was published: all of them in the long form, the quickest in the short
-one, and each config fits its network in either."""
+one, and each config fits its network in either. Tables of other runs are of these runs."""
 
+import re
 import subprocess
 import sys
 import unittest
@@ -22,9 +23,9 @@ class PublishedTest(testing.DtrainTestCase):
                 self.assertEqual(result.code, testing.EXIT_OK, result)
                 self.assertIn(f"runs/published/{config.stem}/seed-1", result.stdout)
 
-    def run_script(self, data, *arguments):
+    def run_script(self, data, *arguments, script=PUBLISHED / "run.py"):
         return subprocess.run(
-            [sys.executable, PUBLISHED / "run.py", "--data", data, "--output", self.folder / "published", "--dtrain",
+            [sys.executable, script, "--data", data, "--output", self.folder / "trained", "--dtrain",
              testing.BIN / "dtrain", *arguments],
             capture_output=True, text=True, env=testing.environment(), check=False)
 
@@ -34,6 +35,22 @@ class PublishedTest(testing.DtrainTestCase):
         print(result.stdout, flush=True)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(result.stdout, r"\| `linear` .*\| 12.0 \| 7\.\d\d ")
+
+    def test_tables(self):
+        """A row's accuracy is that in the log of its run, and a second call trains nothing."""
+        arguments = ("local-sgd", "--seeds", "1", "--epochs", "2")
+        result = self.run_script(self.data, *arguments, script=testing.SOURCE / "configs/tables.py")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        rows = re.findall(r"^\| (\d+) \|.*\| ([\d.]+) \|$", result.stdout, re.MULTILINE)
+        self.assertEqual([int(every) for every, _ in rows], [1, 4, 16, 64], result.stdout)
+        for every, accuracy in rows:
+            folder, = (self.folder / "trained/local-sgd").glob(f"{every}-*-seed-1")
+            log = testing.read_h5(folder / "log.h5").datasets
+            self.assertEqual(f"{100 * log['/epochs/test_accuracy'][-1]:.2f}", accuracy)
+        before = testing.snapshot(self.folder)
+        again = self.run_script(self.data, *arguments, script=testing.SOURCE / "configs/tables.py")
+        self.assertEqual(again.stdout, result.stdout)
+        self.assertEqual(testing.snapshot(self.folder), before)
 
     def test_only_for_mnist(self):
         result = self.run_script(self.data, "--seeds", "1", "linear")

@@ -31,6 +31,9 @@ class Messages {
     [[nodiscard]] std::span<const int> finished();
 
   private:
+    /// Room for one more message, of which MPI is to be told yet.
+    MPI_Request& add();
+
     std::vector<MPI_Request> requests_;
     std::vector<int> finished_;
     std::vector<std::uint8_t> under_way_;

@@ -1,0 +1,65 @@
+"""What the scripts that train whole tables share. A run is trained once: of one that is there only the log is read, and
+one that was interrupted goes on."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+DIVERGED = 5  # exit code of dtrain
+
+
+def add_arguments(parser, output):
+    parser.add_argument("--seeds", type=int, default=3, help="seeds per row (3)")
+    parser.add_argument("--ranks", type=int, default=2, help="MPI ranks (2); the results do not depend on it")
+    parser.add_argument("--data", default="data/mnist", help="folder of MNIST (data/mnist)")
+    parser.add_argument("--output", default=output, help=f"folder of the runs ({output})")
+    parser.add_argument("--dtrain", default="build/release/bin/dtrain", help="the program (build/release/bin/dtrain)")
+
+
+def parse(parser):
+    """The arguments, once training can begin."""
+    arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error("at least one seed")
+    if os.geteuid() == 0:
+        os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    return arguments
+
+
+def require_mnist(arguments):
+    check = subprocess.run([arguments.dtrain, str(ROOT / "configs/mnist-800.ini"),
+                            f"--data.directory={arguments.data}", "--check"],
+                           cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if check.returncode != 0:
+        sys.exit(check.returncode)
+    name = re.search(r"^data set +(.*?):", check.stdout, re.MULTILINE)[1]
+    if name != "MNIST":
+        sys.exit(f"{arguments.data} holds {name}, and the published figures are for MNIST")
+
+
+def train(config, output, options, arguments):
+    """The columns of /epochs in the run's log; None if it diverged."""
+    output = Path(arguments.output) / output
+    options = {**options, "output.directory": output, "data.directory": arguments.data}
+    command = ["mpirun", "--oversubscribe", "-np", str(arguments.ranks), arguments.dtrain, str(config),
+               *(f"--{key}={value}" for key, value in options.items())]
+    print(" ".join(command), file=sys.stderr, flush=True)
+    code = subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode
+    if code == DIVERGED:
+        return None
+    if code != 0:
+        sys.exit(f"dtrain ended with code {code}; the same command goes on from there")
+    with h5py.File(ROOT / output / "log.h5") as log:
+        return {name: column[:] for name, column in log["epochs"].items()}
+
+
+def spread(values):
+    """Mean, least and largest."""
+    mean = f"{np.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.2f} to {max(values):.2f})"
