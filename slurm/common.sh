@@ -7,6 +7,12 @@ die() { # CODE MESSAGE
     exit "$1"
 }
 
+scaling_files() { # CONFIG: settles $output, unless it is given, and $folder, where the runs' own files go
+    [[ $output ]] || output=runs/scaling-$(basename "$1" .ini).h5
+    [[ $output == *.h5 ]] || die 2 "--output $output: expected a name that ends in .h5"
+    folder=${output%.h5}.runs
+}
+
 setting() { # SECTION.KEY: its value in $resolved, which dtrain --print-config printed
     awk -F ' = ' -v key="$1" '/^\[/ { section = substr($0, 2, length($0) - 2) }
         section "." $1 == key { print $2 }' <<<"$resolved"

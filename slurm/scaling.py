@@ -19,6 +19,7 @@ import numpy as np
 
 FORMAT_VERSION = 1
 MODES = ("strong", "weak")  # as numbers in the file: 0 and 1
+CONFIGS = ("config", "simulated_config")  # attributes: of runs that were measured, and of simulated ones
 PHASES = ("fetch", "forward", "backward", "wait", "reduce", "update")
 TYPES = {"mode": np.uint8, "ranks": np.int64, "nodes": np.int64, "batch_size": np.int64, "repeat": np.int64,
          "simulated": np.uint8, "platform": h5py.string_dtype(), "samples_per_second": np.float64,
@@ -52,19 +53,19 @@ def read_json(path, simulated, platform):
     return run, network
 
 
-def check_batches(runs):
-    """Batches of one sort are what their mode says; they are not where the training set is smaller than a batch."""
+def differing_batches(runs):
+    """Where the batches of a mode are not what it says: in words, or None."""
     for mode in range(len(MODES)):
         batches = {run["batch_size"] / (run["ranks"] if MODES[mode] == "weak" else 1) for run in runs
                    if run["mode"] == mode}
         if len(batches) > 1:
-            raise Problem(f"{MODES[mode]} scaling with batches {'per rank ' if mode else ''}of "
-                          f"{' and '.join(f'{batch:g}' for batch in sorted(batches))}: runs of different sweeps, or "
-                          "fewer training samples than a batch")
+            return (f"{MODES[mode]} scaling with batches {'per rank ' if mode else ''}of "
+                    f"{' and '.join(f'{batch:g}' for batch in sorted(batches))}")
+    return None
 
 
 def read_file(path):
-    """The runs in a file, the network they are of, and the config."""
+    """The runs in a file, the network they are of, and the configs of those measured and simulated."""
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("kind") != "scaling" or file.attrs["format_version"] != FORMAT_VERSION:
@@ -72,16 +73,16 @@ def read_file(path):
             columns = {name: file["runs"][name].asstr()[:] if name == "platform" else file["runs"][name][:]
                        for name in TYPES}
             network = {key: file.attrs[key] for key in ("dtrain_version", "layers", "parameters")}
-            config = file.attrs["config"]
+            configs = {name: file.attrs[name] for name in CONFIGS if name in file.attrs}
     except (OSError, KeyError) as error:
         raise Problem(f"{path}: cannot read it as a scaling experiment: {error}") from None
-    return [dict(zip(columns, values)) for values in zip(*columns.values())], network, config
+    return [dict(zip(columns, values)) for values in zip(*columns.values())], network, configs
 
 
-def write_file(path, runs, network, config):
+def write_file(path, runs, network, configs):
     temporary = path.with_name(path.name + ".tmp")
     with h5py.File(temporary, "w") as file:
-        file.attrs.update({"format_version": FORMAT_VERSION, "kind": "scaling", "config": config,
+        file.attrs.update({"format_version": FORMAT_VERSION, "kind": "scaling", **configs,
                            "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), **network})
         for name, kind in TYPES.items():
             file.create_dataset(f"runs/{name}", data=[run[name] for run in runs], dtype=kind)
@@ -95,18 +96,21 @@ def collect(arguments):
     for path, other in zip(arguments.json, networks):
         if other != network:
             raise Problem(f"{path}: of another network or version than {arguments.json[0]}")
-    check_batches(runs)
-    config = Path(arguments.config).read_text() if arguments.config else ""
+    if problem := differing_batches(runs):
+        raise Problem(f"{problem}: runs of different sweeps, or fewer training samples than a batch")
+    configs = {CONFIGS[arguments.simulated]: Path(arguments.config).read_text()} if arguments.config else {}
     runs = list(runs)
     if output.exists():
-        earlier, earlier_network, earlier_config = read_file(output)
+        earlier, earlier_network, earlier_configs = read_file(output)
         if earlier_network["layers"] != network["layers"]:
             raise Problem(f"{output}: holds a scaling experiment with another network: {earlier_network['layers']}")
-        config = config or earlier_config
+        configs = earlier_configs | configs
         here = (int(arguments.simulated), arguments.platform)
         runs += [run for run in earlier if (run["simulated"], run["platform"]) != here]
+        if problem := differing_batches(runs):
+            print(f"scaling.py: warning: {output}: holds {problem}, which do not compare", file=sys.stderr)
     runs.sort(key=lambda run: (run["simulated"], run["platform"], run["mode"], run["ranks"], run["repeat"]))
-    write_file(output, runs, network, config)
+    write_file(output, runs, network, configs)
 
 
 def spread(values, digits):

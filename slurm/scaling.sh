@@ -75,9 +75,7 @@ parse() {
         [[ $place == local ]] || die 2 "with Slurm say --ranks, or --nodes and --ranks-per-node"
         for ((n = 1; n <= $(nproc); n *= 2)); do ranks+="$n "; done
     fi
-    [[ $output ]] || output=runs/scaling-$(basename "$config" .ini).h5
-    [[ $output == *.h5 ]] || die 2 "--output $output: expected a name that ends in .h5"
-    folder=${output%.h5}.runs
+    scaling_files "$config"
 }
 
 # The config with enough logical shards for all runs, kept beside them: runs of another one must not get among them.

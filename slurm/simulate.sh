@@ -64,7 +64,7 @@ while (($# > 0)); do
     shift
 done
 [[ -n $config ]] || die 2 "no config given; see --help"
-[[ -n $output ]] || output=runs/scaling-$(basename "$config" .ini).h5
+scaling_files "$config"
 case $mode in
 strong | weak) modes=("$mode") ;;
 both) modes=(strong weak) ;;
@@ -79,7 +79,8 @@ esac
 for file in "$config" "${platforms[@]}" "$real" "$simulated"; do
     [[ -f $file ]] || die 2 "there is no $file; see --help"
 done
-for word in $ranks $steps $blocks $repeats; do
+[[ $ranks =~ [0-9] ]] || die 2 "--ranks: expected numbers"
+for word in $ranks "$steps" "$blocks" "$repeats"; do
     [[ $word =~ ^[1-9][0-9]{0,2}$|^10[01][0-9]$|^102[0-4]$ ]] || die 2 "$word: expected a number from 1 to 1024"
 done
 smpimain=$(pkg-config --variable=libdir simgrid)/simgrid/smpimain
@@ -151,7 +152,7 @@ echo
 
 for file in "${platforms[@]}"; do
     name=$(basename "$file" .xml)
-    runs=$output.runs/$name
+    runs=$folder/$name
     rm -rf -- "$runs"
     mkdir -p -- "$runs"
     for ((repeat = 1; repeat <= repeats; ++repeat)); do # outermost, so that what changes here meanwhile shows as spread

@@ -114,9 +114,9 @@ def accuracy(shown):
     charts.short_ticks(axes.xaxis, whole=True)
     charts.short_ticks(axes.yaxis)
     every = np.concatenate(curves)
-    every = every[np.isfinite(every)]
+    every = every[np.isfinite(every) & (every > 0)]  # a curve that reaches 100 % leaves the chart at the top
     note = ""
-    if every.size and every.min() > 0 and every.max() / every.min() > 4:
+    if every.size and every.max() / every.min() > 4:
         axes.set_yscale("function", functions=(lambda y: -np.log10(np.maximum(100 - np.asarray(y), 1e-9)),
                                                lambda z: 100 - 10 ** -np.asarray(z)))
         wrong = [digit * 10.0 ** power for power in range(2, -7, -1) for digit in (1, 0.7, 0.5, 0.3, 0.2, 0.15)]
@@ -217,7 +217,7 @@ def over_keys(shown):
 
 def over_key(shown, key, others):
     points = sorted((runs.number(run.config[key]), 100 * run.last("test_accuracy")) for run in shown
-                    if runs.number(run.config.get(key)) is not None and run.is_complete)
+                    if runs.number(run.config.get(key)) is not None and run.is_complete and run.finished_epochs)
     if len({x for x, _ in points}) < 2:
         return None
     x, y = np.array(points).T

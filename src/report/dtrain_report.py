@@ -27,7 +27,8 @@ def parse(words):
         PROGRAM, description="Writes one HTML page, which needs no other file, about runs or scaling experiments.")
     parser.add_argument("run", nargs="+", type=Path, metavar="RUN",
                         help="output folder of a run, a log.h5, a checkpoint or a folder of them, or the file of a "
-                             "scaling experiment; of one run the page shows the network too, of several their curves together")
+                             "scaling experiment; of one run the page shows the network too, of several their "
+                             "curves together")
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE",
                         help="the page (default: %(default)s)")
     parser.add_argument("--eval", metavar="PROGRAM", help="dtrain-eval, where it is neither beside this program nor "

@@ -95,10 +95,8 @@ def evaluate(program, checkpoint, working_directory):
 def evaluate_newest(program, run, notes):
     """The newest checkpoint that can be evaluated, with its evaluation; the reasons against newer ones go to `notes`.
     Throws Failed."""
-    first, tried = None, set()
-    while waiting := [checkpoint for checkpoint in run.checkpoints if checkpoint not in tried]:
-        checkpoint = waiting[0]
-        tried.add(checkpoint)
+    checkpoint, first = None, None
+    for checkpoint in runs.newest_first(lambda: run.checkpoints):
         try:
             return checkpoint, evaluate(program, checkpoint, run.working_directory())
         except Failed as error:
@@ -108,7 +106,7 @@ def evaluate_newest(program, run, notes):
             if checkpoint.name not in str(error):  # nothing that another checkpoint could mend
                 raise first from None
             notes.append(str(error))
-    raise first or Failed("there is no checkpoint" + (" that stays for long enough" if tried else " yet"))
+    raise first or Failed("there is no checkpoint" + (" that stays for long enough" if checkpoint else " yet"))
 
 
 def confusion_chart(evaluation):

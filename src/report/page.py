@@ -39,7 +39,7 @@ def state(run):
     planned = run.planned_epochs
     if planned is None:
         return ""
-    if run.finished_epochs >= planned:
+    if run.is_complete:
         return "complete"
     return f"unfinished: {run.finished_epochs:,} of {planned:,.0f} epochs so far"
 

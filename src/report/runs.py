@@ -12,8 +12,8 @@ import numpy as np
 RUN_VERSION = 3  # of logs and checkpoints
 SCALING_VERSION = 1
 PHASES = ("compute_seconds", "reduce_seconds", "wait_seconds", "data_seconds")
-EPOCH_COLUMNS = ("epoch", "step", "train_cost", "train_accuracy", "test_cost", "test_accuracy", "learning_rate", "seconds",
-                 "samples_per_second", "fingerprint")
+EPOCH_COLUMNS = ("epoch", "step", "train_cost", "train_accuracy", "test_cost", "test_accuracy", "learning_rate",
+                 "seconds", "samples_per_second", "fingerprint")
 SCALING_NUMBERS = ("mode", "ranks", "nodes", "batch_size", "repeat", "simulated", "samples_per_second",
                    "samples_per_second_min", "samples_per_second_max", "step_seconds", "fetch_seconds",
                    "forward_seconds", "backward_seconds", "wait_seconds", "reduce_seconds", "update_seconds")
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def is_complete(self):
-        return self.planned_epochs is not None and 0 < self.planned_epochs <= self.finished_epochs
+        return self.planned_epochs is not None and self.finished_epochs >= self.planned_epochs
 
     @property
     def epochs(self):
@@ -102,6 +102,7 @@ class Run:
         """Where paths in the config start from, as far as the place of the output folder tells."""
         directory = Path(self.config.get("output.directory", "/"))
         folder = (self.path if self.path.is_dir() else self.path.parent).resolve()
+        folder = folder.parent if folder.name == "checkpoints" else folder
         parts = [part for part in directory.parts if part != "."]
         if not directory.is_absolute() and ".." not in parts and folder.parts[-len(parts):] == tuple(parts):
             return Path(*folder.parts[:-len(parts)])
@@ -221,39 +222,49 @@ def checkpoints_in(folder):
 
 def checkpoints_of(path):
     """Those of the run at `path`, newest first; none of a lone checkpoint."""
-    if path.is_file() and path.name != "log.h5":
+    if not path.is_dir() and path.name != "log.h5":
         return []
     folder = path if path.is_dir() else path.parent
     return checkpoints_in(folder / "checkpoints") or checkpoints_in(folder)
 
 
+def newest_first(checkpoints):
+    """Each of `checkpoints()`, which is asked anew before every one: a run in progress replaces them."""
+    tried = set()
+    while left := [checkpoint for checkpoint in checkpoints() if checkpoint not in tried]:
+        tried.add(left[0])
+        yield left[0]
+
+
 def read_run(path):
     """A run from its output folder or a folder of checkpoints, from its log, or from one of its checkpoints."""
     notes = []
-    checkpoints = checkpoints_of(path)
-    if path.is_dir() and not (path / "log.h5").exists():
-        if not checkpoints:
-            raise Unreadable(f"{path}: is no output folder of a run: there is neither a log.h5 nor a checkpoint in it")
-        notes.append(f"{path / 'log.h5'} is not there, so that times are unknown: the log is written after each epoch")
-        sources = checkpoints
-    else:
-        sources = [path / "log.h5" if path.is_dir() else path, *checkpoints]
+    log = path / "log.h5" if path.is_dir() else path
+    if not log.exists() and not checkpoints_of(path):
+        raise Unreadable(f"{path}: is no output folder of a run: there is neither a log.h5 nor a checkpoint in it")
 
     attributes, record, ranks = None, None, {}
-    for source in sources:
+    if log.exists():
         try:
-            attributes, record, ranks = reading(source, read_record)
+            attributes, record, ranks = reading(log, read_record)
+        except Unreadable as error:
+            notes.append(str(error))
+    elif not checkpoints_in(path):  # as a folder of checkpoints has none
+        notes.append(f"{log} is not there, so that times are unknown: the log is written after each epoch")
+    for checkpoint in newest_first(lambda: checkpoints_of(path)):
+        # A newer one than the log: interrupted in the middle of an epoch, after which the log would have been written.
+        if record is not None and int(checkpoint.name[5:-3]) <= record.steps.count:
+            break
+        try:
+            newer, record, _ = reading(checkpoint, read_record)
+            attributes = attributes or newer
+            ranks = {phase: table[:len(record.epochs["epoch"])] for phase, table in ranks.items()}
             break
         except Unreadable as error:
-            notes.append(str(error))
+            if checkpoint.exists():
+                notes.append(str(error))
     if record is None:
-        raise Unreadable("; ".join(notes))
-    if source not in checkpoints and checkpoints and int(checkpoints[0].name[5:-3]) > record.steps.count:
-        try:  # interrupted in the middle of an epoch, after which the log would have been written
-            _, record, _ = reading(checkpoints[0], read_record)
-            ranks = {phase: table[:len(record.epochs["epoch"])] for phase, table in ranks.items()}
-        except Unreadable as error:
-            notes.append(str(error))
+        raise Unreadable("; ".join(notes) or f"{path}: no checkpoint stays for long enough to be read")
     config = parse_config(str(attributes.get("config", "")))
     return Run(path, attributes, config, record, ranks, notes)
 

@@ -13,7 +13,7 @@ std::size_t predicted_class(std::span<const float> outputs) noexcept {
 std::int64_t count_correct(core::MatrixView<const float> outputs, std::span<const std::uint8_t> labels) noexcept {
     std::int64_t correct = 0;
     for (std::size_t n = 0; n < outputs.rows; ++n) {
-        // Without a branch that depends on values: networks in training are too often of another opinion.
+        // Without branches on values: early in training they would be mispredicted about as often as not.
         const std::span<const float> row = outputs.row(n);
         const std::size_t label = labels[n];
         const float own = row[label];

@@ -76,11 +76,10 @@ void LocalDescent::contribute(nn::ShardGradients<float>& sums) {
     has_begun_ = false;
 }
 
-ScoreSum LocalDescent::score(std::size_t shard) const noexcept {
-    ScoreSum sum;
+double LocalDescent::cost(std::size_t shard) const noexcept {
+    double sum = 0;
     for (std::size_t i = 0; i < steps_; ++i) {
-        sum.cost += static_cast<double>(shards_[shard].data()[sizes_.cost_at(i)]);
-        sum.correct += static_cast<std::int64_t>(shards_[shard].data()[sizes_.correct_at(i)]);
+        sum += static_cast<double>(shards_[shard].data()[sizes_.cost_at(i)]);
     }
     return sum;
 }

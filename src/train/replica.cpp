@@ -386,7 +386,7 @@ void Replica::descend_locally(std::int64_t step, const data::Batch& batch, const
 
     enter(Phase::update, step);
     for (std::size_t s = 0; s < shard_scores_.size(); ++s) {
-        shard_scores_[s] = local_->score(s);
+        shard_scores_[s] = {local_->cost(s), 0}; // counts travel with the parameters, step by step
     }
     local_->contribute(gradients_);
     set_tail(notice);

@@ -46,20 +46,21 @@ void move(const std::filesystem::path& from, const std::filesystem::path& to) {
     }
 }
 
-/// Moves the checkpoints of an earlier run out of the way, and into their folder what else it left: beginning anew
-/// loses nothing.
+/// Moves what an earlier run left out of the way: beginning anew loses nothing. Files go into the folder of checkpoints
+/// first, so that an interruption leaves nothing behind that the next start would replace.
 std::filesystem::path set_aside(const std::filesystem::path& checkpoints,
                                 std::initializer_list<std::filesystem::path> files) {
+    io::create_writable_folder(checkpoints);
+    for (const std::filesystem::path& file : files) {
+        if (std::filesystem::exists(file)) {
+            move(file, checkpoints / file.filename());
+        }
+    }
     for (int number = 1;; ++number) {
         std::filesystem::path aside = checkpoints;
         aside += fmt::format("-before-{}", number);
         if (!std::filesystem::exists(aside)) {
             move(checkpoints, aside);
-            for (const std::filesystem::path& file : files) {
-                if (std::filesystem::exists(file)) {
-                    move(file, aside / file.filename());
-                }
-            }
             return aside;
         }
     }
@@ -137,7 +138,7 @@ std::optional<std::filesystem::path> RunFiles::open() {
         std::filesystem::remove(io::temporary_of(config_.output.directory / name), ignored);
     }
     folder_.sweep();
-    if (!config_.output.resume && !folder_.steps().empty()) {
+    if (!config_.output.resume && (!folder_.steps().empty() || std::filesystem::exists(log_file()))) {
         aside = set_aside(folder_.path(), {log_file(), config_.output.directory / "config.ini"});
     }
     io::create_writable_folder(folder_.path());

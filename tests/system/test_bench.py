@@ -156,7 +156,8 @@ class BenchTest(testing.DtrainTestCase):
         for arguments, word in (([], "config"), ([config, "--steps", "0"], "--steps 0"),
                                 ([config, "--steps=-3"], "--steps -3"), ([config, "--steps", "x"], "--steps x"),
                                 ([config, "--steps", "3x"], "--steps 3x"), ([config, "--steps"], "--steps"),
-                                ([config, "--blocks", "0"], "--blocks 0"), ([config, "--json"], "--json"), ([config, "--json", "--steps=3"], "--json"),
+                                ([config, "--blocks", "0"], "--blocks 0"), ([config, "--json"], "--json"),
+                                ([config, "--json", "--steps=3"], "--json"),
                                 ([config, "--check"], "--check"), ([config, "--training.epoks=3"], "epoks")):
             with self.subTest(arguments):
                 self.assert_usage_error("dtrain-bench", *arguments, word=word)

@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 from reference_network import ReferenceNetwork  # noqa: E402
 
-SETTINGS = {"model.layers": "dense 12 tanh, dense 10", "model.cost": "cross_entropy", "training.learning_rate": 0.1, "training.epochs": 3,
-            "training.batch_size": 40}
+SETTINGS = {"model.layers": "dense 12 tanh, dense 10", "model.cost": "cross_entropy", "training.learning_rate": 0.1,
+            "training.epochs": 3, "training.batch_size": 40}
 
 
 class LocalSgdTest(testing.DtrainTestCase):

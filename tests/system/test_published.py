@@ -1,5 +1,5 @@
 """The networks of configs/published reach what was published: all of them in the long form, the quickest in the short
-one, and each config fits its network in either. Tables of other runs are of these runs."""
+one, and each config fits its network in either. Other tables show what the logs of their runs say."""
 
 import re
 import subprocess

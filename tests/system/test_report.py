@@ -44,7 +44,8 @@ def write_log(path, steps, steps_per_epoch, ranks, config):
     fall = 2.2 / (1 + 5 * numbers / epochs)
     columns = {"epoch": numbers, "step": numbers * steps_per_epoch, "train_cost": fall + 0.1, "test_cost": fall + 0.2,
                "train_accuracy": 1 - fall / 5, "test_accuracy": 1 - fall / 4, "learning_rate": np.full(epochs, 0.1),
-               "seconds": np.full(epochs, 2.0), "samples_per_second": np.full(epochs, 5000.0), "fingerprint": numbers.astype(np.uint64)}
+               "seconds": np.full(epochs, 2.0), "samples_per_second": np.full(epochs, 5000.0),
+               "fingerprint": numbers.astype(np.uint64)}
     with h5py.File(path, "w") as file:
         file["steps/accuracy"] = np.full(steps, 0.5, np.float32)
         file["steps/cost"] = (0.1 + 2.2 / (1 + np.arange(steps, dtype=np.float32) / 1e5)).astype(np.float32)
@@ -158,6 +159,7 @@ class ReportTest(testing.DtrainTestCase):
         self.assertEqual(page.figure("test-accuracy"), expected)
         self.assertEqual(page.figure("steps"), len(log.datasets["/steps/cost"]))
         page, messages = self.report("fresh/checkpoints")
+        self.assertEqual(messages, [])
         self.assertEqual(page.figure("test-accuracy"), expected)
         self.assertIn("confusion", page.by_id)
 
@@ -168,7 +170,8 @@ class ReportTest(testing.DtrainTestCase):
         evaluator = self.folder / "evaluator"
         evaluator.write_text(
             "#!/bin/bash\nstep=${1##*-} step=${step%.h5} next=${1%/*}/step-$(printf %08d $((10#$step + 1))).h5\n"
-            f'((10#$step >= 10#{newest.name[5:-3]} + 2)) || {{ mv "$1" "$next"; echo "$1: no such file" >&2; exit 4; }}\n'
+            f'((10#$step >= 10#{newest.name[5:-3]} + 2)) ||\n'
+            '    { mv "$1" "$next"; echo "$1: no such file" >&2; exit 4; }\n'
             f'exec "{testing.BIN / "dtrain-eval"}" "$@"\n')
         evaluator.chmod(0o755)
         page, messages = self.report(run.folder, "--eval", evaluator)
@@ -181,6 +184,7 @@ class ReportTest(testing.DtrainTestCase):
         page, messages = self.report(run.folder)
         self.assertEqual(page.figure("steps"), 0)
         self.assertNotIn("test-accuracy", page.by_id)
+        self.assertNotIn("last finished epoch", page.text)
         self.assertIn("weights", page.by_id)
 
     def test_bad_files_are_named_and_the_rest_is_shown(self):
@@ -286,6 +290,13 @@ class ReportTest(testing.DtrainTestCase):
         self.assertEqual(messages, [])
         self.assertEqual(page.figure("steps"), 10_000_000)
         self.assertLess((self.folder / "page.html").stat().st_size, 1_000_000)
+
+    def test_accuracy_that_reaches_100_per_cent(self):
+        write_log(self.folder / "log.h5", 40, 2, 1, "[training]\nepochs = 20\n")
+        with h5py.File(self.folder / "log.h5", "r+") as log:
+            log["epochs/train_accuracy"][-3:] = 1
+        page, _ = self.report("log.h5")
+        self.assertIn("Stretched towards 100 %", page.text)
 
     def test_bad_command_lines_and_output(self):
         for arguments in ((), ("--colour", "run"), ("run", "-o")):

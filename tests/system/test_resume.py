@@ -85,6 +85,11 @@ class RunningOnTest(testing.DtrainTestCase):
         over = self.train({"training.epochs": 2, "output.resume": "never", "model.seed": 9}, ranks=2)
         aside = over.folder / "checkpoints-before-1"
         self.assertEqual({path.name: path.read_bytes() for path in aside.iterdir()}, earlier)
+        log = (over.folder / "log.h5").read_bytes()
+        for checkpoint in over.checkpoints():  # as when killed before the first one
+            checkpoint.unlink()
+        over = self.train({"training.epochs": 2, "output.resume": "never", "model.seed": 9}, ranks=2)
+        self.assertEqual((over.folder / "checkpoints-before-2" / "log.h5").read_bytes(), log)
         straight = self.train({"model.seed": 9}, ranks=2, output="straight")
         self.assertEqual(len(over.log().datasets["/epochs/epoch"]), 2)
         # A checkpoint of the run before must not be taken for the newest of this one.

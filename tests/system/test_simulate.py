@@ -33,7 +33,7 @@ class SimulateTest(testing.DtrainTestCase):
         result = simulate(self.folder, config, "--ranks", "1 40", "--mode", "weak",
                           "--steps", STEPS, "--blocks", BLOCKS, "--output", "figures.h5")
         self.assertEqual(result.code, testing.EXIT_OK, result)
-        self.assertEqual(set(os.listdir(self.folder)) - before, {"figures.h5", "figures.h5.runs"})
+        self.assertEqual(set(os.listdir(self.folder)) - before, {"figures.h5", "figures.runs"})
         for ranks in (1, 2)[:os.cpu_count()]:
             self.assertRegex(result.stdout, rf"(?m)^\| {ranks} \| \d+ \| \d+ \| [+-][\d.]+ %")
 
@@ -55,14 +55,16 @@ class SimulateTest(testing.DtrainTestCase):
         self.assertEqual(real.code, testing.EXIT_OK, real)
         fingerprint = json.loads((self.folder / "real.json").read_text())["fingerprint"]
         for platform in ("fat-tree", "ethernet"):
-            path = self.folder / "figures.h5.runs" / platform / "weak-ranks0040-repeat1.json"
+            path = self.folder / "figures.runs" / platform / "weak-ranks0040-repeat1.json"
             self.assertEqual(json.loads(path.read_text())["fingerprint"], fingerprint)
 
     def test_command_line(self):
         config = self.write_config(SETTINGS)
         before = testing.snapshot(self.folder)
         for arguments, word in (([], "config"), ([config, "--ranks", "0"], "0"), ([config, "--ranks", "2000"], "2000"),
-                                ([config, "--mode", "fast"], "fast"), ([config, "--platform", "moon"], "expected fat-tree, ethernet"),
+                                ([config, "--repeats", "2 3"], "2 3"), ([config, "--repeats", ""], "number"),
+                                ([config, "--mode", "fast"], "fast"),
+                                ([config, "--platform", "moon"], "expected fat-tree, ethernet"),
                                 ([config, "--steps"], "--steps"), ([config, "--speed", "3"], "--speed"),
                                 (["missing.ini"], "missing.ini")):
             with self.subTest(arguments):

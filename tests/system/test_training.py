@@ -38,7 +38,8 @@ class FilesTest(testing.DtrainTestCase):
                    "fingerprint": integers}
         datasets = log.datasets
         self.assertEqual(set(datasets), {"/steps/cost", "/steps/accuracy", *(f"/epochs/{name}" for name in columns),
-                                         *(f"/ranks/{phase}_seconds" for phase in ("compute", "reduce", "wait", "data"))})
+                                         *(f"/ranks/{phase}_seconds" for phase in
+                                           ("compute", "reduce", "wait", "data"))})
         for name in ("/steps/cost", "/steps/accuracy"):
             self.assertEqual(datasets[name].shape, (epochs * steps,))
             self.assertEqual(datasets[name].dtype, np.float32)

@@ -37,9 +37,10 @@ struct RunRecord {
 /// What a rank spent an epoch on, in seconds.
 struct PhaseSeconds {
     double compute = 0; ///< forward, backward and update
-    double reduce = 0;  ///< adding up gradients
-    double wait = 0;    ///< for other ranks
-    double data = 0;    ///< making batches
+    double reduce =
+        0; ///< adding up gradients; on several nodes, and with reducer = mpi, also waiting for those of others
+    double wait = 0; ///< at barriers within a node
+    double data = 0; ///< making batches
 };
 
 /// Seconds per phase as /ranks has them, epochs × ranks. A rank that took no part in an epoch (runs may be resumed on

@@ -60,7 +60,7 @@ class Evaluator {
 /// The class of the largest output; the first of several.
 [[nodiscard]] std::size_t predicted_class(std::span<const float> outputs) noexcept;
 
-/// How many rows of `outputs` (rows × classes) have that class as their label.
+/// How many rows of `outputs` (samples × classes) have their predicted class as their label.
 [[nodiscard]] std::int64_t count_correct(core::MatrixView<const float> outputs,
                                          std::span<const std::uint8_t> labels) noexcept;
 

@@ -54,9 +54,9 @@ class LocalDescent {
 
     /// Ends the round: every shard's vector goes into `sums`, from the last element to the first.
     void contribute(nn::ShardGradients<float>& sums);
-    /// Of the round: how many steps it had so far, and what they came to over the samples of local shard `shard`.
+    /// Of the round: how many steps it had so far, and the sum of their costs over the samples of local shard `shard`.
     [[nodiscard]] std::size_t steps() const noexcept { return steps_; }
-    [[nodiscard]] ScoreSum score(std::size_t shard) const noexcept;
+    [[nodiscard]] double cost(std::size_t shard) const noexcept;
 
     [[nodiscard]] std::size_t bytes() const noexcept; ///< of memory
 

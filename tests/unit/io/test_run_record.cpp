@@ -72,6 +72,9 @@ TEST(RunRecord, WithColumnsOfDifferentLengthsIsRefused) {
     record = make_record();
     record.epochs.epoch.push_back(3);
     EXPECT_TRUE(error_of([&] { (void)RunRecord::from(Hdf5Image(encode(record), "file.h5")); }));
+    record = make_record();
+    record.step_accuracy.pop_back();
+    EXPECT_TRUE(error_of([&] { (void)RunRecord::from(Hdf5Image(encode(record), "file.h5")); }));
 }
 
 TEST(RunRecord, WithAMissingColumnIsRefused) {
