@@ -48,7 +48,9 @@ def main():
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--epochs", type=int, default=20, help="epochs of every run (20)")
     training.add_arguments(parser, "runs/tables")
-    arguments = training.parse(parser)
+    arguments, _ = training.parse(parser)
+    if arguments.epochs < 1:
+        parser.error("at least one epoch")
     common = {"training.epochs": arguments.epochs, "training.schedule": "cosine",
               "output.checkpoint_every": f"{arguments.epochs} epochs"}
     for number, (settings, more) in enumerate(TABLES[arguments.table]()):

@@ -3,12 +3,17 @@ one that was interrupted goes on."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import h5py
-import numpy as np
+try:
+    import h5py
+    import numpy as np
+except ModuleNotFoundError as missing:
+    sys.exit(f"the Python module {missing.name} is missing (Debian: apt-get install python3-h5py, and then "
+             "/usr/bin/python3)")
 
 ROOT = Path(__file__).resolve().parents[1]
 DIVERGED = 5  # exit code of dtrain
@@ -23,24 +28,20 @@ def add_arguments(parser, output):
 
 
 def parse(parser):
-    """The arguments, once training can begin."""
+    """The arguments, once training can begin, and the name of the data set."""
     arguments = parser.parse_args()
     if arguments.seeds < 1:
         parser.error("at least one seed")
+    if not shutil.which(ROOT / arguments.dtrain):
+        parser.error(f"there is no program {arguments.dtrain}; README says how to build it")
     if os.geteuid() == 0:
         os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    return arguments
-
-
-def require_mnist(arguments):
-    check = subprocess.run([arguments.dtrain, str(ROOT / "configs/mnist-800.ini"),
+    check = subprocess.run([ROOT / arguments.dtrain, ROOT / "configs/mnist-800.ini",
                             f"--data.directory={arguments.data}", "--check"],
                            cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if check.returncode != 0:
         sys.exit(check.returncode)
-    name = re.search(r"^data set +(.*?):", check.stdout, re.MULTILINE)[1]
-    if name != "MNIST":
-        sys.exit(f"{arguments.data} holds {name}, and the published figures are for MNIST")
+    return arguments, re.search(r"^data set +(.*?):", check.stdout, re.MULTILINE)[1]
 
 
 def train(config, output, options, arguments):

@@ -2,8 +2,8 @@
 
 say() { printf '%s: %s\n' "${program:-slurm}" "$*" >&2; }
 
-die() { # CODE MESSAGE
-    say "$2"
+die() { # CODE MESSAGE...
+    say "${*:2}"
     exit "$1"
 }
 
@@ -11,6 +11,13 @@ scaling_files() { # CONFIG: settles $output, unless it is given, and $folder, wh
     [[ $output ]] || output=runs/scaling-$(basename "$1" .ini).h5
     [[ $output == *.h5 ]] || die 2 "--output $output: expected a name that ends in .h5"
     folder=${output%.h5}.runs
+}
+
+require_samples() { # BATCH SAMPLES RANKS...: said before anything is run, and not by the run that is too large
+    local n most=0
+    for n in "${@:3}"; do ((n <= most)) || most=$n; done
+    ((most * $1 <= $2)) || die 2 "weak scaling to $most ranks wants $((most * $1)) training samples," \
+        "and there are $2; --data.source=synthetic --data.train_samples=$((most * $1)) makes as many"
 }
 
 setting() { # SECTION.KEY: its value in $resolved, which dtrain --print-config printed

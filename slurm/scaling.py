@@ -14,12 +14,17 @@ import socket
 import sys
 from pathlib import Path
 
-import h5py
-import numpy as np
+try:
+    import h5py
+    import numpy as np
+except ModuleNotFoundError as missing:
+    sys.exit(f"scaling.py: the Python module {missing.name} is missing (Debian: apt-get install python3-h5py, and then "
+             "/usr/bin/python3)")
 
 FORMAT_VERSION = 1
 MODES = ("strong", "weak")  # as numbers in the file: 0 and 1
 CONFIGS = ("config", "simulated_config")  # attributes: of runs that were measured, and of simulated ones
+CHECK = "simulation_check"  # attribute: a Markdown table
 PHASES = ("fetch", "forward", "backward", "wait", "reduce", "update")
 TYPES = {"mode": np.uint8, "ranks": np.int64, "nodes": np.int64, "batch_size": np.int64, "repeat": np.int64,
          "simulated": np.uint8, "platform": h5py.string_dtype(), "samples_per_second": np.float64,
@@ -65,7 +70,7 @@ def differing_batches(runs):
 
 
 def read_file(path):
-    """The runs in a file, the network they are of, and the configs of those measured and simulated."""
+    """The runs in a file, the network they are of, and what is kept as text."""
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("kind") != "scaling" or file.attrs["format_version"] != FORMAT_VERSION:
@@ -73,16 +78,16 @@ def read_file(path):
             columns = {name: file["runs"][name].asstr()[:] if name == "platform" else file["runs"][name][:]
                        for name in TYPES}
             network = {key: file.attrs[key] for key in ("dtrain_version", "layers", "parameters")}
-            configs = {name: file.attrs[name] for name in CONFIGS if name in file.attrs}
+            texts = {name: file.attrs[name] for name in (*CONFIGS, CHECK) if name in file.attrs}
     except (OSError, KeyError) as error:
         raise Problem(f"{path}: cannot read it as a scaling experiment: {error}") from None
-    return [dict(zip(columns, values)) for values in zip(*columns.values())], network, configs
+    return [dict(zip(columns, values)) for values in zip(*columns.values())], network, texts
 
 
-def write_file(path, runs, network, configs):
+def write_file(path, runs, network, texts):
     temporary = path.with_name(path.name + ".tmp")
     with h5py.File(temporary, "w") as file:
-        file.attrs.update({"format_version": FORMAT_VERSION, "kind": "scaling", **configs,
+        file.attrs.update({"format_version": FORMAT_VERSION, "kind": "scaling", **texts,
                            "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), **network})
         for name, kind in TYPES.items():
             file.create_dataset(f"runs/{name}", data=[run[name] for run in runs], dtype=kind)
@@ -98,19 +103,21 @@ def collect(arguments):
             raise Problem(f"{path}: of another network or version than {arguments.json[0]}")
     if problem := differing_batches(runs):
         raise Problem(f"{problem}: runs of different sweeps, or fewer training samples than a batch")
-    configs = {CONFIGS[arguments.simulated]: Path(arguments.config).read_text()} if arguments.config else {}
+    texts = {CONFIGS[arguments.simulated]: Path(arguments.config).read_text()} if arguments.config else {}
+    if arguments.check:
+        texts[CHECK] = arguments.check
     runs = list(runs)
     if output.exists():
-        earlier, earlier_network, earlier_configs = read_file(output)
+        earlier, earlier_network, earlier_texts = read_file(output)
         if earlier_network["layers"] != network["layers"]:
             raise Problem(f"{output}: holds a scaling experiment with another network: {earlier_network['layers']}")
-        configs = earlier_configs | configs
+        texts = earlier_texts | texts
         here = (int(arguments.simulated), arguments.platform)
         runs += [run for run in earlier if (run["simulated"], run["platform"]) != here]
         if problem := differing_batches(runs):
             print(f"scaling.py: warning: {output}: holds {problem}, which do not compare", file=sys.stderr)
     runs.sort(key=lambda run: (run["simulated"], run["platform"], run["mode"], run["ranks"], run["repeat"]))
-    write_file(output, runs, network, configs)
+    write_file(output, runs, network, texts)
 
 
 def spread(values, digits):
@@ -146,10 +153,12 @@ def table_of(runs):
 
 
 def table(arguments):
-    runs, network, _ = read_file(Path(arguments.file))
+    runs, network, texts = read_file(Path(arguments.file))
     measured = ", ".join(sorted({run["platform"] for run in runs if not run["simulated"]}))
     print(f"{network['layers']}: {network['parameters']} parameters{'; measured on ' if measured else ''}{measured}\n")
     print("\n".join(table_of(runs)))
+    if CHECK in texts:
+        print(f"\nSimulated runs beside real ones:\n\n{texts[CHECK]}")
 
 
 def main():
@@ -161,6 +170,7 @@ def main():
     command.add_argument("--simulated", action="store_true", help="the runs are simulated ones")
     command.add_argument("--platform", default=socket.gethostname(), help="where they ran (this host's name)")
     command.add_argument("--config", metavar="FILE", help="the config of the runs, to be kept with them")
+    command.add_argument("--check", metavar="TABLE", help="simulated runs beside real ones, to be kept with them")
     command.add_argument("json", nargs="+", metavar="JSON")
     command.set_defaults(run=collect)
     command = commands.add_parser("table", help="prints the speed-ups and efficiencies in FILE")

@@ -80,7 +80,7 @@ parse() {
 
 # The config with enough logical shards for all runs, kept beside them: runs of another one must not get among them.
 prepare() {
-    local n shards
+    local n shards samples
     resolved=$("$bin/dtrain" "$config" ${overrides[@]+"${overrides[@]}"} --print-config) || exit
     shards=$(setting parallel.logical_shards)
     for n in $ranks; do ((n <= shards)) || shards=$n; done
@@ -88,9 +88,15 @@ prepare() {
     resolved=$("$bin/dtrain" "$config" "${overrides[@]}" --print-config) || exit
     batch=$(setting training.batch_size)
     [[ $mode == strong || $batch =~ ^[0-9]+$ ]] || die 2 "weak scaling wants a number as batch_size, not $batch"
+    # Data that are missing are told here too.
+    samples=$("$bin/dtrain" "$config" "${overrides[@]}" --check | sed -nE 's/^data set .*: ([0-9]+) training.*/\1/p')
+    # shellcheck disable=SC2086 # words
+    [[ $mode == strong ]] || require_samples "$batch" "$samples" $ranks
+    resolved="# dtrain-bench${steps[*]+ ${steps[*]}}"$'\n'$resolved
     mkdir -p -- "$folder"
     [[ ! -e $folder/config.ini ]] || [[ $(<"$folder/config.ini") == "$resolved" ]] ||
-        die 2 "$folder holds runs of another config, or with other logical shards: remove it, or name another --output"
+        die 2 "$folder holds runs of another config, or with other logical shards or --steps:" \
+            "remove it, or name another --output"
     printf '%s\n' "$resolved" >"$folder/config.ini"
 }
 

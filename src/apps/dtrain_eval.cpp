@@ -36,7 +36,7 @@ using namespace dtrain;
 constexpr const char* usage = R"(usage: dtrain-eval CHECKPOINT [--images IDX [--labels IDX]] [options]
 
 Prints accuracy, cost and confusion matrix of a checkpoint on a data set; the test set of its config by default.
-Of the output folder of a run, or of a folder of checkpoints, it takes the newest checkpoint.
+Of the output folder of a run, or of a folder of checkpoints, it takes the newest whole checkpoint.
 With --images alone prints the predicted class of each image and the activation of that class.
 
   --show N         instead draws the first N samples and what the network takes them for; in shades of
@@ -73,20 +73,6 @@ std::int64_t parse_number(const std::string& option, const std::string& text) {
     return number;
 }
 
-std::filesystem::path newest_if_folder(const std::filesystem::path& path) {
-    if (!std::filesystem::is_directory(path)) {
-        return path;
-    }
-    for (const std::filesystem::path& folder : {path / "checkpoints", path}) {
-        const io::CheckpointFolder checkpoints(folder);
-        if (const auto steps = checkpoints.steps(); !steps.empty()) {
-            return checkpoints.file(steps.front());
-        }
-    }
-    throw core::Error(core::ExitCode::bad_checkpoint,
-                      fmt::format("{}: there is no checkpoint in this folder", path.string()));
-}
-
 Arguments parse(int argc, char** argv) {
     Arguments arguments;
     bool surface_given = false;
@@ -118,7 +104,7 @@ Arguments parse(int argc, char** argv) {
         } else if (!arguments.checkpoint.empty()) {
             throw usage_error("one checkpoint, please: " + word);
         } else {
-            arguments.checkpoint = newest_if_folder(word);
+            arguments.checkpoint = word;
         }
     }
     const auto require = [&](bool good, const char* problem) {
@@ -269,8 +255,32 @@ void require_other_file(const std::filesystem::path& file, const std::filesystem
     }
 }
 
-void run(const Arguments& arguments) {
-    const io::Checkpoint checkpoint(arguments.checkpoint);
+/// The checkpoint at `path`; of a folder, or the run of a log, the newest whole one, whose file `path` becomes.
+io::Checkpoint open_checkpoint(std::filesystem::path& path) {
+    if (path.filename() == "log.h5") {
+        path = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+    }
+    if (!std::filesystem::is_directory(path)) {
+        return io::Checkpoint(path);
+    }
+    for (const std::filesystem::path& folder : {path / "checkpoints", path}) {
+        const io::CheckpointFolder checkpoints(folder);
+        for (const std::int64_t step : checkpoints.steps()) {
+            try {
+                io::Checkpoint checkpoint(checkpoints.file(step));
+                path = checkpoints.file(step);
+                return checkpoint;
+            } catch (const io::DamagedFile& error) {
+                fmt::print(stderr, "dtrain-eval: warning: {}; looking for an older checkpoint\n", error.what());
+            }
+        }
+    }
+    throw core::Error(core::ExitCode::bad_checkpoint,
+                      fmt::format("{}: there is no whole checkpoint in this folder", path.string()));
+}
+
+void run(Arguments arguments) {
+    const io::Checkpoint checkpoint = open_checkpoint(arguments.checkpoint);
     const config::Config config = train::config_of(checkpoint);
     core::set_product_threads(config.parallel.blas_threads);
     nn::Network<float> network = train::network_of(checkpoint);

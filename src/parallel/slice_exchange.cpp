@@ -13,7 +13,7 @@ constexpr std::int64_t line = 16; // floats in a cache line, the unit of slices
 
 /// Floats in a node's part of a chunk: enough for a message to fill the wire, few enough that the first leaves early
 /// and the last does not keep the others waiting.
-constexpr std::int64_t part_size = std::int64_t{1} << 16;
+constexpr std::int64_t part_size = std::int64_t{1} << 15;
 
 /// How often the exchange is looked after while the backward pass has the core: seldom enough to cost nothing, often
 /// enough that the buffers of the network do not run empty (100 us are 12 kB at 1 Gbit/s, 1.2 MB at 100).

@@ -169,6 +169,8 @@ def activations(evaluation, config):
     """The shown samples on their way through the network. Shades are the same for all samples of a layer."""
     names = layer_names(config, evaluation.layers)
     *hidden, last = list(evaluation.layers) or [None]
+    outputs = evaluation.output[evaluation.shown_index]
+    full = 1.0 if outputs.min() >= 0 and outputs.max() <= 1 else max(float(outputs.max()), 1e-30)  # what fills a bar
     shown = []
     for place, index in enumerate(evaluation.shown_index):
         stages = []
@@ -192,14 +194,13 @@ def activations(evaluation, config):
             stages.append(stage)
         output, said = evaluation.output[index], int(evaluation.prediction[index])
         label = int(evaluation.label[index])
-        largest = max(float(output.max()), 1e-30)
         classes = range(len(output)) if len(output) <= MOST_OUTPUTS else np.argsort(-output)[:MOST_OUTPUTS].tolist()
         shown.append({"index": int(index), "label": label, "said": said, "stages": stages,
                       "last": names.get(last, ""),
                       "picture": pictures.sample(evaluation.shown_image[place], STAGE_PIXELS,
                                                  f"Test sample {index}, a {label}"),
                       "outputs": [{"class": i, "value": float(output[i]), "brightest": i == said,
-                                   "share": max(0.0, float(output[i])) / largest} for i in classes]})
+                                   "share": max(0.0, float(output[i])) / full} for i in classes]})
     return shown
 
 

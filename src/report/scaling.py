@@ -136,4 +136,6 @@ def section(experiment):
     facts = [(text, attributes[name]) for name, text in
              {"layers": "network", "parameters": "parameters", "created": "written", "dtrain_version": "dtrain"}.items()
              if name in attributes]
-    return {"experiment": experiment, "facts": facts, "series": every, "charts": shown, "modes": MODES}
+    check = [[cell.strip() for cell in line.strip("|").split("|")]
+             for line in str(attributes.get("simulation_check", "")).splitlines() if not line.startswith("|---")]
+    return {"experiment": experiment, "facts": facts, "check": check, "series": every, "charts": shown, "modes": MODES}

@@ -288,7 +288,7 @@ core::ExitCode Trainer::run() {
         progress_.line(fmt::format("resumed     after epoch {}, step {}", epoch_of(step_), step_));
     }
     if (step_ >= total_steps_ && step_ > 0) {
-        progress_.line(fmt::format("nothing left to do: {} are trained; set more with --training.epochs, or begin anew "
+        progress_.line(fmt::format("nothing left to do: trained for {}; set more with --training.epochs, or begin anew "
                                    "with --output.resume=never",
                                    count_of(epoch_of(step_), "epoch")));
         return core::ExitCode::ok;

@@ -95,10 +95,16 @@ class EvalTest(EvalTestCase):
     def test_folders_stand_for_their_newest_checkpoint(self):
         trained = self.train({"training.learning_rate": 0.2})
         newest = self.evaluate(trained.checkpoints()[-1])
-        for folder in (trained.folder, trained.folder / "checkpoints"):
-            self.assertEqual(self.evaluate(folder), newest)
+        for path in (trained.folder, trained.folder / "checkpoints", trained.folder / "log.h5"):
+            self.assertEqual(self.evaluate(path), newest)
+        earlier = self.evaluate(trained.checkpoints()[-2])
+        self.assertNotEqual(earlier, newest)
+        trained.checkpoints()[-1].write_bytes(b"damaged")
+        result = testing.run("dtrain-eval", trained.folder, cwd=self.folder)
+        self.assertEqual((result.code, result.stdout), (testing.EXIT_OK, earlier), result)
+        self.assertRegex(result.stderr, "^dtrain-eval: warning: .*looking for an older checkpoint\n$")
         self.assert_refused("dtrain-eval", self.data, code=testing.EXIT_BAD_CHECKPOINT,
-                            words=[self.data, "no checkpoint in this folder"])
+                            words=[self.data, "no whole checkpoint in this folder"])
 
     def test_training_images_alone_are_distorted(self):
         """The log's figures are those of the test images as they are, and of training on others than these."""

@@ -397,7 +397,8 @@ class ScalingTest(testing.DtrainTestCase):
         self.assertIn("logical_shards = 2", file.attributes["config"])
 
     def test_bad_command_lines(self):
-        for words in (("--mode", "sideways"), ("--ranks", "two"), ("--nodes", "2"), ("--frobnicate",)):
+        for words in (("--mode", "sideways"), ("--ranks", "two"), ("--nodes", "2"), ("--frobnicate",),
+                      (f"--training.batch_size={testing.TRAIN_SAMPLES}",)):  # which two ranks cannot have each
             refused = self.sweep(*words)
             self.assertEqual((refused.returncode, refused.stdout), (2, ""), refused.stderr)
             self.assertRegex(refused.stderr, r"^scaling.sh: .*\n$")

@@ -37,7 +37,7 @@ class ShardGradients {
         scratch_ = core::Buffer<Real>(depth * largest_);
     }
 
-    /// Has `are_final` called with an offset whenever from there on everything is written, at least once per megabyte.
+    /// Has `are_final` called with an offset whenever from there on everything is written, about every 256 kB.
     void report_to(std::function<void(std::size_t offset)> are_final) { are_final_ = std::move(are_final); }
 
     /// Sets a matrix at arena[offset...] of every subtree to the tree sum of a(:, shard) · b(shard, :), where the rows
@@ -47,7 +47,8 @@ class ShardGradients {
             add_rows(offset, a, b, shards);
             return;
         }
-        constexpr std::size_t portion = std::size_t{1} << 18;
+        // Elements: few, so that the wire has work early; many, as each portion packs b anew.
+        constexpr std::size_t portion = std::size_t{1} << 16;
         const std::size_t rows = std::max<std::size_t>(portion / b.cols / 64, 1) * 64; // whole tiles of the product
         for (std::size_t begin = (a.rows - 1) / rows * rows;; begin -= rows) {
             const std::size_t place = offset + begin * b.cols;
