@@ -255,11 +255,8 @@ void require_other_file(const std::filesystem::path& file, const std::filesystem
     }
 }
 
-/// The checkpoint at `path`; of a folder, or the run of a log, the newest whole one, whose file `path` becomes.
+/// The checkpoint at `path`; of a folder the newest whole one, whose file `path` becomes.
 io::Checkpoint open_checkpoint(std::filesystem::path& path) {
-    if (path.filename() == "log.h5") {
-        path = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-    }
     if (!std::filesystem::is_directory(path)) {
         return io::Checkpoint(path);
     }

@@ -95,7 +95,7 @@ class EvalTest(EvalTestCase):
     def test_folders_stand_for_their_newest_checkpoint(self):
         trained = self.train({"training.learning_rate": 0.2})
         newest = self.evaluate(trained.checkpoints()[-1])
-        for path in (trained.folder, trained.folder / "checkpoints", trained.folder / "log.h5"):
+        for path in (trained.folder, trained.folder / "checkpoints"):
             self.assertEqual(self.evaluate(path), newest)
         earlier = self.evaluate(trained.checkpoints()[-2])
         self.assertNotEqual(earlier, newest)
