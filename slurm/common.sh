@@ -13,6 +13,10 @@ scaling_files() { # CONFIG: settles $output, unless it is given, and $folder, wh
     folder=${output%.h5}.runs
 }
 
+training_samples() { # DTRAIN CONFIG OVERRIDE...: their number, or what is wrong with the data
+    "$@" --check | sed -nE 's/^data set .*: ([0-9]+) training.*/\1/p'
+}
+
 require_samples() { # BATCH SAMPLES RANKS...: said before anything is run, and not by the run that is too large
     local n most=0
     for n in "${@:3}"; do ((n <= most)) || most=$n; done

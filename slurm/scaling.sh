@@ -88,8 +88,7 @@ prepare() {
     resolved=$("$bin/dtrain" "$config" "${overrides[@]}" --print-config) || exit
     batch=$(setting training.batch_size)
     [[ $mode == strong || $batch =~ ^[0-9]+$ ]] || die 2 "weak scaling wants a number as batch_size, not $batch"
-    # Data that are missing are told here too.
-    samples=$("$bin/dtrain" "$config" "${overrides[@]}" --check | sed -nE 's/^data set .*: ([0-9]+) training.*/\1/p')
+    samples=$(training_samples "$bin/dtrain" "$config" "${overrides[@]}")
     # shellcheck disable=SC2086 # words
     [[ $mode == strong ]] || require_samples "$batch" "$samples" $ranks
     resolved="# dtrain-bench${steps[*]+ ${steps[*]}}"$'\n'$resolved

@@ -127,8 +127,9 @@ measure() { # RANKS JSON ARGUMENT...: the same for real
 # What disturbs makes blocks slower: the fastest ones are compared, of many so short that other work fits in between.
 measure 1 "$work/real.json" --steps 1 --blocks 1
 batch=$(figure "$work/real.json" batch_size)
+samples=$(training_samples "${real%-bench}" "$config" "${overrides[@]}")
 # shellcheck disable=SC2086 # words
-[[ $mode == strong ]] || require_samples "$batch" "$(figure "$work/real.json" train_samples)" $ranks
+[[ $mode == strong ]] || require_samples "$batch" "$samples" $ranks
 rows=$((batch < 256 ? batch : 256))
 short=(--training.batch_size="$rows" --steps 3 --blocks 60)
 speed=1

@@ -137,7 +137,6 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
                                 {"logical_shards", config.parallel.logical_shards},
                                 {"layers", config.model.layers},
                                 {"batch_size", replica.sampler().batch_samples(0)},
-                                {"train_samples", replica.dataset().train.total},
                                 {"parameters", replica.network().layout().parameter_count()},
                                 {"flops_per_sample", replica.network().training_flops()},
                                 {"arithmetic", core::arithmetic_name()},

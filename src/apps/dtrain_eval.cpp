@@ -262,13 +262,18 @@ io::Checkpoint open_checkpoint(std::filesystem::path& path) {
     }
     for (const std::filesystem::path& folder : {path / "checkpoints", path}) {
         const io::CheckpointFolder checkpoints(folder);
+        const auto pass_over = [](const core::Error& error) {
+            fmt::print(stderr, "dtrain-eval: warning: {}; looking for an older checkpoint\n", error.what());
+        };
         for (const std::int64_t step : checkpoints.steps()) {
             try {
                 io::Checkpoint checkpoint(checkpoints.file(step));
                 path = checkpoints.file(step);
                 return checkpoint;
             } catch (const io::DamagedFile& error) {
-                fmt::print(stderr, "dtrain-eval: warning: {}; looking for an older checkpoint\n", error.what());
+                pass_over(error);
+            } catch (const io::UnreadableFile& error) {
+                pass_over(error);
             }
         }
     }

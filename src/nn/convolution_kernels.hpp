@@ -76,6 +76,17 @@ void in_even_parts(std::size_t size, std::size_t most, Action&& action) {
 template <class Function, std::size_t max_rows, std::size_t max_cols>
 using Table = std::array<std::array<Function, max_cols>, max_rows>;
 
+/// Each place being at.operator()<rows, cols>().
+template <class Function, std::size_t max_rows, std::size_t max_cols, class At>
+constexpr Table<Function, max_rows, max_cols> make_table(At at) {
+    Table<Function, max_rows, max_cols> table{};
+    [&]<std::size_t... i>(std::index_sequence<i...>) {
+        ((table[i / max_cols][i % max_cols] = at.template operator()<i / max_cols + 1, i % max_cols + 1>()), ...);
+    }
+    (std::make_index_sequence<max_rows * max_cols>{});
+    return table;
+}
+
 // --- y from x ---
 
 constexpr std::size_t max_tile_maps = many_registers ? 6 : 4;
@@ -138,15 +149,8 @@ void forward_tile(const ForwardTile<Real>& t) noexcept {
 }
 
 template <class Real>
-constexpr auto forward_tiles = []<std::size_t... i>(std::index_sequence<i...>) {
-    using Function = void (*)(const ForwardTile<Real>&) noexcept;
-    Table<Function, max_tile_maps, max_tile_pixels> table{};
-    ((table[i / max_tile_pixels][i % max_tile_pixels] =
-          forward_tile<Real, i / max_tile_pixels + 1, i % max_tile_pixels + 1>),
-     ...);
-    return table;
-}
-(std::make_index_sequence<max_tile_maps * max_tile_pixels>{});
+constexpr auto forward_tiles = make_table<void (*)(const ForwardTile<Real>&) noexcept, max_tile_maps, max_tile_pixels>(
+    []<std::size_t maps, std::size_t pixels>() { return forward_tile<Real, maps, pixels>; });
 
 /// y (y_maps of a block) from the windows of x (x_maps maps of the block, borders included) that lie `stride` apart.
 template <class Real>
@@ -225,15 +229,8 @@ void sum_tile(const SumTile<Real>& t) noexcept {
 }
 
 template <class Real>
-constexpr auto sum_tiles = []<std::size_t... i>(std::index_sequence<i...>) {
-    using Function = void (*)(const SumTile<Real>&) noexcept;
-    Table<Function, max_sum_maps, max_sum_columns> table{};
-    ((table[i / max_sum_columns][i % max_sum_columns] =
-          sum_tile<Real, i / max_sum_columns + 1, i % max_sum_columns + 1>),
-     ...);
-    return table;
-}
-(std::make_index_sequence<max_sum_maps * max_sum_columns>{});
+constexpr auto sum_tiles = make_table<void (*)(const SumTile<Real>&) noexcept, max_sum_maps, max_sum_columns>(
+    []<std::size_t maps, std::size_t columns>() { return sum_tile<Real, maps, columns>; });
 
 /// sums (maps × C·K·K, each a vector of lanes) for one block.
 template <class Real>

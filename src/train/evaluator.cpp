@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <numeric>
 
 namespace dtrain::train {
@@ -13,15 +14,14 @@ std::size_t predicted_class(std::span<const float> outputs) noexcept {
 std::int64_t count_correct(core::MatrixView<const float> outputs, std::span<const std::uint8_t> labels) noexcept {
     std::int64_t correct = 0;
     for (std::size_t n = 0; n < outputs.rows; ++n) {
-        // Without branches on values: early in training they would be mispredicted about as often as not.
         const std::span<const float> row = outputs.row(n);
-        const std::size_t label = labels[n];
-        const float own = row[label];
-        bool largest = true;
-        for (std::size_t i = 0; i < row.size(); ++i) {
-            largest &= (row[i] < own) | ((row[i] == own) & (i >= label));
+        const float own = row[labels[n]];
+        std::size_t not_less = 0; // counted without branches, and with one comparison each, as it is part of every step
+        for (const float value : row) {
+            not_less += value < own ? 0 : 1;
         }
-        correct += largest ? 1 : 0;
+        // With 1 of them, which is its own, there is no tie.
+        correct += not_less == 1 || (!std::isnan(own) && predicted_class(row) == labels[n]) ? 1 : 0;
     }
     return correct;
 }

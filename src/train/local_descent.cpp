@@ -76,6 +76,19 @@ void LocalDescent::contribute(nn::ShardGradients<float>& sums) {
     has_begun_ = false;
 }
 
+void LocalDescent::average(parallel::GradientReducer& reducer, std::int64_t shards) const {
+    const auto averaged = static_cast<std::int64_t>(sizes_.averaged());
+    const float share = 1.0F / static_cast<float>(shards);
+    for (core::Range left = reducer.slice(); !left.empty();) {
+        const auto [block, sum] = reducer.sum_block(left.begin);
+        for (std::int64_t i = block.begin; i < block.end; ++i) {
+            reducer.parameters()[static_cast<std::size_t>(i)] =
+                sum[static_cast<std::size_t>(i - block.begin)] * (i < averaged ? share : 1.0F);
+        }
+        left.begin = block.end;
+    }
+}
+
 double LocalDescent::cost(std::size_t shard) const noexcept {
     double sum = 0;
     for (std::size_t i = 0; i < steps_; ++i) {

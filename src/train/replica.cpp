@@ -396,16 +396,7 @@ void Replica::descend_locally(std::int64_t step, const data::Batch& batch, const
     reducer_->combine();
     require_convergence(step);
 
-    const auto averaged = static_cast<std::int64_t>(local_sizes_.averaged());
-    const float share = 1.0F / static_cast<float>(config_.parallel.logical_shards);
-    for (core::Range left = reducer_->slice(); !left.empty();) {
-        const auto [block, sum] = reducer_->sum_block(left.begin);
-        for (std::int64_t i = block.begin; i < block.end; ++i) {
-            reducer_->parameters()[static_cast<std::size_t>(i)] =
-                sum[static_cast<std::size_t>(i - block.begin)] * (i < averaged ? share : 1.0F);
-        }
-        left.begin = block.end;
-    }
+    local_->average(*reducer_, config_.parallel.logical_shards);
     enter(Phase::wait, step);
     reducer_->publish();
     const std::span<const float> sums = reducer_->parameters();

@@ -25,7 +25,8 @@ def write_scaling(path, rows):
     mode, ranks, simulated, platform, rate = (np.array(column) for column in zip(*rows))
     with h5py.File(path, "w") as file:
         file.attrs.update({"format_version": 1, "kind": "scaling", "layers": "dense 10", "parameters": 7850,
-                           "dtrain_version": "0.1.0", "created": "2026-11-24T12:00:00Z", "config": "[model]\n"})
+                           "dtrain_version": "0.1.0", "created": "2026-11-24T12:00:00Z", "config": "[model]\n",
+                           "simulation_check": "| ranks | difference |\n|---|---|\n| 1 | +1.5 % |"})
         runs = file.create_group("runs")
         runs["mode"], runs["simulated"] = mode.astype(np.uint8), simulated.astype(np.uint8)
         runs["ranks"] = runs["nodes"] = runs["batch_size"] = ranks.astype(np.int64)
@@ -262,6 +263,7 @@ class ReportTest(testing.DtrainTestCase):
         alternatives = [value for _, name, value in page.attributes if name == "aria-label"]
         self.assertTrue(any(text.startswith("Test accuracy over training.batch_size: ") for text in alternatives))
 
+        self.assertEqual(page.tables["check"], [["ranks", "difference"], ["1", "+1.5 %"]])
         table = page.tables["scaling"][1:]
         self.assertEqual([(row[0], row[1], row[2]) for row in table],
                          [("strong, measured", "here <&>", "1"), ("strong, measured", "here <&>", "2"),

@@ -37,8 +37,8 @@ struct RunRecord {
 /// What a rank spent an epoch on, in seconds.
 struct PhaseSeconds {
     double compute = 0; ///< forward, backward and update
-    double reduce =
-        0; ///< adding up gradients; on several nodes, and with reducer = mpi, also waiting for those of others
+    /// Adding up gradients; on several nodes, and with reducer = mpi, also waiting for those of others.
+    double reduce = 0;
     double wait = 0; ///< at barriers within a node
     double data = 0; ///< making batches
 };

@@ -7,6 +7,7 @@
 #include "dtrain/nn/network.hpp"
 #include "dtrain/nn/shard_gradients.hpp"
 #include "dtrain/optim/optimizer.hpp"
+#include "dtrain/parallel/gradient_reducer.hpp"
 #include "dtrain/train/evaluator.hpp"
 
 #include <cstddef>
@@ -54,6 +55,8 @@ class LocalDescent {
 
     /// Ends the round: every shard's vector goes into `sums`, from the last element to the first.
     void contribute(nn::ShardGradients<float>& sums);
+    /// Once the vectors of all `shards` shards are combined: sets this rank's slice of the common one.
+    void average(parallel::GradientReducer& reducer, std::int64_t shards) const;
     /// Of the round: how many steps it had so far, and the sum of their costs over the samples of local shard `shard`.
     [[nodiscard]] std::size_t steps() const noexcept { return steps_; }
     [[nodiscard]] double cost(std::size_t shard) const noexcept;

@@ -367,6 +367,8 @@ TEST(Config, MessagesAboutTheFile) {
 }
 
 TEST(Config, MessagesAboutTheCommandLine) {
+    const std::string no_override =
+        ": expected --section.key=value, without spaces around the =, or an option that --help lists";
     const std::vector<Complaint> complaints{
         {"--training.epoch=3", "command line: --training.epoch=3: unknown key; did you mean --training.epochs?"},
         {"--trainin.epochs=3", "command line: --trainin.epochs=3: unknown key; did you mean --training.epochs?"},
@@ -379,17 +381,10 @@ TEST(Config, MessagesAboutTheCommandLine) {
         {"--x.whatever=3", "command line: --x.whatever=3: unknown key; "
                            "the sections are data, augment, model, training, parallel, output"},
         {"--training.epochs=-3", "command line: --training.epochs=-3: expected a whole number from 0 to 1000000"},
-        {"--training.epochs", "command line: --training.epochs: expected --section.key=value, without spaces around "
-                              "the =, or an option that "
-                              "--help lists"},
-        {"other.ini",
-         "command line: other.ini: expected --section.key=value, without spaces around the =, or an option that "
-         "--help lists"},
-        {"training.epochs=3", "command line: training.epochs=3: expected --section.key=value, without spaces around "
-                              "the =, or an option that "
-                              "--help lists"},
-        {"", "command line: : expected --section.key=value, without spaces around the =, or an option that "
-             "--help lists"},
+        {"--training.epochs", "command line: --training.epochs" + no_override},
+        {"other.ini", "command line: other.ini" + no_override},
+        {"training.epochs=3", "command line: training.epochs=3" + no_override},
+        {"", "command line: " + no_override},
         {"--data.directory=a#b", "command line: --data.directory=a#b: expected text without # and control characters"},
         {"--data.directory=a\nb",
          "command line: --data.directory=a\\x0ab: expected text without # and control characters"},
