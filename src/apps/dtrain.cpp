@@ -1,5 +1,5 @@
-#include "dtrain/train/stop_signal.hpp"
-#include "dtrain/train/trainer.hpp"
+#include "dtrain/run/stop_signal.hpp"
+#include "dtrain/run/trainer.hpp"
 
 #include "program.hpp"
 #include <fmt/format.h>
@@ -27,7 +27,7 @@ exit codes: 0 done, 2 bad command line or config, 3 bad data, 4 bad checkpoint, 
             6 cannot write output, 7 a rank stalled or died, 75 stopped on request
 )";
 
-core::ExitCode run(apps::Words words, const mpi::Communicator& communicator) {
+core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator) {
     const bool check = apps::take(words, "--check");
     const bool print_config = apps::take(words, "--print-config");
     const config::Config config = apps::load_config(words, usage, communicator);
@@ -37,7 +37,7 @@ core::ExitCode run(apps::Words words, const mpi::Communicator& communicator) {
         }
         return core::ExitCode::ok;
     }
-    train::Trainer trainer(config, communicator);
+    run::Trainer trainer(config, communicator);
     if (check) {
         const std::string memory = trainer.memory_description();
         if (communicator.is_root()) {
@@ -59,6 +59,6 @@ core::ExitCode run(apps::Words words, const mpi::Communicator& communicator) {
 } // namespace
 
 int main(int argc, char** argv) {
-    const train::StopSignal stop_signal;
-    return apps::run_program(argc, argv, "dtrain", usage, run);
+    const run::StopSignal stop_signal;
+    return apps::run_program(argc, argv, "dtrain", usage, execute);
 }

@@ -1,8 +1,8 @@
-#include "dtrain/core/gemm.hpp"
+#include "dtrain/bench/measurements.hpp"
 #include "dtrain/io/file.hpp"
-#include "dtrain/train/fingerprint.hpp"
+#include "dtrain/kernels/products.hpp"
+#include "dtrain/model/fingerprint.hpp"
 
-#include "../bench/measurements.hpp"
 #include "program.hpp"
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -130,7 +130,7 @@ nlohmann::ordered_json json(const Spread& spread) {
 
 std::string to_json(const config::Config& config, const mpi::Communicator& communicator, const train::Replica& replica,
                     const bench::StepMeasurement& steps, const std::vector<bench::ExchangeMeasurement>& exchanges) {
-    const std::uint64_t fingerprint = train::fingerprint(replica.network().layout(), replica.parameters());
+    const std::uint64_t fingerprint = model::fingerprint(replica.network().layout(), replica.parameters());
     nlohmann::ordered_json root{{"dtrain_version", DTRAIN_VERSION},
                                 {"ranks", communicator.size()},
                                 {"nodes", replica.nodes()},
@@ -139,7 +139,7 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
                                 {"batch_size", replica.sampler().batch_samples(0)},
                                 {"parameters", replica.network().layout().parameter_count()},
                                 {"flops_per_sample", replica.network().training_flops()},
-                                {"arithmetic", core::arithmetic_name()},
+                                {"arithmetic", kernels::arithmetic_name()},
                                 {"blocks", steps.blocks},
                                 {"steps_per_block", steps.steps_per_block},
                                 {"samples_per_second", json(steps.samples_per_second)},
@@ -165,7 +165,7 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
     return root.dump(2) + "\n";
 }
 
-core::ExitCode run(apps::Words words, const mpi::Communicator& communicator) {
+core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator) {
     Options options;
     mpi::together(communicator, [&] {
         options = parse(words);
@@ -199,5 +199,5 @@ core::ExitCode run(apps::Words words, const mpi::Communicator& communicator) {
 } // namespace
 
 int main(int argc, char** argv) {
-    return dtrain::apps::run_program(argc, argv, "dtrain-bench", usage, run);
+    return dtrain::apps::run_program(argc, argv, "dtrain-bench", usage, execute);
 }

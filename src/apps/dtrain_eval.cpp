@@ -1,19 +1,19 @@
 #include "dtrain/config/config.hpp"
 #include "dtrain/core/error.hpp"
-#include "dtrain/core/gemm.hpp"
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/idx.hpp"
 #include "dtrain/data/synthetic.hpp"
+#include "dtrain/evaluate/cost_surface.hpp"
+#include "dtrain/evaluate/drawing.hpp"
+#include "dtrain/evaluate/evaluation.hpp"
+#include "dtrain/evaluate/path.hpp"
 #include "dtrain/io/checkpoint.hpp"
 #include "dtrain/io/file.hpp"
-#include "dtrain/train/cost_surface.hpp"
-#include "dtrain/train/data_source.hpp"
-#include "dtrain/train/drawing.hpp"
-#include "dtrain/train/evaluation.hpp"
-#include "dtrain/train/evaluator.hpp"
-#include "dtrain/train/path.hpp"
-#include "dtrain/train/progress.hpp"
-#include "dtrain/train/trainer.hpp"
+#include "dtrain/kernels/products.hpp"
+#include "dtrain/model/data_source.hpp"
+#include "dtrain/model/evaluator.hpp"
+#include "dtrain/model/saved_network.hpp"
+#include "dtrain/run/progress.hpp"
 
 #include <fmt/format.h>
 
@@ -138,7 +138,7 @@ data::Split load(const Arguments& arguments, data::synthetic::Set set, const con
     std::optional<data::Split> split;
     try {
         split = given ? data::load_split(arguments.images, arguments.labels, static_cast<int>(classes))
-                      : train::load_set(config, set, classes);
+                      : model::load_set(config, set, classes);
     } catch (const core::Error& error) {
         if (error.code() == core::ExitCode::bad_config) { // of the config in the checkpoint
             checkpoint.fail(error.what());
@@ -173,55 +173,55 @@ void print_confusion(const std::vector<std::int64_t>& counts, std::size_t classe
     fmt::print("\n");
 }
 
-void print_figures(const Arguments& arguments, const io::CheckpointInfo& info, const train::Evaluation& evaluation) {
+void print_figures(const Arguments& arguments, const io::CheckpointInfo& info, const evaluate::Evaluation& evaluation) {
     fmt::print("checkpoint {} after epoch {}, step {}\n", arguments.checkpoint.string(), info.epoch, info.step);
     fmt::print("samples    {}\naccuracy   {:.2f} % ({} of {})\ncost       {:.6f}\n", evaluation.samples(),
                100 * evaluation.accuracy(), evaluation.correct, evaluation.samples(), evaluation.cost);
     print_confusion(evaluation.confusion(), evaluation.classes);
 }
 
-void print_predictions(const train::Evaluation& evaluation) {
+void print_predictions(const evaluate::Evaluation& evaluation) {
     for (std::size_t n = 0; n < evaluation.predictions.size(); ++n) {
         const auto predicted = static_cast<std::size_t>(evaluation.predictions[n]);
         fmt::print("{} {} {:.6f}\n", n, predicted, evaluation.outputs[n * evaluation.classes + predicted]);
     }
 }
 
-void show(const Arguments& arguments, const Subject& subject, const train::Evaluation& evaluation) {
-    const std::vector<float> opinions = train::opinions(evaluation, subject.config.model.cost);
+void show(const Arguments& arguments, const Subject& subject, const evaluate::Evaluation& evaluation) {
+    const std::vector<float> opinions = evaluate::opinions(evaluation, subject.config.model.cost);
     const auto most = static_cast<std::size_t>(std::min(arguments.show, evaluation.samples()));
     std::vector<std::int64_t> shown(most);
     std::iota(shown.begin(), shown.end(), 0);
     if (arguments.wrong) {
-        shown = train::most_wrong(evaluation, opinions, most);
+        shown = evaluate::most_wrong(evaluation, opinions, most);
         fmt::print("{} of {} samples taken for a wrong class{}\n\n", evaluation.samples() - evaluation.correct,
                    evaluation.samples(), shown.empty() ? "" : ", the worst first");
     }
-    const bool colour = train::output_takes_colour();
+    const bool colour = evaluate::output_takes_colour();
     std::vector<float> values(subject.split.sample_size);
     for (const std::int64_t sample : shown) {
         const auto n = static_cast<std::size_t>(sample);
-        train::Opinion opinion{sample, std::nullopt, evaluation.predictions[n],
-                               std::span(opinions).subspan(n * evaluation.classes, evaluation.classes)};
+        evaluate::Opinion opinion{sample, std::nullopt, evaluation.predictions[n],
+                                  std::span(opinions).subspan(n * evaluation.classes, evaluation.classes)};
         if (!evaluation.labels.empty()) {
             opinion.label = evaluation.labels[n];
         }
         subject.split.fetch(sample, values);
-        fmt::print("{}\n", train::side_by_side(train::draw_sample(values, subject.split.sample_shape, colour),
-                                               train::draw_opinion(opinion, colour)));
+        fmt::print("{}\n", evaluate::side_by_side(evaluate::draw_sample(values, subject.split.sample_shape, colour),
+                                                  evaluate::draw_opinion(opinion, colour)));
     }
 }
 
 /// The cost that was descended, where that is known: that of the training set, or else of the samples given.
-train::CostSurface surface_of(const Arguments& arguments, const Subject& subject, bool given) {
+evaluate::CostSurface surface_of(const Arguments& arguments, const Subject& subject, bool given) {
     const auto warn = [](std::string_view text) { fmt::print(stderr, "dtrain-eval: warning: {}\n", text); };
-    const std::vector<train::PathPoint> path =
-        train::read_path(arguments.checkpoint, subject.checkpoint, subject.network, warn);
+    const std::vector<evaluate::PathPoint> path =
+        evaluate::read_path(arguments.checkpoint, subject.checkpoint, subject.network, warn);
     const auto measure = [&](const data::Split& split, std::int64_t available) {
-        train::WorkProgress progress("cost surface");
-        return train::measure_surface(subject.network, subject.config.model.cost, split, available, path,
-                                      static_cast<std::size_t>(arguments.surface), subject.config.model.seed,
-                                      [&](std::size_t done, std::size_t all) { progress.update(done, all); });
+        run::WorkProgress progress("cost surface");
+        return evaluate::measure_surface(subject.network, subject.config.model.cost, split, available, path,
+                                         static_cast<std::size_t>(arguments.surface), subject.config.model.seed,
+                                         [&](std::size_t done, std::size_t all) { progress.update(done, all); });
     };
     if (given) {
         return measure(subject.split, subject.samples);
@@ -232,20 +232,21 @@ train::CostSurface surface_of(const Arguments& arguments, const Subject& subject
     return measure(split, limited(split.total, data.train_samples));
 }
 
-void record(const Arguments& arguments, const Subject& subject, const train::Evaluation& evaluation, bool given) {
-    std::optional<train::CostSurface> surface;
+void record(const Arguments& arguments, const Subject& subject, const evaluate::Evaluation& evaluation, bool given) {
+    std::optional<evaluate::CostSurface> surface;
     if (arguments.surface > 0) {
         surface = surface_of(arguments, subject, given);
     }
-    const train::Evaluated evaluated{subject.checkpoint.info(),
-                                     arguments.checkpoint.string(),
-                                     given ? arguments.images.string() : subject.checkpoint.info().dataset,
-                                     subject.config.model.cost,
-                                     subject.network,
-                                     subject.parameters.values(),
-                                     subject.split,
-                                     given ? arguments.images.string() : "training"};
-    io::replace_file(arguments.record, train::encode_evaluation(evaluated, evaluation, surface ? &*surface : nullptr));
+    const evaluate::Evaluated evaluated{subject.checkpoint.info(),
+                                        arguments.checkpoint.string(),
+                                        given ? arguments.images.string() : subject.checkpoint.info().dataset,
+                                        subject.config.model.cost,
+                                        subject.network,
+                                        subject.parameters.values(),
+                                        subject.split,
+                                        given ? arguments.images.string() : "training"};
+    io::replace_file(arguments.record,
+                     evaluate::encode_evaluation(evaluated, evaluation, surface ? &*surface : nullptr));
 }
 
 void require_other_file(const std::filesystem::path& file, const std::filesystem::path& input) {
@@ -281,12 +282,12 @@ io::Checkpoint open_checkpoint(std::filesystem::path& path) {
                       fmt::format("{}: there is no whole checkpoint in this folder", path.string()));
 }
 
-void run(Arguments arguments) {
+void execute(Arguments arguments) {
     const io::Checkpoint checkpoint = open_checkpoint(arguments.checkpoint);
-    const config::Config config = train::config_of(checkpoint);
-    core::set_product_threads(config.parallel.blas_threads);
-    nn::Network<float> network = train::network_of(checkpoint);
-    const core::Buffer<float> parameters = train::parameters_of(checkpoint, network);
+    const config::Config config = model::config_of(checkpoint);
+    kernels::set_product_threads(config.parallel.blas_threads);
+    nn::Network<float> network = model::network_of(checkpoint);
+    const core::Buffer<float> parameters = model::parameters_of(checkpoint, network);
 
     const bool given = !arguments.images.empty();
     if (!arguments.record.empty()) {
@@ -310,13 +311,13 @@ void run(Arguments arguments) {
         io::require_replaceable(arguments.record);
     }
     const data::Split split = load(arguments, data::synthetic::Set::test, config, checkpoint, network.outputs());
-    network.reserve(nn::Extent::of(train::evaluation_rows, 1)); // now that the samples bear out the size
+    network.reserve(nn::Extent::of(model::evaluation_rows, 1)); // now that the samples bear out the size
     const Subject subject{checkpoint, config, network,
                           parameters, split,  limited(split.total, given ? 0 : config.data.test_samples)};
     const bool few = arguments.show > 0 && !arguments.wrong && arguments.record.empty();
-    const train::Evaluation evaluation =
-        train::evaluate(network, parameters.values(), config.model.cost, split,
-                        few ? std::min(arguments.show, subject.samples) : subject.samples);
+    const evaluate::Evaluation evaluation =
+        evaluate::evaluate(network, parameters.values(), config.model.cost, split,
+                           few ? std::min(arguments.show, subject.samples) : subject.samples);
     if (!arguments.record.empty()) {
         record(arguments, subject, evaluation, given);
     }
@@ -337,7 +338,7 @@ int main(int argc, char** argv) {
         if (arguments.help) {
             fmt::print("{}", usage);
         } else {
-            run(arguments);
+            execute(arguments);
         }
         return 0;
     } catch (const core::Error& error) {

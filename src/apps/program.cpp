@@ -1,6 +1,6 @@
 #include "program.hpp"
 
-#include "dtrain/core/gemm.hpp"
+#include "dtrain/kernels/products.hpp"
 
 #include <fmt/format.h>
 
@@ -35,7 +35,7 @@ config::Config load_config(const Words& words, const char* usage, const mpi::Com
     if (!communicator.is_root()) {
         config = config::parse(resolved, "config");
     }
-    core::set_product_threads(config.parallel.blas_threads);
+    kernels::set_product_threads(config.parallel.blas_threads);
     return config;
 }
 

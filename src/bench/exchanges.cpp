@@ -1,6 +1,5 @@
+#include "dtrain/bench/measurements.hpp"
 #include "dtrain/parallel/gradient_reducer.hpp"
-
-#include "measurements.hpp"
 
 #include <algorithm>
 #include <functional>

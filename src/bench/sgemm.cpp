@@ -1,6 +1,7 @@
 // The machine's own ceiling: what a well-known BLAS makes of a large product. The only use of a BLAS.
 
-#include "measurements.hpp"
+#include "dtrain/bench/measurements.hpp"
+
 #include <cblas.h>
 
 namespace dtrain::bench {

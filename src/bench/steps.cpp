@@ -1,6 +1,5 @@
+#include "dtrain/bench/measurements.hpp"
 #include "dtrain/core/memory.hpp"
-
-#include "measurements.hpp"
 
 #include <algorithm>
 #include <cmath>

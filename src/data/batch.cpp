@@ -1,6 +1,6 @@
 #include "dtrain/data/batch.hpp"
 
-#include "dtrain/core/prefetch.hpp"
+#include "dtrain/kernels/prefetch.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -13,7 +13,7 @@ BatchLoader::BatchLoader(const Split& split, std::size_t max_rows, std::size_t l
       rows_(max_rows), next_rows_(max_rows), offsets_(local_shards + 1), next_offsets_(local_shards + 1) {}
 
 BatchLoader::~BatchLoader() {
-    core::PrefetchQueue::of_this_thread() = {};
+    kernels::PrefetchQueue::of_this_thread() = {};
 }
 
 std::size_t BatchLoader::bytes() const noexcept {
@@ -32,8 +32,8 @@ Batch BatchLoader::load(const Sampler& sampler, std::int64_t step) {
     }
     if (step + 1 < sampler.steps_per_epoch()) {
         const std::size_t next = sampler.select(step + 1, next_rows_, next_offsets_);
-        core::PrefetchQueue::of_this_thread() = {split_.elements.data(), split_.sample_bytes(),
-                                                 std::span(next_rows_).first(std::min(next, most_prefetched))};
+        kernels::PrefetchQueue::of_this_thread() = {split_.elements.data(), split_.sample_bytes(),
+                                                    std::span(next_rows_).first(std::min(next, most_prefetched))};
     }
     return {x, std::span(labels_).first(count), offsets_, std::span(rows_).first(count)};
 }

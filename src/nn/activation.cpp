@@ -1,6 +1,6 @@
 #include "dtrain/nn/activation.hpp"
 
-#include "dtrain/core/exponential.hpp"
+#include "dtrain/kernels/exponential.hpp"
 
 #include <array>
 #include <cstddef>
@@ -41,7 +41,7 @@ void activate(Activation activation, std::span<Real> values) noexcept {
         break;
     case Activation::sigmoid:
         for (std::size_t i = 0; i < size; ++i) {
-            z[i] = Real{1} / (Real{1} + core::exponential(-z[i]));
+            z[i] = Real{1} / (Real{1} + kernels::exponential(-z[i]));
         }
         break;
     case Activation::relu:
@@ -51,7 +51,7 @@ void activate(Activation activation, std::span<Real> values) noexcept {
         break;
     case Activation::tanh:
         for (std::size_t i = 0; i < size; ++i) {
-            z[i] = Real{1} - Real{2} / (Real{1} + core::exponential(Real{2} * z[i]));
+            z[i] = Real{1} - Real{2} / (Real{1} + kernels::exponential(Real{2} * z[i]));
         }
         break;
     }

@@ -19,8 +19,8 @@ using Vector = typename Block<Real>::Vector;
 
 /// Where the work is, a block is cut into vectors of this CPU, one after the other.
 template <class Real>
-using Native = core::Simd<Real, std::min(core::vector_bytes, sizeof(Real) * lanes<Real>)>;
-constexpr bool many_registers = core::vector_bytes == 64; // 32 instead of 16
+using Native = kernels::Simd<Real, std::min(kernels::vector_bytes, sizeof(Real) * lanes<Real>)>;
+constexpr bool many_registers = kernels::vector_bytes == 64; // 32 instead of 16
 
 /// The maps of a sample.
 struct Maps {

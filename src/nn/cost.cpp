@@ -1,6 +1,6 @@
 #include "dtrain/nn/cost.hpp"
 
-#include "dtrain/core/exponential.hpp"
+#include "dtrain/kernels/exponential.hpp"
 
 #include <algorithm>
 #include <array>
@@ -42,12 +42,12 @@ double cross_entropy(MatrixView<const Real> output, std::span<const std::uint8_t
         double total = 0;
         if (gradient.empty()) {
             for (std::size_t j = 0; j < output.cols; ++j) {
-                total += static_cast<double>(core::exponential(z[j] - largest));
+                total += static_cast<double>(kernels::exponential(z[j] - largest));
             }
         } else {
             Real* const dz = gradient.row(n).data();
             for (std::size_t j = 0; j < output.cols; ++j) {
-                dz[j] = core::exponential(z[j] - largest);
+                dz[j] = kernels::exponential(z[j] - largest);
             }
             for (std::size_t j = 0; j < output.cols; ++j) {
                 total += static_cast<double>(dz[j]);

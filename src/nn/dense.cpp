@@ -5,7 +5,7 @@
 // b  O       bias
 // y  N × O   activation f(z), z = x Wᵀ + b
 
-#include "dtrain/core/gemm.hpp"
+#include "dtrain/kernels/products.hpp"
 #include "dtrain/nn/activation.hpp"
 #include "dtrain/nn/initialisation.hpp"
 #include "dtrain/nn/layer.hpp"
@@ -17,8 +17,8 @@
 namespace dtrain::nn {
 namespace {
 
-using core::Factor;
 using core::MatrixView;
+using kernels::Factor;
 
 constexpr std::size_t max_outputs = 1U << 20;
 
@@ -49,7 +49,7 @@ class Dense final : public Layer<Real> {
         for (std::size_t n = 0; n < y.rows; ++n) {
             std::ranges::copy(bias, y.row(n).begin());
         }
-        core::multiply_add(Factor<Real>(x), weight(parameters).transposed(), y);
+        kernels::multiply_add(Factor<Real>(x), weight(parameters).transposed(), y);
         activate(activation_, y.values());
     }
 
@@ -61,7 +61,7 @@ class Dense final : public Layer<Real> {
         gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), Factor<Real>(dz), shards);
         gradients.add_product(weight_.offset, Factor<Real>(dz).transposed(), Factor<Real>(x), shards);
         if (!dx.empty()) {
-            core::multiply(Factor<Real>(dz), weight(parameters), dx);
+            kernels::multiply(Factor<Real>(dz), weight(parameters), dx);
         }
     }
 

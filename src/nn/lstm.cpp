@@ -12,7 +12,7 @@
 // gates  i, f, g, o after their activation, in the backward pass ∂C/∂z of these, 4H
 // cells  c_t and tanh(c_t), 2H
 
-#include "dtrain/core/gemm.hpp"
+#include "dtrain/kernels/products.hpp"
 #include "dtrain/nn/activation.hpp"
 #include "dtrain/nn/initialisation.hpp"
 #include "dtrain/nn/layer.hpp"
@@ -26,8 +26,8 @@ namespace dtrain::nn {
 namespace {
 
 using core::Buffer;
-using core::Factor;
 using core::MatrixView;
+using kernels::Factor;
 
 /// Rows whose distance is a multiple of 2 KiB push each other out of a cache.
 constexpr std::size_t gap = 16;
@@ -95,7 +95,7 @@ class Lstm final : public Layer<Real> {
             }
             Factor<Real> weight(MatrixView<const Real>{weight_.data(), features_ + hidden_, 4 * hidden_});
             weight.row_stride = weight_stride();
-            core::multiply_add(pasts(x.rows, t), weight, sums);
+            kernels::multiply_add(pasts(x.rows, t), weight, sums);
             for (std::size_t n = 0; n < x.rows; ++n) {
                 open_gates(n, t, sums.row(n), t + 1 < times_ ? past(n, t + 1) + features_ : y.row(n).data());
             }
@@ -117,14 +117,14 @@ class Lstm final : public Layer<Real> {
             if (t > 0) {
                 Factor<Real> dz(MatrixView<const Real>{gates(0, t), x.rows, 4 * hidden_});
                 dz.row_stride = times_ * gate_stride();
-                core::multiply(dz, hidden_weight, dh);
+                kernels::multiply(dz, hidden_weight, dh);
             }
         }
         add_products(x.rows, shards, gradients);
         if (!dx.empty()) {
             const Factor<Real> input_weight(
                 MatrixView<const Real>{input_weight_.in(parameters).data(), 4 * hidden_, features_});
-            core::multiply(all_gates(x.rows), input_weight, MatrixView<Real>{dx.data, x.rows * times_, features_});
+            kernels::multiply(all_gates(x.rows), input_weight, MatrixView<Real>{dx.data, x.rows * times_, features_});
         }
     }
 

@@ -53,7 +53,7 @@ bool LocalDescent::descend(nn::Network<float>& network, const nn::Cost<float>& c
         const core::MatrixView<const float> outputs = network.forward(parameters, {offsets, &own_draw}, x);
         const std::span<const std::uint8_t> labels = batch.labels.subspan(first, rows);
         vector[sizes_.cost_at(steps_)] = static_cast<float>(cost(outputs, labels, network.output_gradient(rows)));
-        vector[sizes_.correct_at(steps_)] = static_cast<float>(count_correct(outputs, labels));
+        vector[sizes_.correct_at(steps_)] = static_cast<float>(model::count_correct(outputs, labels));
         enter(core::Phase::backward);
         network.backward(parameters, offsets, x, gradient_sums_);
         enter(core::Phase::update);

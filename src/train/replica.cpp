@@ -1,11 +1,12 @@
 #include "dtrain/train/replica.hpp"
 
 #include "dtrain/core/error.hpp"
-#include "dtrain/core/gemm.hpp"
 #include "dtrain/core/hash.hpp"
-#include "dtrain/train/data_source.hpp"
-#include "dtrain/train/evaluator.hpp"
-#include "dtrain/train/fingerprint.hpp"
+#include "dtrain/kernels/products.hpp"
+#include "dtrain/model/build.hpp"
+#include "dtrain/model/data_source.hpp"
+#include "dtrain/model/evaluator.hpp"
+#include "dtrain/model/fingerprint.hpp"
 
 #include <fmt/format.h>
 
@@ -22,21 +23,15 @@ namespace {
 
 using parallel::Tail;
 
-Score score_of(float cost, float correct, std::int64_t samples) {
+model::Score score_of(float cost, float correct, std::int64_t samples) {
     const auto divisor = static_cast<double>(samples);
     return {static_cast<double>(cost) / divisor, static_cast<double>(correct) / divisor};
 }
 
 /// What other modules' tables and the number of ranks decide about a config.
 void check_names(const config::Config& config, int ranks) {
-    config.require_one_of("model.cost", nn::cost_names());
-    config.require_one_of("training.optimizer", optim::optimizer_names());
-    config.require_one_of("training.schedule", optim::schedule_names());
+    model::check_names(config);
     config.require_one_of("parallel.reducer", parallel::reducer_names());
-    if (config.parallel.sync_every > 1 && config.training.optimizer == "lars") {
-        throw config.invalid("parallel.sync_every",
-                             "expected 1 with optimizer = lars, whose norms are of common parameters");
-    }
     if (ranks > config.parallel.logical_shards) {
         throw config.invalid("parallel.logical_shards",
                              fmt::format("{0} ranks need at least as many logical shards; start fewer ranks, or set "
@@ -47,37 +42,6 @@ void check_names(const config::Config& config, int ranks) {
 
 std::span<float> piece_of(std::span<float> arena, core::Range range) {
     return arena.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
-}
-
-/// Only images can be distorted.
-void check_augmentation(const config::Config& config, const nn::Shape& sample_shape) {
-    struct Amount {
-        const char* key;
-        double value;
-    };
-    const auto& keys = config.augment;
-    for (const Amount& amount : {Amount{"augment.shift", keys.shift}, Amount{"augment.rotate", keys.rotate},
-                                 Amount{"augment.scale", keys.scale}, Amount{"augment.shear", keys.shear},
-                                 Amount{"augment.elastic_alpha", keys.elastic_alpha}}) {
-        constexpr std::size_t most = data::Augmenter::most_pixels;
-        if (amount.value > 0 && (sample_shape.size() != 2 || sample_shape[0] > most || sample_shape[1] > most)) {
-            throw config.invalid(amount.key,
-                                 fmt::format("expected 0 for samples that are not images of two "
-                                             "dimensions up to {} each; those in {} are {}",
-                                             most, config.data.directory.string(), nn::to_string(sample_shape)));
-        }
-    }
-}
-
-/// What distorts samples of `shape`, if the config asks for it.
-std::optional<data::Augmenter> make_augmenter(const config::Config& config, const nn::Shape& shape) {
-    const auto& keys = config.augment;
-    const data::Augmentation augmentation{keys.shift, keys.rotate,        keys.scale,
-                                          keys.shear, keys.elastic_alpha, keys.elastic_sigma};
-    if (!augmentation.any()) {
-        return std::nullopt;
-    }
-    return std::optional<data::Augmenter>(std::in_place, augmentation, shape.at(0), shape.at(1), config.model.seed);
 }
 
 std::vector<core::Range> share_out(int shards, int ranks) {
@@ -92,10 +56,10 @@ std::vector<core::Range> share_out(int shards, int ranks) {
 nn::Network<float> make_network(const config::Config& config, const mpi::Communicator& communicator) {
     std::optional<nn::Network<float>> network;
     mpi::together(communicator, [&] { check_names(config, communicator.size()); });
-    const nn::Shape shape = find_sample_shape(config, communicator);
+    const nn::Shape shape = model::find_sample_shape(config, communicator);
     mpi::together(communicator, [&] {
-        check_augmentation(config, shape);
-        network.emplace(build_network(config, shape));
+        model::check_augmentation(config, shape);
+        network.emplace(model::build_network(config, shape));
     });
     return std::move(*network);
 }
@@ -106,23 +70,6 @@ std::string count_of(std::int64_t number, std::string_view what) {
     return fmt::format("{} {}{}", number, what, number == 1 ? "" : "s");
 }
 
-nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape) {
-    try {
-        nn::Network<float> network(config.model.layers, sample_shape);
-        if (network.outputs() > 256) {
-            throw std::invalid_argument("the last layer's size is the number of classes, at most 256");
-        }
-        if (nn::needs_linear_output(config.model.cost) && !network.layers().back()->description().ends_with("linear")) {
-            throw std::invalid_argument(fmt::format("with cost = {} the last layer has to be linear: the cost contains "
-                                                    "its activation",
-                                                    config.model.cost));
-        }
-        return network;
-    } catch (const std::invalid_argument& error) {
-        throw config.invalid("model.layers", error.what());
-    }
-}
-
 Replica::Replica(const config::Config& config, const mpi::Communicator& communicator)
     : config_(config), communicator_(communicator), nodes_([&] {
           std::array<int, 1> first{communicator.split_by_node(config.parallel.node_ranks).is_root() ? 1 : 0};
@@ -130,19 +77,18 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
           return first[0];
       }()),
       shards_of_rank_(share_out(config.parallel.logical_shards, communicator.size())),
-      network_(make_network(config, communicator)), cost_function_(nn::find_cost<float>(config.model.cost)),
-      dataset_(load_dataset(config, network_.outputs(), shards_of_rank_, communicator)),
+      network_(make_network(config, communicator)), cost_function_(model::find_cost(config)),
+      dataset_(model::load_dataset(config, network_.outputs(), shards_of_rank_, communicator)),
       sampler_(dataset_.train.total, config.parallel.logical_shards, config.training.batch_size, config.model.seed,
                local_shards()),
       loader_(dataset_.train, static_cast<std::size_t>(sampler_.max_local_rows()),
-              static_cast<std::size_t>(local_shards().size()), make_augmenter(config, dataset_.train.sample_shape)),
-      schedule_(config.training.schedule,
-                {config.training.learning_rate, sampler_.steps_per_epoch(), config.training.epochs,
-                 config.training.warmup_epochs, config.training.decay_epochs, config.training.decay_factor}),
-      optimizer_(
-          optim::make_optimizer(config.training.optimizer, {config.training.momentum, config.training.weight_decay})),
-      local_sizes_{network_.layout().arena_size(), optimizer_->state_names().size(),
-                   std::min(config.parallel.sync_every, sampler_.steps_per_epoch())},
+              static_cast<std::size_t>(local_shards().size()),
+              model::build_augmenter(config, dataset_.train.sample_shape)),
+      schedule_(model::build_schedule(config, sampler_.steps_per_epoch())),
+      optimizer_(model::build_optimizer(config)), local_sizes_{network_.layout().arena_size(),
+                                                               optimizer_->state_names().size(),
+                                                               std::min(config.parallel.sync_every,
+                                                                        sampler_.steps_per_epoch())},
       reducer_(parallel::make_reducer(config.parallel.reducer,
                                       {descends_locally() ? local_sizes_.exchanged() : local_sizes_.arena,
                                        descends_locally() ? 0 : local_sizes_.states, config.parallel.logical_shards,
@@ -197,7 +143,7 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
 nn::Extent Replica::batch_extent() const {
     return nn::Extent::of(static_cast<std::size_t>(sampler_.max_local_rows()),
                           static_cast<std::size_t>(local_shards().size()))
-        .larger(nn::Extent::of(evaluation_rows, 1));
+        .larger(nn::Extent::of(model::evaluation_rows, 1));
 }
 
 std::string Replica::description() const {
@@ -207,7 +153,7 @@ std::string Replica::description() const {
                    count_of(nodes_, "node"), count_of(config_.parallel.blas_threads, "thread"),
                    count_of(config_.parallel.logical_shards, "logical shard"));
     fmt::format_to(out, "reducer     {}\n", reducer_->description());
-    fmt::format_to(out, "arithmetic  {}\n", core::arithmetic_name());
+    fmt::format_to(out, "arithmetic  {}\n", kernels::arithmetic_name());
     fmt::format_to(out, "data set    {}: {} training and {} test samples of {}\n", dataset_.name, dataset_.train.total,
                    dataset_.test.total, nn::to_string(dataset_.train.sample_shape));
     const auto& layers = network_.layers();
@@ -260,7 +206,7 @@ Replica::Memory Replica::memory() const {
         bytes.gradients += local_->bytes();
     }
     bytes.activations = network_.activation_bytes(batch_extent()) + loader_.bytes() +
-                        evaluation_rows * train.sample_size * sizeof(float);
+                        model::evaluation_rows * train.sample_size * sizeof(float);
     return bytes;
 }
 
@@ -271,7 +217,7 @@ void Replica::touch_shared_memory() {
         left.begin = reducer_->sum_block(left.begin).range.end;
     }
     reducer_->publish();
-    (void)fingerprint(network_.layout(), reducer_->parameters());
+    (void)model::fingerprint(network_.layout(), reducer_->parameters());
     const auto touch = [slice = reducer_->slice()](std::span<float> arena) {
         (void)core::hash128(std::as_bytes(piece_of(arena, slice)));
     };
@@ -301,8 +247,8 @@ void Replica::share() {
 
 void Replica::enter(core::Phase phase, std::int64_t step) noexcept {
     timer_.enter(phase);
-    if (watchdog_ != nullptr) {
-        watchdog_->note(phase, step);
+    if (observer_ != nullptr) {
+        observer_->note(phase, step);
     }
 }
 
@@ -336,7 +282,7 @@ void Replica::descend(std::int64_t step, const Notice& notice) {
         const core::MatrixView<const float> own = outputs.block(first, rows);
         const std::span<const std::uint8_t> labels = batch.labels.subspan(first, rows);
         shard_scores_[s] = {cost_function_(own, labels, output_gradient.block(first, rows)),
-                            count_correct(own, labels)};
+                            model::count_correct(own, labels)};
     }
 
     enter(Phase::backward, step);

@@ -4,7 +4,7 @@
 #include "dtrain/io/checkpoint.hpp"
 #include "dtrain/io/hdf5.hpp"
 #include "dtrain/io/run_record.hpp"
-#include "dtrain/train/trainer.hpp"
+#include "dtrain/model/saved_network.hpp"
 
 #include "fuzzing.hpp"
 #include "support/sealed.hpp"
@@ -33,7 +33,7 @@ void read_checkpoint(std::size_t file_bytes, const io::Checkpoint& checkpoint) {
             "a checkpoint's counts are those of its record");
     std::size_t bytes = 2 * info.record.step_cost.size() * sizeof(float) + 10 * epochs.size() * sizeof(double);
 
-    const nn::Network<float> network = train::network_of(checkpoint);
+    const nn::Network<float> network = model::network_of(checkpoint);
     bytes += network.layout().parameter_count() * sizeof(float);
     require(bytes <= file_bytes, "a file bears out what is allocated for its contents");
     std::vector<float> parameters(network.layout().arena_size());

@@ -1,7 +1,7 @@
 #include "dtrain/data/dataset.hpp"
+#include "dtrain/model/evaluator.hpp"
+#include "dtrain/model/fingerprint.hpp"
 #include "dtrain/mpi/communicator.hpp"
-#include "dtrain/train/evaluator.hpp"
-#include "dtrain/train/fingerprint.hpp"
 
 #include "support/errors.hpp"
 #include "support/idx_files.hpp"
@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-namespace dtrain::train {
+namespace dtrain::model {
 namespace {
 
 constexpr std::int64_t shards = 9;
@@ -105,4 +105,4 @@ TEST_F(EvaluatorTest, ReplicasThatDifferAreNamed) {
 }
 
 } // namespace
-} // namespace dtrain::train
+} // namespace dtrain::model

@@ -1,8 +1,9 @@
 #include "dtrain/config/config.hpp"
 #include "dtrain/io/checkpoint.hpp"
 #include "dtrain/io/file.hpp"
+#include "dtrain/model/build.hpp"
 #include "dtrain/mpi/communicator.hpp"
-#include "dtrain/train/trainer.hpp"
+#include "dtrain/run/trainer.hpp"
 
 #include "support/allocation_count.hpp"
 #include "support/errors.hpp"
@@ -22,7 +23,7 @@
 #include <utility>
 #include <vector>
 
-namespace dtrain::train {
+namespace dtrain::run {
 namespace {
 
 using support::error_of;
@@ -78,7 +79,7 @@ class TrainerTest : public ::testing::Test {
     static Outcome outcome(const config::Config& config) {
         const io::CheckpointFolder checkpoints(config.output.directory / "checkpoints");
         const io::Checkpoint checkpoint(checkpoints.file(checkpoints.steps().front()));
-        const auto network = build_network(config, sample_shape);
+        const auto network = model::build_network(config, sample_shape);
         const auto states = optim::make_optimizer(config.training.optimizer, {})->state_names();
         Outcome found;
         found.record = checkpoint.info().record;
@@ -351,4 +352,4 @@ TEST_F(TrainerTest, AStepAllocatesNothing) {
 }
 
 } // namespace
-} // namespace dtrain::train
+} // namespace dtrain::run

@@ -1,5 +1,5 @@
 #include "dtrain/mpi/communicator.hpp"
-#include "dtrain/train/watchdog.hpp"
+#include "dtrain/run/watchdog.hpp"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -18,7 +18,7 @@
 #include <string>
 #include <utility>
 
-namespace dtrain::train {
+namespace dtrain::run {
 namespace {
 
 using core::Phase;
@@ -196,4 +196,4 @@ TEST_F(WatchdogTest, TellsThatAnotherNodeDoesNotAnswer) {
 }
 
 } // namespace
-} // namespace dtrain::train
+} // namespace dtrain::run

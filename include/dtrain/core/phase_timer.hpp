@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 
 namespace dtrain::core {
 
@@ -45,6 +46,16 @@ class PhaseTimer {
     std::array<double, phase_count> seconds_{};
     Phase current_ = Phase::other;
     Clock::time_point since_ = Clock::now();
+};
+
+/// Whoever wants to know what a rank is about to do.
+class PhaseObserver {
+  public:
+    /// Cheap, as it is part of every step.
+    virtual void note(Phase phase, std::int64_t step) noexcept = 0;
+
+  protected:
+    ~PhaseObserver() = default;
 };
 
 } // namespace dtrain::core

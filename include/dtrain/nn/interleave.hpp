@@ -1,7 +1,7 @@
 #pragma once
 
 #include "dtrain/core/matrix.hpp"
-#include "dtrain/core/simd.hpp"
+#include "dtrain/kernels/simd.hpp"
 #include "dtrain/nn/shard_gradients.hpp"
 
 #include <algorithm>
@@ -24,7 +24,7 @@ template <class Real>
 inline constexpr std::size_t block_lanes = 64 / sizeof(Real);
 /// One value of every sample of a block.
 template <class Real>
-using Block = core::Simd<Real, sizeof(Real) * block_lanes<Real>>;
+using Block = kernels::Simd<Real, sizeof(Real) * block_lanes<Real>>;
 
 /// How much a layer has to hold at once.
 struct Extent {

@@ -1,8 +1,8 @@
 #pragma once
 
-#include "dtrain/core/gemm.hpp"
 #include "dtrain/core/matrix.hpp"
 #include "dtrain/core/shard_tree.hpp"
+#include "dtrain/kernels/products.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -42,7 +42,7 @@ class ShardGradients {
 
     /// Sets a matrix at arena[offset...] of every subtree to the tree sum of a(:, shard) · b(shard, :), where the rows
     /// of shard s are the inner indices shards[s] to shards[s + 1].
-    void add_product(std::size_t offset, core::Factor<Real> a, core::Factor<Real> b, ShardOffsets shards) {
+    void add_product(std::size_t offset, kernels::Factor<Real> a, kernels::Factor<Real> b, ShardOffsets shards) {
         if (!are_final_) {
             add_rows(offset, a, b, shards);
             return;
@@ -81,12 +81,12 @@ class ShardGradients {
         std::span<Real> arena;
     };
 
-    void add_rows(std::size_t offset, core::Factor<Real> a, core::Factor<Real> b, ShardOffsets shards) {
+    void add_rows(std::size_t offset, kernels::Factor<Real> a, kernels::Factor<Real> b, ShardOffsets shards) {
         for (const Subtree& subtree : subtrees_) {
-            const core::TreeLeaves leaves{shards.subspan(static_cast<std::size_t>(subtree.shards.begin),
-                                                         static_cast<std::size_t>(subtree.shards.size()) + 1),
-                                          subtree.merges};
-            core::multiply_along_tree(a, b, leaves, {subtree.arena.data() + offset, a.rows, b.cols});
+            const kernels::TreeLeaves leaves{shards.subspan(static_cast<std::size_t>(subtree.shards.begin),
+                                                            static_cast<std::size_t>(subtree.shards.size()) + 1),
+                                             subtree.merges};
+            kernels::multiply_along_tree(a, b, leaves, {subtree.arena.data() + offset, a.rows, b.cols});
         }
     }
 

@@ -3,12 +3,12 @@
 #include "dtrain/core/matrix.hpp"
 #include "dtrain/core/phase_timer.hpp"
 #include "dtrain/data/batch.hpp"
+#include "dtrain/model/evaluator.hpp"
 #include "dtrain/nn/cost.hpp"
 #include "dtrain/nn/network.hpp"
 #include "dtrain/nn/shard_gradients.hpp"
 #include "dtrain/optim/optimizer.hpp"
 #include "dtrain/parallel/gradient_reducer.hpp"
-#include "dtrain/train/evaluator.hpp"
 
 #include <cstddef>
 #include <cstdint>

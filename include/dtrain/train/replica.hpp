@@ -5,6 +5,7 @@
 #include "dtrain/data/batch.hpp"
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/sampler.hpp"
+#include "dtrain/model/evaluator.hpp"
 #include "dtrain/mpi/communicator.hpp"
 #include "dtrain/nn/cost.hpp"
 #include "dtrain/nn/network.hpp"
@@ -13,9 +14,7 @@
 #include "dtrain/optim/schedule.hpp"
 #include "dtrain/optim/square_sum.hpp"
 #include "dtrain/parallel/gradient_reducer.hpp"
-#include "dtrain/train/evaluator.hpp"
 #include "dtrain/train/local_descent.hpp"
-#include "dtrain/train/watchdog.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -28,10 +27,6 @@
 #include <vector>
 
 namespace dtrain::train {
-
-/// The network of a config for samples of one shape. Throws core::Error (bad_config) where its layers do not fit the
-/// cost, the samples or each other.
-[[nodiscard]] nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape);
 
 /// "1 epoch", "3 epochs"
 [[nodiscard]] std::string count_of(std::int64_t number, std::string_view what);
@@ -96,7 +91,7 @@ class Replica {
     [[nodiscard]] std::int64_t batch_samples() const noexcept { return batch_samples_; }
     /// Cost and accuracy on its own batch, before it descends, of each step up to the last one that has become known by
     /// it: of that step alone, or of a round.
-    [[nodiscard]] std::span<const Score> scores() const noexcept { return scores_; }
+    [[nodiscard]] std::span<const model::Score> scores() const noexcept { return scores_; }
     /// Whether parameters and states are those after the last step, and not of an earlier one.
     [[nodiscard]] bool is_synchronised() const noexcept { return !local_ || !local_->has_begun(); }
     /// Of the last of `step` finished steps, or of the first one where none is finished.
@@ -108,10 +103,10 @@ class Replica {
     /// Collective: throws mpi::AgreedError (diverged) if a parameter is not finite after `step` steps.
     void require_finite(std::int64_t step) const;
 
-    /// Time spent, and to whom every change of phase is told: nobody unless set. The watchdog has to live as long as
+    /// Time spent, and to whom every change of phase is told: nobody unless set. The observer has to live as long as
     /// steps are taken.
     [[nodiscard]] core::PhaseTimer& timer() noexcept { return timer_; }
-    void set_watchdog(Watchdog* watchdog) noexcept { watchdog_ = watchdog; }
+    void set_observer(core::PhaseObserver* observer) noexcept { observer_ = observer; }
     void enter(core::Phase phase, std::int64_t step) noexcept;
 
   private:
@@ -151,9 +146,9 @@ class Replica {
 
     std::int64_t ordered_epoch_ = -1; ///< the epoch whose order of samples the sampler holds
     std::int64_t batch_samples_ = 0;
-    std::vector<Score> scores_;
+    std::vector<model::Score> scores_;
     bool parameters_finite_ = true;
-    std::vector<ScoreSum> shard_scores_;
+    std::vector<model::ScoreSum> shard_scores_;
     std::vector<std::span<float>> state_pieces_;
     std::vector<Part> parts_;           ///< ascending, without gaps
     std::vector<std::int64_t> squares_; ///< of each part, optim::SquareSum of parameters and gradient
@@ -161,7 +156,7 @@ class Replica {
     std::optional<LocalDescent> local_; ///< with sync_every > 1
 
     core::PhaseTimer timer_;
-    Watchdog* watchdog_ = nullptr;
+    core::PhaseObserver* observer_ = nullptr;
 };
 
 } // namespace dtrain::train

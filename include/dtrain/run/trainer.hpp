@@ -1,0 +1,85 @@
+#pragma once
+
+#include "dtrain/config/config.hpp"
+#include "dtrain/core/phase_timer.hpp"
+#include "dtrain/io/checkpoint.hpp"
+#include "dtrain/io/run_record.hpp"
+#include "dtrain/model/evaluator.hpp"
+#include "dtrain/mpi/communicator.hpp"
+#include "dtrain/run/background_writer.hpp"
+#include "dtrain/run/progress.hpp"
+#include "dtrain/run/run_files.hpp"
+#include "dtrain/run/startup_checks.hpp"
+#include "dtrain/run/watchdog.hpp"
+#include "dtrain/train/replica.hpp"
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace dtrain::run {
+
+/// One run on all ranks of a communicator. Construction and every public function is collective; errors that all
+/// ranks see alike are mpi::AgreedError.
+class Trainer {
+  public:
+    /// As Replica: writes nothing. Both arguments have to outlive the trainer.
+    Trainer(const config::Config& config, const mpi::Communicator& communicator);
+
+    /// What is about to be trained on what, as text of several lines.
+    [[nodiscard]] std::string description() const;
+    /// Memory of rank 0, item by item, and of the others, as text of several lines.
+    [[nodiscard]] std::string memory_description();
+
+    /// Trains to the last epoch, or from where the newest checkpoint ends, or until a signal asks to stop. Returns
+    /// ExitCode::ok or ExitCode::stopped.
+    [[nodiscard]] core::ExitCode run();
+
+  private:
+    /// Sets parameters, state and record, from the newest whole checkpoint if there is one.
+    void restore_or_initialise();
+    /// Of what will make the run slow, or harm it.
+    void warn_at_start();
+    void enter(core::Phase phase) noexcept;
+    void descent_step();
+    void finish_epoch();
+    [[nodiscard]] bool checkpoint_due();
+    void write_checkpoint();
+    void write_log();
+    /// A copy of the record, one for log and checkpoint of the same step.
+    [[nodiscard]] std::shared_ptr<const io::RunRecord> copy_of_record();
+    void report_end(bool stopped);
+
+    [[nodiscard]] std::int64_t epoch_of(std::int64_t step) const { return step / replica_.sampler().steps_per_epoch(); }
+    [[nodiscard]] bool epoch_ended() const { return step_ % replica_.sampler().steps_per_epoch() == 0; }
+    const config::Config& config_;
+    const mpi::Communicator& communicator_;
+    train::Replica replica_;
+    model::Evaluator evaluator_;
+    Progress progress_;
+
+    std::int64_t step_ = 0; ///< finished descent steps
+    std::int64_t total_steps_;
+    std::int64_t checkpoint_step_ = -1; ///< of the last checkpoint begun
+    core::PhaseTimer::Clock::time_point last_checkpoint_;
+    bool due_ = false; ///< a checkpoint, as soon as parameters are those of the last step
+    double last_cost_ = std::numeric_limits<double>::quiet_NaN(); ///< of the last step whose cost is known
+
+    std::unique_ptr<Watchdog> watchdog_; ///< while running
+    double run_seconds_ = 0;
+    double exchange_seconds_ = 0;    ///< of these, waiting and reducing
+    std::int64_t epoch_samples_ = 0; ///< trained by this process in the present epoch
+    std::int64_t epoch_steps_ = 0;
+    std::int64_t run_samples_ = 0;
+    std::optional<ExchangeCheck> exchange_check_; ///< unless something else slows the exchange
+
+    io::RunRecord record_; ///< on rank 0
+    std::shared_ptr<const io::RunRecord> copied_record_;
+    std::unique_ptr<RunFiles> files_; ///< on rank 0 while running
+};
+
+} // namespace dtrain::run

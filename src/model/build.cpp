@@ -1,0 +1,88 @@
+#include "dtrain/model/build.hpp"
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+#include <utility>
+
+namespace dtrain::model {
+namespace {
+
+data::Augmentation augmentation_of(const config::Config& config) {
+    const auto& keys = config.augment;
+    return {keys.shift, keys.rotate, keys.scale, keys.shear, keys.elastic_alpha, keys.elastic_sigma};
+}
+
+} // namespace
+
+void check_names(const config::Config& config) {
+    config.require_one_of("model.cost", nn::cost_names());
+    config.require_one_of("training.optimizer", optim::optimizer_names());
+    config.require_one_of("training.schedule", optim::schedule_names());
+    if (config.parallel.sync_every > 1 && build_optimizer(config)->wants_norms()) {
+        throw config.invalid("parallel.sync_every", fmt::format("expected 1 with optimizer = {}, whose norms are of "
+                                                                "common parameters",
+                                                                config.training.optimizer));
+    }
+}
+
+nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape) {
+    try {
+        nn::Network<float> network(config.model.layers, sample_shape);
+        if (network.outputs() > 256) {
+            throw std::invalid_argument("the last layer's size is the number of classes, at most 256");
+        }
+        if (nn::needs_linear_output(config.model.cost) && !network.layers().back()->description().ends_with("linear")) {
+            throw std::invalid_argument(fmt::format("with cost = {} the last layer has to be linear: the cost contains "
+                                                    "its activation",
+                                                    config.model.cost));
+        }
+        return network;
+    } catch (const std::invalid_argument& error) {
+        throw config.invalid("model.layers", error.what());
+    }
+}
+
+nn::Cost<float> find_cost(const config::Config& config) {
+    return nn::find_cost<float>(config.model.cost);
+}
+
+std::unique_ptr<optim::Optimizer> build_optimizer(const config::Config& config) {
+    return optim::make_optimizer(config.training.optimizer, {config.training.momentum, config.training.weight_decay});
+}
+
+optim::Schedule build_schedule(const config::Config& config, std::int64_t steps_per_epoch) {
+    const auto& keys = config.training;
+    return {
+        keys.schedule,
+        {keys.learning_rate, steps_per_epoch, keys.epochs, keys.warmup_epochs, keys.decay_epochs, keys.decay_factor}};
+}
+
+void check_augmentation(const config::Config& config, const nn::Shape& shape) {
+    struct Amount {
+        const char* key;
+        double value;
+    };
+    const auto& keys = config.augment;
+    constexpr std::size_t most = data::Augmenter::most_pixels;
+    const bool distortable = shape.size() == 2 && shape[0] <= most && shape[1] <= most;
+    for (const Amount& amount : {Amount{"augment.shift", keys.shift}, Amount{"augment.rotate", keys.rotate},
+                                 Amount{"augment.scale", keys.scale}, Amount{"augment.shear", keys.shear},
+                                 Amount{"augment.elastic_alpha", keys.elastic_alpha}}) {
+        if (amount.value > 0 && !distortable) {
+            throw config.invalid(amount.key, fmt::format("expected 0 for samples that are not images of two "
+                                                         "dimensions up to {} each; those in {} are {}",
+                                                         most, config.data.directory.string(), nn::to_string(shape)));
+        }
+    }
+}
+
+std::optional<data::Augmenter> build_augmenter(const config::Config& config, const nn::Shape& shape) {
+    const data::Augmentation augmentation = augmentation_of(config);
+    if (!augmentation.any()) {
+        return std::nullopt;
+    }
+    return std::optional<data::Augmenter>(std::in_place, augmentation, shape.at(0), shape.at(1), config.model.seed);
+}
+
+} // namespace dtrain::model

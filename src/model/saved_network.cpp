@@ -1,0 +1,54 @@
+#include "dtrain/model/saved_network.hpp"
+
+#include "dtrain/core/error.hpp"
+#include "dtrain/model/build.hpp"
+#include "dtrain/nn/cost.hpp"
+
+namespace dtrain::model {
+
+config::Config config_of(const io::Checkpoint& checkpoint) {
+    try {
+        return config::parse(checkpoint.info().config, "its config");
+    } catch (const core::Error& error) {
+        checkpoint.fail(error.what());
+    }
+}
+
+nn::Network<float> network_of(const io::Checkpoint& checkpoint) {
+    const config::Config config = config_of(checkpoint);
+    nn::Network<float> network = [&] {
+        try {
+            config.require_one_of("model.cost", nn::cost_names());
+            return build_network(config, checkpoint.info().sample_shape);
+        } catch (const core::Error& error) {
+            checkpoint.fail(error.what());
+        }
+    }();
+    for (const nn::Tensor& tensor : network.layout().tensors()) {
+        checkpoint.require("/model/" + tensor.name, tensor.shape);
+    }
+    return network;
+}
+
+core::Buffer<float> parameters_of(const io::Checkpoint& checkpoint, const nn::Network<float>& network) {
+    core::Buffer<float> parameters(network.layout().arena_size());
+    checkpoint.read(saved_tensors(network.layout(), parameters.values()));
+    return parameters;
+}
+
+std::vector<io::TensorView> saved_tensors(const nn::ParameterLayout& layout, std::span<float> parameters,
+                                          const NamedStates& states) {
+    std::vector<io::TensorView> views;
+    const auto add = [&](const std::string& group, std::span<float> arena) {
+        for (const nn::Tensor& tensor : layout.tensors()) {
+            views.push_back({group + tensor.name, tensor.shape, tensor.in(arena)});
+        }
+    };
+    add("/model/", parameters);
+    for (std::size_t i = 0; i < states.arenas.size(); ++i) {
+        add("/optimizer/" + states.names[i] + "/", states.arenas[i]);
+    }
+    return views;
+}
+
+} // namespace dtrain::model

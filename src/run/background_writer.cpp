@@ -1,0 +1,90 @@
+#include "dtrain/run/background_writer.hpp"
+
+#include "dtrain/core/thread.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+namespace dtrain::run {
+
+BackgroundWriter::BackgroundWriter() : thread_(core::start_thread([this] { run(); })) {}
+
+BackgroundWriter::~BackgroundWriter() {
+    {
+        std::unique_lock lock(mutex_);
+        // Woken after every job, by which a watchdog sees that this gets on.
+        changed_.wait(lock, [this] { return !busy_ && none_waiting(); });
+        ending_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+}
+
+void BackgroundWriter::run() {
+    std::unique_lock lock(mutex_);
+    std::size_t lane = 0;
+    while (true) {
+        changed_.wait(lock, [this] { return !none_waiting() || ending_; });
+        if (none_waiting()) {
+            return;
+        }
+        do {
+            lane = (lane + 1) % waiting_.size();
+        } while (waiting_[lane].empty());
+        std::function<void()> job = std::move(waiting_[lane].front());
+        waiting_[lane].pop_front();
+        busy_ = true;
+        lock.unlock();
+        std::optional<core::Error> error;
+        try {
+            job();
+        } catch (const core::Error& caught) {
+            error = caught;
+        } catch (const std::exception& caught) {
+            error = core::Error(core::ExitCode::bad_output, caught.what());
+        }
+        job = nullptr;
+        lock.lock();
+        if (error) {
+            error_ = error;
+            waiting_ = {};
+        }
+        busy_ = false;
+        changed_.notify_all();
+    }
+}
+
+bool BackgroundWriter::none_waiting() const {
+    return std::ranges::all_of(waiting_, [](const auto& jobs) { return jobs.empty(); });
+}
+
+std::size_t BackgroundWriter::submit(Lane lane, std::function<void()> job, std::size_t most_waiting) {
+    const std::lock_guard lock(mutex_);
+    if (error_) {
+        return 0;
+    }
+    auto& jobs = waiting_[static_cast<std::size_t>(lane)];
+    jobs.push_back(std::move(job));
+    std::size_t gave_way = 0;
+    for (; jobs.size() > most_waiting; ++gave_way) {
+        jobs.pop_front();
+    }
+    changed_.notify_all();
+    return gave_way;
+}
+
+void BackgroundWriter::wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return !busy_ && none_waiting(); });
+    if (error_) {
+        throw core::Error(*error_);
+    }
+}
+
+bool BackgroundWriter::failed() const {
+    const std::lock_guard lock(mutex_);
+    return error_.has_value();
+}
+
+} // namespace dtrain::run

@@ -1,0 +1,203 @@
+#include "dtrain/run/run_files.hpp"
+
+#include "dtrain/core/error.hpp"
+#include "dtrain/io/file.hpp"
+#include "dtrain/model/saved_network.hpp"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <system_error>
+#include <utility>
+
+namespace dtrain::run {
+namespace {
+
+constexpr std::int64_t log_format_version = 3;
+
+/// What has to be the same for a run to go on with the steps of another.
+void require_same_run(const config::Config& config, const std::string& dataset, const io::Checkpoint& checkpoint) {
+    const config::Config before = model::config_of(checkpoint);
+    const auto require = [&](const char* key, const auto& then, const auto& now) {
+        if (then != now) {
+            checkpoint.fail(fmt::format("was written with {} = {}, now it is {}; undo that, choose another "
+                                        "output.directory, or begin anew with --output.resume=never",
+                                        key, then, now));
+        }
+    };
+    require("[model] layers", before.model.layers, config.model.layers);
+    require("[model] cost", before.model.cost, config.model.cost);
+    require("[model] seed", before.model.seed, config.model.seed);
+    require("[data] train_samples", before.data.train_samples, config.data.train_samples);
+    require("[training] batch_size", before.training.batch_size, config.training.batch_size);
+    require("[training] optimizer", before.training.optimizer, config.training.optimizer);
+    require("[parallel] logical_shards", before.parallel.logical_shards, config.parallel.logical_shards);
+    require("data set", checkpoint.info().dataset, dataset);
+}
+
+void move(const std::filesystem::path& from, const std::filesystem::path& to) {
+    std::error_code error;
+    std::filesystem::rename(from, to, error);
+    if (error) {
+        throw core::Error(core::ExitCode::bad_output,
+                          fmt::format("cannot rename {} to {}: {}", from.string(), to.string(), error.message()));
+    }
+}
+
+/// Moves what an earlier run left out of the way: beginning anew loses nothing. Files go into the folder of checkpoints
+/// first, so that an interruption leaves nothing behind that the next start would replace.
+std::filesystem::path set_aside(const std::filesystem::path& checkpoints,
+                                std::initializer_list<std::filesystem::path> files) {
+    io::create_writable_folder(checkpoints);
+    for (const std::filesystem::path& file : files) {
+        if (std::filesystem::exists(file)) {
+            move(file, checkpoints / file.filename());
+        }
+    }
+    for (int number = 1;; ++number) {
+        std::filesystem::path aside = checkpoints;
+        aside += fmt::format("-before-{}", number);
+        if (!std::filesystem::exists(aside)) {
+            move(checkpoints, aside);
+            return aside;
+        }
+    }
+}
+
+} // namespace
+
+RunFiles::RunFiles(const config::Config& config)
+    : config_(config), folder_(config.output.directory / "checkpoints"),
+      created_(fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                           fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())))) {
+    if (std::filesystem::is_directory(config.output.directory)) {
+        lock_.emplace(config.output.directory);
+    }
+}
+
+std::size_t RunFiles::most_kept(const config::Config& config) {
+    const int keep = config.output.keep_checkpoints;
+    return keep == 0 ? std::numeric_limits<std::size_t>::max() : static_cast<std::size_t>(keep);
+}
+
+std::filesystem::path RunFiles::log_file() const {
+    return config_.output.directory / "log.h5";
+}
+
+std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
+                                               const std::function<void(std::string_view)>& warn) {
+    if (!config_.output.resume) {
+        return std::nullopt;
+    }
+    for (const std::int64_t step : folder_.steps()) {
+        const auto pass_over = [&](const core::Error& error) {
+            warn(fmt::format("{}; looking for an older checkpoint, and where one is found, this file becomes {}",
+                             error.what(), folder_.name_if_damaged(step).filename().string()));
+            damaged_.push_back(step);
+        };
+        try {
+            std::optional<io::Checkpoint> checkpoint(std::in_place, folder_.file(step));
+            if (checkpoint->info().step != step) {
+                throw io::DamagedFile(fmt::format("{}: holds step {}, not that of its name",
+                                                  folder_.file(step).string(), checkpoint->info().step));
+            }
+            require_same_run(config_, dataset, *checkpoint);
+            return checkpoint;
+        } catch (const io::DamagedFile& error) {
+            pass_over(error);
+        } catch (const io::UnreadableFile& error) {
+            pass_over(error);
+        }
+    }
+    if (!damaged_.empty()) {
+        throw core::Error(
+            core::ExitCode::bad_checkpoint,
+            fmt::format("{}: no whole checkpoint is left; --output.resume=never begins anew", folder_.path().string()));
+    }
+    return std::nullopt;
+}
+
+std::optional<std::filesystem::path> RunFiles::open() {
+    std::optional<std::filesystem::path> aside;
+    io::create_writable_folder(config_.output.directory);
+    if (!lock_) {
+        lock_.emplace(config_.output.directory);
+    }
+    for (const char* name : {"log.h5", "config.ini"}) {
+        std::error_code ignored;
+        std::filesystem::remove(io::temporary_of(config_.output.directory / name), ignored);
+    }
+    folder_.sweep();
+    if (!config_.output.resume && (!folder_.steps().empty() || std::filesystem::exists(log_file()))) {
+        aside = set_aside(folder_.path(), {log_file(), config_.output.directory / "config.ini"});
+    }
+    io::create_writable_folder(folder_.path());
+    for (const std::int64_t step : damaged_) {
+        move(folder_.file(step), folder_.name_if_damaged(step));
+    }
+    const std::string resolved = config_.resolved();
+    io::replace_file(config_.output.directory / "config.ini", std::as_bytes(std::span(resolved)));
+    if (config_.output.resume && std::filesystem::exists(log_file())) {
+        try {
+            rank_seconds_ = io::RankSeconds::from(io::Hdf5Image(io::read_file(log_file()), log_file().string()));
+        } catch (const core::Error&) {
+            rank_seconds_ = {}; // times of earlier epochs stay unknown; everything else is in the checkpoint
+        }
+    }
+    writer_.emplace();
+    return aside;
+}
+
+void RunFiles::add_rank_seconds(std::span<const io::PhaseSeconds> ranks, std::size_t earlier_epochs) {
+    rank_seconds_.resize(earlier_epochs);
+    rank_seconds_.add_epoch(ranks);
+}
+
+void RunFiles::write_log(const LogHeader& header, std::shared_ptr<const io::RunRecord> record) {
+    io::Attributes attributes{{"format_version", log_format_version},
+                              {"dtrain_version", std::string(DTRAIN_VERSION)},
+                              {"created", created_},
+                              {"ranks", header.ranks},
+                              {"nodes", header.nodes},
+                              {"parameters", header.parameters},
+                              {"dataset", header.dataset},
+                              {"reducer", header.reducer},
+                              {"arithmetic", header.arithmetic},
+                              {"config", config_.resolved()}};
+    writer_->submit(
+        BackgroundWriter::Lane::log,
+        [file = log_file(), attributes = std::move(attributes), record = std::move(record), seconds = rank_seconds_] {
+            std::vector<io::DatasetView> datasets;
+            record->append_to(datasets);
+            seconds.append_to(datasets);
+            io::replace_file(file, io::to_hdf5(datasets, attributes));
+        },
+        1);
+}
+
+std::size_t RunFiles::most_waiting(const config::Config& config, std::size_t bytes) {
+    constexpr std::size_t memory_bytes = 16 << 20;
+    return std::clamp<std::size_t>(memory_bytes / std::max<std::size_t>(bytes, 1), 1, most_kept(config));
+}
+
+void RunFiles::write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const io::RunRecord> record,
+                                std::vector<io::TensorView> tensors, std::shared_ptr<core::Buffer<float>> copy) {
+    const std::size_t most = most_waiting(config_, (copy->size() + 2 * record->step_cost.size()) * sizeof(float));
+    const std::size_t gave_way = writer_->submit(
+        BackgroundWriter::Lane::checkpoint,
+        [this, info = std::move(info), record = std::move(record), tensors = std::move(tensors),
+         copy = std::move(copy)]() mutable {
+            info.record = *record;
+            io::replace_file(folder_.file(info.step), io::encode_checkpoint(info, tensors));
+            folder_.prune(most_kept(config_));
+        },
+        most);
+    if (most < most_kept(config_)) {
+        left_out_ += gave_way;
+    }
+}
+
+} // namespace dtrain::run

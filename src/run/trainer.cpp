@@ -1,0 +1,360 @@
+#include "dtrain/run/trainer.hpp"
+
+#include "dtrain/core/error.hpp"
+#include "dtrain/core/memory.hpp"
+#include "dtrain/kernels/products.hpp"
+#include "dtrain/model/fingerprint.hpp"
+#include "dtrain/model/saved_network.hpp"
+#include "dtrain/run/stop_signal.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+namespace dtrain::run {
+namespace {
+
+bool all_finite(std::span<const float> values) {
+    return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
+}
+
+std::string megabytes(std::size_t bytes) {
+    return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
+}
+
+/// Collective: what every rank has spent.
+std::vector<io::PhaseSeconds> gather(const io::PhaseSeconds& own, const mpi::Communicator& communicator) {
+    const std::array<double, 4> values{own.compute, own.reduce, own.wait, own.data};
+    const std::vector<double> all = communicator.gather_all(std::span<const double>(values));
+    std::vector<io::PhaseSeconds> ranks;
+    for (std::size_t i = 0; i < all.size(); i += values.size()) {
+        ranks.push_back({all[i], all[i + 1], all[i + 2], all[i + 3]});
+    }
+    return ranks;
+}
+
+} // namespace
+
+Trainer::Trainer(const config::Config& config, const mpi::Communicator& communicator)
+    : config_(config), communicator_(communicator), replica_(config, communicator),
+      evaluator_(replica_.network(), config.model.cost, replica_.dataset().test), progress_(!communicator.is_root()),
+      total_steps_(config.training.epochs * replica_.sampler().steps_per_epoch()) {}
+
+std::string Trainer::description() const {
+    return replica_.description();
+}
+
+std::string Trainer::memory_description() {
+    replica_.touch_shared_memory();
+    const train::Replica::Memory memory = replica_.memory();
+    // One that is being written, in memory as a copy, in HDF5 and as a file, and those that wait for it.
+    const std::size_t checkpoint = memory.parameters * (3 + RunFiles::most_waiting(config_, memory.parameters));
+    // What steps need is there by now but for this, so the rest is what the process has beyond the items.
+    const std::size_t peak = core::peak_resident_bytes() + kernels::product_scratch_bytes();
+    const std::size_t items = memory.samples + memory.parameters + memory.gradients + memory.activations;
+    const std::vector<std::size_t> peaks = communicator_.gather_all(std::span(&peak, 1));
+    std::string text = fmt::format(
+        "memory      of rank 0: {} samples, {} parameters and optimizer state, {} gradients, {} activations, {} MPI, "
+        "libraries and\n            program; with {} more while checkpoints are written up to {}",
+        megabytes(memory.samples), megabytes(memory.parameters), megabytes(memory.gradients),
+        megabytes(memory.activations), megabytes(peak - std::min(peak, items)), megabytes(checkpoint),
+        megabytes(peak + checkpoint));
+    if (peaks.size() > 1) {
+        text += fmt::format("; other ranks up to {}", megabytes(*std::max_element(peaks.begin() + 1, peaks.end())));
+    }
+    return text;
+}
+
+void Trainer::enter(core::Phase phase) noexcept {
+    replica_.enter(phase, step_);
+}
+
+void Trainer::restore_or_initialise() {
+    std::array<std::int64_t, 2> found{};
+    mpi::together(communicator_, [&] {
+        if (!communicator_.is_root()) {
+            return;
+        }
+        const auto checkpoint =
+            files_->newest(replica_.dataset().name, [this](std::string_view text) { progress_.warn(text); });
+        if (checkpoint) {
+            checkpoint->read(model::saved_tensors(replica_.network().layout(), replica_.parameters(),
+                                                  {replica_.state_names(), replica_.states()}));
+            record_ = checkpoint->info().record;
+            found = {1, checkpoint->info().step};
+        }
+    });
+    communicator_.broadcast(std::span(found));
+    step_ = found[1];
+    found[0] == 0 ? replica_.initialise() : replica_.share();
+}
+
+void Trainer::descent_step() {
+    try {
+        replica_.descend(step_, {StopSignal::requested(), files_ && files_->failed()});
+    } catch (const mpi::AgreedError&) {
+        enter(core::Phase::write); // checkpoints that wait are written before the run ends
+        throw;
+    }
+    ++step_;
+    ++epoch_steps_;
+    epoch_samples_ += replica_.batch_samples();
+    run_samples_ += replica_.batch_samples();
+    for (const model::Score& score : replica_.scores()) {
+        last_cost_ = score.cost;
+        if (files_) {
+            record_.step_cost.push_back(static_cast<float>(score.cost));
+            record_.step_accuracy.push_back(static_cast<float>(score.accuracy));
+        }
+    }
+    progress_.step(step_, last_cost_, replica_.batch_samples(), replica_.timer().now());
+    if (replica_.output_failed()) {
+        mpi::together(communicator_, [this] {
+            if (files_) {
+                files_->wait();
+            }
+        });
+    }
+}
+
+void Trainer::finish_epoch() {
+    replica_.require_finite(step_);
+    const model::Score score = evaluator_.score(replica_.parameters(), config_.parallel.logical_shards,
+                                                replica_.local_shards(), communicator_);
+    using core::Phase;
+    const auto spent = [this](auto... phases) { return (replica_.timer().seconds(phases) + ...); };
+    const io::PhaseSeconds own{spent(Phase::forward, Phase::backward, Phase::update), spent(Phase::reduce),
+                               spent(Phase::wait), spent(Phase::data)};
+    const double seconds = own.compute + own.reduce + own.wait + own.data + spent(Phase::write, Phase::other);
+    run_seconds_ += seconds;
+    exchange_seconds_ += own.reduce + own.wait;
+    replica_.timer().reset();
+
+    const std::vector<io::PhaseSeconds> ranks = gather(own, communicator_);
+    if (communicator_.is_root()) {
+        const std::int64_t epoch = epoch_of(step_ - 1) + 1;
+        const std::int64_t steps = replica_.sampler().steps_per_epoch();
+        const auto mean = [&](const std::vector<float>& of_steps) {
+            double sum = 0;
+            for (std::int64_t i = 0; i < steps; ++i) {
+                sum += static_cast<double>(of_steps[static_cast<std::size_t>(step_ - steps + i)]) *
+                       static_cast<double>(replica_.sampler().batch_samples(i));
+            }
+            return sum / static_cast<double>(replica_.dataset().train.total);
+        };
+        const double train_cost = mean(record_.step_cost);
+        const double rate = static_cast<double>(epoch_samples_) / seconds;
+        io::RunRecord::Epochs& epochs = record_.epochs;
+        epochs.epoch.push_back(epoch);
+        epochs.step.push_back(step_);
+        epochs.train_cost.push_back(train_cost);
+        epochs.train_accuracy.push_back(mean(record_.step_accuracy));
+        epochs.test_cost.push_back(score.cost);
+        epochs.test_accuracy.push_back(score.accuracy);
+        epochs.learning_rate.push_back(replica_.last_learning_rate(step_));
+        epochs.seconds.push_back(seconds);
+        epochs.samples_per_second.push_back(rate);
+        epochs.fingerprint.push_back(model::fingerprint(replica_.network().layout(), replica_.parameters()));
+        progress_.epoch({epoch, config_.training.epochs, train_cost, score.cost, score.accuracy, rate, seconds,
+                         epochs.fingerprint.back()});
+        files_->add_rank_seconds(ranks, epochs.size() - 1);
+        if (const auto warning = exchange_check_ ? exchange_check_->add(epoch_steps_, ranks) : std::nullopt) {
+            progress_.warn(*warning);
+        }
+        enter(Phase::write);
+        write_log();
+    }
+    epoch_samples_ = 0;
+    epoch_steps_ = 0;
+}
+
+void Trainer::write_log() {
+    files_->write_log({communicator_.size(), replica_.nodes(),
+                       static_cast<std::int64_t>(replica_.network().layout().parameter_count()),
+                       replica_.dataset().name, config_.parallel.reducer, kernels::arithmetic_name()},
+                      copy_of_record());
+}
+
+std::shared_ptr<const io::RunRecord> Trainer::copy_of_record() {
+    if (!copied_record_ || copied_record_->step_cost.size() != record_.step_cost.size() ||
+        copied_record_->epochs.size() != record_.epochs.size()) {
+        copied_record_ = std::make_shared<const io::RunRecord>(record_);
+    }
+    return copied_record_;
+}
+
+bool Trainer::checkpoint_due() {
+    const config::Interval& every = config_.output.checkpoint_every;
+    switch (every.unit) {
+    case config::Interval::Unit::epochs:
+        return epoch_ended() && epoch_of(step_) % every.count == 0;
+    case config::Interval::Unit::steps:
+        return step_ % every.count == 0;
+    case config::Interval::Unit::seconds:
+        return replica_.timer().now() - last_checkpoint_ >= std::chrono::seconds(every.count);
+    }
+    return false;
+}
+
+/// On rank 0 alone. No other rank can change parameters or state meanwhile: that takes the next step, in which
+/// this rank takes part only when its copy is made.
+void Trainer::write_checkpoint() {
+    last_checkpoint_ = replica_.timer().now();
+    checkpoint_step_ = step_;
+    if (!all_finite(replica_.parameters())) {
+        return; // found by all ranks in the next step; until then the last good checkpoint is the one to keep
+    }
+    const std::size_t size = replica_.network().layout().arena_size();
+    const std::span<const std::span<float>> sources = replica_.states();
+    auto copy = std::make_shared<core::Buffer<float>>(size * (1 + sources.size()));
+    std::ranges::copy(replica_.parameters(), copy->data());
+    std::vector<std::span<float>> states;
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+        states.push_back(copy->values().subspan((i + 1) * size, size));
+        std::ranges::copy(sources[i], states.back().begin());
+    }
+    io::CheckpointInfo info;
+    info.epoch = epoch_of(step_);
+    info.step = step_;
+    info.seed = config_.model.seed;
+    info.logical_shards = config_.parallel.logical_shards;
+    info.fingerprint = model::fingerprint(replica_.network().layout(), replica_.parameters());
+    info.config = config_.resolved();
+    info.dataset = replica_.dataset().name;
+    info.sample_shape = replica_.dataset().train.sample_shape;
+    std::vector<io::TensorView> views =
+        model::saved_tensors(replica_.network().layout(), copy->values().first(size), {replica_.state_names(), states});
+    files_->write_checkpoint(std::move(info), copy_of_record(), std::move(views), std::move(copy));
+}
+
+core::ExitCode Trainer::run() {
+    watchdog_ = std::make_unique<Watchdog>(communicator_, config_.parallel.node_ranks,
+                                           config_.parallel.stall_timeout_seconds, [](const std::string& message) {
+                                               fmt::print(stderr, "dtrain: {}\n", message);
+                                               mpi::abort(core::ExitCode::rank_lost);
+                                           });
+    replica_.set_observer(watchdog_.get());
+    mpi::together(communicator_, [this] {
+        if (communicator_.is_root()) {
+            files_ = std::make_unique<RunFiles>(config_);
+        }
+    });
+    restore_or_initialise();
+    progress_.line(description());
+    const std::int64_t first_step = step_;
+    if (step_ > 0) {
+        progress_.line(fmt::format("resumed     after epoch {}, step {}", epoch_of(step_), step_));
+    }
+    if (step_ >= total_steps_ && step_ > 0) {
+        progress_.line(fmt::format("nothing left to do: trained for {}; set more with --training.epochs, or begin anew "
+                                   "with --output.resume=never",
+                                   train::count_of(epoch_of(step_), "epoch")));
+        return core::ExitCode::ok;
+    }
+    mpi::together(communicator_, [this] {
+        if (files_) {
+            if (const auto aside = files_->open()) {
+                progress_.line(fmt::format("anew        what an earlier run left was moved to {}", aside->string()));
+            }
+        }
+    });
+    warn_at_start();
+    progress_.begin(total_steps_, replica_.sampler().steps_per_epoch(), first_step);
+
+    bool stopped = false;
+    enter(core::Phase::other);
+    replica_.timer().reset();
+    last_checkpoint_ = replica_.timer().now();
+    while (step_ < total_steps_ && !stopped) {
+        if (files_ && (epoch_ended() || step_ == first_step)) {
+            for (std::vector<float>* column : {&record_.step_cost, &record_.step_accuracy}) {
+                const auto steps = static_cast<std::size_t>(replica_.sampler().steps_per_epoch());
+                const std::size_t needed = column->size() + steps;
+                if (column->capacity() < needed) {
+                    column->reserve(std::max(needed, 2 * column->capacity())); // as reserve itself copies every time
+                }
+            }
+        }
+        descent_step();
+        if (config_.parallel.check_every > 0 && step_ % config_.parallel.check_every == 0) {
+            model::require_equal_replicas(model::fingerprint(replica_.network().layout(), replica_.parameters()), step_,
+                                          communicator_);
+        }
+        stopped = replica_.stop_requested();
+        if (epoch_ended()) {
+            finish_epoch();
+            enter(core::Phase::other);
+            replica_.timer().reset();
+        }
+        due_ = due_ || (files_ && checkpoint_due());
+        if (due_ && replica_.is_synchronised()) {
+            enter(core::Phase::write);
+            write_checkpoint();
+            due_ = false;
+            enter(core::Phase::other);
+        }
+    }
+    progress_.end();
+    replica_.require_finite(step_);
+    mpi::together(communicator_, [this] {
+        if (files_) {
+            enter(core::Phase::write);
+            if (checkpoint_step_ != step_) {
+                write_checkpoint();
+            }
+            if (!epoch_ended() || total_steps_ == 0) {
+                write_log();
+            }
+            files_->wait();
+        }
+    });
+    stopped = stopped && step_ < total_steps_;
+    report_end(stopped);
+    return stopped ? core::ExitCode::stopped : core::ExitCode::ok;
+}
+
+void Trainer::warn_at_start() {
+    if (const auto warning = find_crowded_host(communicator_, config_.parallel.blas_threads)) {
+        progress_.warn(*warning);
+    } else {
+        exchange_check_.emplace();
+    }
+    if (files_ && !files_->locked()) {
+        progress_.warn(fmt::format("{} is on a file system that cannot lock it: nothing keeps another run from writing "
+                                   "there too, so be sure that there is none",
+                                   config_.output.directory.string()));
+    }
+}
+
+void Trainer::report_end(bool stopped) {
+    if (!files_) {
+        return;
+    }
+    const std::string checkpoint = files_->checkpoints().file(step_).string();
+    if (files_->left_out() > 0) {
+        progress_.warn(fmt::format("{} came due faster than the disk took them and gave way to newer ones",
+                                   train::count_of(static_cast<std::int64_t>(files_->left_out()), "checkpoint")));
+    }
+    if (stopped) {
+        progress_.line(fmt::format("stopped on request after step {} of {}; run the same command again{} to go on\n"
+                                   "checkpoint  {}",
+                                   step_, total_steps_, config_.output.resume ? "" : ", but with --output.resume=auto,",
+                                   checkpoint));
+        return;
+    }
+    const auto& accuracy = record_.epochs.test_accuracy;
+    if (!accuracy.empty()) {
+        const auto best = std::ranges::max_element(accuracy);
+        progress_.line(fmt::format("test        accuracy {:.2f} % (best {:.2f} % after epoch {})",
+                                   100 * accuracy.back(), 100 * *best, best - accuracy.begin() + 1));
+        progress_.line(fmt::format(
+            "speed       {:.1f} s of training, {:.0f} samples/s, {:.1f} % of the time in waiting and reducing",
+            run_seconds_, static_cast<double>(run_samples_) / run_seconds_, 100 * exchange_seconds_ / run_seconds_));
+    }
+    progress_.line(fmt::format("log         {}\ncheckpoint  {}", files_->log_file().string(), checkpoint));
+}
+
+} // namespace dtrain::run

@@ -1,0 +1,70 @@
+"""Modules include what CONTRIBUTING.md says that they may, and nothing else."""
+
+import os
+import re
+import unittest
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+SOURCE = Path(os.environ.get("DTRAIN_SOURCE", Path(__file__).resolve().parents[2]))
+PROGRAMS = "apps"  # may include all, and is included by none
+
+
+def table_of_modules():
+    """{module: modules that it may include}, from the table in CONTRIBUTING.md."""
+    rows = re.findall(r"^\| (\w+) \|.*\| ([\w, –]+) \|$", (SOURCE / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    return {module: set(re.findall(r"\w+", allowed)) for module, allowed in rows if (SOURCE / "src" / module).is_dir()}
+
+
+def modules_linked(module):
+    text = (SOURCE / "src" / module / "CMakeLists.txt").read_text()
+    found = re.search(r"MODULES([\w\s]+?)(?:PUBLIC|PRIVATE|\))", text)
+    return set(found.group(1).split()) if found else set()
+
+
+def includes_of(module):
+    """{module included: a file that does it}"""
+    found = {}
+    for folder in (SOURCE / "include" / "dtrain" / module, SOURCE / "src" / module):
+        for file in folder.glob("*.[ch]pp"):
+            for name in re.findall(r'^#include "dtrain/(\w+)/', file.read_text(), re.MULTILINE):
+                found.setdefault(name, file.relative_to(SOURCE))
+    return found
+
+
+class IncludesTest(unittest.TestCase):
+    def setUp(self):
+        self.table = table_of_modules()
+        self.modules = set(self.table) - {PROGRAMS, "report"}
+
+    def test_table_names_every_module(self):
+        folders = {folder.name for folder in (SOURCE / "src").iterdir() if folder.is_dir()}
+        self.assertEqual(set(self.table), folders)
+        self.assertEqual({folder.name for folder in (SOURCE / "include" / "dtrain").iterdir()}, self.modules)
+
+    def test_arrows_point_one_way(self):
+        TopologicalSorter({module: self.table[module] for module in self.modules}).prepare()  # throws where one is bent
+
+    def test_includes_are_those_of_the_table(self):
+        for module in sorted(self.modules):
+            with self.subTest(module):
+                for included, file in includes_of(module).items():
+                    self.assertIn(included, self.table[module] | {module}, f"{file} includes dtrain/{included}/")
+
+    def test_nothing_is_allowed_that_nobody_needs(self):
+        for module in sorted(self.modules):
+            with self.subTest(module):
+                self.assertEqual(self.table[module] - set(includes_of(module)), set())
+
+    def test_libraries_are_those_of_the_table(self):
+        for module in sorted(self.modules):
+            with self.subTest(module):
+                self.assertEqual(modules_linked(module), self.table[module])
+
+    def test_nobody_reaches_into_a_folder(self):
+        for file in (SOURCE / "src").rglob("*.[ch]pp"):
+            self.assertNotRegex(file.read_text(), r'#include "\.\.', str(file))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,54 @@
+#include "dtrain/evaluate/evaluation.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+namespace dtrain::evaluate {
+namespace {
+
+Evaluation evaluation_of_five() {
+    Evaluation evaluation;
+    evaluation.classes = 3;
+    evaluation.outputs = {0.1F, 0.9F, 0.0F,  // right
+                          0.6F, 0.5F, 0.1F,  // wrong by 0.1
+                          0.2F, 0.1F, 0.9F,  // wrong by 0.7
+                          0.9F, 0.8F, 0.85F, // wrong by 0.1, to rounding
+                          0.8F, 0.0F, 0.1F}; // wrong by 0.7, to rounding
+    evaluation.predictions = {1, 0, 2, 0, 0};
+    evaluation.labels = {1, 1, 0, 1, 2};
+    evaluation.correct = 1;
+    return evaluation;
+}
+
+TEST(Evaluation, CountsWhatIsTakenForWhat) {
+    const Evaluation evaluation = evaluation_of_five();
+    EXPECT_EQ(evaluation.confusion(), (std::vector<std::int64_t>{0, 0, 1, 2, 1, 0, 1, 0, 0}));
+    EXPECT_EQ(evaluation.accuracy(), 0.2);
+}
+
+TEST(Evaluation, OrdersTheWrongByHowWrongTheyAre) {
+    Evaluation evaluation = evaluation_of_five();
+    evaluation.outputs[2 * 3 + 2] = 0.95F;
+    const std::vector<float> strengths = opinions(evaluation, "quadratic");
+    EXPECT_EQ(strengths, evaluation.outputs);
+    EXPECT_EQ(most_wrong(evaluation, strengths, 2), (std::vector<std::int64_t>{2, 4}));
+    EXPECT_EQ(most_wrong(evaluation, strengths, 9).size(), 4U);
+    evaluation.outputs = std::vector<float>(15, 0.5F); // as wrong as each other: as they come
+    EXPECT_EQ(most_wrong(evaluation, evaluation.outputs, 9), (std::vector<std::int64_t>{1, 2, 3, 4}));
+}
+
+TEST(Evaluation, OpinionsAreProbabilitiesWhereTheCostSaysSo) {
+    Evaluation evaluation;
+    evaluation.classes = 2;
+    evaluation.outputs = {1000, 1000 + std::log(3.0F), -5, -5};
+    const std::vector<float> strengths = opinions(evaluation, "cross_entropy");
+    EXPECT_NEAR(strengths[0], 0.25F, 1e-4);
+    EXPECT_NEAR(strengths[1], 0.75F, 1e-4);
+    EXPECT_EQ(strengths[2], 0.5F);
+}
+
+} // namespace
+} // namespace dtrain::evaluate

@@ -1,0 +1,193 @@
+#include "dtrain/run/background_writer.hpp"
+
+#include "support/errors.hpp"
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstddef>
+#include <memory>
+#include <semaphore>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace dtrain::run {
+namespace {
+
+using support::error_of;
+using Lane = BackgroundWriter::Lane;
+
+constexpr std::size_t no_limit = 1000;
+
+TEST(BackgroundWriter, RunsJobsInTheirOrderOneAtATime) {
+    std::vector<int> done;
+    std::atomic<int> running = 0;
+    BackgroundWriter writer;
+    for (int i = 0; i < 50; ++i) {
+        writer.submit(
+            Lane::log,
+            [&, i] {
+                EXPECT_EQ(++running, 1);
+                done.push_back(i);
+                --running;
+            },
+            no_limit);
+    }
+    writer.wait();
+    ASSERT_EQ(done.size(), 50U);
+    for (int i = 0; i < 50; ++i) {
+        EXPECT_EQ(done[static_cast<std::size_t>(i)], i);
+    }
+}
+
+TEST(BackgroundWriter, RunsBesideTheCaller) {
+    std::binary_semaphore release(0);
+    std::atomic<bool> done = false;
+    std::thread::id thread;
+    BackgroundWriter writer;
+    writer.submit(
+        Lane::log,
+        [&] {
+            release.acquire(); // would wait for ever on the caller's own thread
+            thread = std::this_thread::get_id();
+            done = true;
+        },
+        1);
+    EXPECT_FALSE(done);
+    release.release();
+    writer.wait();
+    EXPECT_TRUE(done);
+    EXPECT_NE(thread, std::this_thread::get_id());
+}
+
+TEST(BackgroundWriter, WaitsForTheJobInFlightInTheEnd) {
+    bool done = false;
+    {
+        BackgroundWriter writer;
+        writer.submit(
+            Lane::log,
+            [&] {
+                std::this_thread::sleep_for(std::chrono::milliseconds(50));
+                done = true;
+            },
+            1);
+    }
+    EXPECT_TRUE(done);
+}
+
+TEST(BackgroundWriter, ThrowsWhatAJobThrew) {
+    BackgroundWriter writer;
+    EXPECT_FALSE(writer.failed());
+    writer.submit(
+        Lane::log, [] { throw core::Error(core::ExitCode::bad_output, "disk full"); }, 1);
+    const auto error = error_of([&] { writer.wait(); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), core::ExitCode::bad_output);
+    EXPECT_EQ(std::string(error->what()), "disk full");
+    EXPECT_TRUE(writer.failed());
+    EXPECT_TRUE(error_of([&] { writer.wait(); })) << "a failure does not go away by asking";
+}
+
+TEST(BackgroundWriter, TurnsOtherExceptionsIntoErrors) {
+    BackgroundWriter writer;
+    writer.submit(
+        Lane::log, [] { throw std::runtime_error("surprise"); }, 1);
+    const auto error = error_of([&] { writer.wait(); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), core::ExitCode::bad_output);
+    EXPECT_EQ(std::string(error->what()), "surprise");
+}
+
+TEST(BackgroundWriter, RunsNothingAfterAFailure) {
+    bool ran = false;
+    BackgroundWriter writer;
+    writer.submit(
+        Lane::log, [] { throw core::Error(core::ExitCode::bad_output, "first"); }, 1);
+    writer.submit(
+        Lane::log, [&] { ran = true; }, no_limit);
+    const auto error = error_of([&] { writer.wait(); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(std::string(error->what()), "first");
+    EXPECT_FALSE(ran);
+}
+
+/// A writer whose thread is held by a job of its own until released.
+class HeldWriter {
+  public:
+    HeldWriter() {
+        writer.submit(
+            Lane::log,
+            [this] {
+                held.release();
+                go_on.acquire();
+            },
+            1);
+        held.acquire();
+    }
+    [[nodiscard]] std::size_t note(Lane lane, const std::string& name, std::size_t most_waiting) {
+        return writer.submit(
+            lane, [this, name] { done.push_back(name); }, most_waiting);
+    }
+    void finish() {
+        go_on.release();
+        writer.wait();
+    }
+
+    std::vector<std::string> done; // before the writer, whose thread uses all of these
+    std::binary_semaphore held{0};
+    std::binary_semaphore go_on{0};
+    BackgroundWriter writer;
+};
+
+TEST(BackgroundWriter, NeverMakesTheCallerWaitAndDropsTheOldest) {
+    HeldWriter held; // a caller that waited here would wait for ever
+    EXPECT_EQ(held.note(Lane::checkpoint, "c1", 2), 0U);
+    EXPECT_EQ(held.note(Lane::log, "l1", 1), 0U);
+    EXPECT_EQ(held.note(Lane::checkpoint, "c2", 2), 0U);
+    EXPECT_EQ(held.note(Lane::log, "l2", 1), 1U);
+    EXPECT_EQ(held.note(Lane::checkpoint, "c3", 2), 1U);
+    EXPECT_EQ(held.note(Lane::checkpoint, "c4", 1), 2U);
+    held.finish();
+    EXPECT_EQ(held.done, (std::vector<std::string>{"c4", "l2"}));
+}
+
+TEST(BackgroundWriter, LetsLanesTakeTurns) {
+    HeldWriter held;
+    for (const char* name : {"c1", "c2", "c3"}) {
+        EXPECT_EQ(held.note(Lane::checkpoint, name, no_limit), 0U);
+    }
+    for (const char* name : {"l1", "l2"}) {
+        EXPECT_EQ(held.note(Lane::log, name, no_limit), 0U);
+    }
+    held.finish();
+    EXPECT_EQ(held.done, (std::vector<std::string>{"c1", "l1", "c2", "l2", "c3"}));
+}
+
+TEST(BackgroundWriter, LetsGoOfWhatAJobOwned) {
+    const auto owned = std::make_shared<int>(1);
+    BackgroundWriter writer;
+    writer.submit(
+        Lane::log, [owned] {}, 1);
+    writer.wait();
+    EXPECT_EQ(owned.use_count(), 1);
+}
+
+TEST(BackgroundWriter, TakesNoSignals) {
+    sigset_t blocked;
+    BackgroundWriter writer;
+    writer.submit(
+        Lane::log, [&] { pthread_sigmask(SIG_SETMASK, nullptr, &blocked); }, 1);
+    writer.wait();
+    for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
+        EXPECT_EQ(sigismember(&blocked, signal), 1);
+    }
+    sigset_t own;
+    pthread_sigmask(SIG_SETMASK, nullptr, &own);
+    EXPECT_EQ(sigismember(&own, SIGTERM), 0) << "the caller still takes them";
+}
+
+} // namespace
+} // namespace dtrain::run

@@ -1,0 +1,112 @@
+#include "dtrain/run/startup_checks.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace dtrain::run {
+namespace {
+
+CoreSet cores(std::initializer_list<std::size_t> numbers) {
+    CoreSet set;
+    for (const std::size_t number : numbers) {
+        set.set(number);
+    }
+    return set;
+}
+
+using io::PhaseSeconds;
+using Sets = std::vector<CoreSet>;
+
+TEST(Crowd, EveryThreadWithACoreIsNone) {
+    EXPECT_EQ(find_crowd(Sets{cores({0}), cores({1})}, 1, 2).ranks, 0);
+    EXPECT_EQ(find_crowd(Sets{cores({0, 1}), cores({0, 1})}, 1, 2).ranks, 0);
+    EXPECT_EQ(find_crowd(Sets{cores({0, 1}), cores({2, 3})}, 2, 4).ranks, 0);
+    EXPECT_EQ(find_crowd(Sets{cores({0, 1, 2, 3}), cores({0, 1, 2, 3})}, 2, 4).ranks, 0);
+    EXPECT_EQ(find_crowd(Sets{CoreSet(), CoreSet()}, 1, 2).ranks, 0) << "unknown";
+}
+
+TEST(Crowd, MoreRanksThanCores) {
+    const Crowd crowd = find_crowd(Sets(3, cores({0, 1})), 1, 2);
+    EXPECT_EQ(crowd.ranks, 3);
+    EXPECT_EQ(crowd.cores, 2);
+    EXPECT_EQ(describe(crowd, 1, "n1", 0),
+              "3 ranks on n1, which has 2 cores: they take turns, and every step waits for "
+              "the last; start at most 2 on each host that is like it");
+}
+
+TEST(Crowd, MoreThreadsThanCores) {
+    const Crowd crowd = find_crowd(Sets(2, cores({0, 1, 2, 3})), 4, 4);
+    EXPECT_EQ(crowd.ranks, 2);
+    const std::string text = describe(crowd, 4, "n1", 3);
+    EXPECT_TRUE(text.starts_with("2 ranks of 4 threads on n1 (and 3 more are crowded), which has 4 cores: ")) << text;
+    EXPECT_TRUE(text.ends_with("set parallel.blas_threads = 2, or start fewer ranks")) << text;
+}
+
+TEST(Crowd, RanksBoundToOneCore) {
+    // Also if others have room enough, so that there are as many cores as ranks.
+    const Crowd crowd = find_crowd(Sets{cores({5}), cores({5}), cores({6, 7})}, 1, 8);
+    EXPECT_EQ(crowd.ranks, 2);
+    EXPECT_EQ(crowd.cores, 1);
+    EXPECT_EQ(crowd.first_core, 5);
+    const std::string text = describe(crowd, 1, "n1", 0);
+    EXPECT_TRUE(text.starts_with("2 ranks on n1 may run only on 1 of its 8 cores (number 5): ")) << text;
+    EXPECT_NE(text.find("mpirun --bind-to core --map-by core"), std::string::npos) << text;
+}
+
+TEST(Crowd, RanksBoundToFewerCoresThanTheirThreads) {
+    const Crowd crowd = find_crowd(Sets{cores({0}), cores({1})}, 4, 8);
+    EXPECT_EQ(crowd.ranks, 1);
+    const std::string text = describe(crowd, 4, "n1", 0);
+    EXPECT_TRUE(text.starts_with("1 rank of 4 threads on n1 may run only on 1 of its 8 cores")) << text;
+    EXPECT_NE(text.find("--map-by slot:PE=4"), std::string::npos) << text;
+    EXPECT_NE(text.find("blas_threads = 1"), std::string::npos) << text;
+}
+
+TEST(Crowd, IsTheTightestOne) {
+    // Nested sets: four ranks on two cores, three of them on one.
+    const Sets allowed{cores({0, 1}), cores({1}), cores({1}), cores({1}), cores({2})};
+    const Crowd crowd = find_crowd(allowed, 1, 4);
+    EXPECT_EQ(crowd.ranks, 3);
+    EXPECT_EQ(crowd.cores, 1);
+    // Each core has room for the one rank bound to it, but not both for three.
+    const Crowd of_both = find_crowd(Sets{cores({0, 1}), cores({0}), cores({1})}, 1, 4);
+    EXPECT_EQ(of_both.ranks, 3);
+    EXPECT_EQ(of_both.cores, 2);
+}
+
+TEST(ExchangeCheck, SaysOnceBeyondHowManyRanks) {
+    ExchangeCheck check;
+    // 50 us of computing and 200 us of exchange in each step; another rank also waits.
+    const std::vector<PhaseSeconds> first{{49 * 40e-6, 49 * 150e-6, 49 * 750e-6},
+                                          {49 * 60e-6, 49 * 150e-6, 49 * 50e-6},
+                                          {49 * 50e-6, 49 * 150e-6, 49 * 60e-6},
+                                          {49 * 50e-6, 49 * 150e-6, 49 * 70e-6}};
+    const std::vector<PhaseSeconds> later(4, {50e-6, 150e-6, 50e-6});
+    EXPECT_FALSE(check.add(49, first)) << "too few steps to judge by";
+    const auto warning = check.add(1, later);
+    ASSERT_TRUE(warning);
+    EXPECT_NE(warning->find("200 us of a step beside 50 us: "), std::string::npos) << *warning;
+    EXPECT_NE(warning->find("more than 1 rank; a larger training.batch_size"), std::string::npos) << *warning;
+    EXPECT_FALSE(check.add(100, later)) << "once";
+}
+
+TEST(ExchangeCheck, CountsRanksAtWhichBothTakeAsLong) {
+    ExchangeCheck check;
+    const auto warning = check.add(100, std::vector<PhaseSeconds>(64, {1.0, 1.5, 0.5}));
+    ASSERT_TRUE(warning);
+    EXPECT_NE(warning->find("more than 32 ranks;"), std::string::npos) << *warning;
+}
+
+TEST(ExchangeCheck, IsSilentWhereComputingTakesLonger) {
+    const auto said = [](const std::vector<PhaseSeconds>& ranks) {
+        return ExchangeCheck().add(100, ranks).has_value();
+    };
+    EXPECT_FALSE(said({{1.0, 0.5, 0.4}, {1.0, 0.5, 0.4}}));
+    EXPECT_FALSE(said({{1.0, 0.1, 0.0}, {1.0, 0.1, 4.9}})) << "which is waiting for the other rank";
+    EXPECT_FALSE(said({{1.0, 2.0, 0.0}})) << "alone";
+}
+
+} // namespace
+} // namespace dtrain::run

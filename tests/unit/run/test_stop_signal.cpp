@@ -1,0 +1,79 @@
+#include "dtrain/run/stop_signal.hpp"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <cstdlib>
+
+namespace dtrain::run {
+namespace {
+
+// Signals change a process for good, so each of these tests has one of its own.
+
+constexpr int yes = 10;
+constexpr int no = 11;
+
+[[noreturn]] void exit_with_request() {
+    std::_Exit(StopSignal::requested() ? yes : no);
+}
+
+TEST(StopSignalTest, IsNotRequestedByItself) {
+    EXPECT_EXIT(
+        {
+            const StopSignal stop;
+            exit_with_request();
+        },
+        ::testing::ExitedWithCode(no), "");
+}
+
+TEST(StopSignalTest, IsRequestedByEachOfThreeSignals) {
+    for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
+        EXPECT_EXIT(
+            {
+                const StopSignal stop;
+                std::raise(signal);
+                exit_with_request();
+            },
+            ::testing::ExitedWithCode(yes), "")
+            << signal;
+    }
+}
+
+TEST(StopSignalTest, ToleratesRepetitionsOfTerm) {
+    EXPECT_EXIT(
+        {
+            const StopSignal stop;
+            std::raise(SIGTERM);
+            std::raise(SIGTERM);
+            std::raise(SIGUSR1);
+            exit_with_request();
+        },
+        ::testing::ExitedWithCode(yes), "");
+}
+
+TEST(StopSignalTest, ASecondInterruptEndsTheProcess) {
+    EXPECT_EXIT(
+        {
+            const StopSignal stop;
+            std::raise(SIGINT);
+            std::raise(SIGINT);
+            exit_with_request();
+        },
+        ::testing::KilledBySignal(SIGINT), "");
+}
+
+TEST(StopSignalTest, GivesTheSignalsBackInTheEnd) {
+    for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
+        EXPECT_EXIT(
+            {
+                { const StopSignal stop; }
+                std::raise(signal);
+                exit_with_request();
+            },
+            ::testing::KilledBySignal(signal), "")
+            << signal;
+    }
+}
+
+} // namespace
+} // namespace dtrain::run
