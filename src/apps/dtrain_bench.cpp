@@ -2,6 +2,7 @@
 #include "dtrain/io/file.hpp"
 #include "dtrain/kernels/products.hpp"
 #include "dtrain/model/fingerprint.hpp"
+#include "dtrain/train/description.hpp"
 
 #include "program.hpp"
 #include <fmt/format.h>
@@ -96,7 +97,7 @@ void print(const train::Replica& replica, const bench::StepMeasurement& steps,
         return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", s.median / unit, digits, s.least / unit, digits,
                            s.most / unit, digits);
     };
-    fmt::print("{}\n", replica.description());
+    fmt::print("{}\n", train::describe(replica));
     fmt::print("measured    {} blocks of {} steps\n", steps.blocks, steps.steps_per_block);
     fmt::print("speed       {} k samples/s, {:.1f} us per full step\n", range(steps.samples_per_second, 1e3, 1),
                static_cast<double>(replica.sampler().batch_samples(0)) / steps.samples_per_second.median * 1e6);

@@ -33,10 +33,10 @@ class Stepper {
     Block run(std::int64_t steps) {
         Block block;
         communicator_.barrier();
-        replica_.enter(core::Phase::other, step_);
+        replica_.timer().enter(core::Phase::other, step_);
         replica_.timer().reset();
         const auto begin = Clock::now();
-        while (block.steps < steps || !replica_.is_synchronised()) {
+        while (block.steps < steps || !replica_.descent().is_synchronised()) {
             replica_.descend(step_++, {});
             ++block.steps;
             block.samples += replica_.batch_samples();

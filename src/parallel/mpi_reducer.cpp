@@ -38,8 +38,8 @@ class MpiReducer final : public GradientReducer {
         }
         communicator_.sum(gradients_[0].values());
     }
-    [[nodiscard]] float tail(Tail what) const noexcept override {
-        return gradients_[0].data()[parameters_.size() + static_cast<std::size_t>(what)];
+    [[nodiscard]] std::span<const float> tail() const noexcept override {
+        return gradients_[0].values().last(tail_size);
     }
     [[nodiscard]] core::Range slice() const noexcept override {
         return {0, static_cast<std::int64_t>(parameters_.size())};

@@ -152,7 +152,7 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
         barrier_.arrive_and_wait();
         std::ranges::copy(node_tail(), tail_.data());
     }
-    [[nodiscard]] float tail(Tail what) const noexcept override { return tail_.data()[static_cast<std::size_t>(what)]; }
+    [[nodiscard]] std::span<const float> tail() const noexcept override { return tail_.values(); }
     [[nodiscard]] core::Range slice() const noexcept override { return slice_; }
     [[nodiscard]] Block sum_block(std::int64_t begin) override {
         const std::size_t first = as_size(begin);

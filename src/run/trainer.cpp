@@ -6,6 +6,7 @@
 #include "dtrain/model/fingerprint.hpp"
 #include "dtrain/model/saved_network.hpp"
 #include "dtrain/run/stop_signal.hpp"
+#include "dtrain/train/description.hpp"
 
 #include <fmt/format.h>
 
@@ -19,10 +20,6 @@ namespace {
 
 bool all_finite(std::span<const float> values) {
     return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
-}
-
-std::string megabytes(std::size_t bytes) {
-    return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
 }
 
 /// Collective: what every rank has spent.
@@ -44,32 +41,17 @@ Trainer::Trainer(const config::Config& config, const mpi::Communicator& communic
       total_steps_(config.training.epochs * replica_.sampler().steps_per_epoch()) {}
 
 std::string Trainer::description() const {
-    return replica_.description();
+    return train::describe(replica_);
 }
 
 std::string Trainer::memory_description() {
-    replica_.touch_shared_memory();
-    const train::Replica::Memory memory = replica_.memory();
-    // One that is being written, in memory as a copy, in HDF5 and as a file, and those that wait for it.
-    const std::size_t checkpoint = memory.parameters * (3 + RunFiles::most_waiting(config_, memory.parameters));
-    // What steps need is there by now but for this, so the rest is what the process has beyond the items.
-    const std::size_t peak = core::peak_resident_bytes() + kernels::product_scratch_bytes();
-    const std::size_t items = memory.samples + memory.parameters + memory.gradients + memory.activations;
-    const std::vector<std::size_t> peaks = communicator_.gather_all(std::span(&peak, 1));
-    std::string text = fmt::format(
-        "memory      of rank 0: {} samples, {} parameters and optimizer state, {} gradients, {} activations, {} MPI, "
-        "libraries and\n            program; with {} more while checkpoints are written up to {}",
-        megabytes(memory.samples), megabytes(memory.parameters), megabytes(memory.gradients),
-        megabytes(memory.activations), megabytes(peak - std::min(peak, items)), megabytes(checkpoint),
-        megabytes(peak + checkpoint));
-    if (peaks.size() > 1) {
-        text += fmt::format("; other ranks up to {}", megabytes(*std::max_element(peaks.begin() + 1, peaks.end())));
-    }
-    return text;
+    // A checkpoint that is being written, in memory as a copy, in HDF5 and as a file, and those that wait for it.
+    const std::size_t bytes = train::memory_of(replica_).parameters;
+    return train::describe_memory(replica_, bytes * (3 + RunFiles::most_waiting(config_, bytes)));
 }
 
 void Trainer::enter(core::Phase phase) noexcept {
-    replica_.enter(phase, step_);
+    replica_.timer().enter(phase, step_);
 }
 
 void Trainer::restore_or_initialise() {
@@ -82,7 +64,7 @@ void Trainer::restore_or_initialise() {
             files_->newest(replica_.dataset().name, [this](std::string_view text) { progress_.warn(text); });
         if (checkpoint) {
             checkpoint->read(model::saved_tensors(replica_.network().layout(), replica_.parameters(),
-                                                  {replica_.state_names(), replica_.states()}));
+                                                  {replica_.optimizer().state_names(), replica_.states()}));
             record_ = checkpoint->info().record;
             found = {1, checkpoint->info().step};
         }
@@ -103,7 +85,7 @@ void Trainer::descent_step() {
     ++epoch_steps_;
     epoch_samples_ += replica_.batch_samples();
     run_samples_ += replica_.batch_samples();
-    for (const model::Score& score : replica_.scores()) {
+    for (const model::Score& score : replica_.descent().scores()) {
         last_cost_ = score.cost;
         if (files_) {
             record_.step_cost.push_back(static_cast<float>(score.cost));
@@ -111,7 +93,7 @@ void Trainer::descent_step() {
         }
     }
     progress_.step(step_, last_cost_, replica_.batch_samples(), replica_.timer().now());
-    if (replica_.output_failed()) {
+    if (replica_.descent().totals().output_failures > 0) {
         mpi::together(communicator_, [this] {
             if (files_) {
                 files_->wait();
@@ -225,8 +207,8 @@ void Trainer::write_checkpoint() {
     info.config = config_.resolved();
     info.dataset = replica_.dataset().name;
     info.sample_shape = replica_.dataset().train.sample_shape;
-    std::vector<io::TensorView> views =
-        model::saved_tensors(replica_.network().layout(), copy->values().first(size), {replica_.state_names(), states});
+    std::vector<io::TensorView> views = model::saved_tensors(replica_.network().layout(), copy->values().first(size),
+                                                             {replica_.optimizer().state_names(), states});
     files_->write_checkpoint(std::move(info), copy_of_record(), std::move(views), std::move(copy));
 }
 
@@ -236,7 +218,7 @@ core::ExitCode Trainer::run() {
                                                fmt::print(stderr, "dtrain: {}\n", message);
                                                mpi::abort(core::ExitCode::rank_lost);
                                            });
-    replica_.set_observer(watchdog_.get());
+    replica_.timer().set_observer(watchdog_.get());
     mpi::together(communicator_, [this] {
         if (communicator_.is_root()) {
             files_ = std::make_unique<RunFiles>(config_);
@@ -283,14 +265,14 @@ core::ExitCode Trainer::run() {
             model::require_equal_replicas(model::fingerprint(replica_.network().layout(), replica_.parameters()), step_,
                                           communicator_);
         }
-        stopped = replica_.stop_requested();
+        stopped = replica_.descent().totals().stop_requests > 0;
         if (epoch_ended()) {
             finish_epoch();
             enter(core::Phase::other);
             replica_.timer().reset();
         }
         due_ = due_ || (files_ && checkpoint_due());
-        if (due_ && replica_.is_synchronised()) {
+        if (due_ && replica_.descent().is_synchronised()) {
             enter(core::Phase::write);
             write_checkpoint();
             due_ = false;

@@ -6,99 +6,148 @@
 #include <array>
 
 namespace dtrain::train {
+namespace {
 
-std::size_t LocalDescent::Sizes::exchanged() const noexcept {
+/// Elements that are added up at once.
+constexpr std::size_t piece = std::size_t{1} << 14;
+/// Of a step in the exchanged vector.
+constexpr std::size_t step_values = 1 + parallel::count_digits;
+
+} // namespace
+
+LocalDescent::Layout::Layout(const config::Config& config, std::size_t parameters, std::size_t optimizer_states,
+                             std::int64_t steps_per_epoch)
+    : arena(parameters), states(optimizer_states),
+      most_steps(static_cast<std::size_t>(std::min(config.parallel.sync_every, steps_per_epoch))) {}
+
+std::size_t LocalDescent::Layout::exchanged() const noexcept {
     constexpr std::size_t unit = nn::ParameterLayout::alignment;
-    return averaged() + (2 * static_cast<std::size_t>(most_steps) + unit - 1) / unit * unit;
+    return (cost_at(most_steps) + unit - 1) / unit * unit;
 }
 
-LocalDescent::LocalDescent(const Sizes& sizes, std::size_t local_shards, std::size_t most_added_up)
-    : sizes_(sizes), gradient_(sizes.arena), gradient_sums_({{0, 1}}, {gradient_.values()}, most_added_up),
-      states_(sizes.states) {
-    for (std::size_t s = 0; s < local_shards; ++s) {
-        shards_.emplace_back(sizes.exchanged());
+std::size_t LocalDescent::Layout::cost_at(std::size_t step) const noexcept {
+    return averaged() + step_values * step;
+}
+
+LocalDescent::LocalDescent(const config::Config& config, const Tools& tools)
+    : Descent(tools, std::min(piece, tools.reducer.parameters().size())),
+      layout_(config, tools.network.layout().arena_size(), tools.optimizer.state_names().size(),
+              tools.sampler.steps_per_epoch()),
+      sync_every_(config.parallel.sync_every), shards_(config.parallel.logical_shards), gradient_(layout_.arena),
+      gradient_of_one_({{0, 1}}, {gradient_.values()}, tools.network.most_added_up()),
+      update_(tools.network.layout(), tools.optimizer), own_states_(layout_.states) {
+    for (std::size_t s = 0; s < shard_totals_.size(); ++s) {
+        vectors_.emplace_back(layout_.exchanged());
+    }
+    for (std::size_t i = 0; i < layout_.states; ++i) {
+        states_.push_back(tools_.reducer.parameters().subspan((1 + i) * layout_.arena, layout_.arena));
+    }
+    arenas_ = {tools_.reducer.parameters().first(layout_.arena), states_};
+    scores_.reserve(layout_.most_steps);
+}
+
+void LocalDescent::descend(std::int64_t step, const data::Batch& batch, const nn::Draw& draw, const Notice& notice) {
+    if (steps_ == 0) {
+        begin_round();
+    }
+    descend_apart(step, batch, draw);
+    scores_.clear();
+    // A function of the step alone, so that it does not matter where a run was resumed.
+    const std::int64_t finished = step % tools_.sampler.steps_per_epoch() + 1; // of the epoch
+    if (finished % sync_every_ == 0 || finished == tools_.sampler.steps_per_epoch()) {
+        end_round(step, notice);
     }
 }
 
-void LocalDescent::begin(std::span<const float> common) {
-    for (const core::Buffer<float>& shard : shards_) {
-        std::ranges::copy(common.first(sizes_.averaged()), shard.data());
-        std::ranges::fill(shard.values().subspan(sizes_.averaged()), 0.0F);
+void LocalDescent::begin_round() {
+    for (const core::Buffer<float>& vector : vectors_) {
+        std::ranges::copy(tools_.reducer.parameters().first(layout_.averaged()), vector.data());
+        std::ranges::fill(vector.values().subspan(layout_.averaged()), 0.0F);
     }
-    steps_ = 0;
-    has_begun_ = true;
+    std::ranges::fill(shard_totals_, parallel::StepTotals{});
+    parameters_finite_ = true;
 }
 
-bool LocalDescent::descend(nn::Network<float>& network, const nn::Cost<float>& cost, optim::Optimizer& optimizer,
-                           const data::Batch& batch, const nn::Draw& draw, optim::Step step,
-                           const std::function<void(core::Phase)>& enter) {
-    bool finite = true;
-    for (std::size_t s = 0; s < shards_.size(); ++s) {
+void LocalDescent::descend_apart(std::int64_t step, const data::Batch& batch, const nn::Draw& draw) {
+    for (std::size_t s = 0; s < vectors_.size(); ++s) {
         const std::size_t first = batch.offsets[s];
         const std::size_t rows = batch.offsets[s + 1] - first;
         if (rows == 0) { // as in an epoch's last step
             continue;
         }
-        const std::span<float> vector = shards_[s].values();
-        const std::span<float> parameters = vector.first(sizes_.arena);
-        for (std::size_t i = 0; i < states_.size(); ++i) {
-            states_[i] = vector.subspan((1 + i) * sizes_.arena, sizes_.arena);
+        const std::span<float> vector = vectors_[s].values();
+        const std::span<float> parameters = vector.first(layout_.arena);
+        for (std::size_t i = 0; i < own_states_.size(); ++i) {
+            own_states_[i] = vector.subspan((1 + i) * layout_.arena, layout_.arena);
         }
         const core::MatrixView<const float> x = batch.x.block(first, rows);
         const std::array<std::size_t, 2> offsets{0, rows};
         nn::Draw own_draw = draw;
         own_draw.samples = batch.samples.subspan(first, rows);
 
-        enter(core::Phase::forward);
-        const core::MatrixView<const float> outputs = network.forward(parameters, {offsets, &own_draw}, x);
+        tools_.timer.enter(core::Phase::forward, step);
+        const core::MatrixView<const float> outputs = tools_.network.forward(parameters, {offsets, &own_draw}, x);
         const std::span<const std::uint8_t> labels = batch.labels.subspan(first, rows);
-        vector[sizes_.cost_at(steps_)] = static_cast<float>(cost(outputs, labels, network.output_gradient(rows)));
-        vector[sizes_.correct_at(steps_)] = static_cast<float>(model::count_correct(outputs, labels));
-        enter(core::Phase::backward);
-        network.backward(parameters, offsets, x, gradient_sums_);
-        enter(core::Phase::update);
-        step.gradient_scale = 1.0 / static_cast<double>(rows);
-        finite &= optimizer.update(parameters, gradient_.values(), states_, step);
+        float& cost = vector[layout_.cost_at(steps_)];
+        cost = static_cast<float>(tools_.cost(outputs, labels, tools_.network.output_gradient(rows)));
+        parallel::write_count(model::count_correct(outputs, labels),
+                              vector.subspan(layout_.cost_at(steps_) + 1).first<parallel::count_digits>());
+        shard_totals_[s].cost += static_cast<double>(cost);
+
+        tools_.timer.enter(core::Phase::backward, step);
+        tools_.network.backward(parameters, offsets, x, gradient_of_one_);
+        tools_.timer.enter(core::Phase::update, step);
+        parameters_finite_ &=
+            update_.update({parameters, own_states_}, {0, static_cast<std::int64_t>(layout_.arena)}, gradient_.values(),
+                           {step, tools_.schedule.rate(step), 1.0 / static_cast<double>(rows)});
     }
     ++steps_;
-    return finite;
 }
 
-void LocalDescent::contribute(nn::ShardGradients<float>& sums) {
-    for (std::size_t begin = (sizes_.exchanged() - 1) / piece * piece;; begin -= piece) {
-        sums.add_up(begin, std::min(piece, sizes_.exchanged() - begin), [&](std::size_t shard, std::span<float> out) {
-            std::ranges::copy(shards_[shard].values().subspan(begin, out.size()), out.begin());
-        });
+void LocalDescent::end_round(std::int64_t step, const Notice& notice) {
+    tools_.timer.enter(core::Phase::update, step);
+    contribute();
+    exchange(step, notice, "in the steps of a round up to");
+    average();
+    tools_.timer.enter(core::Phase::wait, step);
+    tools_.reducer.publish();
+    const std::span<const float> sums = tools_.reducer.parameters();
+    for (std::size_t i = 0; i < steps_; ++i) {
+        const std::size_t cost = layout_.cost_at(i);
+        scores_.push_back(score(static_cast<double>(sums[cost]),
+                                parallel::read_count(sums.subspan(cost + 1).first<parallel::count_digits>()),
+                                step - static_cast<std::int64_t>(steps_ - 1 - i)));
+    }
+    steps_ = 0;
+}
+
+void LocalDescent::contribute() {
+    for (std::size_t begin = (layout_.exchanged() - 1) / piece * piece;; begin -= piece) {
+        gradients_.add_up(begin, std::min(piece, layout_.exchanged() - begin),
+                          [&](std::size_t shard, std::span<float> out) {
+                              std::ranges::copy(vectors_[shard].values().subspan(begin, out.size()), out.begin());
+                          });
         if (begin == 0) {
             break;
         }
     }
-    has_begun_ = false;
 }
 
-void LocalDescent::average(parallel::GradientReducer& reducer, std::int64_t shards) const {
-    const auto averaged = static_cast<std::int64_t>(sizes_.averaged());
-    const float share = 1.0F / static_cast<float>(shards);
-    for (core::Range left = reducer.slice(); !left.empty();) {
-        const auto [block, sum] = reducer.sum_block(left.begin);
+void LocalDescent::average() {
+    const auto averaged = static_cast<std::int64_t>(layout_.averaged());
+    const float share = 1.0F / static_cast<float>(shards_);
+    for (core::Range left = tools_.reducer.slice(); !left.empty();) {
+        const auto [block, sum] = tools_.reducer.sum_block(left.begin);
         for (std::int64_t i = block.begin; i < block.end; ++i) {
-            reducer.parameters()[static_cast<std::size_t>(i)] =
+            tools_.reducer.parameters()[static_cast<std::size_t>(i)] =
                 sum[static_cast<std::size_t>(i - block.begin)] * (i < averaged ? share : 1.0F);
         }
         left.begin = block.end;
     }
 }
 
-double LocalDescent::cost(std::size_t shard) const noexcept {
-    double sum = 0;
-    for (std::size_t i = 0; i < steps_; ++i) {
-        sum += static_cast<double>(shards_[shard].data()[sizes_.cost_at(i)]);
-    }
-    return sum;
-}
-
 std::size_t LocalDescent::bytes() const noexcept {
-    return (shards_.size() * sizes_.exchanged() + sizes_.arena) * sizeof(float);
+    return Descent::bytes() + (vectors_.size() * layout_.exchanged() + layout_.arena) * sizeof(float);
 }
 
 } // namespace dtrain::train

@@ -27,27 +27,6 @@ struct SteadyClock {
 using SteadyClock = std::chrono::steady_clock;
 #endif
 
-/// Splits wall-clock time into phases: the time since the last `enter` belongs to the phase entered then.
-class PhaseTimer {
-  public:
-    using Clock = SteadyClock;
-
-    void enter(Phase phase) noexcept {
-        const Clock::time_point now = Clock::now();
-        seconds_[static_cast<std::size_t>(current_)] += std::chrono::duration<double>(now - since_).count();
-        since_ = now;
-        current_ = phase;
-    }
-    [[nodiscard]] double seconds(Phase phase) const noexcept { return seconds_[static_cast<std::size_t>(phase)]; }
-    [[nodiscard]] Clock::time_point now() const noexcept { return since_; } ///< when the current phase was entered
-    void reset() noexcept { seconds_.fill(0); }
-
-  private:
-    std::array<double, phase_count> seconds_{};
-    Phase current_ = Phase::other;
-    Clock::time_point since_ = Clock::now();
-};
-
 /// Whoever wants to know what a rank is about to do.
 class PhaseObserver {
   public:
@@ -56,6 +35,35 @@ class PhaseObserver {
 
   protected:
     ~PhaseObserver() = default;
+};
+
+/// Splits wall-clock time into phases: the time since the last `enter` belongs to the phase entered then.
+class PhaseTimer {
+  public:
+    using Clock = SteadyClock;
+
+    /// Begins `phase` of step number `step`.
+    void enter(Phase phase, std::int64_t step) noexcept {
+        const Clock::time_point now = Clock::now();
+        seconds_[static_cast<std::size_t>(current_)] += std::chrono::duration<double>(now - since_).count();
+        since_ = now;
+        current_ = phase;
+        if (observer_ != nullptr) {
+            observer_->note(phase, step);
+        }
+    }
+    [[nodiscard]] double seconds(Phase phase) const noexcept { return seconds_[static_cast<std::size_t>(phase)]; }
+    [[nodiscard]] Clock::time_point now() const noexcept { return since_; } ///< when the current phase was entered
+    void reset() noexcept { seconds_.fill(0); }
+
+    /// Who is told of every phase that is entered: nobody unless set. It has to live as long as phases are entered.
+    void set_observer(PhaseObserver* observer) noexcept { observer_ = observer; }
+
+  private:
+    std::array<double, phase_count> seconds_{};
+    Phase current_ = Phase::other;
+    Clock::time_point since_ = Clock::now();
+    PhaseObserver* observer_ = nullptr;
 };
 
 } // namespace dtrain::core

@@ -2,6 +2,7 @@
 
 #include "dtrain/core/partition.hpp"
 #include "dtrain/mpi/communicator.hpp"
+#include "dtrain/parallel/step_totals.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -12,11 +13,6 @@
 #include <vector>
 
 namespace dtrain::parallel {
-
-/// Floats behind the gradients in every arena, summed with them, so that agreeing on them costs no collective of its
-/// own.
-enum class Tail : std::size_t { cost, correct, stop_requests, output_failures, non_finite };
-inline constexpr std::size_t tail_size = 16; // a cache line
 
 /// What a reducer is made for. Sizes are in elements.
 struct ReducerSettings {
@@ -42,7 +38,7 @@ class GradientReducer {
     /// The complete subtrees of shards that this rank sums up itself, counted from its first shard.
     [[nodiscard]] const std::vector<core::Range>& subtrees() const noexcept { return subtrees_; }
 
-    /// The arena for subtree `i`: sizes.parameters gradients, then the tail.
+    /// The arena for subtree `i`: sizes.parameters gradients, then the tail, tail_size totals.
     [[nodiscard]] virtual std::span<float> gradients(std::size_t i) const noexcept = 0;
     [[nodiscard]] virtual std::span<float> parameters() const noexcept = 0;
     [[nodiscard]] virtual std::span<float> state(std::size_t i) const noexcept = 0;
@@ -73,7 +69,8 @@ class GradientReducer {
     /// Collective: shows this rank's slice of the parameters to all, and theirs to this rank.
     virtual void publish() = 0;
 
-    [[nodiscard]] virtual float tail(Tail what) const noexcept = 0;
+    /// The sum of what stood behind the gradients.
+    [[nodiscard]] virtual std::span<const float> tail() const noexcept = 0;
 
     /// One line for the start of a run: its name and what is to be known about it.
     [[nodiscard]] virtual std::string description() const = 0;

@@ -1,0 +1,78 @@
+#include "dtrain/train/descent.hpp"
+
+#include "dtrain/mpi/communicator.hpp"
+#include "dtrain/train/exact_descent.hpp"
+#include "dtrain/train/local_descent.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace dtrain::train {
+namespace {
+
+/// One arena for each subtree of shards that this rank sums up.
+nn::ShardGradients<float> gradients_of(const parallel::GradientReducer& reducer, std::size_t most_added_up) {
+    std::vector<std::span<float>> arenas;
+    for (std::size_t i = 0; i < reducer.subtrees().size(); ++i) {
+        arenas.push_back(reducer.gradients(i));
+    }
+    return {reducer.subtrees(), arenas, most_added_up};
+}
+
+} // namespace
+
+Descent::Descent(const Tools& tools, std::size_t most_added_up)
+    : tools_(tools), gradients_(gradients_of(
+                         tools.reducer, std::max({parallel::tail_size, most_added_up, tools.network.most_added_up()}))),
+      shard_totals_(tools.local_shards) {
+    if (tools_.reducer.overlaps()) {
+        gradients_.report_to([this](std::size_t begin) { tools_.reducer.are_final(begin); });
+    }
+}
+
+void Descent::exchange(std::int64_t step, const Notice& notice, std::string_view where) {
+    parallel::StepTotals& first = shard_totals_.front(); // which speaks for its rank
+    first.stop_requests = notice.stop_requested ? 1 : 0;
+    first.output_failures = notice.output_failed ? 1 : 0;
+    first.non_finite = parameters_finite_ ? 0 : 1;
+    gradients_.add_up(
+        tools_.reducer.parameters().size(), parallel::tail_size,
+        [this](std::size_t shard, std::span<float> tail) { parallel::write_totals(shard_totals_[shard], tail); });
+    tools_.timer.enter(core::Phase::wait, step);
+    tools_.reducer.arrive();
+    tools_.timer.enter(core::Phase::reduce, step);
+    tools_.reducer.combine();
+    totals_ = parallel::read_totals(tools_.reducer.tail());
+    if (const auto problem = totals_.divergence()) {
+        throw mpi::AgreedError(
+            core::ExitCode::diverged,
+            fmt::format("training diverged: {} {} (epoch {}) {} with learning rate {}; the checkpoints written before "
+                        "stay, and a smaller learning rate may help",
+                        where, step + 1, step / tools_.sampler.steps_per_epoch() + 1, *problem,
+                        tools_.schedule.rate(std::max<std::int64_t>(step - 1, 0))));
+    }
+}
+
+model::Score Descent::score(double cost, std::int64_t correct, std::int64_t step) const {
+    const auto samples = static_cast<double>(tools_.sampler.batch_samples(step % tools_.sampler.steps_per_epoch()));
+    return {cost / samples, static_cast<double>(correct) / samples};
+}
+
+ExchangeSizes exchange_sizes(const config::Config& config, const nn::ParameterLayout& layout,
+                             const optim::Optimizer& optimizer, const data::Sampler& sampler) {
+    const std::size_t states = optimizer.state_names().size();
+    if (config.parallel.sync_every > 1) {
+        return {LocalDescent::Layout(config, layout.arena_size(), states, sampler.steps_per_epoch()).exchanged(), 0};
+    }
+    return {layout.arena_size(), states};
+}
+
+std::unique_ptr<Descent> make_descent(const config::Config& config, const Tools& tools) {
+    if (config.parallel.sync_every > 1) {
+        return std::make_unique<LocalDescent>(config, tools);
+    }
+    return std::make_unique<ExactDescent>(tools);
+}
+
+} // namespace dtrain::train

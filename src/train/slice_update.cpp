@@ -1,0 +1,104 @@
+#include "dtrain/train/slice_update.hpp"
+
+#include "dtrain/optim/square_sum.hpp"
+
+#include <algorithm>
+
+namespace dtrain::train {
+namespace {
+
+template <class T>
+std::span<T> piece_of(std::span<T> arena, core::Range range) {
+    return arena.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
+}
+
+} // namespace
+
+SliceUpdate::SliceUpdate(const nn::ParameterLayout& layout, const optim::Optimizer& optimizer)
+    : optimizer_(optimizer), state_(optimizer.state_names().size()) {
+    const auto end = static_cast<std::int64_t>(layout.arena_size());
+    if (!optimizer.wants_norms()) {
+        parts_.push_back({{0, end}});
+        return;
+    }
+    for (const nn::Tensor& tensor : layout.tensors()) {
+        const auto begin = static_cast<std::int64_t>(tensor.offset);
+        if (!parts_.empty()) {
+            parts_.back().range.end = begin;
+        }
+        parts_.push_back({{begin, end}, tensor.shape.size() > 1});
+    }
+    squares_.resize(parts_.size() * 2 * optim::square_limbs);
+}
+
+template <class Action>
+void SliceUpdate::for_each_piece(core::Range range, std::span<const float> sum, Action&& action) {
+    auto part = std::ranges::upper_bound(parts_, range.begin, {}, [](const Part& p) { return p.range.end; });
+    for (std::int64_t begin = range.begin; begin < range.end; ++part) {
+        const core::Range piece{begin, std::min(range.end, part->range.end)};
+        action(*part, piece,
+               sum.subspan(static_cast<std::size_t>(begin - range.begin), static_cast<std::size_t>(piece.size())));
+        begin = piece.end;
+    }
+}
+
+template <class Action>
+void SliceUpdate::for_each_block(parallel::GradientReducer& reducer, std::int64_t step, core::PhaseTimer& timer,
+                                 Action&& action) {
+    for (core::Range left = reducer.slice(); !left.empty();) {
+        timer.enter(core::Phase::reduce, step);
+        const auto [block, sum] = reducer.sum_block(left.begin);
+        timer.enter(core::Phase::update, step);
+        action(block, sum);
+        left.begin = block.end;
+    }
+}
+
+bool SliceUpdate::update(const Arenas& arenas, core::Range range, std::span<const float> sum, const optim::Step& step) {
+    bool finite = true;
+    optim::Step own = step;
+    for_each_piece(range, sum, [&](const Part& part, core::Range piece, std::span<const float> gradient) {
+        std::ranges::transform(arenas.states, state_.begin(), [&](auto arena) { return piece_of(arena, piece); });
+        own.learning_rate = step.learning_rate * part.rate_factor;
+        finite &= optimizer_.update(piece_of(arenas.parameters, piece), gradient, state_, own);
+    });
+    return finite;
+}
+
+bool SliceUpdate::update_slice(const Arenas& arenas, parallel::GradientReducer& reducer, const optim::Step& step,
+                               core::PhaseTimer& timer) {
+    if (optimizer_.wants_norms()) {
+        find_rate_factors(arenas.parameters, reducer, step, timer);
+    }
+    bool finite = true;
+    for_each_block(reducer, step.number, timer,
+                   [&](core::Range block, std::span<const float> sum) { finite &= update(arenas, block, sum, step); });
+    return finite;
+}
+
+void SliceUpdate::find_rate_factors(std::span<const float> parameters, parallel::GradientReducer& reducer,
+                                    const optim::Step& step, core::PhaseTimer& timer) {
+    std::ranges::fill(squares_, 0);
+    const auto squares = [&](const Part& part, std::size_t which) {
+        const auto number = static_cast<std::size_t>(&part - parts_.data());
+        return optim::SquareSum(squares_.data() + (2 * number + which) * optim::square_limbs, optim::square_limbs);
+    };
+    for_each_block(reducer, step.number, timer, [&](core::Range block, std::span<const float> sum) {
+        for_each_piece(block, sum, [&](const Part& part, core::Range piece, std::span<const float> gradient) {
+            if (part.by_norms) {
+                optim::add_squares(piece_of(parameters, piece), 1, squares(part, 0));
+                optim::add_squares(gradient, static_cast<float>(step.gradient_scale), squares(part, 1));
+            }
+        });
+    });
+    timer.enter(core::Phase::wait, step.number);
+    reducer.sum_over_slices(squares_);
+    for (Part& part : parts_) {
+        if (part.by_norms) {
+            part.rate_factor =
+                optimizer_.rate_factor(optim::square_root(squares(part, 0)), optim::square_root(squares(part, 1)));
+        }
+    }
+}
+
+} // namespace dtrain::train
