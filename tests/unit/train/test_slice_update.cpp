@@ -1,0 +1,117 @@
+#include "dtrain/core/random.hpp"
+#include "dtrain/train/slice_update.hpp"
+
+#include "support/lone_reducer.hpp"
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace dtrain::train {
+namespace {
+
+/// A weight, a bias with a gap behind it, and another weight.
+nn::ParameterLayout make_layout() {
+    nn::ParameterLayout layout;
+    layout.add("01_dense/weight", {6, 40});
+    layout.add("01_dense/bias", {6});
+    layout.add("02_dense/weight", {3, 50});
+    return layout;
+}
+
+/// What one step makes of parameters and gradients drawn at random.
+class SliceUpdateTest : public ::testing::Test {
+  protected:
+    std::vector<float> updated(const std::string& optimizer_name, std::size_t block) {
+        optimizer_ = optim::make_optimizer(optimizer_name, {0.9, 0.01});
+        const std::size_t states = optimizer_->state_names().size();
+        support::LoneReducer reducer(layout_.arena_size(), states, 1, block);
+        core::RandomStream random(7, core::Purpose::direction, 0, 0);
+        for (const nn::Tensor& tensor : layout_.tensors()) {
+            for (float& value : tensor.in(reducer.parameters())) {
+                value = static_cast<float>(random.uniform()) - 0.5F;
+            }
+            for (float& value : tensor.in(reducer.gradients(0))) {
+                value = static_cast<float>(random.uniform()) - 0.5F;
+            }
+        }
+        before_.assign(reducer.parameters().begin(), reducer.parameters().end());
+        gradient_.assign(reducer.gradients(0).begin(), reducer.gradients(0).end());
+        std::vector<std::span<float>> arenas;
+        for (std::size_t i = 0; i < states; ++i) {
+            arenas.push_back(reducer.state(i));
+        }
+        SliceUpdate update(layout_, *optimizer_);
+        core::PhaseTimer timer;
+        for (int step = 0; step < 3; ++step) {
+            EXPECT_TRUE(update.update_slice({reducer.parameters(), arenas}, reducer, {step, 0.1, 0.25}, timer));
+        }
+        return {reducer.parameters().begin(), reducer.parameters().end()};
+    }
+
+    nn::ParameterLayout layout_ = make_layout();
+    std::unique_ptr<optim::Optimizer> optimizer_;
+    std::vector<float> before_, gradient_;
+};
+
+TEST_F(SliceUpdateTest, HasTheSameBitsWhateverTheBlocksAre) {
+    for (const std::string& optimizer : optim::optimizer_names()) {
+        const std::vector<float> whole = updated(optimizer, layout_.arena_size());
+        EXPECT_NE(whole, before_) << optimizer;
+        for (const std::size_t block : {16U, 48U, 240U}) {
+            EXPECT_EQ(updated(optimizer, block), whole) << optimizer << " in blocks of " << block;
+        }
+    }
+}
+
+TEST_F(SliceUpdateTest, LeavesGapsAtZero) {
+    for (const std::string& optimizer : optim::optimizer_names()) {
+        const std::vector<float> parameters = updated(optimizer, 64);
+        for (std::size_t i = layout_[1].offset + layout_[1].size; i < layout_[2].offset; ++i) {
+            EXPECT_EQ(parameters[i], 0.0F) << optimizer;
+        }
+    }
+}
+
+// Of two dimensions or more: a bias keeps the rate as it is.
+TEST_F(SliceUpdateTest, ScalesTheRateOfWeightsByTheirNorms) {
+    (void)updated("lars", 48);
+    support::LoneReducer reducer(layout_.arena_size(), 1, 1, 48);
+    std::ranges::copy(before_, reducer.parameters().begin());
+    std::ranges::copy(gradient_, reducer.gradients(0).begin());
+    const std::vector<std::span<float>> states{reducer.state(0)};
+    core::PhaseTimer timer;
+    SliceUpdate(layout_, *optimizer_).update_slice({reducer.parameters(), states}, reducer, {0, 0.1, 0.25}, timer);
+    for (const nn::Tensor& tensor : layout_.tensors()) {
+        double weight_square = 0;
+        double gradient_square = 0;
+        for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
+            weight_square += std::pow(before_[i], 2);
+            gradient_square += std::pow(0.25 * static_cast<double>(gradient_[i]), 2);
+        }
+        const double norm = std::sqrt(weight_square);
+        const double factor = tensor.shape.size() > 1 ? 0.001 * norm / (std::sqrt(gradient_square) + 0.01 * norm) : 1.0;
+        for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
+            const double change = 0.1 * factor * (0.25 * static_cast<double>(gradient_[i]) + 0.01 * before_[i]);
+            EXPECT_NEAR(static_cast<double>(before_[i]) - change, reducer.parameters()[i], 1e-6) << tensor.name;
+        }
+    }
+}
+
+TEST_F(SliceUpdateTest, NoticesWhatIsNotFinite) {
+    const auto sgd = optim::make_optimizer("sgd", {});
+    SliceUpdate update(layout_, *sgd);
+    std::vector<float> parameters(layout_.arena_size());
+    std::vector<float> gradient(layout_.arena_size());
+    const core::Range whole{0, static_cast<std::int64_t>(parameters.size())};
+    EXPECT_TRUE(update.update({parameters, {}}, whole, gradient, {0, 1, 1}));
+    gradient[layout_[2].offset] = std::numeric_limits<float>::infinity();
+    EXPECT_FALSE(update.update({parameters, {}}, whole, gradient, {0, 1, 1}));
+}
+
+} // namespace
+} // namespace dtrain::train
