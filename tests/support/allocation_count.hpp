@@ -1,17 +1,20 @@
-// Counts what this thread allocates with operator new. Replaces the global operators, so one source of an executable
+// Counts what all threads, and this one, allocate with operator new. Replaces the global operators, so one source of an executable
 // includes it.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
 
 namespace dtrain::support {
 
-inline thread_local std::size_t allocation_count = 0;
+inline std::atomic<std::size_t> allocation_count = 0;
+inline thread_local std::size_t own_allocation_count = 0;
 
 inline void* counted_allocation(std::size_t size, std::size_t alignment) {
     ++allocation_count;
+    ++own_allocation_count;
     const std::size_t rounded = (size + alignment) / alignment * alignment;
     void* const memory = std::aligned_alloc(alignment, rounded);
     if (memory == nullptr) {
