@@ -36,9 +36,11 @@ std::vector<io::PhaseSeconds> gather(const io::PhaseSeconds& own, const mpi::Com
 } // namespace
 
 Trainer::Trainer(const config::Config& config, const mpi::Communicator& communicator)
-    : config_(config), communicator_(communicator), replica_(config, communicator),
-      evaluator_(replica_.network(), config.model.cost, replica_.dataset().test), progress_(!communicator.is_root()),
-      total_steps_(config.training.epochs * replica_.sampler().steps_per_epoch()) {}
+    : config_(config), communicator_(communicator), replica_(config, communicator), progress_(!communicator.is_root()),
+      total_steps_(config.training.epochs * replica_.sampler().steps_per_epoch()) {
+    mpi::together(communicator,
+                  [this] { evaluator_.emplace(replica_.network(), config_.model.cost, replica_.dataset().test); });
+}
 
 std::string Trainer::description() const {
     return train::describe(replica_);
@@ -56,6 +58,7 @@ void Trainer::enter(core::Phase phase) noexcept {
 
 void Trainer::restore_or_initialise() {
     std::array<std::int64_t, 2> found{};
+    enter(core::Phase::write); // as slow as the disk, whose answer other ranks wait for
     mpi::together(communicator_, [&] {
         if (!communicator_.is_root()) {
             return;
@@ -71,6 +74,7 @@ void Trainer::restore_or_initialise() {
     });
     communicator_.broadcast(std::span(found));
     step_ = found[1];
+    enter(core::Phase::other);
     found[0] == 0 ? replica_.initialise() : replica_.share();
 }
 
@@ -104,8 +108,8 @@ void Trainer::descent_step() {
 
 void Trainer::finish_epoch() {
     replica_.require_finite(step_);
-    const model::Score score = evaluator_.score(replica_.parameters(), config_.parallel.logical_shards,
-                                                replica_.local_shards(), communicator_);
+    const model::Score score = evaluator_->score(replica_.parameters(), config_.parallel.logical_shards,
+                                                 replica_.local_shards(), communicator_);
     using core::Phase;
     const auto spent = [this](auto... phases) { return (replica_.timer().seconds(phases) + ...); };
     const io::PhaseSeconds own{spent(Phase::forward, Phase::backward, Phase::update), spent(Phase::reduce),

@@ -59,7 +59,7 @@ class Trainer {
     const config::Config& config_;
     const mpi::Communicator& communicator_;
     train::Replica replica_;
-    model::Evaluator evaluator_;
+    std::optional<model::Evaluator> evaluator_;
     Progress progress_;
 
     std::int64_t step_ = 0; ///< finished descent steps
