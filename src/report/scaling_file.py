@@ -1,5 +1,5 @@
-"""The file of a scaling experiment, as slurm/scaling.py writes and dtrain-report draws it: its fields, and the speed-ups
-and efficiencies that follow from them."""
+"""The file of a scaling experiment, as slurm/scaling.py writes and dtrain-report draws it: its fields, and the
+speed-ups and efficiencies that follow from them."""
 
 import dataclasses
 import datetime
