@@ -55,14 +55,13 @@ def main():
               "output.checkpoint_every": f"{arguments.epochs} epochs"}
     for number, (settings, more) in enumerate(TABLES[arguments.table]()):
         if number == 0:
-            names = [key.partition(".")[2] for key in settings] + list(more) + ["test accuracy, %"]
-            print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}", flush=True)
-        label = f"{arguments.table}/{label_of(settings)}-epochs-{arguments.epochs}"
-        runs = [training.train(CONFIG, f"{label}-seed-{seed}",
-                               {**common, **settings, "model.seed": seed}, arguments)
-                for seed in range(1, arguments.seeds + 1)]
-        accuracy = "diverged" if None in runs else training.spread([100 * run["test_accuracy"][-1] for run in runs])
-        print(f"| {' | '.join(map(str, [*settings.values(), *more.values(), accuracy]))} |", flush=True)
+            training.print_head(*(key.partition(".")[2] for key in settings), *more, "test accuracy, %")
+        row = training.Row(CONFIG, f"{arguments.table}/{label_of(settings)}-epochs-{arguments.epochs}-seed-",
+                           {**common, **settings})
+        for seed in training.seeds(arguments):
+            row.train(seed, arguments)
+        training.print_row(*settings.values(), *more.values(),
+                           "diverged" if row.diverged else training.spread(row.accuracies()))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,39 @@ def parse(parser):
     return arguments, re.search(r"^data set +(.*?):", check.stdout, re.MULTILINE)[1]
 
 
+def seeds(arguments):
+    return range(1, arguments.seeds + 1)
+
+
+class Row:
+    """A row of a table: one config, trained with one seed after another."""
+
+    def __init__(self, config, output, settings):
+        """A run's folder is `output` with its seed behind."""
+        self.config, self.output, self.settings = config, output, settings
+        self.runs = []  # of each the columns of /epochs in its log, None if it diverged
+
+    def train(self, seed, arguments):
+        self.runs.append(train(self.config, f"{self.output}{seed}", {**self.settings, "model.seed": seed}, arguments))
+
+    @property
+    def diverged(self):
+        return None in self.runs
+
+    def accuracies(self):
+        """On the test set after the last epoch, in per cent: the best epoch is not picked by the test set."""
+        return [100 * run["test_accuracy"][-1] for run in self.runs]
+
+
+def print_head(*names):
+    print_row(*names)
+    print(f"|{'---|' * len(names)}", flush=True)
+
+
+def print_row(*cells):
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
 def train(config, output, options, arguments):
     """The columns of /epochs in the run's log; None if it diverged."""
     output = Path(arguments.output) / output

@@ -13,6 +13,18 @@ scaling_files() { # CONFIG: settles $output, unless it is given, and $folder, wh
     folder=${output%.h5}.runs
 }
 
+scaling_modes() { # MODE: settles $modes
+    case $1 in
+    strong | weak) modes=("$1") ;;
+    both) modes=(strong weak) ;;
+    *) die 2 "--mode $1: expected strong, weak or both" ;;
+    esac
+}
+
+run_name() { # MODE RANKS REPEAT: the stem of a run's files, which scaling.py understands
+    printf '%s-ranks%04d-repeat%d' "$@"
+}
+
 training_samples() { # DTRAIN CONFIG OVERRIDE...: their number, or what is wrong with the data
     "$@" --check | sed -nE 's/^data set .*: ([0-9]+) training.*/\1/p'
 }

@@ -6,30 +6,20 @@ scaling keeps the batch of all ranks, weak scaling the batch of each rank.
 """
 
 import argparse
-import datetime
 import json
-import os
 import re
 import socket
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src/report"))
 try:
-    import h5py
-    import numpy as np
+    import scaling_file
+    from hdf5 import Unreadable
+    from scaling_file import CHECK, CONFIGS, MODES, NETWORK, PHASES
 except ModuleNotFoundError as missing:
     sys.exit(f"scaling.py: the Python module {missing.name} is missing (Debian: apt-get install python3-h5py, and then "
              "/usr/bin/python3)")
-
-FORMAT_VERSION = 1
-MODES = ("strong", "weak")  # as numbers in the file: 0 and 1
-CONFIGS = ("config", "simulated_config")  # attributes: of runs that were measured, and of simulated ones
-CHECK = "simulation_check"  # attribute: a Markdown table
-PHASES = ("fetch", "forward", "backward", "wait", "reduce", "update")
-TYPES = {"mode": np.uint8, "ranks": np.int64, "nodes": np.int64, "batch_size": np.int64, "repeat": np.int64,
-         "simulated": np.uint8, "platform": h5py.string_dtype(), "samples_per_second": np.float64,
-         "step_seconds": np.float64, "samples_per_second_min": np.float64, "samples_per_second_max": np.float64,
-         **{f"{phase}_seconds": np.float64 for phase in PHASES}}
 
 
 class Problem(Exception):
@@ -50,7 +40,7 @@ def read_json(path, simulated, platform):
                "step_seconds": bench["batch_size"] / rate["median"], "samples_per_second_min": rate["min"],
                "samples_per_second_max": rate["max"],
                **{f"{phase}_seconds": bench["phases"][phase]["seconds"] for phase in PHASES}}
-        network = {key: bench[key] for key in ("dtrain_version", "layers", "parameters")}
+        network = {key: bench[key] for key in NETWORK}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Problem(f"{path}: not what dtrain-bench --json writes: {error!r}") from None
     if run["ranks"] != int(name[2]):
@@ -69,31 +59,6 @@ def differing_batches(runs):
     return None
 
 
-def read_file(path):
-    """The runs in a file, the network they are of, and what is kept as text."""
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("kind") != "scaling" or file.attrs["format_version"] != FORMAT_VERSION:
-                raise Problem(f"{path}: not a scaling experiment of format {FORMAT_VERSION}")
-            columns = {name: file["runs"][name].asstr()[:] if name == "platform" else file["runs"][name][:]
-                       for name in TYPES}
-            network = {key: file.attrs[key] for key in ("dtrain_version", "layers", "parameters")}
-            texts = {name: file.attrs[name] for name in (*CONFIGS, CHECK) if name in file.attrs}
-    except (OSError, KeyError) as error:
-        raise Problem(f"{path}: cannot read it as a scaling experiment: {error}") from None
-    return [dict(zip(columns, values)) for values in zip(*columns.values())], network, texts
-
-
-def write_file(path, runs, network, texts):
-    temporary = path.with_name(path.name + ".tmp")
-    with h5py.File(temporary, "w") as file:
-        file.attrs.update({"format_version": FORMAT_VERSION, "kind": "scaling", **texts,
-                           "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), **network})
-        for name, kind in TYPES.items():
-            file.create_dataset(f"runs/{name}", data=[run[name] for run in runs], dtype=kind)
-    os.replace(temporary, path)
-
-
 def collect(arguments):
     output = Path(arguments.output)
     runs, networks = zip(*(read_json(path, arguments.simulated, arguments.platform) for path in arguments.json))
@@ -108,57 +73,50 @@ def collect(arguments):
         texts[CHECK] = arguments.check
     runs = list(runs)
     if output.exists():
-        earlier, earlier_network, earlier_texts = read_file(output)
-        if earlier_network["layers"] != network["layers"]:
-            raise Problem(f"{output}: holds a scaling experiment with another network: {earlier_network['layers']}")
-        texts = earlier_texts | texts
+        earlier = scaling_file.read(output)
+        if earlier.attributes["layers"] != network["layers"]:
+            raise Problem(f"{output}: holds a scaling experiment with another network: {earlier.attributes['layers']}")
+        texts = {name: earlier.attributes[name] for name in (*CONFIGS, CHECK) if name in earlier.attributes} | texts
         here = (int(arguments.simulated), arguments.platform)
-        runs += [run for run in earlier if (run["simulated"], run["platform"]) != here]
+        runs += [run for run in earlier.runs() if (run["simulated"], run["platform"]) != here]
         if problem := differing_batches(runs):
             print(f"scaling.py: warning: {output}: holds {problem}, which do not compare", file=sys.stderr)
     runs.sort(key=lambda run: (run["simulated"], run["platform"], run["mode"], run["ranks"], run["repeat"]))
-    write_file(output, runs, network, texts)
+    scaling_file.write(output, runs, network | texts)
 
 
-def spread(values, digits):
-    values = np.asarray(values)
-    text = f"{values.mean():.{digits}f}"
-    return text if len(values) == 1 else f"{text} ({values.min():.{digits}f} to {values.max():.{digits}f})"
+def figure_of(point, value, digits):
+    """`value` of the mean rate, with those of the least and the largest where there are several."""
+    texts = [f"{value * rate / point.rate:.{digits}f}" for rate in (point.rate, point.low, point.high)]
+    return texts[0] if point.repeats == 1 else "{} ({} to {})".format(*texts)
 
 
-def table_of(runs):
+def table_of(columns):
     """Lines of a Markdown table. The baseline of a speed-up is the smallest number of ranks of the same kind."""
     lines = ["| mode | ranks | nodes | batch | samples/s | speed-up | efficiency | compute | reduce | wait | data |",
              "|---|---|---|---|---|---|---|---|---|---|---|"]
-    groups = {}
-    for run in runs:
-        group = run["simulated"], run["platform"], run["mode"]
-        groups.setdefault(group, {}).setdefault(run["ranks"], []).append(run)
-    for (simulated, platform, mode), by_ranks in sorted(groups.items()):
-        smallest = min(by_ranks)
-        rate_per_rank = np.mean([run["samples_per_second"] for run in by_ranks[smallest]]) / smallest
-        for ranks, repeats in sorted(by_ranks.items()):
-            efficiencies = np.array([run["samples_per_second"] for run in repeats]) / ranks / rate_per_rank
-            seconds = {phase: np.mean([run[f"{phase}_seconds"] for run in repeats]) for phase in PHASES}
-            total = sum(seconds.values())
+    for series in sorted(scaling_file.series_of(columns), key=lambda one: (one.simulated, one.platform)):
+        for point in series.points:
+            seconds, total = point.phases, sum(point.phases.values())
             shares = [seconds["forward"] + seconds["backward"] + seconds["update"], seconds["reduce"], seconds["wait"],
                       seconds["fetch"]]
-            cells = [MODES[mode] + (f", simulated on {platform}" if simulated else ""), ranks,
-                     "/".join(map(str, sorted({run["nodes"] for run in repeats}))), repeats[0]["batch_size"],
-                     spread([run["samples_per_second"] for run in repeats], 0),
-                     f"{efficiencies.mean() * ranks:.2f}", spread(efficiencies, 3),
+            cells = [series.mode + (f", simulated on {series.platform}" if series.simulated else ""), point.ranks,
+                     "/".join(map(str, point.nodes)), "/".join(map(str, point.batch_sizes)),
+                     figure_of(point, point.rate, 0), f"{point.speed_up:.2f}", figure_of(point, point.efficiency, 3),
                      *(f"{100 * share / total:.1f} %" for share in shares)]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
 
 
 def table(arguments):
-    runs, network, texts = read_file(Path(arguments.file))
-    measured = ", ".join(sorted({run["platform"] for run in runs if not run["simulated"]}))
-    print(f"{network['layers']}: {network['parameters']} parameters{'; measured on ' if measured else ''}{measured}\n")
-    print("\n".join(table_of(runs)))
-    if CHECK in texts:
-        print(f"\nSimulated runs beside real ones:\n\n{texts[CHECK]}")
+    experiment = scaling_file.read(arguments.file)
+    columns, attributes = experiment.columns, experiment.attributes
+    measured = ", ".join(sorted(set(columns["platform"][columns["simulated"] == 0])))
+    print(f"{attributes['layers']}: {attributes['parameters']} parameters"
+          f"{'; measured on ' if measured else ''}{measured}\n")
+    print("\n".join(table_of(columns)))
+    if CHECK in attributes:
+        print(f"\nSimulated runs beside real ones:\n\n{attributes[CHECK]}")
 
 
 def main():
@@ -179,7 +137,7 @@ def main():
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
-    except Problem as problem:
+    except (Problem, Unreadable) as problem:
         sys.exit(f"scaling.py: {problem}")
 
 

@@ -58,11 +58,7 @@ parse() {
         shift
     done
     [[ $config ]] || { usage >&2 && exit 2; }
-    case $mode in
-    strong | weak) modes=("$mode") ;;
-    both) modes=(strong weak) ;;
-    *) die 2 "--mode $mode: expected strong, weak or both" ;;
-    esac
+    scaling_modes "$mode"
     [[ "$ranks $nodes $ranks_per_node $repeats" =~ ^[0-9\ ]+$ ]] && ((repeats > 0)) ||
         die 2 "--ranks, --nodes, --ranks-per-node and --repeats want whole numbers from 1"
     if [[ $nodes ]]; then
@@ -107,7 +103,7 @@ run_all() {
     for ((repeat = 1; repeat <= repeats; ++repeat)); do
         for mode in "${modes[@]}"; do
             for n in $ranks; do
-                json=$(printf '%s/%s-ranks%04d-repeat%d.json' "$folder" "$mode" "$n" "$repeat")
+                json=$folder/$(run_name "$mode" "$n" "$repeat").json
                 wanted+=("$json")
                 [[ ! -e $json ]] || continue
                 words=("$config" "${overrides[@]}" ${steps[@]+"${steps[@]}"})

@@ -65,11 +65,7 @@ while (($# > 0)); do
 done
 [[ -n $config ]] || die 2 "no config given; see --help"
 scaling_files "$config"
-case $mode in
-strong | weak) modes=("$mode") ;;
-both) modes=(strong weak) ;;
-*) die 2 "--mode $mode: expected strong, weak or both" ;;
-esac
+scaling_modes "$mode"
 case $platform in
 both) platforms=("$root"/slurm/platforms/{fat-tree,ethernet}.xml) ;;
 *.xml) platforms=("$platform") ;;
@@ -168,7 +164,7 @@ for file in "${platforms[@]}"; do
             for n in $ranks; do
                 size=$batch
                 [[ $each == strong ]] || size=$((n * batch))
-                json=$runs/$(printf '%s-ranks%04d-repeat%d.json' "$each" "$n" "$repeat")
+                json=$runs/$(run_name "$each" "$n" "$repeat").json
                 begin=$SECONDS
                 simulate "$speed" "$file" "$n" "$json" --training.batch_size="$size" --steps "$steps" --blocks "$blocks"
                 say "$name, $each scaling: $n rank$( ((n == 1)) || echo s) took $((SECONDS - begin)) s"

@@ -22,26 +22,32 @@ ORDER = ("linear", "lecun-300", "lecun-500-150", "lenet5", "lenet5-distorted", "
          "nielsen-conv-shifted", "nielsen-conv-dropout", "lstm-rows", "best")
 
 
-class Row:
+class Published(training.Row):
     def __init__(self, name):
+        file = HERE / f"{name}.ini"
+        super().__init__(file, f"{name}/seed-", {})
         self.name = name
-        self.file = HERE / f"{name}.ini"
-        text = self.file.read_text()
-        self.network, self.source, published = (
-            re.search(rf"^# {key}: (.*)$", text, re.MULTILINE)[1] for key in ("Network", "Source", "Published test error"))
-        self.published = published.removesuffix(" %")
-        self.errors = []
-        self.seconds = []
+        text = file.read_text()
+        self.network, self.source, self.error = (
+            re.search(rf"^# {key}: (.*)$", text, re.MULTILINE)[1]
+            for key in ("Network", "Source", "Published test error"))
+        self.error = self.error.removesuffix(" %")
 
     def train(self, seed, arguments):
-        epochs = training.train(self.file, f"{self.name}/seed-{seed}", {"model.seed": seed}, arguments)
-        if epochs is None:
+        super().train(seed, arguments)
+        if self.diverged:
             sys.exit(f"{self.name} diverged")
-        self.errors.append(100 * (1 - epochs["test_accuracy"][-1]))
-        self.seconds.append(epochs["seconds"].sum())
+
+    def errors(self):
+        return [100 - accuracy for accuracy in self.accuracies()]
 
     def is_met(self):
-        return np.mean(self.errors) <= float(self.published) + 1e-9
+        return np.mean(self.errors()) <= float(self.error) + 1e-9
+
+    def print(self):
+        seconds = min(run["seconds"].sum() for run in self.runs)
+        training.print_row(f"`{self.name}`", self.network, self.source, self.error, training.spread(self.errors()),
+                           len(self.runs), f"{seconds:.0f}")
 
 
 def main():
@@ -54,15 +60,13 @@ def main():
         parser.error(f"no config named {', '.join(sorted(unknown))}; there are {', '.join(ORDER)}")
     if data_set != "MNIST":
         sys.exit(f"{arguments.data} holds {data_set}, and the published figures are for MNIST")
-    rows = [Row(name) for name in ORDER if not arguments.names or name in arguments.names]
-    for seed in range(1, arguments.seeds + 1):  # every network once before any a second time
+    rows = [Published(name) for name in ORDER if not arguments.names or name in arguments.names]
+    for seed in training.seeds(arguments):  # every network once before any a second time
         for row in rows:
             row.train(seed, arguments)
-    print("| config | network | source | published error, % | measured error, % | seeds | seconds |")
-    print("|---|---|---|---|---|---|---|")
+    training.print_head("config", "network", "source", "published error, %", "measured error, %", "seeds", "seconds")
     for row in rows:
-        print(f"| `{row.name}` | {row.network} | {row.source} | {row.published} | {training.spread(row.errors)} "
-              f"| {len(row.errors)} | {min(row.seconds):.0f} |")
+        row.print()
     missed = [row.name for row in rows if not row.is_met()]
     if missed:
         sys.exit(f"above the published error: {', '.join(missed)}")

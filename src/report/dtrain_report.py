@@ -15,6 +15,7 @@ EXIT_BAD_OUTPUT = 6
 try:
     import page
     import runs
+    from hdf5 import Unreadable
     from progress import Progress
 except ModuleNotFoundError as missing:
     print(f"{PROGRAM}: the Python module {missing.name} is missing; on Debian: apt-get install python3-h5py "
@@ -63,7 +64,7 @@ def main(words, folder):
         progress.doing(f"reading {path}")
         try:
             shown.append(runs.read(path))
-        except runs.Unreadable as error:
+        except Unreadable as error:
             problems.append(str(error))
     if shown:
         runs.name_all(shown)

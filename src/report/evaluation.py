@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import charts
+import hdf5
 import pictures
 import runs
 
@@ -58,15 +59,15 @@ class Evaluation:
 
 
 def read(file):
-    attributes = runs.attributes_of(file)
-    runs.require_version(attributes, EVALUATION_VERSION)
+    attributes = hdf5.attributes_of(file)
+    hdf5.require_version(attributes, EVALUATION_VERSION)
     layers = {name: dataset[()] for name, dataset in sorted(file["/shown/layers"].items())}
     surface = None
     if "surface" in file:
         group = file["surface"]
         path = np.stack([group[f"path_{name}"][()] for name in ("x", "y", "step", "cost")])
         surface = Surface(group["x"][()], group["y"][()], group["cost"][()], path, group["explained"][()],
-                          runs.attributes_of(group))
+                          hdf5.attributes_of(group))
     return Evaluation(attributes, file["/samples/output"][()], file["/samples/label"][()],
                       file["/samples/prediction"][()], file["/shown/index"][()], file["/shown/image"][()], layers,
                       file["/wrong/index"][()], file["/wrong/image"][()], surface)
@@ -87,8 +88,8 @@ def evaluate(program, checkpoint, working_directory):
             lines = [line for line in done.stderr.splitlines() if line.strip() and ": warning: " not in line]
             raise Failed(lines[0] if lines else f"dtrain-eval ended with code {done.returncode}")
         try:
-            return runs.reading(file, read)
-        except runs.Unreadable as error:
+            return hdf5.reading(file, read)
+        except hdf5.Unreadable as error:
             raise Failed(f"dtrain-eval: {error}") from None
 
 

@@ -10,6 +10,7 @@ import curves
 import evaluation
 import runs
 import scaling
+import scaling_file
 import weights
 
 
@@ -147,7 +148,7 @@ def render(shown, problems, evaluator, progress):
     elif trained:
         context["several"] = section_of_runs(trained, progress)
     context["scaling"] = []
-    for experiment in (item for item in shown if isinstance(item, runs.Scaling)):
+    for experiment in (item for item in shown if isinstance(item, scaling_file.Scaling)):
         progress.doing(f"drawing {experiment.name}")
         context["scaling"].append(scaling.section(experiment))
     for run in trained:

@@ -1,4 +1,4 @@
-"""Reading what dtrain writes: logs, checkpoints and scaling experiments."""
+"""Reading what is to be shown: logs and checkpoints of runs, and scaling experiments."""
 
 import configparser
 import dataclasses
@@ -6,23 +6,17 @@ import re
 import warnings
 from pathlib import Path
 
-import h5py
 import numpy as np
 
+import scaling_file
+from hdf5 import Unreadable, attributes_of, column_of, opened, reading, require_version, values_of
+
 RUN_VERSION = 3  # of logs and checkpoints
-SCALING_VERSION = 1
 PHASES = ("compute_seconds", "reduce_seconds", "wait_seconds", "data_seconds")
 EPOCH_COLUMNS = ("epoch", "step", "train_cost", "train_accuracy", "test_cost", "test_accuracy", "learning_rate",
                  "seconds", "samples_per_second", "fingerprint")
-SCALING_NUMBERS = ("mode", "ranks", "nodes", "batch_size", "repeat", "simulated", "samples_per_second",
-                   "samples_per_second_min", "samples_per_second_max", "step_seconds", "fetch_seconds",
-                   "forward_seconds", "backward_seconds", "wait_seconds", "reduce_seconds", "update_seconds")
 MOST_BLOCKS = 800  # points of a curve: more than a chart has pixels
 READ_AT_ONCE = 1 << 20
-
-
-class Unreadable(Exception):
-    """A file or folder that cannot be shown; the text names it and says why."""
 
 
 @dataclasses.dataclass
@@ -109,14 +103,6 @@ class Run:
         return Path.cwd()
 
 
-@dataclasses.dataclass
-class Scaling:
-    path: Path
-    attributes: dict
-    columns: dict  # of equal length, one entry per measured run
-    name: str = ""
-
-
 def number(text):
     try:
         return float(text)
@@ -132,66 +118,6 @@ def parse_config(text):
     except configparser.Error:
         return {}
     return {f"{section}.{key}": value for section in parser.sections() for key, value in parser[section].items()}
-
-
-def attributes_of(file):
-    plain = {}
-    for key, value in file.attrs.items():
-        value = value.decode(errors="replace") if isinstance(value, bytes) else value
-        plain[key] = value.item() if isinstance(value, np.generic) else value
-    return plain
-
-
-def column_of(file, path, dimensions=1, kinds="iuf"):
-    """The dataset at `path`, unread."""
-    dataset = file.get(path)
-    if not isinstance(dataset, h5py.Dataset):
-        raise Unreadable(f"has no {path}")
-    if dataset.ndim != dimensions or dataset.dtype.kind not in kinds:
-        raise Unreadable(f"{path} is not what it should be: {dataset.dtype} of shape {dataset.shape}")
-    # dtrain compresses nothing, so that a size that the file does not bear out is no size to make room for.
-    if dataset.dtype.kind in "iuf" and dataset.nbytes > max(1 << 24, dataset.id.get_storage_size()):
-        raise Unreadable(f"{path} claims to be larger than the file")
-    return dataset
-
-
-def opened(path):
-    """`path` as HDF5, by a name that errors begin with."""
-    try:
-        return h5py.File(path, "r", locking=False)
-    except FileNotFoundError:
-        raise Unreadable(f"{path}: there is no such file") from None
-    except (OSError, ValueError) as error:
-        raise Unreadable(f"{path}: is no readable HDF5 file ({reason(error)})") from None
-
-
-def reason(error):
-    """What HDF5 said, in short."""
-    text = str(error.args[0] if error.args else error)
-    return re.sub(r"^.*?\((.*)\)$", r"\1", text, flags=re.DOTALL) if "(" in text else text
-
-
-def reading(path, read):
-    """What `read` makes of the open file; all that may be wrong with it becomes Unreadable with its name."""
-    with opened(path) as file:
-        try:
-            return read(file)
-        except Unreadable as error:
-            raise Unreadable(f"{path}: {error}") from None
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-            raise Unreadable(f"{path}: is damaged ({reason(error)})") from None
-
-
-def require_version(attributes, version):
-    if attributes.get("format_version") != version:
-        raise Unreadable(f"is not of dtrain, or of another version of it: format_version is "
-                         f"{attributes.get('format_version', 'missing')}, this program reads {version}")
-
-
-def values_of(file, path, dimensions=1):
-    """The numbers at `path`; those that are infinite count as absent."""
-    values = column_of(file, path, dimensions)[()]
-    return np.where(np.isfinite(values), values, np.nan) if values.dtype.kind == "f" else values
 
 
 def record_of(file):
@@ -269,22 +195,6 @@ def read_run(path):
     return Run(path, attributes, config, record, ranks, notes)
 
 
-def read_scaling(file):
-    attributes = attributes_of(file)
-    require_version(attributes, SCALING_VERSION)
-    columns = {name: column_of(file, f"/runs/{name}")[()] for name in SCALING_NUMBERS}
-    platform = column_of(file, "/runs/platform", kinds="OS")
-    columns["platform"] = np.array([text.decode(errors="replace") if isinstance(text, bytes) else str(text)
-                                    for text in platform[()]], object)
-    if len({len(column) for column in columns.values()}) != 1:
-        raise Unreadable("the columns of /runs differ in length")
-    if not len(columns["ranks"]):
-        raise Unreadable("holds no runs yet")
-    if min(columns["ranks"].min(), columns["samples_per_second"].min()) <= 0:
-        raise Unreadable("ranks or samples per second are not positive")
-    return attributes, columns
-
-
 def read(path):
     """The run or scaling experiment at `path`."""
     if not path.exists():
@@ -293,8 +203,8 @@ def read(path):
         with opened(path) as file:
             kind = file.attrs.get("kind")
             kind = kind.decode(errors="replace") if isinstance(kind, bytes) else kind
-        if kind == "scaling":
-            return Scaling(path, *reading(path, read_scaling))
+        if kind == scaling_file.KIND:
+            return scaling_file.read(path)
         if kind is not None:
             raise Unreadable(f"{path}: is neither a run nor a scaling experiment, but of kind {kind}")
     return read_run(path)

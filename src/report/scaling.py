@@ -1,70 +1,9 @@
 """Speed-up, efficiency and phases of scaling experiments."""
 
-import dataclasses
-
 import numpy as np
 
 import charts
-
-PHASES = ("fetch", "forward", "backward", "wait", "reduce", "update")
-MODES = {0: "strong", 1: "weak"}
-
-
-@dataclasses.dataclass
-class Point:
-    """What was measured, or simulated, on one number of ranks: means over repeats, and their extremes; of a single run
-    those of its blocks of steps."""
-    ranks: int
-    nodes: list
-    batch_sizes: list
-    repeats: int
-    rate: float
-    low: float
-    high: float
-    phases: list  # seconds per step
-    speed_up: float = 0.0
-    efficiency: float = 0.0
-
-
-@dataclasses.dataclass
-class Series:
-    """Points of one mode and platform, by ranks."""
-    mode: int
-    simulated: bool
-    platform: str
-    points: list
-
-    @property
-    def kind(self):
-        return "simulated" if self.simulated else "measured"
-
-    def values(self, name):
-        return np.array([getattr(point, name) for point in self.points])
-
-
-def series_of(columns):
-    mode, simulated, platform = columns["mode"], columns["simulated"] != 0, columns["platform"]
-    found = []
-    for key in sorted(set(zip(mode.tolist(), simulated.tolist(), platform.tolist()))):
-        chosen = (mode == key[0]) & (simulated == key[1]) & (platform == key[2])
-        found.append(Series(*key, points_of({name: column[chosen] for name, column in columns.items()})))
-    return found
-
-
-def points_of(columns):
-    points = []
-    for ranks in np.unique(columns["ranks"]):
-        here = {name: column[columns["ranks"] == ranks] for name, column in columns.items()}
-        rates = here["samples_per_second"]
-        low, high = (rates, rates) if len(rates) > 1 else (here["samples_per_second_min"],
-                                                           here["samples_per_second_max"])
-        points.append(Point(int(ranks), sorted(set(here["nodes"].tolist())), sorted(set(here["batch_size"].tolist())),
-                            len(rates), rates.mean(), low.min(), high.max(),
-                            [here[f"{phase}_seconds"].mean() for phase in PHASES]))
-    for point in points:
-        point.efficiency = (point.rate / point.ranks) / (points[0].rate / points[0].ranks)
-        point.speed_up = point.efficiency * point.ranks
-    return points
+from scaling_file import CHECK, MODES, PHASES, series_of
 
 
 def overview(series, value, title, unit):
@@ -100,12 +39,12 @@ def overview(series, value, title, unit):
 
 
 def phases(one):
-    strong = one.mode == 0  # a step then shrinks with ranks until nothing of it can be seen
+    strong = one.mode == "strong"  # a step then shrinks with ranks until nothing of it can be seen
     unit = "per cent of a step" if strong else "milliseconds per step"
     figure, axes = charts.new_axes("ranks", unit)
     place = np.arange(len(one.points))
     below = np.zeros(len(place))
-    table = 1e3 * np.array([point.phases for point in one.points])
+    table = 1e3 * np.array([[point.phases[name] for name in PHASES] for point in one.points])
     table = 100 * table / np.maximum(table.sum(1, keepdims=True), 1e-300) if strong else table
     for column, name in enumerate(PHASES):
         axes.bar(place, table[:, column], 0.7, below, label=name, color=charts.SERIES[(5, 0, 4, 3, 1, 2)[column]],
@@ -116,7 +55,7 @@ def phases(one):
     axes.grid(False, axis="x")
     figure.legend(loc="upper center", ncol=6, columnspacing=0.8, handlelength=0.8, handletextpad=0.4)
     axes.set_title(" ")  # room for the legend
-    title = f"A step's phases, {MODES.get(one.mode, one.mode)} scaling, {one.kind} on {one.platform}"
+    title = f"A step's phases, {one.mode} scaling, {one.kind} on {one.platform}"
     said = "; ".join(f"{point.ranks} ranks: " + ", ".join(f"{name} {value:.3g}" for name, value in zip(PHASES, row))
                      for point, row in zip(one.points, table))
     return charts.finish(figure, title, f"{title}, {unit}. {said}.")
@@ -126,16 +65,16 @@ def section(experiment):
     """What the page shows of one experiment."""
     every = series_of(experiment.columns)
     shown = []
-    for mode, name in MODES.items():
+    for mode in MODES:
         series = [one for one in every if one.mode == mode]
         if series:
-            shown += [overview(series, "speed_up", f"Speed-up, {name} scaling", "speed-up"),
-                      overview(series, "efficiency", f"Efficiency, {name} scaling", "parallel efficiency")]
+            shown += [overview(series, "speed_up", f"Speed-up, {mode} scaling", "speed-up"),
+                      overview(series, "efficiency", f"Efficiency, {mode} scaling", "parallel efficiency")]
     shown += [phases(one) for one in every]
     attributes = experiment.attributes
     facts = [(text, attributes[name]) for name, text in
              {"layers": "network", "parameters": "parameters", "created": "written", "dtrain_version": "dtrain"}.items()
              if name in attributes]
     check = [[cell.strip() for cell in line.strip("|").split("|")]
-             for line in str(attributes.get("simulation_check", "")).splitlines() if not line.startswith("|---")]
-    return {"experiment": experiment, "facts": facts, "check": check, "series": every, "charts": shown, "modes": MODES}
+             for line in str(attributes.get(CHECK, "")).splitlines() if not line.startswith("|---")]
+    return {"experiment": experiment, "facts": facts, "check": check, "series": every, "charts": shown}

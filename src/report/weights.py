@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+import hdf5
 import pictures
 import runs
 
@@ -23,22 +24,22 @@ class FirstLayer:
 
 def read(file):
     """The name, tensors and sample shape of the first layer that has weights."""
-    attributes = runs.attributes_of(file)
-    runs.require_version(attributes, runs.RUN_VERSION)
+    attributes = hdf5.attributes_of(file)
+    hdf5.require_version(attributes, runs.RUN_VERSION)
     for name, group in sorted(file["/model"].items()):
-        tensors = {key: runs.column_of(file, f"/model/{name}/{key}", group[key].ndim)[()] for key in group}
+        tensors = {key: hdf5.column_of(file, f"/model/{name}/{key}", group[key].ndim)[()] for key in group}
         if any(key.startswith("weight") for key in tensors):
             shape = tuple(int(size) for size in str(attributes.get("sample_shape", "")).split())
             return name, tensors, shape
-    raise runs.Unreadable("its network has no weights")
+    raise hdf5.Unreadable("its network has no weights")
 
 
 def first_layer(checkpoint, notes):
     """Of the first of the checkpoints, newest first, that can be read; None if there is none."""
     for path in checkpoint:
         try:
-            name, tensors, shape = runs.reading(path, read)
-        except runs.Unreadable as error:
+            name, tensors, shape = hdf5.reading(path, read)
+        except hdf5.Unreadable as error:
             if path.exists() and str(error) not in notes:
                 notes.append(str(error))
             continue

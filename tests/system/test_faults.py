@@ -27,31 +27,27 @@ class FaultsTest(testing.DtrainTestCase):
                 self.assertIn(result.code, {testing.EXIT_RANK_LOST, 128 + signal.SIGKILL}, result)
                 self.assertRegex(result.stderr, rf"dtrain: rank {victim} on \S+ .*died; .*last seen in step \d+")
 
+    def assert_stall_is_told(self, pattern, victim, ranks, **settings):
+        """Of a rank that is stopped; one message says what happened, and `pattern` is in it."""
+        settings = {f"parallel.{key}": value for key, value in {"stall_timeout": 2, **settings}.items()}
+        with self.case("stopped", rank=victim, **settings), self.start(settings, ranks) as process:
+            process.wait_for(r"epoch +2/")
+            os.kill(process.rank_pids()[victim], signal.SIGSTOP)
+            result = process.wait(20)
+            self.assertEqual(result.code, testing.EXIT_RANK_LOST, result)
+            self.assertRegex(result.stderr, rf"dtrain: {pattern} for 2 seconds; .*step \d+, in [a-z -]+;")
+            said = [line for line in result.messages() if line.startswith("dtrain: ")]
+            self.assertEqual(len(said), 1, result)
+
     def test_stalled_rank(self):
         for reducer in ("node", "mpi"):
             for victim in (0, 1):
-                with self.case("stopped", rank=victim, reducer=reducer), \
-                        self.start({"parallel.stall_timeout": 2, "parallel.reducer": reducer}, 3) as process:
-                    process.wait_for(r"epoch +2/")
-                    os.kill(process.rank_pids()[victim], signal.SIGSTOP)
-                    result = process.wait(20)
-                    self.assertEqual(result.code, testing.EXIT_RANK_LOST, result)
-                    self.assertRegex(result.stderr, rf"dtrain: rank {victim} on \S+ .*stood still for 2 seconds; .*"
-                                                    r"step \d+, in [a-z -]+;")
-                    self.assertEqual(result.stderr.count("dtrain: rank"), 1, result)
+                self.assert_stall_is_told(rf"rank {victim} on \S+ .*stood still", victim, 3, reducer=reducer)
 
     def test_stalled_rank_alone_on_its_node(self):
         for ranks, node_ranks, victim, reducer in ((2, 1, 0, "node"), (2, 1, 1, "mpi"), (3, 2, 2, "node")):
-            settings = {"parallel.stall_timeout": 2, "parallel.node_ranks": node_ranks, "parallel.reducer": reducer}
-            with self.case("stopped", ranks=ranks, rank=victim), self.start(settings, ranks) as process:
-                process.wait_for(r"epoch +2/")
-                os.kill(process.rank_pids()[victim], signal.SIGSTOP)
-                result = process.wait(20)
-                self.assertEqual(result.code, testing.EXIT_RANK_LOST, result)
-                self.assertRegex(result.stderr, rf"dtrain: all ranks on (\S+) have waited for another node "
-                                                rf"\(rank {victim} on \1\) for 2 seconds; .*step \d+, in [a-z -]+;")
-                said = [line for line in result.messages() if line.startswith("dtrain: ")]
-                self.assertEqual(len(said), 1, result)
+            self.assert_stall_is_told(rf"all ranks on (\S+) have waited for another node \(rank {victim} on \1\)",
+                                      victim, ranks, node_ranks=node_ranks, reducer=reducer)
 
     def test_job_stopped_for_a_while(self):
         with self.start({"parallel.stall_timeout": 1}, 3) as process:

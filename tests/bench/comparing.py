@@ -1,0 +1,184 @@
+"""What the comparisons of dtrain with PyTorch share: the networks, starting both sides, measuring in turns, the table.
+
+Ratios are taken within a round, and medians over rounds; every other round goes backwards, so that none is favoured.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+EXIT_SKIPPED = 77
+PYTORCH_STEP = Path(__file__).resolve().with_name("pytorch_step.py")
+RUN_TIMEOUT_SECONDS = 600
+
+
+@dataclasses.dataclass
+class Network:
+    """What both sides train."""
+    layers: str
+    batch: int
+    learning_rate: float = 0.05
+
+
+LENET = ("conv 6x5x5 pad 2 relu, maxpool 2, conv 16x5x5 relu, maxpool 2, dense 120 relu, dense 84 relu, "
+         "dense 10")
+NETWORKS = {
+    "784-16-16-10": Network("dense 16 relu, dense 16 relu, dense 10", 128),
+    "784-100-10": Network("dense 100 relu, dense 10", 128),
+    "784-800-10": Network("dense 800 relu, dense 10", 256),
+    "784-2500-2000-1500-1000-500-10": Network(testing.DEEP, 256, 0.01),
+    "LeNet-5": Network(LENET, 64),
+    "LeNet-5 in large batches": Network(LENET, 256),
+    "LSTM 128 over rows": Network("lstm 128, dense 10", 128),
+}
+
+
+def run(words, environment):
+    """Standard output of a program, which has to end well."""
+    result = subprocess.run(words, env={**testing.environment(), **environment}, stdin=subprocess.DEVNULL,
+                            capture_output=True, text=True, timeout=RUN_TIMEOUT_SECONDS)
+    if result.returncode != 0:
+        sys.exit(f"{Path(sys.argv[0]).name}: {' '.join(words)}: exit code {result.returncode}\n{result.stderr}")
+    return result.stdout
+
+
+class Sides:
+    """The figures of both sides, started by the words `launcher`."""
+
+    def __init__(self, options, folder):
+        self.options, self.folder = options, Path(folder)
+
+    def dtrain(self, network, shards, launcher):
+        config, figures = self.folder / "bench.ini", self.folder / "figures.json"
+        config.write_text(testing.ini({
+            "data.directory": self.options.data, "model.layers": network.layers, "model.cost": "cross_entropy",
+            "training.batch_size": network.batch, "training.optimizer": "sgd",
+            "training.learning_rate": network.learning_rate, "parallel.logical_shards": shards}))
+        run([*launcher, str(self.options.bin / "dtrain-bench"), str(config), "--json", str(figures)], {})
+        return json.loads(figures.read_text())
+
+    def pytorch(self, network, launcher, environment):
+        words = [*launcher, sys.executable, str(PYTORCH_STEP), network.layers, "--batch", str(network.batch),
+                 "--learning-rate", str(network.learning_rate), "--data", str(self.options.data)]
+        return json.loads(run(words, environment))
+
+
+def spread(values):
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+class Comparison:
+    """Rounds of measurements of each network. What is measured is a derived class's to say."""
+    columns = {}  # key of a value: head of its column
+    scale, unit = 1, ""  # of what the columns show, and in words for each round
+    ratios = {}  # key: head of its column, and how it follows from the values
+
+    def __init__(self, options, folder):
+        self.options, self.sides = options, Sides(options, folder)
+        self.rounds = {name: [] for name in options.networks}  # figures and values of each round
+        self.figures = {}  # those of the last round
+
+    def turns(self, network):
+        """{key: what measures its figures}, in their order."""
+        raise NotImplementedError
+
+    def values(self, figures):
+        """{key: number}, the ratios apart."""
+        raise NotImplementedError
+
+    def told(self, values):
+        return ", ".join(f"{head} {values[key] * self.scale:.4g}" for key, head in self.columns.items()) + \
+            f" {self.unit}"
+
+    def measure(self):
+        for number in range(self.options.rounds):
+            for name, done in self.rounds.items():
+                turns = list(self.turns(NETWORKS[name]).items())
+                self.figures = {key: figures() for key, figures in (reversed(turns) if number % 2 == 1 else turns)}
+                values = self.values(self.figures)
+                values |= {key: ratio(values) for key, (_, ratio) in self.ratios.items()}
+                done.append((self.figures, values))
+                print(f"round {number + 1} of {self.options.rounds}, {name}: {self.told(values)}", file=sys.stderr,
+                      flush=True)
+
+    def results(self):
+        """The spread of each value of each network."""
+        return {name: {key: spread([values[key] for _, values in done]) for key in done[0][1]}
+                for name, done in self.rounds.items()}
+
+    def table(self, short_unit):
+        """Medians in Markdown; ratios with the least and the largest of the rounds."""
+        heads = ["network, batch", *(f"{head}, {short_unit}" for head in self.columns.values()),
+                 *(head for head, _ in self.ratios.values())]
+        lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+        for name, result in self.results().items():
+            cells = [f"{name}, {NETWORKS[name].batch}"]
+            cells += [f"{result[key]['median'] * self.scale:.4g}" for key in self.columns]
+            cells += ["{median:.2f} ({min:.2f} to {max:.2f})".format(**result[key]) for key in self.ratios]
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+    def write_json(self, **facts):
+        """Every round's figures, if the options ask for them."""
+        if self.options.json:
+            networks = {name: {**result, "rounds": [figures for figures, _ in self.rounds[name]]}
+                        for name, result in self.results().items()}
+            self.options.json.write_text(json.dumps({"rounds": self.options.rounds, **facts, "cores": os.cpu_count(),
+                                                     "networks": networks}, indent=2) + "\n")
+
+
+def whole_number(least):
+    def parse(text):
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {least}")
+        return int(text)
+    return parse
+
+
+def network_names(text):
+    names = text.split(",")
+    for name in names:
+        if name not in NETWORKS:
+            raise argparse.ArgumentTypeError(f"{name}: expected some of {', '.join(NETWORKS)}")
+    return names
+
+
+def option_parser(description, networks):
+    """What every comparison can be told; `networks` are compared unless it is told others."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=whole_number(1), default=3, help="measurements of each (3)")
+    parser.add_argument("--networks", type=network_names, default=networks, metavar="NAME,...",
+                        help=f"some of {', '.join(NETWORKS)} (%(default)s)")
+    parser.add_argument("--bin", type=Path, default=testing.BIN, help="folder of dtrain-bench (build/release/bin)")
+    parser.add_argument("--data", type=Path, default=testing.MNIST, help="folder of MNIST ($DTRAIN_MNIST)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="writes the figures of every round to FILE")
+    return parser
+
+
+def parse_options(parser):
+    """Ends the program where it cannot compare."""
+    options = parser.parse_args()
+    if not options.data:
+        parser.error("no data set: give --data or set DTRAIN_MNIST")
+    options.data = options.data.resolve()
+    options.bin = options.bin.resolve()
+    if not (options.bin / "dtrain-bench").exists():
+        parser.error(f"no dtrain-bench in {options.bin}: build it, or give --bin")
+    if importlib.util.find_spec("torch") is None:
+        skip(f"{sys.executable} has no PyTorch (Debian: python3-torch)")
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return options
+
+
+def skip(reason):
+    print(f"{Path(sys.argv[0]).name}: skipped: {reason}", file=sys.stderr)
+    sys.exit(EXIT_SKIPPED)

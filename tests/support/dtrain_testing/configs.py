@@ -1,0 +1,77 @@
+"""Configs as settings: {"section.key": value}. Those of CASES and numbers of ranks of SPLITS are what everything has to
+hold for."""
+
+from .constants import LONG, MNIST
+
+# A network other than the default one, as settings of a config.
+RELU_CROSS_ENTROPY = {"model.layers": "dense 24 relu, dense 10 linear", "model.cost": "cross_entropy",
+                      "training.learning_rate": 0.05}
+
+DISTORTED = {"augment.shift": 2, "augment.rotate": 10, "augment.scale": 0.1, "augment.shear": 0.1,
+             "augment.elastic_alpha": 20}
+
+# Configs that between them have every optimizer and cost, a schedule with warm-up, batches and shards that do not
+# divide each other, and the 1003 samples, which neither divides.
+CASES = {
+    "sigmoid, quadratic, sgd": {"training.batch_size": 30, "training.learning_rate": 1.0},
+    "convolutions, dropout, momentum, distorted": {
+        **DISTORTED, "model.cost": "cross_entropy", "training.batch_size": 150, "training.optimizer": "momentum",
+        "training.learning_rate": 0.02, "model.layers": "conv 5x5x5 pad 2 relu, maxpool 2, conv 7x3x3 stride 2 relu, "
+                                                        "dropout 0.25, dense 24 relu, dense 10"},
+    "lstm, batch smaller than the shards, nesterov": {"model.layers": "lstm 11, dense 10",
+                                                      "model.cost": "cross_entropy", "training.batch_size": 5,
+                                                      "training.epochs": 1, "training.optimizer": "nesterov",
+                                                      "training.learning_rate": 0.001},
+    "full batch, adamw, cosine, warm-up, 5 shards": {
+        "training.batch_size": "all", "training.epochs": 5, "training.optimizer": "adamw",
+        "training.learning_rate": 0.01, "training.weight_decay": 0.1, "training.schedule": "cosine",
+        "training.warmup_epochs": 2, "parallel.logical_shards": 5},
+    "wide layers, lars, 13 shards": {
+        "model.layers": "dense 150 relu, dense 70 tanh, dense 10", "model.cost": "cross_entropy",
+        "training.batch_size": 200, "training.optimizer": "lars", "training.learning_rate": 0.5,
+        "training.weight_decay": 0.001, "parallel.logical_shards": 13},
+    "fewer samples than shards, adam": {"data.train_samples": 6, "data.test_samples": 3, "training.batch_size": 4,
+                                        "training.optimizer": "adam", "training.learning_rate": 0.01},
+}
+
+DEEP = "dense 2500 relu, dense 2000 relu, dense 1500 relu, dense 1000 relu, dense 500 relu, dense 10"
+# Networks so large that BLAS takes its packed kernels, on real images.
+if LONG and MNIST:
+    CASES |= {name: {"data.directory": MNIST, "data.test_samples": 500, **settings} for name, settings in {
+        "784-16-16-10, whole epochs": {"training.batch_size": 32, "training.learning_rate": 3.0},
+        "784-800-10, batches of 256, lars": {
+            "model.layers": "dense 800 relu, dense 10", "model.cost": "cross_entropy", "data.train_samples": 5000,
+            "training.batch_size": 256, "training.optimizer": "lars", "training.learning_rate": 1},
+        "784-800-10, batches of 250, nesterov, 5 shards, distorted": {**DISTORTED,
+            "model.layers": "dense 800 relu, dense 10", "model.cost": "cross_entropy", "data.train_samples": 3001,
+            "training.batch_size": 250, "training.optimizer": "nesterov", "training.learning_rate": 0.01,
+            "parallel.logical_shards": 5},
+        "784-800-10, batches of 37, adamw, cosine, warm-up, quadratic, 13 shards": {
+            "model.layers": "dense 800 tanh, dense 10 sigmoid", "data.train_samples": 1499,
+            "training.batch_size": 37, "training.optimizer": "adamw", "training.learning_rate": 0.001,
+            "training.schedule": "cosine", "training.warmup_epochs": 0.3, "parallel.logical_shards": 13},
+        "784-2500-2000-1500-1000-500-10, batches of 256, momentum": {
+            "model.layers": DEEP, "model.cost": "cross_entropy", "data.train_samples": 1000,
+            "training.batch_size": 256, "training.optimizer": "momentum", "training.learning_rate": 0.01},
+        "784-2500-2000-1500-1000-500-10, batches of 250, sgd, 13 shards": {
+            "model.layers": DEEP, "model.cost": "cross_entropy", "data.train_samples": 750, "training.epochs": 1,
+            "training.batch_size": 250, "training.learning_rate": 0.05, "parallel.logical_shards": 13},
+    }.items()}
+
+# Ranks, and how many of them count as a node (0: all, as they share a machine): 1, 2, 1 + 1, 3, 2 + 1, 5, 2 + 2 + 1,
+# 8, 3 + 3 + 2.
+SPLITS = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 2), (5, 0), (5, 2), (8, 0), (8, 3))
+
+
+def splits_of(settings):
+    """The splits that have a logical shard for every rank."""
+    return [split for split in SPLITS if split[0] <= settings.get("parallel.logical_shards", 8)]
+
+
+def ini(settings):
+    """{"section.key": value} as INI text."""
+    sections = {}
+    for name, value in settings.items():
+        section, _, key = name.partition(".")
+        sections.setdefault(section, []).append(f"{key} = {value}\n")
+    return "\n".join(f"[{section}]\n{''.join(lines)}" for section, lines in sections.items())

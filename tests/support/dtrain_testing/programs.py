@@ -1,0 +1,124 @@
+"""Running the programs, and what they say."""
+
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from .constants import BIN, MPIRUN, TIMEOUT_SECONDS
+
+SLOW = r"dtrain: warning: (\d+ ranks? .*on .*: they take turns|exchanging gradients takes longer)"
+
+
+@dataclasses.dataclass
+class Result:
+    code: int
+    stdout: str
+    stderr: str
+
+    def __str__(self):
+        return f"exit code {self.code}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
+
+    def messages(self):
+        """What stderr says, without the banners that mpirun frames in dashes, and without warnings of what is slow:
+        tests start more ranks than there are cores, with small batches."""
+        lines, in_banner = [], False
+        for line in self.stderr.splitlines():
+            if re.fullmatch(r"-{20,}", line):
+                in_banner = not in_banner
+            elif line.strip() and not in_banner and not re.match(SLOW, line):
+                lines.append(line)
+        return lines
+
+
+def environment():
+    return {**os.environ,
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+            "OMPI_MCA_orte_execute_quiet": "1",
+            "OMPI_MCA_hwloc_base_binding_policy": "none"}
+
+
+def command(program, *arguments, ranks=None):
+    """`ranks` = None runs the program by itself, without mpirun."""
+    launcher = [] if ranks is None else [MPIRUN, "--oversubscribe", "-np", str(ranks)]
+    return [*launcher, str(BIN / program), *map(str, arguments)]
+
+
+class Process:
+    """A running program, whose output goes to files, so that no pipe can fill up or be kept open by a stray rank."""
+
+    def __init__(self, words, cwd):
+        self._stdout, self._stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self.popen = subprocess.Popen(words, cwd=cwd, env=environment(), stdin=subprocess.DEVNULL,
+                                      stdout=self._stdout, stderr=self._stderr)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.popen.poll() is None:
+            pids = [self.popen.pid, *self.rank_pids()]
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            self.popen.wait()
+        self._stdout.close()
+        self._stderr.close()
+
+    @staticmethod
+    def _text(file):
+        # pread leaves the offset alone, which the writing program shares.
+        return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
+
+    def result(self):
+        return Result(self.popen.poll(), self._text(self._stdout), self._text(self._stderr))
+
+    def wait(self, timeout):
+        try:
+            self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.popen.args}: no end within {timeout} s\n{self.result()}") from None
+        return self.result()
+
+    def wait_until(self, condition, timeout=30):
+        """Waits until `condition` holds; returns whether it does before the program ends."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if self.popen.poll() is not None:
+                return False
+            if time.monotonic() > end:
+                raise AssertionError(f"{self.popen.args}: waited in vain for {timeout} s\n{self.result()}")
+            time.sleep(0.0005)
+        return True
+
+    def wait_for(self, pattern, timeout=30):
+        """Waits until stdout contains `pattern`."""
+        end = time.monotonic() + timeout
+        while not re.search(pattern, self.result().stdout):
+            if self.popen.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"{self.popen.args}: {pattern!r} did not appear\n{self.result()}")
+            time.sleep(0.01)
+
+    def rank_pids(self):
+        """Process ids of the ranks that mpirun started here, in rank order."""
+        pids = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+                if parent == self.popen.pid:
+                    variables = (stat.parent / "environ").read_bytes().split(b"\0")
+                    rank = next(int(v.partition(b"=")[2]) for v in variables
+                                if v.startswith(b"OMPI_COMM_WORLD_RANK="))
+                    pids.append((rank, int(stat.parent.name)))
+            except (OSError, StopIteration):
+                continue  # ended meanwhile, or no rank
+        return [pid for _, pid in sorted(pids)]
+
+
+def run(program, *arguments, ranks=None, cwd=None, timeout=TIMEOUT_SECONDS):
+    with Process(command(program, *arguments, ranks=ranks), cwd) as process:
+        return process.wait(timeout)

@@ -1,0 +1,28 @@
+#include "dtrain/config/nearest.hpp"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace dtrain::config {
+namespace {
+
+TEST(Nearest, FindsTyposOnly) {
+    const std::vector<std::string> names{"sgd", "momentum", "nesterov", "adam", "adamw"};
+    EXPECT_EQ(nearest("momentun", names), "momentum");  // changed
+    EXPECT_EQ(nearest("momntum", names), "momentum");   // left out
+    EXPECT_EQ(nearest("moomentum", names), "momentum"); // inserted
+    EXPECT_EQ(nearest("sdg", names), "sgd");            // swapped
+    EXPECT_EQ(nearest("NESTEROV", names), "nesterov");
+    EXPECT_EQ(nearest("adamx", names), "adam"); // as near as adamw, and first
+    EXPECT_EQ(nearest("adamw", names), "adamw");
+    EXPECT_EQ(nearest("gds", names), std::nullopt);
+    EXPECT_EQ(nearest("", names), std::nullopt);
+    EXPECT_EQ(nearest("lion", names), std::nullopt);
+    EXPECT_EQ(nearest("lion", {}), std::nullopt);
+}
+
+} // namespace
+} // namespace dtrain::config

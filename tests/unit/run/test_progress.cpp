@@ -1,0 +1,264 @@
+#include "dtrain/run/progress.hpp"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <pty.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <initializer_list>
+#include <limits>
+#include <regex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace dtrain::run {
+namespace {
+
+using namespace std::chrono_literals;
+using Strings = std::vector<std::string>;
+
+const std::string erase = "\r\x1b[K";
+
+/// Both ends of something to write to and to read from.
+struct Ends {
+    int read = -1;
+    int write = -1;
+};
+
+Ends make_pipe() {
+    std::array<int, 2> ends{};
+    if (pipe2(ends.data(), O_CLOEXEC) != 0) {
+        throw std::runtime_error("pipe2");
+    }
+    return {ends[0], ends[1]};
+}
+
+/// A terminal that changes no character of what it is written.
+Ends make_terminal(std::uint16_t columns) {
+    Ends ends;
+    termios raw{};
+    cfmakeraw(&raw);
+    const winsize size{.ws_row = 24, .ws_col = columns, .ws_xpixel = 0, .ws_ypixel = 0};
+    if (openpty(&ends.read, &ends.write, nullptr, &raw, &size) != 0) {
+        throw std::runtime_error("openpty");
+    }
+    return ends;
+}
+
+/// All that is written to the other end until the last writer closes it, whereupon reading from a terminal fails.
+std::string read_all(int file) {
+    std::string all;
+    std::array<char, 4096> part{};
+    for (ssize_t count = 0; (count = read(file, part.data(), part.size())) > 0;) {
+        all.append(part.data(), static_cast<std::size_t>(count));
+    }
+    close(file);
+    return all;
+}
+
+/// Standard output or standard error goes to `ends` until `text` is asked for.
+class Captured {
+  public:
+    Captured(FILE* stream, Ends ends) : stream_(stream), source_(ends.read) {
+        std::fflush(stream_);
+        saved_ = dup(fileno(stream_));
+        dup2(ends.write, fileno(stream_));
+        close(ends.write);
+    }
+    Captured(const Captured&) = delete;
+    Captured& operator=(const Captured&) = delete;
+    ~Captured() {
+        restore();
+        if (source_ >= 0) {
+            close(source_);
+        }
+    }
+
+    [[nodiscard]] std::string text() {
+        restore();
+        return read_all(std::exchange(source_, -1));
+    }
+
+  private:
+    void restore() {
+        if (saved_ >= 0) {
+            std::fflush(stream_);
+            dup2(saved_, fileno(stream_));
+            close(std::exchange(saved_, -1));
+        }
+    }
+
+    FILE* stream_;
+    int source_;
+    int saved_ = -1;
+};
+
+std::string written(FILE* stream, Ends ends, const std::function<void()>& action) {
+    Captured captured(stream, ends);
+    action();
+    return captured.text();
+}
+
+constexpr EpochReport report{.epoch = 3,
+                             .epochs = 30,
+                             .train_cost = 0.5,
+                             .test_cost = 0.25,
+                             .test_accuracy = 0.975,
+                             .samples_per_second = 12345,
+                             .seconds = 1.5,
+                             .fingerprint = 0xff};
+const std::string report_line =
+    "epoch  3/30  train cost 0.500000  test cost 0.250000  test accuracy  97.50 %    12.3 k "
+    "samples/s  1.50 s  weights 00000000000000ff\n";
+
+/// All that a run does: 200 steps in 2 epochs, of which three are told of, 100 seconds after each other, so that the
+/// time that the test itself takes does not show.
+void tell_everything(bool silent) {
+    Progress progress(silent);
+    progress.line("hello");
+    progress.begin(200, 100, 0);
+    const auto begin = std::chrono::steady_clock::now();
+    for (const int quarter : {1, 2, 3}) {
+        progress.step(50 * quarter, quarter, 320'000, begin + quarter * 100s);
+    }
+    progress.epoch(report);
+    progress.warn("beware");
+    progress.end();
+}
+
+/// What a terminal was told, cut where a line is erased.
+Strings split(const std::string& text) {
+    Strings parts(1);
+    for (std::size_t at = 0; at < text.size();) {
+        if (text.compare(at, erase.size(), erase) == 0) {
+            parts.emplace_back();
+            at += erase.size();
+        } else {
+            parts.back() += text[at++];
+        }
+    }
+    return parts;
+}
+
+TEST(Progress, SaysALineAnEpochWhereOutputIsNoTerminal) {
+    Captured warnings(stderr, make_pipe());
+    const std::string said = written(stdout, make_pipe(), [] { tell_everything(false); });
+    EXPECT_EQ(said, "hello\n" + report_line);
+    EXPECT_EQ(warnings.text(), "dtrain: warning: beware\n");
+}
+
+TEST(Progress, IsSilentOnOtherRanks) {
+    for (const bool terminal : {false, true}) {
+        Captured warnings(stderr, make_pipe());
+        EXPECT_EQ(written(stdout, terminal ? make_terminal(100) : make_pipe(), [] { tell_everything(true); }), "");
+        EXPECT_EQ(warnings.text(), "");
+    }
+}
+
+TEST(Progress, RedrawsABarOnATerminalAndTakesItOffForLines) {
+    Captured warnings(stderr, make_pipe());
+    const Strings parts = split(written(stdout, make_terminal(100), [] { tell_everything(false); }));
+    ASSERT_EQ(parts.size(), 5U);
+    EXPECT_EQ(parts[0], "hello\n");
+    const Strings expected{R"(\[#{10}\.{30}\] epoch 1/2  cost 1\.0000  3\.2 k samples/s  5:00 left)",
+                           R"(\[#{20}\.{20}\] epoch 1/2  cost 1\.0100  3\.2 k samples/s  3:20 left)",
+                           R"(\[#{30}\.{10}\] epoch 2/2  cost 1\.0299  3\.2 k samples/s  1:40 left)"};
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+        EXPECT_TRUE(std::regex_match(parts[i + 1], std::regex(expected[i]))) << parts[i + 1];
+    }
+    EXPECT_EQ(parts[4], report_line) << "without a second erasure, as no bar was there any more";
+    EXPECT_EQ(warnings.text(), "dtrain: warning: beware\n");
+}
+
+TEST(Progress, TakesTheBarOffInTheEnd) {
+    const std::string said = written(stdout, make_terminal(100), [] {
+        Progress progress(false);
+        progress.begin(10, 10, 0);
+        progress.step(1, 1, 1, std::chrono::steady_clock::now() + 1s);
+        progress.end();
+        progress.end();
+    });
+    EXPECT_TRUE(said.ends_with(" left" + erase)) << said;
+}
+
+TEST(Progress, DrawsAFewTimesASecond) {
+    const Strings parts = split(written(stdout, make_terminal(100), [] {
+        Progress progress(false);
+        progress.begin(1000, 100, 0);
+        const auto begin = std::chrono::steady_clock::now();
+        for (int step = 1; step <= 500; ++step) { // a step a millisecond
+            progress.step(step, 1, 1, begin + step * 1ms);
+        }
+    }));
+    EXPECT_NEAR(static_cast<double>(parts.size() - 1), 5, 1);
+}
+
+TEST(Progress, FitsIntoTheTerminal) {
+    for (const std::uint16_t columns : std::initializer_list<std::uint16_t>{20, 60, 72}) {
+        const Strings parts = split(written(stdout, make_terminal(columns), [] {
+            Progress progress(false);
+            progress.begin(4'000'000, 1000, 0);
+            progress.step(1, std::numeric_limits<double>::quiet_NaN(), 1, std::chrono::steady_clock::now() + 1s);
+        }));
+        ASSERT_EQ(parts.size(), 2U);
+        EXPECT_LT(parts[1].size(), columns) << parts[1];
+        EXPECT_EQ(parts[1].find('['), columns == 72 ? 0 : std::string::npos) << parts[1];
+        const std::string text = "epoch 1/4000  cost -  1 samples/s  1"; // hours, or as much as there is room for
+        EXPECT_NE(parts[1].find(text.substr(0, columns - 1U)), std::string::npos) << parts[1];
+    }
+}
+
+/// What a rank of mpirun says, whose own output is a terminal, where that of mpirun is `ends`.
+std::string said_under_mpirun(Ends ends) {
+    Captured of_mpirun(stdout, ends);
+    const Ends of_rank = make_terminal(100);
+    const pid_t rank = fork();
+    if (rank == 0) {
+        setenv("OMPI_COMM_WORLD_RANK", "0", 1);
+        dup2(of_rank.write, STDOUT_FILENO);
+        tell_everything(false);
+        std::_Exit(0);
+    }
+    int status = -1;
+    waitpid(rank, &status, 0);
+    EXPECT_EQ(status, 0);
+    close(of_rank.write);
+    return read_all(of_rank.read);
+}
+
+TEST(Progress, AsksWhatTheOutputOfMpirunIs) {
+    const Captured warnings(stderr, make_pipe());
+    EXPECT_EQ(said_under_mpirun(make_pipe()), "hello\n" + report_line);
+    EXPECT_EQ(split(said_under_mpirun(make_terminal(100))).size(), 5U);
+}
+
+/// Says how far it is at once and after 1.1 seconds.
+void work() {
+    WorkProgress progress("drawing");
+    progress.update(1, 3);
+    std::this_thread::sleep_for(1100ms);
+    progress.update(2, 3);
+    progress.update(3, 3);
+}
+
+TEST(WorkProgress, SaysOnATerminalWhatTakesLong) {
+    EXPECT_EQ(written(stderr, make_terminal(100), work), erase + "drawing: 2 of 3" + erase);
+}
+
+TEST(WorkProgress, SaysNothingElsewhere) {
+    EXPECT_EQ(written(stderr, make_pipe(), work), "");
+}
+
+} // namespace
+} // namespace dtrain::run

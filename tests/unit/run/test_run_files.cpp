@@ -1,0 +1,359 @@
+#include "dtrain/run/run_files.hpp"
+
+#include "support/errors.hpp"
+#include "support/temporary_folder.hpp"
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dtrain::run {
+namespace {
+
+using support::error_of;
+using Strings = std::vector<std::string>;
+using Steps = std::vector<std::int64_t>;
+
+constexpr auto no_warning = [](std::string_view text) { ADD_FAILURE() << text; };
+
+class RunFilesTest : public ::testing::Test {
+  protected:
+    [[nodiscard]] config::Config configured(Strings more = {}) const {
+        more.insert(more.begin(), "--output.directory=" + run_.string());
+        return config::parse("", "x.ini", more);
+    }
+
+    /// A checkpoint of a run of one weight, which is `step`.
+    static void write_checkpoint(RunFiles& files, const config::Config& config, std::int64_t step,
+                                 const std::string& dataset = "digits") {
+        io::CheckpointInfo info;
+        info.step = step;
+        info.config = config.resolved();
+        info.dataset = dataset;
+        info.sample_shape = {4};
+        auto record = std::make_shared<io::RunRecord>();
+        record->step_cost.resize(static_cast<std::size_t>(step));
+        record->step_accuracy.resize(static_cast<std::size_t>(step));
+        auto copy = std::make_shared<core::Buffer<float>>(1);
+        copy->data()[0] = static_cast<float>(step);
+        files.write_checkpoint(info, record, {{"/model/01_dense/bias", {1}, copy->values()}}, copy);
+        files.wait();
+    }
+
+    /// A whole earlier run in the folder.
+    void leave_run(const config::Config& config, const Steps& steps) const {
+        RunFiles files(config);
+        (void)files.open();
+        files.write_log({}, std::make_shared<io::RunRecord>());
+        for (const std::int64_t step : steps) {
+            write_checkpoint(files, config, step);
+        }
+        files.wait();
+    }
+
+    void flip_a_bit(std::int64_t step) const {
+        const std::filesystem::path file = checkpoints_.file(step);
+        std::string contents = support::read_text(file);
+        contents[contents.size() / 2] = static_cast<char>(contents[contents.size() / 2] ^ 1);
+        support::write_file(file, contents);
+    }
+
+    /// The step of the newest checkpoint, and why newer ones are passed over.
+    static std::optional<std::int64_t> newest_step(RunFiles& files, Strings& warnings) {
+        const auto found = files.newest("digits", [&](std::string_view text) { warnings.emplace_back(text); });
+        return found ? std::optional(found->info().step) : std::nullopt;
+    }
+
+    support::TemporaryFolder folder_;
+    std::filesystem::path run_ = folder_ / "run";
+    io::CheckpointFolder checkpoints_{run_ / "checkpoints"};
+};
+
+TEST_F(RunFilesTest, MakesTheFolderWhenOpened) {
+    const config::Config config = configured();
+    RunFiles files(config);
+    EXPECT_EQ(files.newest("digits", no_warning), std::nullopt);
+    EXPECT_FALSE(files.locked());
+    EXPECT_FALSE(std::filesystem::exists(run_));
+    EXPECT_EQ(files.open(), std::nullopt);
+    EXPECT_TRUE(files.locked());
+    EXPECT_TRUE(std::filesystem::is_directory(checkpoints_.path()));
+    EXPECT_EQ(support::read_text(run_ / "config.ini"), config.resolved());
+}
+
+TEST_F(RunFilesTest, HoldsItsFolderAgainstOtherRuns) {
+    const config::Config config = configured();
+    const auto expect_in_use = [&] {
+        const auto error = error_of([&] { const RunFiles other(config); });
+        ASSERT_TRUE(error);
+        EXPECT_EQ(error->code(), core::ExitCode::bad_output);
+        EXPECT_NE(std::string_view(error->what()).find("in use by another run"), std::string_view::npos);
+    };
+    {
+        RunFiles files(config);
+        (void)files.open();
+        expect_in_use();
+    }
+    const RunFiles next(config); // before it is opened, the folder being there
+    EXPECT_TRUE(next.locked());
+    expect_in_use();
+}
+
+TEST_F(RunFilesTest, GoesOnFromTheNewestCheckpoint) {
+    const config::Config config = configured();
+    leave_run(config, {9, 10});
+    RunFiles files(config);
+    const auto found = files.newest("digits", no_warning);
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->info().step, 10);
+    EXPECT_EQ(found->info().record.step_cost.size(), 10U);
+    float weight = 0;
+    found->read(std::vector<io::TensorView>{{"/model/01_dense/bias", {1}, std::span(&weight, 1)}});
+    EXPECT_EQ(weight, 10);
+}
+
+TEST_F(RunFilesTest, PassesOverDamagedCheckpointsAndRenamesThem) {
+    const config::Config config = configured({"--output.keep_checkpoints=0"});
+    leave_run(config, {1, 2, 3, 4, 5});
+    flip_a_bit(5);
+    std::filesystem::remove(checkpoints_.file(4));
+    std::filesystem::create_directory(checkpoints_.file(4));
+    std::filesystem::copy_file(checkpoints_.file(1), checkpoints_.file(3),
+                               std::filesystem::copy_options::overwrite_existing);
+    RunFiles files(config);
+    Strings warnings;
+    EXPECT_EQ(newest_step(files, warnings), 2);
+    const Strings why{"step-00000005.h5", "cannot read", "holds step 1, not that of its name"};
+    ASSERT_EQ(warnings.size(), why.size());
+    for (std::size_t i = 0; i < why.size(); ++i) {
+        const std::int64_t step = 5 - static_cast<std::int64_t>(i);
+        EXPECT_NE(warnings[i].find(why[i]), std::string::npos) << warnings[i];
+        EXPECT_TRUE(
+            warnings[i].ends_with("this file becomes " + checkpoints_.name_if_damaged(step).filename().string()))
+            << warnings[i];
+    }
+    EXPECT_EQ(checkpoints_.steps(), (Steps{5, 4, 3, 2, 1})) << "nothing is renamed before the run begins";
+    EXPECT_EQ(files.open(), std::nullopt);
+    EXPECT_EQ(checkpoints_.steps(), (Steps{2, 1}));
+    for (const char* name : {"step-00000005.h5.damaged", "step-00000004.h5.damaged", "step-00000003.h5.damaged"}) {
+        EXPECT_TRUE(std::filesystem::exists(checkpoints_.path() / name)) << name;
+    }
+}
+
+TEST_F(RunFilesTest, DoesNotBeginAnewByItselfWhereAllAreDamaged) {
+    const config::Config config = configured();
+    leave_run(config, {1, 2});
+    flip_a_bit(1);
+    flip_a_bit(2);
+    RunFiles files(config);
+    Strings warnings;
+    const auto error = error_of([&] { (void)newest_step(files, warnings); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), core::ExitCode::bad_checkpoint);
+    EXPECT_EQ(error->what(),
+              checkpoints_.path().string() + ": no whole checkpoint is left; --output.resume=never begins anew");
+    EXPECT_EQ(warnings.size(), 2U);
+}
+
+TEST_F(RunFilesTest, RefusesTheCheckpointOfAnotherRun) {
+    const config::Config before = configured();
+    leave_run(before, {1});
+    const std::vector<Strings> changes{
+        {"--model.layers=dense 10 sigmoid", "[model] layers"},
+        {"--model.cost=cross_entropy", "[model] cost"},
+        {"--model.seed=2", "[model] seed = 1, now it is 2"},
+        {"--data.train_samples=7", "[data] train_samples"},
+        {"--training.batch_size=all", "[training] batch_size"},
+        {"--training.optimizer=adam", "[training] optimizer = sgd, now it is adam"},
+        {"--parallel.logical_shards=9", "[parallel] logical_shards"},
+    };
+    for (const Strings& change : changes) {
+        const config::Config config = configured({change[0]});
+        RunFiles files(config);
+        const auto error = error_of([&] { (void)files.newest("digits", no_warning); });
+        ASSERT_TRUE(error) << change[0];
+        EXPECT_EQ(error->code(), core::ExitCode::bad_checkpoint);
+        EXPECT_NE(std::string_view(error->what()).find("was written with " + change[1]), std::string_view::npos)
+            << error->what();
+    }
+    {
+        RunFiles files(before);
+        const auto error = error_of([&] { (void)files.newest("letters", no_warning); });
+        ASSERT_TRUE(error);
+        EXPECT_NE(std::string_view(error->what()).find("data set = digits, now it is letters"), std::string_view::npos);
+    }
+    const config::Config longer = configured({"--training.epochs=99", "--training.learning_rate=1",
+                                              "--parallel.reducer=mpi", "--output.checkpoint_every=3 steps"});
+    RunFiles files(longer);
+    EXPECT_TRUE(files.newest("digits", no_warning)) << "which these do not change";
+}
+
+TEST_F(RunFilesTest, BeginningAnewMovesTheEarlierRun) {
+    const config::Config first = configured({"--model.seed=3"});
+    leave_run(first, {1, 2});
+    const std::string log = support::read_text(run_ / "log.h5");
+    const config::Config anew = configured({"--output.resume=never"});
+    for (const char* name : {"checkpoints-before-1", "checkpoints-before-2"}) {
+        RunFiles files(anew);
+        EXPECT_EQ(files.newest("digits", no_warning), std::nullopt);
+        EXPECT_EQ(files.open(), run_ / name);
+        EXPECT_EQ(checkpoints_.steps(), Steps());
+        EXPECT_FALSE(std::filesystem::exists(files.log_file()));
+        EXPECT_EQ(support::read_text(run_ / "config.ini"), anew.resolved());
+        write_checkpoint(files, anew, 7);
+    }
+    const io::CheckpointFolder before(run_ / "checkpoints-before-1");
+    EXPECT_EQ(before.steps(), (Steps{2, 1}));
+    EXPECT_EQ(support::read_text(before.path() / "log.h5"), log);
+    EXPECT_EQ(support::read_text(before.path() / "config.ini"), first.resolved());
+    EXPECT_EQ(io::CheckpointFolder(run_ / "checkpoints-before-2").steps(), (Steps{7}));
+}
+
+TEST_F(RunFilesTest, BeginningAnewMovesNothingWhereNothingIs) {
+    const config::Config anew = configured({"--output.resume=never"});
+    std::filesystem::create_directory(run_);
+    support::write_file(run_ / "notes.txt", "mine");
+    RunFiles files(anew);
+    EXPECT_EQ(files.open(), std::nullopt);
+    EXPECT_EQ(support::read_text(run_ / "notes.txt"), "mine");
+}
+
+TEST_F(RunFilesTest, SweepsUpWhatWasHalfWritten) {
+    const config::Config config = configured();
+    leave_run(config, {1});
+    const std::vector<std::filesystem::path> halves{run_ / "log.h5.tmp", run_ / "config.ini.tmp",
+                                                    checkpoints_.path() / "step-00000002.h5.tmp"};
+    for (const auto& half : halves) {
+        support::write_file(half, "half");
+    }
+    RunFiles files(config);
+    (void)files.open();
+    for (const auto& half : halves) {
+        EXPECT_FALSE(std::filesystem::exists(half)) << half;
+    }
+    EXPECT_EQ(checkpoints_.steps(), Steps{1});
+}
+
+TEST_F(RunFilesTest, KeepsTheNewestCheckpoints) {
+    for (const auto& [keep, left] : {std::pair<std::string, Steps>("2", {4, 3}), {"1", {5}}, {"0", {7, 6, 5}}}) {
+        const config::Config config = configured({"--output.keep_checkpoints=" + keep});
+        RunFiles files(config);
+        (void)files.open();
+        for (std::int64_t step = left.front() - 2; step <= left.front(); ++step) {
+            write_checkpoint(files, config, step);
+        }
+        EXPECT_EQ(checkpoints_.steps(), left) << keep;
+        EXPECT_EQ(files.left_out(), 0U);
+    }
+}
+
+TEST_F(RunFilesTest, WaitingCheckpointsFitIntoMemory) {
+    constexpr std::size_t megabyte = 1 << 20;
+    const config::Config three = configured();
+    EXPECT_EQ(RunFiles::most_kept(three), 3U);
+    EXPECT_EQ(RunFiles::most_waiting(three, megabyte), 3U);
+    EXPECT_EQ(RunFiles::most_waiting(three, 8 * megabyte), 2U);
+    EXPECT_EQ(RunFiles::most_waiting(three, 100 * megabyte), 1U);
+    const config::Config all = configured({"--output.keep_checkpoints=0"});
+    EXPECT_EQ(RunFiles::most_waiting(all, megabyte), 16U);
+}
+
+/// The log as it is read back, /ranks included.
+struct Log {
+    explicit Log(const std::filesystem::path& file)
+        : image(io::read_file(file), file.string()), ranks(io::RankSeconds::from(image)),
+          epochs(io::RunRecord::from(image).epochs) {}
+    io::Hdf5Image image;
+    io::RankSeconds ranks;
+    io::RunRecord::Epochs epochs;
+};
+
+std::shared_ptr<io::RunRecord> record_of_epochs(std::int64_t epochs) {
+    auto record = std::make_shared<io::RunRecord>();
+    for (std::int64_t epoch = 1; epoch <= epochs; ++epoch) {
+        record->step_cost.push_back(1);
+        record->step_accuracy.push_back(0);
+        record->epochs.epoch.push_back(epoch);
+        record->epochs.step.push_back(epoch);
+        for (auto* column : {&record->epochs.train_cost, &record->epochs.train_accuracy, &record->epochs.test_cost,
+                             &record->epochs.test_accuracy, &record->epochs.learning_rate, &record->epochs.seconds,
+                             &record->epochs.samples_per_second}) {
+            column->push_back(0.5);
+        }
+        record->epochs.fingerprint.push_back(0);
+    }
+    return record;
+}
+
+RunFiles::LogHeader header_of(std::int64_t ranks) {
+    RunFiles::LogHeader header;
+    header.ranks = ranks;
+    header.reducer = "node";
+    return header;
+}
+
+TEST_F(RunFilesTest, ReplacesTheLogAndKeepsTheTimesOfAnEarlierStart) {
+    const config::Config config = configured();
+    {
+        RunFiles files(config);
+        (void)files.open();
+        for (const std::size_t earlier : {0U, 1U}) {
+            files.add_rank_seconds(std::vector<io::PhaseSeconds>{{1, 2, 3, 4}, {5, 6, 7, 8}}, earlier);
+            files.write_log(header_of(2), record_of_epochs(static_cast<std::int64_t>(earlier) + 1));
+        }
+        files.wait();
+        const Log log(files.log_file());
+        EXPECT_EQ(log.epochs.epoch, (Steps{1, 2}));
+        EXPECT_EQ(log.image.integer("ranks"), 2);
+        EXPECT_EQ(log.image.text("reducer"), "node");
+        EXPECT_EQ(log.image.text("config"), config.resolved());
+    }
+    RunFiles files(config); // which goes on from the first epoch, on one rank
+    (void)files.open();
+    files.add_rank_seconds(std::vector<io::PhaseSeconds>{{9, 9, 9, 9}}, 1);
+    files.write_log(header_of(1), record_of_epochs(2));
+    files.wait();
+    const Log log(files.log_file());
+    EXPECT_EQ(log.image.integer("ranks"), 1);
+    EXPECT_EQ(log.ranks.epochs, 2U);
+    ASSERT_EQ(log.ranks.ranks, 2U);
+    EXPECT_EQ(std::vector(log.ranks.wait.begin(), log.ranks.wait.begin() + 3), (std::vector<double>{3, 7, 9}));
+    EXPECT_TRUE(std::isnan(log.ranks.wait[3]));
+}
+
+TEST_F(RunFilesTest, ADamagedLogCostsOnlyTheTimesInIt) {
+    const config::Config config = configured();
+    leave_run(config, {1});
+    support::write_file(run_ / "log.h5", "no log");
+    RunFiles files(config);
+    (void)files.open();
+    files.add_rank_seconds(std::vector<io::PhaseSeconds>{{1, 2, 3, 4}}, 1);
+    files.write_log({}, record_of_epochs(2));
+    files.wait();
+    const Log log(files.log_file());
+    ASSERT_EQ(log.ranks.compute.size(), 2U);
+    EXPECT_TRUE(std::isnan(log.ranks.compute[0]));
+    EXPECT_EQ(log.ranks.compute[1], 1);
+}
+
+TEST_F(RunFilesTest, WaitingTellsWhatCouldNotBeWritten) {
+    const config::Config config = configured();
+    RunFiles files(config);
+    (void)files.open();
+    std::filesystem::create_directories(files.log_file() / "in the way");
+    files.write_log({}, std::make_shared<io::RunRecord>());
+    const auto error = error_of([&] { files.wait(); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), core::ExitCode::bad_output);
+    EXPECT_TRUE(files.failed());
+}
+
+} // namespace
+} // namespace dtrain::run
