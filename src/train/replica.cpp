@@ -52,11 +52,16 @@ std::vector<core::Range> share_out(int shards, int ranks) {
     return shares;
 }
 
-/// The network of a config, once the config fits it and the ranks. Collective.
-nn::Network<float> make_network(const config::Config& config, const mpi::Communicator& communicator) {
-    std::optional<nn::Network<float>> network;
+/// The data of a config, once its names are known to be good. Collective.
+data::DatasetLoader open_dataset(const config::Config& config, const mpi::Communicator& communicator) {
     mpi::together(communicator, [&] { check_names(config, communicator.size()); });
-    const nn::Shape shape = model::find_sample_shape(config, communicator);
+    return model::open_dataset(config, communicator);
+}
+
+/// The network of a config, once the config fits the samples. Collective.
+nn::Network<float> make_network(const config::Config& config, const nn::Shape& shape,
+                                const mpi::Communicator& communicator) {
+    std::optional<nn::Network<float>> network;
     mpi::together(communicator, [&] {
         model::check_augmentation(config, shape);
         network.emplace(model::build_network(config, shape));
@@ -71,14 +76,20 @@ std::string count_of(std::int64_t number, std::string_view what) {
 }
 
 Replica::Replica(const config::Config& config, const mpi::Communicator& communicator)
+    : Replica(config, communicator, open_dataset(config, communicator)) {}
+
+Replica::Replica(const config::Config& config, const mpi::Communicator& communicator, data::DatasetLoader samples)
     : config_(config), communicator_(communicator), nodes_([&] {
           std::array<int, 1> first{communicator.split_by_node(config.parallel.node_ranks).is_root() ? 1 : 0};
           communicator.sum(std::span(first));
           return first[0];
       }()),
       shards_of_rank_(share_out(config.parallel.logical_shards, communicator.size())),
-      network_(make_network(config, communicator)), cost_function_(model::find_cost(config)),
-      dataset_(model::load_dataset(config, network_.outputs(), shards_of_rank_, communicator)),
+      network_(make_network(config, samples.header(data::Set::train).sample_shape, communicator)),
+      cost_function_(model::find_cost(config)), dataset_([&] {
+          samples.require_classes(network_.outputs());
+          return samples.load(config.parallel.logical_shards, shards_of_rank_);
+      }()),
       sampler_(dataset_.train.total, config.parallel.logical_shards, config.training.batch_size, config.model.seed,
                local_shards()),
       loader_(dataset_.train, static_cast<std::size_t>(sampler_.max_local_rows()),

@@ -4,6 +4,7 @@
 #include "dtrain/core/phase_timer.hpp"
 #include "dtrain/data/batch.hpp"
 #include "dtrain/data/dataset.hpp"
+#include "dtrain/data/dataset_loader.hpp"
 #include "dtrain/data/sampler.hpp"
 #include "dtrain/model/evaluator.hpp"
 #include "dtrain/mpi/communicator.hpp"
@@ -110,6 +111,8 @@ class Replica {
     void enter(core::Phase phase, std::int64_t step) noexcept;
 
   private:
+    Replica(const config::Config& config, const mpi::Communicator& communicator, data::DatasetLoader samples);
+
     /// What one learning rate holds for: a tensor where the optimizer wants norms, and else everything.
     struct Part {
         core::Range range; ///< of the arena

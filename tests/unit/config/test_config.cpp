@@ -89,7 +89,7 @@ TEST(Config, DefaultsAreThoseOfTheTable) {
     EXPECT_EQ(config.resolved(), default_text);
     EXPECT_EQ(Config().resolved(), default_text);
 
-    EXPECT_FALSE(config.data.synthetic);
+    EXPECT_EQ(config.data.source, "idx");
     EXPECT_EQ(config.data.directory, "data/mnist");
     EXPECT_EQ(config.data.train_samples, 0);
     EXPECT_EQ(config.data.test_samples, 0);
@@ -336,7 +336,7 @@ TEST(Config, MessagesAboutTheFile) {
          "x.ini: [training] learning_rate = fast: expected a number greater than 0 and at most 1000000"},
         {"[training]\nepochs =\n", "x.ini: [training] epochs =: expected a whole number from 0 to 1000000"},
         {"[output]\nresume = yes\n", "x.ini: [output] resume = yes: expected auto or never"},
-        {"[data]\nsource = png\n", "x.ini: [data] source = png: expected idx or synthetic"},
+        {"[data]\nsource =\n", "x.ini: [data] source =: expected the name of a data source"},
         {"[parallel]\nsync_every = 0\n",
          "x.ini: [parallel] sync_every = 0: expected a whole number of steps from 1 to 1000000000"},
         {"[training]\nepochs = 3\n[training]\nepochs = 4\n",
