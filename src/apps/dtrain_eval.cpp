@@ -1,8 +1,7 @@
 #include "dtrain/config/config.hpp"
 #include "dtrain/core/error.hpp"
 #include "dtrain/data/dataset.hpp"
-#include "dtrain/data/idx.hpp"
-#include "dtrain/data/synthetic.hpp"
+#include "dtrain/data/source.hpp"
 #include "dtrain/evaluate/cost_surface.hpp"
 #include "dtrain/evaluate/drawing.hpp"
 #include "dtrain/evaluate/evaluation.hpp"
@@ -128,17 +127,16 @@ struct Subject {
     nn::Network<float>& network;
     const core::Buffer<float>& parameters;
     const data::Split& split;
-    std::int64_t samples; ///< of the split
 };
 
 /// The samples that the command line names, or else a set of the config's, if the network can take them.
-data::Split load(const Arguments& arguments, data::synthetic::Set set, const config::Config& config,
+data::Split load(const Arguments& arguments, data::Set set, const config::Config& config,
                  const io::Checkpoint& checkpoint, std::size_t classes) {
     const bool given = !arguments.images.empty();
     std::optional<data::Split> split;
     try {
-        split = given ? data::load_split(arguments.images, arguments.labels, static_cast<int>(classes))
-                      : model::load_set(config, set, classes);
+        split = given ? data::load_split(arguments.images, arguments.labels, classes)
+                      : data::load_set(*model::make_source(config), set, classes);
     } catch (const core::Error& error) {
         if (error.code() == core::ExitCode::bad_config) { // of the config in the checkpoint
             checkpoint.fail(error.what());
@@ -153,10 +151,6 @@ data::Split load(const Arguments& arguments, data::synthetic::Set set, const con
                                       nn::to_string(checkpoint.info().sample_shape)));
     }
     return std::move(*split);
-}
-
-std::int64_t limited(std::int64_t samples, std::int64_t limit) {
-    return limit == 0 ? samples : std::min(samples, limit);
 }
 
 void print_confusion(const std::vector<std::int64_t>& counts, std::size_t classes) {
@@ -217,19 +211,16 @@ evaluate::CostSurface surface_of(const Arguments& arguments, const Subject& subj
     const auto warn = [](std::string_view text) { fmt::print(stderr, "dtrain-eval: warning: {}\n", text); };
     const std::vector<evaluate::PathPoint> path =
         evaluate::read_path(arguments.checkpoint, subject.checkpoint, subject.network, warn);
-    const auto measure = [&](const data::Split& split, std::int64_t available) {
+    const auto measure = [&](const data::Split& split) {
         run::WorkProgress progress("cost surface");
-        return evaluate::measure_surface(subject.network, subject.config.model.cost, split, available, path,
+        return evaluate::measure_surface(subject.network, subject.config.model.cost, split, path,
                                          static_cast<std::size_t>(arguments.surface), subject.config.model.seed,
                                          [&](std::size_t done, std::size_t all) { progress.update(done, all); });
     };
     if (given) {
-        return measure(subject.split, subject.samples);
+        return measure(subject.split);
     }
-    const auto& data = subject.config.data;
-    const data::Split split =
-        load(arguments, data::synthetic::Set::train, subject.config, subject.checkpoint, subject.network.outputs());
-    return measure(split, limited(split.total, data.train_samples));
+    return measure(load(arguments, data::Set::train, subject.config, subject.checkpoint, subject.network.outputs()));
 }
 
 void record(const Arguments& arguments, const Subject& subject, const evaluate::Evaluation& evaluation, bool given) {
@@ -296,8 +287,8 @@ void execute(Arguments arguments) {
         if (arguments.surface > 0) {
             folders.push_back(std::filesystem::absolute(arguments.checkpoint).parent_path());
         }
-        if (!config.data.synthetic && (!given || arguments.surface > 0)) {
-            folders.push_back(config.data.directory);
+        if (!given || arguments.surface > 0) {
+            folders.push_back(model::make_source(config)->folder());
         }
         for (const std::filesystem::path& folder : folders) {
             std::error_code unknown;
@@ -310,14 +301,13 @@ void execute(Arguments arguments) {
         }
         io::require_replaceable(arguments.record);
     }
-    const data::Split split = load(arguments, data::synthetic::Set::test, config, checkpoint, network.outputs());
+    const data::Split split = load(arguments, data::Set::test, config, checkpoint, network.outputs());
     network.reserve(nn::Extent::of(model::evaluation_rows, 1)); // now that the samples bear out the size
-    const Subject subject{checkpoint, config, network,
-                          parameters, split,  limited(split.total, given ? 0 : config.data.test_samples)};
+    const Subject subject{checkpoint, config, network, parameters, split};
     const bool few = arguments.show > 0 && !arguments.wrong && arguments.record.empty();
     const evaluate::Evaluation evaluation =
         evaluate::evaluate(network, parameters.values(), config.model.cost, split,
-                           few ? std::min(arguments.show, subject.samples) : subject.samples);
+                           few ? std::min(arguments.show, split.total) : split.total);
     if (!arguments.record.empty()) {
         record(arguments, subject, evaluation, given);
     }

@@ -77,10 +77,8 @@ constexpr std::int64_t max_batch = std::numeric_limits<std::int32_t>::max();
 
 // clang-format off
 constexpr std::array table{
-    Key{"data", "source", "idx", "idx or synthetic", [](Config& c, Text v) {
-        c.data.synthetic = v == "synthetic";
-        return verdict(v == "idx" || v == "synthetic");
-    }},
+    Key{"data", "source", "idx", "the name of a data source",
+        [](Config& c, Text v) { return non_empty(v, c.data.source); }},
     Key{"data", "directory", "data/mnist", "a directory",
         [](Config& c, Text v) { return non_empty(v, c.data.directory); }},
     Key{"data", "train_samples", "0", "0 (all) or a whole number up to 1099511627776",

@@ -1,7 +1,7 @@
-#include "dtrain/data/synthetic.hpp"
-
-#include "dtrain/core/memory.hpp"
 #include "dtrain/core/random.hpp"
+
+#include "sources.hpp"
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
@@ -13,8 +13,13 @@
 // Compiled so that no product is fused with a sum (CMakeLists.txt): then every operation rounds by itself, with and
 // without FMA, and as no function of the C library but the exact square root is called, bits are the same everywhere.
 
-namespace dtrain::data::synthetic {
+namespace dtrain::data {
 namespace {
+
+/// Stands for these very pictures: who changes them has to change it, so that no run goes on with others.
+constexpr const char* name_of_pictures = "synthetic digits";
+constexpr std::size_t side = 28; ///< pixels
+constexpr std::size_t classes = 10;
 
 struct Point {
     float x, y;
@@ -250,8 +255,7 @@ class Distances {
     std::array<float, side * stride> nearest_;
 };
 
-} // namespace
-
+/// Draws one sample into `image`, side × side bytes by rows, and returns its label.
 std::uint8_t draw(Set set, std::int64_t number, std::span<std::uint8_t> image) noexcept {
     core::RandomStream random(0, core::Purpose::synthetic_digits, static_cast<std::uint32_t>(set),
                               static_cast<std::uint64_t>(number));
@@ -270,33 +274,49 @@ std::uint8_t draw(Set set, std::int64_t number, std::span<std::uint8_t> image) n
     return static_cast<std::uint8_t>(digit);
 }
 
-DatasetHeader header(const Limits& limits) noexcept {
-    return {{side, side},
-            limits.train_samples == 0 ? 60'000 : limits.train_samples,
-            limits.test_samples == 0 ? 10'000 : limits.test_samples};
-}
-
-std::int64_t most_samples(double share) noexcept {
-    constexpr auto most = static_cast<double>(std::numeric_limits<std::uint32_t>::max()); // as in an IDX file
-    const double room = static_cast<double>(core::physical_bytes()) / (static_cast<double>(side * side + 1) * share);
-    return static_cast<std::int64_t>(std::min(room, most));
-}
-
-Split make_split(Set set, std::int64_t total, core::Range local) {
-    Split split;
-    split.total = total;
-    split.local = local;
-    split.sample_shape = {side, side};
-    split.sample_size = side * side;
-    split.element = Element::ubyte;
-    const auto count = static_cast<std::size_t>(local.size());
-    split.elements = core::Buffer<std::byte>(count * split.sample_bytes());
-    split.labels = core::Buffer<std::uint8_t>(count);
-    for (std::size_t i = 0; i < count; ++i) {
-        auto* const image = reinterpret_cast<std::uint8_t*>(split.elements.data() + i * split.sample_bytes());
-        split.labels.data()[i] = draw(set, local.begin + static_cast<std::int64_t>(i), {image, side * side});
+class SyntheticSet final : public SetReader {
+  public:
+    SyntheticSet(const SourceSettings& settings, Set set) : settings_(settings), set_(set) {
+        const std::int64_t limit = settings.limits.of(set);
+        header_ = {limit > 0 ? limit : set == Set::train ? 60'000 : 10'000, {side, side}};
     }
-    return split;
+
+    void require_classes(std::size_t wanted) const override {
+        if (wanted < classes) {
+            throw settings_.invalid("model.layers", fmt::format("{} are of {} classes, the last layer tells {} apart",
+                                                                name_of_pictures, classes, wanted));
+        }
+    }
+
+    void read(core::Range samples, std::span<std::byte> elements, std::span<std::uint8_t> labels) override {
+        for (std::size_t i = 0; i < labels.size(); ++i) {
+            auto* const image = reinterpret_cast<std::uint8_t*>(elements.data() + i * side * side);
+            labels[i] = draw(set_, samples.begin + static_cast<std::int64_t>(i), {image, side * side});
+        }
+    }
+
+    std::uint64_t finish() override { return 0; }
+
+  private:
+    const SourceSettings& settings_;
+    Set set_;
+};
+
+class SyntheticSource final : public Source {
+  public:
+    using Source::Source;
+    [[nodiscard]] bool every_rank_reads() const noexcept override { return true; }
+    [[nodiscard]] std::filesystem::path folder() const override { return {}; }
+    [[nodiscard]] std::unique_ptr<SetReader> open(Set set) const override {
+        return std::make_unique<SyntheticSet>(settings(), set);
+    }
+    [[nodiscard]] std::string name(const PerSet<std::uint64_t>& /*hashes*/) const override { return name_of_pictures; }
+};
+
+} // namespace
+
+std::unique_ptr<Source> make_synthetic_source(SourceSettings settings) {
+    return std::make_unique<SyntheticSource>(std::move(settings));
 }
 
-} // namespace dtrain::data::synthetic
+} // namespace dtrain::data

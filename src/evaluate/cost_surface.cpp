@@ -195,18 +195,11 @@ double square(double x) {
 }
 
 /// Evenly spaced samples, so that a data set sorted by class is not met at one end.
-data::Split evenly_spaced(const data::Split& split, std::int64_t available, std::int64_t wanted) {
-    const std::int64_t count = std::min(wanted, available);
-    data::Split part;
-    part.total = count;
-    part.local = {0, count};
-    part.sample_shape = split.sample_shape;
-    part.sample_size = split.sample_size;
-    part.element = split.element;
-    part.elements = core::Buffer<std::byte>(static_cast<std::size_t>(count) * split.sample_bytes());
-    part.labels = core::Buffer<std::uint8_t>(static_cast<std::size_t>(count));
+data::Split evenly_spaced(const data::Split& split, std::int64_t wanted) {
+    const std::int64_t count = std::min(wanted, split.total);
+    data::Split part = data::allocate_split({count, split.sample_shape, split.element}, {0, count});
     for (std::int64_t i = 0; i < count; ++i) {
-        const auto from = static_cast<std::size_t>(i * available / count);
+        const auto from = static_cast<std::size_t>(i * split.total / count);
         const auto to = static_cast<std::size_t>(i);
         std::ranges::copy(split.elements.values().subspan(from * split.sample_bytes(), split.sample_bytes()),
                           part.elements.values().subspan(to * split.sample_bytes()).begin());
@@ -278,9 +271,9 @@ CostSurface measure_surface(const nn::ParameterLayout& layout, const std::vector
 }
 
 CostSurface measure_surface(nn::Network<float>& network, std::string_view cost, const data::Split& split,
-                            std::int64_t available, const std::vector<PathPoint>& path, std::size_t points,
-                            std::uint64_t seed, const SurfaceProgress& progress) {
-    const data::Split part = evenly_spaced(split, available, surface_samples(points, network.forward_flops()));
+                            const std::vector<PathPoint>& path, std::size_t points, std::uint64_t seed,
+                            const SurfaceProgress& progress) {
+    const data::Split part = evenly_spaced(split, surface_samples(points, network.forward_flops()));
     model::Evaluator evaluator(network, cost, part);
     const auto mean_cost = [&](std::span<const float> parameters) {
         double sum = 0;

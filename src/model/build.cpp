@@ -1,5 +1,7 @@
 #include "dtrain/model/build.hpp"
 
+#include "dtrain/data/source.hpp"
+
 #include <fmt/format.h>
 
 #include <stdexcept>
@@ -16,6 +18,7 @@ data::Augmentation augmentation_of(const config::Config& config) {
 } // namespace
 
 void check_names(const config::Config& config) {
+    config.require_one_of("data.source", data::source_names());
     config.require_one_of("model.cost", nn::cost_names());
     config.require_one_of("training.optimizer", optim::optimizer_names());
     config.require_one_of("training.schedule", optim::schedule_names());

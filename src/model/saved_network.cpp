@@ -1,6 +1,7 @@
 #include "dtrain/model/saved_network.hpp"
 
 #include "dtrain/core/error.hpp"
+#include "dtrain/data/source.hpp"
 #include "dtrain/model/build.hpp"
 #include "dtrain/nn/cost.hpp"
 
@@ -18,6 +19,7 @@ nn::Network<float> network_of(const io::Checkpoint& checkpoint) {
     const config::Config config = config_of(checkpoint);
     nn::Network<float> network = [&] {
         try {
+            config.require_one_of("data.source", data::source_names());
             config.require_one_of("model.cost", nn::cost_names());
             return build_network(config, checkpoint.info().sample_shape);
         } catch (const core::Error& error) {

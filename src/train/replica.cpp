@@ -51,12 +51,14 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
 }
 
 void Replica::load_data() {
-    const nn::Shape shape = model::find_sample_shape(config_, communicator_);
+    data::DatasetLoader samples = model::open_dataset(config_, communicator_);
+    const nn::Shape& shape = samples.header(data::Set::train).sample_shape;
     mpi::together(communicator_, [&] {
         model::check_augmentation(config_, shape);
         network_.emplace(model::build_network(config_, shape));
     });
-    dataset_ = model::load_dataset(config_, network_->outputs(), shards_of_rank_, communicator_);
+    samples.require_classes(network_->outputs());
+    dataset_ = samples.load(config_.parallel.logical_shards, shards_of_rank_);
 }
 
 void Replica::make_reducer() {

@@ -18,7 +18,7 @@ namespace {
 using namespace dtrain;
 using fuzzing::require;
 
-constexpr int classes = 10;
+constexpr std::size_t classes = 10;
 
 bool is_gzip(std::span<const std::byte> file) {
     return file.size() >= 2 && file[0] == std::byte{0x1f} && file[1] == std::byte{0x8b};

@@ -1,4 +1,4 @@
-#include "dtrain/data/dataset.hpp"
+#include "dtrain/data/dataset_loader.hpp"
 #include "dtrain/mpi/communicator.hpp"
 
 #include "support/errors.hpp"
@@ -6,14 +6,21 @@
 #include "support/idx_files.hpp"
 #include "support/shared_folder.hpp"
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <limits>
+#include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <utility>
 #include <vector>
 
 namespace dtrain::data {
@@ -25,6 +32,7 @@ using support::idx;
 constexpr const char* train_images = "train-images-idx3-ubyte";
 constexpr const char* train_labels = "train-labels-idx1-ubyte";
 constexpr const char* test_images = "t10k-images-idx3-ubyte";
+constexpr const char* test_labels = "t10k-labels-idx1-ubyte";
 
 class LoadDataset : public ::testing::Test {
   protected:
@@ -40,11 +48,20 @@ class LoadDataset : public ::testing::Test {
         }
         world_.barrier();
     }
-    [[nodiscard]] Dataset load(Limits limits = {}, int classes = 4) {
-        return load_dataset(folder_.path(), limits, classes, shards, shards_of_rank_, world_);
+    [[nodiscard]] Dataset load(std::unique_ptr<const Source> source, std::size_t classes = 4) {
+        DatasetLoader loader(std::move(source), world_);
+        loader.require_classes(classes);
+        return loader.load(shards, shards_of_rank_);
     }
-    void expect_all_refuse(core::ExitCode code, std::string_view part, Limits limits = {}, int classes = 4) {
-        const auto error = error_of<mpi::AgreedError>([&] { (void)load(limits, classes); });
+    [[nodiscard]] Dataset load(PerSet<std::int64_t> limits = {}, std::size_t classes = 4) {
+        return load(make_source("idx", {folder_.path(), limits}), classes);
+    }
+    void expect_all_refuse(core::ExitCode code, std::string_view part, PerSet<std::int64_t> limits = {},
+                           std::size_t classes = 4) {
+        expect_all_refuse(code, part, [&] { (void)load(limits, classes); });
+    }
+    void expect_all_refuse(core::ExitCode code, std::string_view part, const std::function<void()>& action) {
+        const auto error = error_of<mpi::AgreedError>(action);
         ASSERT_TRUE(error) << part;
         EXPECT_EQ(error->code(), code) << error->what();
         EXPECT_NE(std::string_view(error->what()).find(part), std::string_view::npos) << error->what();
@@ -154,12 +171,63 @@ TEST_F(LoadDataset, HandsOutSequencesOfFloats) {
     expect_all_refuse(core::ExitCode::bad_data, "sample 8 holds a value that is not finite", {2, 0});
 }
 
-// Refusing is up to whoever knows the config; here a limit means "at the most".
-TEST_F(LoadDataset, TakesAllWhereALimitExceedsTheData) {
-    const Dataset all = load();
-    const Dataset limited = load({all.train.total + 1, all.test.total + 1});
-    EXPECT_EQ(limited.train.total, all.train.total);
-    EXPECT_EQ(limited.test.total, all.test.total);
+TEST_F(LoadDataset, TellsTheSameHeadersOnAllRanks) {
+    const DatasetLoader loader(make_source("idx", {folder_.path(), {30, 0}}), world_);
+    for (const Set set : sets) {
+        EXPECT_EQ(loader.header(set).samples, set == Set::train ? 30 : 17);
+        EXPECT_EQ(loader.header(set).sample_shape, (std::vector<std::size_t>{8, 8}));
+        EXPECT_EQ(loader.header(set).element, Element::ubyte);
+    }
+}
+
+// Each file is opened once and read through once: a pipe, which is written once, does for a file.
+TEST_F(LoadDataset, ReadsThroughPipes) {
+    std::vector<std::jthread> writers;
+    on_rank_0([&] {
+        for (const char* const name : {train_images, train_labels, test_images, test_labels}) {
+            const std::string contents = support::read_text(folder_ / name);
+            std::filesystem::remove(folder_ / name);
+            ASSERT_EQ(mkfifo((folder_ / name).c_str(), 0600), 0);
+            writers.emplace_back([contents, file = folder_ / name] { support::write_file(file, contents); });
+        }
+    });
+    const Dataset dataset = load();
+    expect_split(dataset.train, support::make_digits(53, 1), 53);
+    expect_split(dataset.test, support::make_digits(17, 2), 17);
+}
+
+TEST_F(LoadDataset, HasEachRankDrawItsOwn) {
+    const auto whole = make_source("synthetic", {.limits = {101, 20}});
+    const Dataset dataset = load(make_source("synthetic", {.limits = {101, 20}}), 10);
+    EXPECT_EQ(dataset.name, "synthetic digits");
+    for (const auto& [split, set] : {std::pair{&dataset.train, Set::train}, {&dataset.test, Set::test}}) {
+        const Split all = load_set(*whole, set, 10);
+        EXPECT_EQ(split->total, all.total);
+        EXPECT_EQ(split->local,
+                  samples_of_shards(all.total, shards, shards_of_rank_[static_cast<std::size_t>(world_.rank())]));
+        const auto first = static_cast<std::size_t>(split->local.begin);
+        EXPECT_TRUE(std::ranges::equal(split->elements.values(),
+                                       all.elements.values().subspan(first * 784, split->elements.size())));
+        EXPECT_TRUE(
+            std::ranges::equal(split->labels.values(), all.labels.values().subspan(first, split->labels.size())));
+    }
+}
+
+TEST_F(LoadDataset, RefusesLimitsThatExceedTheData) {
+    expect_all_refuse(core::ExitCode::bad_config,
+                      "data.train_samples: " + folder_.path().string() + " holds 53 samples", {54, 0});
+    expect_all_refuse(core::ExitCode::bad_config, "data.test_samples: " + folder_.path().string() + " holds 17 samples",
+                      {53, 18});
+    expect_split(load({53, 17}).test, support::make_digits(17, 2), 17);
+}
+
+TEST_F(LoadDataset, RefusesMoreThanThereIsMemory) {
+    const auto draw = [&](PerSet<std::int64_t> limits) {
+        expect_all_refuse(core::ExitCode::bad_config, "do not fit into memory",
+                          [&] { (void)load(make_source("synthetic", {.limits = limits}), 10); });
+    };
+    draw({std::int64_t{1} << 40, 1});
+    draw({1, std::int64_t{1} << 40});
 }
 
 TEST_F(LoadDataset, RefusesLabelsBeyondTheClasses) {
@@ -201,6 +269,72 @@ TEST_F(LoadDataset, RefusesTestSamplesOfAnotherShape) {
         support::write_file(folder_ / test_labels, idx({2}, std::string("\0\1", 2)));
     });
     expect_all_refuse(core::ExitCode::bad_data, "8 x 8");
+}
+
+/// A source that runs out of memory on one rank, at one of the places where it can.
+class Exhausted final : public Source {
+  public:
+    enum class Place { open, classes, first_read, later_read, finish, name };
+    Exhausted(bool every_rank_reads, bool fails, Place place)
+        : Source({}), every_rank_reads_(every_rank_reads), fails_(fails), place_(place) {}
+
+    [[nodiscard]] bool every_rank_reads() const noexcept override { return every_rank_reads_; }
+    [[nodiscard]] std::filesystem::path folder() const override { return {}; }
+    [[nodiscard]] std::unique_ptr<SetReader> open(Set /*set*/) const override {
+        reach(Place::open);
+        return std::make_unique<Reader>(*this);
+    }
+    [[nodiscard]] std::string name(const PerSet<std::uint64_t>& /*hashes*/) const override {
+        reach(Place::name);
+        return "nothing";
+    }
+
+  private:
+    class Reader final : public SetReader {
+      public:
+        explicit Reader(const Exhausted& source) : source_(source) { header_ = {40, {2}}; }
+        void require_classes(std::size_t /*classes*/) const override { source_.reach(Place::classes); }
+        void read(core::Range samples, std::span<std::byte> /*elements*/, std::span<std::uint8_t> /*labels*/) override {
+            source_.reach(samples.begin == 0 ? Place::first_read : Place::later_read);
+        }
+        std::uint64_t finish() override {
+            source_.reach(Place::finish);
+            return 0;
+        }
+
+      private:
+        const Exhausted& source_;
+    };
+    void reach(Place place) const {
+        if (fails_ && place == place_) {
+            throw std::bad_alloc();
+        }
+    }
+
+    bool every_rank_reads_;
+    bool fails_;
+    Place place_;
+};
+
+TEST_F(LoadDataset, RunsOutOfMemoryOnAllRanksAlike) {
+    using Place = Exhausted::Place;
+    const auto refuse = [&](bool every_rank_reads, int rank, Place place) {
+        expect_all_refuse(core::ExitCode::bad_config, "out of memory", [&] {
+            (void)load(std::make_unique<Exhausted>(every_rank_reads, world_.rank() == rank, place));
+        });
+    };
+    for (const Place place : {Place::open, Place::classes, Place::first_read, Place::finish, Place::name}) {
+        refuse(false, 0, place);
+        refuse(true, 0, place);
+    }
+    for (const Place place : {Place::open, Place::classes, Place::finish, Place::name}) {
+        refuse(true, world_.size() - 1, place);
+    }
+    if (world_.size() > 1) {
+        refuse(false, 0, Place::later_read); // while others wait for their samples
+        refuse(true, 1, Place::later_read);
+    }
+    EXPECT_EQ(load(std::make_unique<Exhausted>(false, false, Place::open)).name, "nothing");
 }
 
 // A header may announce terabytes; nothing may be allocated for them on its word alone.

@@ -1,4 +1,4 @@
-#include "dtrain/data/dataset.hpp"
+#include "dtrain/data/dataset_loader.hpp"
 #include "dtrain/model/evaluator.hpp"
 #include "dtrain/model/fingerprint.hpp"
 #include "dtrain/mpi/communicator.hpp"
@@ -27,7 +27,8 @@ class EvaluatorTest : public ::testing::Test {
         for (int rank = 0; rank < communicator.size(); ++rank) {
             shards_of_rank.push_back(core::partition(shards, communicator.size(), rank));
         }
-        const data::Dataset dataset = data::load_dataset(folder_.path(), {}, 4, shards, shards_of_rank, communicator);
+        const data::Dataset dataset =
+            data::DatasetLoader(data::make_source("idx", {folder_.path()}), communicator).load(shards, shards_of_rank);
         nn::Network<float> network("dense 12 tanh, dense 4", {8, 8});
         network.reserve(nn::Extent::of(evaluation_rows, 1));
         std::vector<float> parameters(network.layout().arena_size());

@@ -38,7 +38,7 @@ VALUES = [
     ("parallel.logical_shards", "0"),
     ("parallel.reducer", "mip", "mpi"),
     ("parallel.blas_threads", "-2"),
-    ("data.source", "jdx"),
+    ("data.source", "jdx", "idx, synthetic; did you mean idx?"),
     ("data.train_samples", "-5"),
     ("data.train_samples", "1000000", str(testing.TRAIN_SAMPLES)),
     ("output.checkpoint_every", "1 fortnight"),

@@ -20,16 +20,16 @@ struct Interval {
 };
 
 /// One run, as written in an INI file and overridden on the command line. Types and ranges hold once it is loaded;
-/// names that another module's table decides (optimizers, costs, reducers, layers) are kept as text and checked by
-/// that table, which reports a bad one through `Config::invalid`. The fields are for reading: `resolved` and `invalid`
-/// show the text that was loaded, whatever a field is changed to afterwards.
+/// names that another module's table decides (data sources, optimizers, costs, reducers, layers) are kept as text and
+/// checked by that table, which reports a bad one through `Config::invalid`. The fields are for reading: `resolved` and
+/// `invalid` show the text that was loaded, whatever a field is changed to afterwards.
 class Config {
   public:
     /// Every key at its default, as the table of keys in src/config/keys.cpp has it.
     Config();
 
     struct Data {
-        bool synthetic = false; ///< source: drawn digits instead of IDX files
+        std::string source;
         std::filesystem::path directory;
         std::int64_t train_samples = 0; ///< 0 = all, or as many as synthetic data have by default
         std::int64_t test_samples = 0;  ///< 0 = all

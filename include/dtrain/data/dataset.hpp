@@ -2,8 +2,7 @@
 
 #include "dtrain/core/matrix.hpp"
 #include "dtrain/core/partition.hpp"
-#include "dtrain/data/idx.hpp"
-#include "dtrain/mpi/communicator.hpp"
+#include "dtrain/data/source.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -14,7 +13,7 @@
 
 namespace dtrain::data {
 
-/// This rank's samples of the training or the test set, in the element type of their file.
+/// This rank's samples of the training or the test set, in the element type of their source.
 struct Split {
     std::int64_t total = 0;                ///< samples over all ranks
     core::Range local;                     ///< the samples that this rank holds
@@ -38,36 +37,19 @@ struct Dataset {
 /// The samples of `shards` contiguous logical shards that belong to the shards in `part`.
 [[nodiscard]] core::Range samples_of_shards(std::int64_t samples, std::int64_t shards, core::Range part) noexcept;
 
-/// The files of a data set, as MNIST has them: for find_samples, and for find_idx.
-inline constexpr const char* train_samples = "train-images";
-inline constexpr const char* train_labels = "train-labels-idx1-ubyte";
-inline constexpr const char* test_samples = "t10k-images";
-inline constexpr const char* test_labels = "t10k-labels-idx1-ubyte";
+/// Room for the samples `local` of the set.
+[[nodiscard]] Split allocate_split(const SetHeader& header, core::Range local);
 
-/// How many samples are used at the most; 0 = all.
-struct Limits {
-    std::int64_t train_samples = 0;
-    std::int64_t test_samples = 0;
-};
+/// Throws the error of the set's limit unless `header.samples` fit into `room` bytes; returns what is left of these. A
+/// system may promise more memory than it has and kill a process later on.
+double require_room(const SourceSettings& settings, Set set, const SetHeader& header, double room);
 
-/// Collective. Rank 0 reads the four IDX files once, piece by piece, and hands each rank the samples of its shards;
-/// no rank ever holds another's. `shards_of_rank` has one range per rank, the same on every rank. Labels have to be
-/// below `classes` and floats finite. Throws mpi::AgreedError (bad_data).
-[[nodiscard]] Dataset load_dataset(const std::filesystem::path& directory, const Limits& limits, int classes,
-                                   std::int64_t shards, std::span<const core::Range> shards_of_rank,
-                                   const mpi::Communicator& communicator);
-
-/// What the headers of the IDX files say.
-struct DatasetHeader {
-    std::vector<std::size_t> sample_shape;
-    std::int64_t train_samples = 0;
-    std::int64_t test_samples = 0;
-};
-/// Not collective. Throws core::Error (bad_data).
-[[nodiscard]] DatasetHeader read_header(const std::filesystem::path& directory);
-
-/// A pair of IDX files as one split, on this rank alone. `labels` may be empty. Throws core::Error (bad_data).
-[[nodiscard]] Split load_split(const std::filesystem::path& images, const std::filesystem::path& labels, int classes);
+/// A set, or as much of it as it is limited to, on this rank alone, with labels below `classes`. Throws core::Error
+/// (bad_config, bad_data).
+[[nodiscard]] Split load_set(const Source& source, Set set, std::size_t classes);
+/// The same for all of a pair of IDX files. `labels` may be empty.
+[[nodiscard]] Split load_split(const std::filesystem::path& images, const std::filesystem::path& labels,
+                               std::size_t classes);
 
 /// out[i] = bytes[i] / 255, correctly rounded.
 void to_unit_interval(std::span<const std::uint8_t> bytes, std::span<float> out) noexcept;

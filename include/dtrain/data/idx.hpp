@@ -1,5 +1,7 @@
 #pragma once
 
+#include "dtrain/data/source.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -9,12 +11,6 @@
 #include <vector>
 
 namespace dtrain::data {
-
-/// The types of elements that are read, by their codes in an IDX file.
-enum class Element : std::uint8_t { ubyte = 0x08, float32 = 0x0D };
-[[nodiscard]] constexpr std::size_t size_of(Element element) noexcept {
-    return element == Element::ubyte ? 1 : 4;
-}
 
 /// Reads one file of the IDX format (http://yann.lecun.com/exdb/mnist, "file formats"): a magic number that tells the
 /// element type and the number of dimensions, the dimensions, then the elements. Plain or gzip-compressed. Elements
@@ -55,5 +51,9 @@ class IdxReader {
 /// The one file `stem`-idx<2 to 8>-<ubyte or float> in `directory`, plain or else with ".gz": its name tells the number
 /// of dimensions and the type, as in MNIST's. Throws core::Error (bad_data) if there is none, or several.
 [[nodiscard]] std::filesystem::path find_samples(const std::filesystem::path& directory, const std::string& stem);
+
+/// A set of samples and their labels from one file each. `labels` may be empty. Throws core::Error (bad_data).
+[[nodiscard]] std::unique_ptr<SetReader> open_idx_pair(const std::filesystem::path& samples,
+                                                       const std::filesystem::path& labels);
 
 } // namespace dtrain::data

@@ -55,11 +55,11 @@ using CostOf = std::function<double(std::span<const float> parameters)>;
 [[nodiscard]] CostSurface measure_surface(const nn::ParameterLayout& layout, const std::vector<PathPoint>& path,
                                           std::size_t points, std::uint64_t seed, const CostOf& cost,
                                           const SurfaceProgress& progress);
-/// The same for a network, the cost being the mean over evenly spaced samples among the first `available` of `split`.
-/// The network has room for evaluation_rows rows.
+/// The same for a network, the cost being the mean over evenly spaced samples of `split`. The network has room for
+/// evaluation_rows rows.
 [[nodiscard]] CostSurface measure_surface(nn::Network<float>& network, std::string_view cost, const data::Split& split,
-                                          std::int64_t available, const std::vector<PathPoint>& path,
-                                          std::size_t points, std::uint64_t seed, const SurfaceProgress& progress);
+                                          const std::vector<PathPoint>& path, std::size_t points, std::uint64_t seed,
+                                          const SurfaceProgress& progress);
 
 /// How many samples such costs are means over: 200 to 2000, as many as take some ten seconds on a slow core. It depends
 /// on the network alone, so that the same figures come out on every machine.

@@ -54,7 +54,7 @@ TEST(Config, MessagesAboutTheFile) {
          "x.ini: [training] learning_rate = fast: expected a number greater than 0 and at most 1000000"},
         {"[training]\nepochs =\n", "x.ini: [training] epochs =: expected a whole number from 0 to 1000000"},
         {"[output]\nresume = yes\n", "x.ini: [output] resume = yes: expected auto or never"},
-        {"[data]\nsource = png\n", "x.ini: [data] source = png: expected idx or synthetic"},
+        {"[data]\nsource =\n", "x.ini: [data] source =: expected the name of a data source"},
         {"[parallel]\nsync_every = 0\n",
          "x.ini: [parallel] sync_every = 0: expected a whole number of steps from 1 to 1000000000"},
         {"[training]\nepochs = 3\n[training]\nepochs = 4\n",

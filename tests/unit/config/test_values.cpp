@@ -115,9 +115,8 @@ std::string fields_of(const Config& c) {
     const char* const units = unit == Interval::Unit::epochs  ? "epoch"
                               : unit == Interval::Unit::steps ? "steps"
                                                               : "seconds";
-    return fmt::format("[data]\nsource = {}\ndirectory = {}\ntrain_samples = {}\ntest_samples = {}\n",
-                       c.data.synthetic ? "synthetic" : "idx", c.data.directory.string(), c.data.train_samples,
-                       c.data.test_samples) +
+    return fmt::format("[data]\nsource = {}\ndirectory = {}\ntrain_samples = {}\ntest_samples = {}\n", c.data.source,
+                       c.data.directory.string(), c.data.train_samples, c.data.test_samples) +
            fmt::format("\n[augment]\nshift = {:g}\nrotate = {:g}\nscale = {:g}\nshear = {:g}\nelastic_alpha = {:g}\n"
                        "elastic_sigma = {:g}\n",
                        c.augment.shift, c.augment.rotate, c.augment.scale, c.augment.shear, c.augment.elastic_alpha,

@@ -53,7 +53,8 @@ TEST(SamplesOfShards, AreThoseOfTheShardsOneAfterTheOther) {
 
 class LoadSplit : public ::testing::Test {
   protected:
-    void expect_bad(const std::string& images, const std::string& labels, std::string_view problem, int classes = 4) {
+    void expect_bad(const std::string& images, const std::string& labels, std::string_view problem,
+                    std::size_t classes = 4) {
         support::write_file(images_, images);
         support::write_file(labels_, labels);
         const auto error = error_of([&] { (void)load_split(images_, labels_, classes); });
@@ -152,19 +153,6 @@ TEST_F(LoadSplit, RefusesDamagedFiles) {
 // A header may announce terabytes; nothing may be allocated for them on its word alone.
 TEST_F(LoadSplit, RefusesHugeClaims) {
     expect_bad(idx({3, 1U << 22, 1U << 23}, "abcdef"), three_labels_, images_.string());
-}
-
-TEST_F(LoadSplit, TellsWhatTheHeadersSay) {
-    support::write_file(folder_ / "train-images-idx3-ubyte", idx({3, 2, 1}, "abcdef"));
-    support::write_file(folder_ / "t10k-images-idx3-ubyte", idx({1, 2, 1}, "ab"));
-    const DatasetHeader header = read_header(folder_.path());
-    EXPECT_EQ(header.sample_shape, (std::vector<std::size_t>{2, 1}));
-    EXPECT_EQ(header.train_samples, 3);
-    EXPECT_EQ(header.test_samples, 1);
-    support::write_file(folder_ / "train-images-idx3-ubyte", idx({3}, "abc"));
-    const auto error = error_of([&] { (void)read_header(folder_.path()); });
-    ASSERT_TRUE(error);
-    EXPECT_EQ(error->code(), core::ExitCode::bad_data);
 }
 
 } // namespace

@@ -1,18 +1,32 @@
 #include "dtrain/core/hash.hpp"
-#include "dtrain/data/synthetic.hpp"
+#include "dtrain/data/dataset.hpp"
 
+#include "support/errors.hpp"
 #include <gtest/gtest.h>
 
 #include <array>
 #include <cmath>
 #include <set>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
-namespace dtrain::data::synthetic {
+namespace dtrain::data {
 namespace {
 
+constexpr std::size_t side = 28;
 constexpr std::size_t pixels = side * side;
+constexpr std::size_t classes = 10;
+
+/// The samples `local` of a set of `total`.
+Split make_split(Set set, std::int64_t total, core::Range local) {
+    const auto source = make_source("synthetic", {.limits = {total, total}});
+    const auto reader = source->open(set);
+    Split split = allocate_split(reader->header(), local);
+    reader->read(local, split.elements.values(), split.labels.values());
+    return split;
+}
 
 std::span<const std::byte> sample_of(const Split& split, std::int64_t number) {
     return std::as_const(split).elements.values().subspan(static_cast<std::size_t>(number) * pixels, pixels);
@@ -26,7 +40,7 @@ std::uint64_t hash_of(const Split& split) {
 }
 
 // Runs that go on from a checkpoint are to find the pictures they were trained with under this name: if these numbers
-// have to change, so has synthetic::name.
+// have to change, so has the name.
 TEST(Synthetic, DrawsTheSamePicturesForEver) {
     EXPECT_EQ(hash_of(make_split(Set::train, 60'000, {0, 1000})), 0x67737a9270fb6decU);
     EXPECT_EQ(hash_of(make_split(Set::train, 60'000, {59'000, 60'000})), 0x99e2ff871ba33b29U);
@@ -112,14 +126,35 @@ TEST(Synthetic, PicturesAreStrokesOnBlack) {
 }
 
 TEST(Synthetic, AsManyAsAskedFor) {
-    EXPECT_EQ(header({}).train_samples, 60'000);
-    EXPECT_EQ(header({}).test_samples, 10'000);
-    EXPECT_EQ(header({7, 5}).train_samples, 7);
-    EXPECT_EQ(header({7, 5}).test_samples, 5);
-    EXPECT_GT(most_samples(1), 70'000);
-    EXPECT_GE(most_samples(0.5), most_samples(1));
-    EXPECT_LT(most_samples(1), std::int64_t{1} << 32);
+    const auto source = make_source("synthetic", {});
+    EXPECT_EQ(source->open(Set::train)->header().samples, 60'000);
+    EXPECT_EQ(source->open(Set::test)->header().samples, 10'000);
+    const auto limited = make_source("synthetic", {.limits = {7, 5}});
+    EXPECT_EQ(limited->open(Set::train)->header().samples, 7);
+    EXPECT_EQ(limited->open(Set::test)->header().samples, 5);
+    EXPECT_EQ(limited->open(Set::test)->header().sample_shape, (std::vector<std::size_t>{side, side}));
+}
+
+TEST(Synthetic, AreNoFilesAndReadByEveryRank) {
+    const auto source = make_source("synthetic", {"nowhere"});
+    EXPECT_TRUE(source->every_rank_reads());
+    EXPECT_EQ(source->folder(), "");
+    EXPECT_EQ(source->name({1, 2}), "synthetic digits");
+}
+
+// They are as they have to be: it is the network that is wrong.
+TEST(Synthetic, WantsTenClassesOfTheNetwork) {
+    SourceSettings settings;
+    settings.invalid = [](std::string_view key, std::string_view problem) {
+        return core::Error(core::ExitCode::bad_config, "<" + std::string(key) + "> " + std::string(problem));
+    };
+    const auto source = make_source("synthetic", settings);
+    source->open(Set::test)->require_classes(10);
+    const auto error = support::error_of([&] { source->open(Set::test)->require_classes(9); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), core::ExitCode::bad_config);
+    EXPECT_STREQ(error->what(), "<model.layers> synthetic digits are of 10 classes, the last layer tells 9 apart");
 }
 
 } // namespace
-} // namespace dtrain::data::synthetic
+} // namespace dtrain::data

@@ -195,15 +195,8 @@ TEST(CostSurface, IsTheCostAtEachPointOfThePlane) {
 }
 
 TEST(CostSurface, IsAMeanOverEvenlySpacedSamples) {
-    constexpr std::int64_t all = 3001; // of which 3000 may be used, and 2000 are
-    data::Split split;
-    split.total = all;
-    split.local = {0, all};
-    split.sample_shape = {1};
-    split.sample_size = 1;
-    split.element = data::Element::ubyte;
-    split.elements = core::Buffer<std::byte>(all);
-    split.labels = core::Buffer<std::uint8_t>(all);
+    constexpr std::int64_t all = 3000; // of which 2000 are used
+    const data::Split split = data::allocate_split({all, {1}}, {0, all});
     for (std::size_t i = 0; i < all; ++i) {
         split.elements.data()[i] = static_cast<std::byte>(i * i % 251);
         split.labels.data()[i] = i % 3 == 0;
@@ -213,9 +206,9 @@ TEST(CostSurface, IsAMeanOverEvenlySpacedSamples) {
     std::vector<PathPoint> path;
     path.push_back(point(network.layout(), 0, 0.5F, {}));
     const CostSurface surface =
-        measure_surface(network, "quadratic", split, all - 1, path, 5, 1, [](std::size_t, std::size_t) {});
+        measure_surface(network, "quadratic", split, path, 5, 1, [](std::size_t, std::size_t) {});
     double expected = 0;
-    for (std::size_t i = 0; i < all - 1; i += i % 3 == 0 ? 1 : 2) { // the first two of three
+    for (std::size_t i = 0; i < all; i += i % 3 == 0 ? 1 : 2) { // the first two of three
         const double output = 0.5 * static_cast<double>(i * i % 251) / 255 + 0.5;
         expected += output * output + (output - 1) * (output - 1);
     }

@@ -1,0 +1,169 @@
+#include "dtrain/data/dataset_loader.hpp"
+
+#include "dtrain/core/memory.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace dtrain::data {
+namespace {
+
+constexpr std::size_t message_bytes = std::size_t{4} << 20;
+
+/// Collective: gives rank 0's header to all.
+void share_header(SetHeader& header, const mpi::Communicator& communicator) {
+    std::array<std::uint64_t, 3> sizes{static_cast<std::uint64_t>(header.samples),
+                                       static_cast<std::uint64_t>(header.element), header.sample_shape.size()};
+    communicator.broadcast(std::span(sizes));
+    header.samples = static_cast<std::int64_t>(sizes[0]);
+    header.element = static_cast<Element>(sizes[1]);
+    header.sample_shape.resize(sizes[2]);
+    communicator.broadcast(std::span(header.sample_shape));
+}
+
+/// How many samples travel at once: no message is longer than MPI can count, and rank 0 holds little of others'
+/// samples.
+std::int64_t samples_per_message(const SetHeader& header) {
+    return std::clamp<std::int64_t>(static_cast<std::int64_t>(message_bytes / header.sample_bytes()), 1,
+                                    header.samples);
+}
+
+template <class Action>
+void for_each_piece(core::Range samples, std::int64_t piece_samples, Action&& action) {
+    for (core::Range piece{samples.begin, samples.begin}; piece.end < samples.end; piece.begin = piece.end) {
+        piece.end = std::min(piece.begin + piece_samples, samples.end);
+        action(piece);
+    }
+}
+
+/// On rank 0. Ranks hold ascending parts of the set, so reading it through once serves them one after the other.
+/// Whatever ends it early, an empty message releases those that still wait. `piece` is room for a message.
+void hand_out(SetReader& reader, const Split& own, const Split& piece,
+              const std::function<core::Range(int)>& samples_of, const mpi::Communicator& communicator) {
+    int rank = 0;
+    try {
+        reader.read(own.local, own.elements.values(), own.labels.values());
+        for (rank = 1; rank < communicator.size(); ++rank) {
+            for_each_piece(samples_of(rank), piece.local.size(), [&](core::Range samples) {
+                const auto count = static_cast<std::size_t>(samples.size());
+                const std::span<std::uint8_t> labels = piece.labels.values().first(count);
+                const std::span<std::byte> elements = piece.elements.values().first(count * piece.sample_bytes());
+                reader.read(samples, elements, labels);
+                communicator.send(std::as_bytes(labels), rank);
+                communicator.send(elements, rank);
+            });
+        }
+    } catch (...) {
+        for (rank = std::max(rank, 1); rank < communicator.size(); ++rank) {
+            if (!samples_of(rank).empty()) {
+                communicator.send({}, rank);
+            }
+        }
+        throw;
+    }
+}
+
+/// On the others. Leaves off where rank 0 does.
+void receive(const Split& own, std::int64_t piece_samples, const mpi::Communicator& communicator) {
+    bool given_up = false;
+    for_each_piece(own.local, piece_samples, [&](core::Range samples) {
+        const auto first = static_cast<std::size_t>(samples.begin - own.local.begin);
+        const auto count = static_cast<std::size_t>(samples.size());
+        const std::size_t bytes = own.sample_bytes();
+        given_up = given_up ||
+                   communicator.receive(std::as_writable_bytes(own.labels.values().subspan(first, count)), 0) == 0 ||
+                   communicator.receive(own.elements.values().subspan(first * bytes, count * bytes), 0) == 0;
+    });
+}
+
+} // namespace
+
+DatasetLoader::DatasetLoader(std::unique_ptr<const Source> source, const mpi::Communicator& communicator)
+    : source_(std::move(source)), communicator_(communicator) {
+    const SourceSettings& settings = source_->settings();
+    mpi::together(communicator_, [&] {
+        if (!reads()) {
+            return;
+        }
+        for (const Set set : sets) {
+            readers_.of(set) = source_->open(set);
+            SetHeader& header = headers_.of(set);
+            header = readers_.of(set)->header();
+            const std::int64_t limit = settings.limits.of(set);
+            if (limit > header.samples) {
+                throw settings.invalid(limit_key(set),
+                                       fmt::format("{} holds {} samples", settings.directory.string(), header.samples));
+            }
+            header.samples = limit > 0 ? limit : header.samples;
+        }
+        if (headers_.train.sample_shape != headers_.test.sample_shape) {
+            throw core::Error(core::ExitCode::bad_data,
+                              fmt::format("{}: training samples are {}, test samples {}", settings.directory.string(),
+                                          fmt::join(headers_.train.sample_shape, " x "),
+                                          fmt::join(headers_.test.sample_shape, " x ")));
+        }
+    });
+    for (const Set set : sets) {
+        share_header(headers_.of(set), communicator_);
+    }
+}
+
+void DatasetLoader::require_classes(std::size_t classes) const {
+    mpi::together(communicator_, [&] {
+        for (const Set set : sets) {
+            if (reads()) {
+                readers_.of(set)->require_classes(classes);
+            }
+        }
+    });
+}
+
+Dataset DatasetLoader::load(std::int64_t shards, std::span<const core::Range> shards_of_rank) {
+    const auto samples_of = [&](Set set, int rank) {
+        return samples_of_shards(headers_.of(set).samples, shards, shards_of_rank[static_cast<std::size_t>(rank)]);
+    };
+    const double share_of_node = static_cast<double>(communicator_.split_by_node().size()) / communicator_.size();
+    PerSet<Split> splits;
+    PerSet<Split> pieces; // where rank 0 hands them out
+    mpi::together(communicator_, [&] {
+        double room = static_cast<double>(core::physical_bytes()) / share_of_node;
+        for (const Set set : sets) {
+            room = require_room(source_->settings(), set, headers_.of(set), room);
+        }
+        for (const Set set : sets) {
+            splits.of(set) = allocate_split(headers_.of(set), samples_of(set, communicator_.rank()));
+            if (reads() && !source_->every_rank_reads()) {
+                pieces.of(set) = allocate_split(headers_.of(set), {0, samples_per_message(headers_.of(set))});
+            }
+        }
+    });
+    std::string name;
+    PerSet<std::uint64_t> hashes;
+    for (const Set set : sets) {
+        const Split& split = splits.of(set);
+        mpi::together(communicator_, [&] {
+            if (!reads()) {
+                receive(split, samples_per_message(headers_.of(set)), communicator_);
+                return;
+            }
+            SetReader& reader = *readers_.of(set);
+            if (source_->every_rank_reads()) {
+                reader.read(split.local, split.elements.values(), split.labels.values());
+            } else {
+                hand_out(
+                    reader, split, pieces.of(set), [&](int rank) { return samples_of(set, rank); }, communicator_);
+            }
+            hashes.of(set) = reader.finish();
+            readers_.of(set).reset();
+        });
+    }
+    mpi::together(communicator_, [&] { name = reads() ? source_->name(hashes) : name; });
+    return {std::move(splits.train), std::move(splits.test), communicator_.broadcast(std::move(name))};
+}
+
+} // namespace dtrain::data

@@ -1,0 +1,173 @@
+#include "dtrain/core/hash.hpp"
+#include "dtrain/data/idx.hpp"
+
+#include "sources.hpp"
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+namespace dtrain::data {
+namespace {
+
+constexpr std::size_t piece_bytes = std::size_t{4} << 20;
+
+/// The files of a data set, as MNIST has them: for find_samples, and for find_idx.
+struct Files {
+    const char* samples;
+    const char* labels;
+};
+constexpr PerSet<Files> files{{"train-images", "train-labels-idx1-ubyte"}, {"t10k-images", "t10k-labels-idx1-ubyte"}};
+
+struct KnownDataset {
+    const char* name;
+    PerSet<std::uint64_t> hashes;
+};
+
+/// XXH3-64 over labels, then samples, as the files have them, headers left out.
+constexpr std::array<KnownDataset, 2> known_datasets{{
+    {"MNIST", {0x7213478eab378a79, 0x7438a49d69dd7e78}},
+    {"Fashion-MNIST", {0xa68da56b9fd20732, 0x2e6aea666e9a55b6}},
+}};
+
+/// Labels are read at once, samples as they are asked for: their file may be a stream.
+class IdxSet final : public SetReader {
+  public:
+    IdxSet(const std::filesystem::path& samples_file, std::filesystem::path labels_file)
+        : samples_(samples_file), labels_file_(std::move(labels_file)) {
+        const std::vector<std::size_t>& dimensions = samples_.dimensions();
+        if (dimensions.size() < 2) {
+            samples_.fail("samples need at least two dimensions: their number x elements");
+        }
+        if (samples_.size() == 0) {
+            samples_.fail("holds no samples");
+        }
+        header_ = {static_cast<std::int64_t>(dimensions.front()),
+                   {dimensions.begin() + 1, dimensions.end()},
+                   samples_.element(),
+                   !labels_file_.empty()};
+        if (header_.labelled) {
+            read_labels();
+        }
+    }
+
+    void require_classes(std::size_t classes) const override {
+        const auto bad = std::ranges::find_if(labels_, [classes](std::uint8_t label) { return label >= classes; });
+        if (bad != labels_.end()) {
+            throw core::Error(core::ExitCode::bad_data,
+                              fmt::format("{}: label {} of sample {}, but the network tells {} classes apart (0 to {})",
+                                          labels_file_.string(), *bad, bad - labels_.begin(), classes, classes - 1));
+        }
+    }
+
+    void read(core::Range samples, std::span<std::byte> elements, std::span<std::uint8_t> labels) override {
+        skip_to(samples.begin);
+        take(elements);
+        if (header_.labelled) {
+            std::ranges::copy(std::span(labels_).subspan(static_cast<std::size_t>(samples.begin), labels.size()),
+                              labels.begin());
+        }
+    }
+
+    std::uint64_t finish() override {
+        skip_to(header_.samples);
+        samples_.expect_end();
+        return hash_.digest();
+    }
+
+  private:
+    /// The next elements, a whole number of them.
+    void take(std::span<std::byte> elements) {
+        samples_.read(elements);
+        hash_.update(elements);
+        if (header_.element == Element::float32) {
+            take_floats(elements);
+        }
+        bytes_taken_ += elements.size();
+    }
+
+    /// Turns big-endian floats into this machine's.
+    void take_floats(std::span<std::byte> elements) {
+        for (std::size_t i = 0; i < elements.size(); i += sizeof(float)) {
+            std::uint32_t bits = 0;
+            std::memcpy(&bits, &elements[i], sizeof bits);
+            if constexpr (std::endian::native == std::endian::little) {
+                bits = __builtin_bswap32(bits);
+            }
+            if (!std::isfinite(std::bit_cast<float>(bits))) {
+                samples_.fail(fmt::format("sample {} holds a value that is not finite",
+                                          (bytes_taken_ + i) / header_.sample_bytes()));
+            }
+            std::memcpy(&elements[i], &bits, sizeof bits);
+        }
+    }
+
+    /// Reads on up to a sample, so that the whole file is validated and hashed whatever part is used.
+    void skip_to(std::int64_t sample) {
+        std::size_t left = static_cast<std::size_t>(sample) * header_.sample_bytes() - bytes_taken_;
+        std::vector<std::byte> skipped(std::min(left, piece_bytes));
+        while (left > 0) {
+            skipped.resize(std::min(left, piece_bytes));
+            take(skipped);
+            left -= skipped.size();
+        }
+    }
+
+    void read_labels() {
+        IdxReader reader(labels_file_);
+        if (reader.dimensions().size() != 1 || reader.element() != Element::ubyte) {
+            reader.fail("labels need one dimension, of unsigned bytes");
+        }
+        const auto samples = static_cast<std::size_t>(header_.samples);
+        if (reader.size() != samples) {
+            reader.fail(fmt::format("{} labels for {} samples", reader.size(), samples));
+        }
+        while (labels_.size() < samples) {
+            const std::size_t known = labels_.size();
+            labels_.resize(std::min(samples, known + piece_bytes));
+            reader.read(std::as_writable_bytes(std::span(labels_)).subspan(known));
+        }
+        reader.expect_end();
+        hash_.update(std::as_bytes(std::span(labels_)));
+    }
+
+    IdxReader samples_;
+    std::filesystem::path labels_file_; ///< empty if there is none
+    std::vector<std::uint8_t> labels_;
+    std::size_t bytes_taken_ = 0; ///< of the samples' elements
+    core::Hash64 hash_;
+};
+
+class IdxSource final : public Source {
+  public:
+    using Source::Source;
+    [[nodiscard]] bool every_rank_reads() const noexcept override { return false; }
+    [[nodiscard]] std::filesystem::path folder() const override { return settings().directory; }
+    [[nodiscard]] std::unique_ptr<SetReader> open(Set set) const override {
+        return open_idx_pair(find_samples(folder(), files.of(set).samples), find_idx(folder(), files.of(set).labels));
+    }
+    [[nodiscard]] std::string name(const PerSet<std::uint64_t>& hashes) const override {
+        for (const KnownDataset& known : known_datasets) {
+            if (known.hashes.train == hashes.train && known.hashes.test == hashes.test) {
+                return known.name;
+            }
+        }
+        return fmt::format("unknown IDX data (hash {:016x}-{:016x})", hashes.train, hashes.test);
+    }
+};
+
+} // namespace
+
+std::unique_ptr<SetReader> open_idx_pair(const std::filesystem::path& samples, const std::filesystem::path& labels) {
+    return std::make_unique<IdxSet>(samples, labels);
+}
+
+std::unique_ptr<Source> make_idx_source(SourceSettings settings) {
+    return std::make_unique<IdxSource>(std::move(settings));
+}
+
+} // namespace dtrain::data

@@ -1,0 +1,152 @@
+#include "dtrain/data/dataset.hpp"
+#include "dtrain/data/source.hpp"
+
+#include "support/errors.hpp"
+#include "support/gzip.hpp"
+#include "support/idx_files.hpp"
+#include "support/temporary_folder.hpp"
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dtrain::data {
+namespace {
+
+using support::error_of;
+
+constexpr std::string_view train_images = "train-images-idx3-ubyte";
+
+TEST(Source, IsMadeByName) {
+    EXPECT_EQ(source_names(), (std::vector<std::string>{"idx", "synthetic"}));
+    for (const std::string& name : source_names()) {
+        EXPECT_EQ(make_source(name, {"some/folder"})->settings().directory, "some/folder");
+    }
+    EXPECT_THROW((void)make_source("IDX", {}), std::out_of_range);
+}
+
+class IdxSource : public ::testing::Test {
+  protected:
+    IdxSource() { support::write_digits(folder_.path(), 23, 7); }
+    [[nodiscard]] std::unique_ptr<Source> source(PerSet<std::int64_t> limits = {}) const {
+        return make_source("idx", {folder_.path(), limits});
+    }
+    void expect_bad(Set set, std::string_view problem) const {
+        const auto error = error_of([&] { (void)source()->open(set); });
+        ASSERT_TRUE(error) << problem;
+        EXPECT_EQ(error->code(), core::ExitCode::bad_data);
+        EXPECT_NE(std::string_view(error->what()).find(problem), std::string_view::npos) << error->what();
+    }
+
+    support::TemporaryFolder folder_;
+    const support::Digits train_ = support::make_digits(23, 1);
+    const support::Digits test_ = support::make_digits(7, 2);
+};
+
+TEST_F(IdxSource, TellsWhatTheHeadersSay) {
+    for (const Set set : sets) {
+        const auto reader = source({5, 5})->open(set);
+        EXPECT_EQ(reader->header().samples, set == Set::train ? 23 : 7); // limits are for those who use the samples
+        EXPECT_EQ(reader->header().sample_shape, (std::vector<std::size_t>{8, 8}));
+        EXPECT_EQ(reader->header().sample_bytes(), 64U);
+        EXPECT_EQ(reader->header().element, Element::ubyte);
+        EXPECT_TRUE(reader->header().labelled);
+    }
+    EXPECT_EQ(source()->folder(), folder_.path());
+    EXPECT_FALSE(source()->every_rank_reads());
+}
+
+TEST_F(IdxSource, ReadsAscendingRangesWithGaps) {
+    const std::string image_file = train_.images_file();
+    for (const bool compressed : {false, true}) {
+        if (compressed) {
+            std::filesystem::remove(folder_ / train_images);
+            support::write_file(folder_ / (std::string(train_images) + ".gz"), support::gzip(image_file));
+        }
+        const auto reader = source()->open(Set::train);
+        for (const core::Range range : {core::Range{2, 5}, {5, 5}, {5, 6}, {19, 22}}) {
+            const Split split = allocate_split(reader->header(), range);
+            reader->read(range, split.elements.values(), split.labels.values());
+            const auto begin = static_cast<std::size_t>(range.begin);
+            const auto count = static_cast<std::size_t>(range.size());
+            EXPECT_EQ(support::characters(split.elements.values()), train_.pixels.substr(begin * 64, count * 64));
+            EXPECT_EQ(std::string(split.labels.values().begin(), split.labels.values().end()),
+                      train_.labels.substr(begin, count));
+        }
+        EXPECT_EQ(reader->finish(), source()->open(Set::train)->finish()); // a hash of all, whatever was read
+    }
+}
+
+TEST_F(IdxSource, ValidatesWhatIsNotRead) {
+    support::write_file(folder_ / train_images, train_.images_file() + "x");
+    const auto error = error_of([&] { (void)source()->open(Set::train)->finish(); });
+    ASSERT_TRUE(error);
+    EXPECT_NE(std::string_view(error->what()).find("more data"), std::string_view::npos) << error->what();
+    EXPECT_TRUE(error_of([&] { (void)load_set(*source({2, 0}), Set::train, 4); }));
+}
+
+TEST_F(IdxSource, NamesDataByTheirHashes) {
+    EXPECT_EQ(source()->name({1, 0x2a}), "unknown IDX data (hash 0000000000000001-000000000000002a)");
+    EXPECT_EQ(source()->name({0x7213478eab378a79, 0x7438a49d69dd7e78}), "MNIST");
+    const std::uint64_t hash = source()->open(Set::test)->finish();
+    std::string labels = test_.labels;
+    labels[6] = static_cast<char>(labels[6] + 1);
+    support::write_file(folder_ / "t10k-labels-idx1-ubyte", support::idx({7}, labels));
+    EXPECT_NE(source()->open(Set::test)->finish(), hash);
+}
+
+TEST_F(IdxSource, OpensASetWithoutTheOther) {
+    std::filesystem::remove(folder_ / train_images);
+    EXPECT_EQ(load_set(*source(), Set::test, 4).total, 7);
+    expect_bad(Set::train, train_images);
+}
+
+TEST_F(IdxSource, RefusesBadFilesWhenTheyAreOpened) {
+    support::write_file(folder_ / train_images, support::idx({23}, train_.labels));
+    expect_bad(Set::train, "at least two dimensions");
+    support::write_file(folder_ / "t10k-labels-idx1-ubyte", support::idx({6}, test_.labels.substr(0, 6)));
+    expect_bad(Set::test, "6 labels for 7 samples");
+}
+
+TEST_F(IdxSource, NamesTheFirstLabelBeyondTheClasses) {
+    const auto error = error_of([&] { source()->open(Set::train)->require_classes(3); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), core::ExitCode::bad_data);
+    EXPECT_EQ(error->what(), (folder_ / "train-labels-idx1-ubyte").string() + ": label 3 of sample " +
+                                 std::to_string(train_.labels.find('\3')) +
+                                 ", but the network tells 3 classes apart (0 to 2)");
+}
+
+// For one who evaluates, a limit is "at the most"; training wants as many.
+TEST_F(IdxSource, LoadsNoMoreThanTheLimit) {
+    const Split split = load_set(*source({9, 8}), Set::train, 4);
+    EXPECT_EQ(split.total, 9);
+    EXPECT_EQ(split.local, (core::Range{0, 9}));
+    EXPECT_EQ(support::characters(split.elements.values()), train_.pixels.substr(0, std::size_t{9} * 64));
+    EXPECT_EQ(std::string(split.labels.values().begin(), split.labels.values().end()), train_.labels.substr(0, 9));
+    EXPECT_EQ(load_set(*source({9, 8}), Set::test, 4).total, 7);
+}
+
+TEST(RequireRoom, RefusesMoreThanThereIsMemory) {
+    SetHeader header{5, {3, 2}, Element::float32}; // 24 bytes and a label
+    EXPECT_EQ(require_room({}, Set::train, header, 125), 0);
+    EXPECT_EQ(require_room({}, Set::train, header, 1000), 875);
+    for (const Set set : sets) {
+        const auto error = error_of([&] { require_room({}, set, header, 124); });
+        ASSERT_TRUE(error);
+        EXPECT_EQ(error->code(), core::ExitCode::bad_config);
+        EXPECT_EQ(error->what(),
+                  std::string(limit_key(set)) + ": expected at most 4, as more samples do not fit into memory");
+    }
+    EXPECT_TRUE(error_of([&] { require_room({}, Set::test, header, -1); }));
+    header.samples = std::int64_t{1} << 32;
+    EXPECT_TRUE(error_of([&] { require_room({}, Set::train, header, 1e18); }));
+}
+
+} // namespace
+} // namespace dtrain::data
