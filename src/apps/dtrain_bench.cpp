@@ -1,4 +1,5 @@
 #include "dtrain/bench/measurements.hpp"
+#include "dtrain/core/number.hpp"
 #include "dtrain/io/file.hpp"
 #include "dtrain/kernels/products.hpp"
 #include "dtrain/model/fingerprint.hpp"
@@ -7,7 +8,6 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <charconv>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -70,11 +70,11 @@ Options parse(apps::Words& words) {
             options.json = value;
             continue;
         }
-        std::int64_t& number = name == "--steps" ? options.steps : options.blocks;
-        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-        if (error != std::errc{} || end != value.data() + value.size() || number < 1) {
+        const auto number = core::parse_number<std::int64_t>(value);
+        if (!number || *number < 1) {
             throw wrong(fmt::format("{} {}: expected a whole number from 1", name, value));
         }
+        (name == "--steps" ? options.steps : options.blocks) = *number;
     }
     return options;
 }

@@ -4,13 +4,13 @@
 // x, y   N × I       mask  N × I   0 or 1 / (1 − P)
 // dx = dy · mask
 
+#include "dtrain/core/number.hpp"
 #include "dtrain/core/random.hpp"
 #include "dtrain/nn/layer.hpp"
 
 #include "layer_arguments.hpp"
 
 #include <algorithm>
-#include <charconv>
 
 namespace dtrain::nn {
 namespace {
@@ -84,14 +84,8 @@ class Dropout final : public Layer<Real> {
 
 template <class Real>
 std::unique_ptr<Layer<Real>> make_dropout(const LayerArguments& arguments) {
-    double probability = -1;
-    if (arguments.words.size() == 2) {
-        const std::string_view word = arguments.words[1];
-        const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), probability);
-        if (error != std::errc{} || end != word.data() + word.size()) {
-            probability = -1;
-        }
-    }
+    const double probability =
+        arguments.words.size() == 2 ? core::parse_number<double>(arguments.words[1]).value_or(-1) : -1;
     if (!(probability >= 0 && probability < 1)) {
         arguments.fail("expected `dropout P` with a probability from 0 to less than 1");
     }
