@@ -1,7 +1,6 @@
 #include "dtrain/bench/measurements.hpp"
 #include "dtrain/core/number.hpp"
 #include "dtrain/io/file.hpp"
-#include "dtrain/kernels/products.hpp"
 #include "dtrain/model/fingerprint.hpp"
 
 #include "program.hpp"
@@ -139,7 +138,7 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
                                 {"batch_size", replica.sampler().batch_samples(0)},
                                 {"parameters", replica.network().layout().parameter_count()},
                                 {"flops_per_sample", replica.network().training_flops()},
-                                {"arithmetic", kernels::arithmetic_name()},
+                                {"arithmetic", replica.products().arithmetic_name()},
                                 {"blocks", steps.blocks},
                                 {"steps_per_block", steps.steps_per_block},
                                 {"samples_per_second", json(steps.samples_per_second)},

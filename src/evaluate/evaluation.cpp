@@ -79,9 +79,7 @@ void add_layers(Contents& contents, const Evaluated& evaluated, std::vector<floa
         const std::size_t width = nn::element_count(layer.output_shape());
         std::vector<float> activations(rows * width);
         network.copy_activations(l, shard, {activations.data(), rows, width});
-        const std::string description = layer.description();
-        contents.add(fmt::format("/shown/layers/{:02}_{}", l + 1, description.substr(0, description.find(' '))),
-                     joined(rows, layer.output_shape()), std::move(activations));
+        contents.add("/shown/layers/" + layer.label(), joined(rows, layer.output_shape()), std::move(activations));
     }
 }
 

@@ -75,7 +75,7 @@ std::vector<std::string_view> split_words(std::string_view text) {
 
 template <class Real>
 std::vector<std::unique_ptr<Layer<Real>>> make_layers(std::string_view list, const Shape& input,
-                                                      ParameterLayout& layout) {
+                                                      ParameterLayout& layout, kernels::Products& products) {
     std::vector<std::unique_ptr<Layer<Real>>> layers;
     for (std::size_t begin = 0; begin <= list.size();) {
         const std::size_t end = std::min(list.find(',', begin), list.size());
@@ -89,7 +89,8 @@ std::vector<std::unique_ptr<Layer<Real>>> make_layers(std::string_view list, con
                                        layers.empty() ? input : layers.back()->output_shape(),
                                        layers.size() + 1,
                                        fmt::format("{:02}_{}", layers.size() + 1, words[0]),
-                                       layout};
+                                       layout,
+                                       products};
         const auto* const make = layer_types<Real>.find(words[0]);
         if (make == nullptr) {
             arguments.fail(fmt::format("unknown layer type {}; available: {}", words[0],
@@ -100,7 +101,9 @@ std::vector<std::unique_ptr<Layer<Real>>> make_layers(std::string_view list, con
     return layers;
 }
 
-template std::vector<std::unique_ptr<Layer<float>>> make_layers(std::string_view, const Shape&, ParameterLayout&);
-template std::vector<std::unique_ptr<Layer<double>>> make_layers(std::string_view, const Shape&, ParameterLayout&);
+template std::vector<std::unique_ptr<Layer<float>>> make_layers(std::string_view, const Shape&, ParameterLayout&,
+                                                                kernels::Products&);
+template std::vector<std::unique_ptr<Layer<double>>> make_layers(std::string_view, const Shape&, ParameterLayout&,
+                                                                 kernels::Products&);
 
 } // namespace dtrain::nn

@@ -2,7 +2,6 @@
 
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/memory.hpp"
-#include "dtrain/kernels/products.hpp"
 #include "dtrain/model/fingerprint.hpp"
 #include "dtrain/model/saved_network.hpp"
 #include "dtrain/run/stop_signal.hpp"
@@ -52,8 +51,8 @@ std::string Trainer::memory_description() {
     const train::Replica::Memory memory = replica_.memory();
     // One that is being written, in memory as a copy, in HDF5 and as a file, and those that wait for it.
     const std::size_t checkpoint = memory.parameters * (3 + RunFiles::most_waiting(config_, memory.parameters));
-    // What steps need is there by now but for this, so the rest is what the process has beyond the items.
-    const std::size_t peak = core::peak_resident_bytes() + kernels::product_scratch_bytes();
+    // What steps need is there by now, so the rest is what the process has beyond the items.
+    const std::size_t peak = core::peak_resident_bytes();
     const std::size_t items = memory.samples + memory.parameters + memory.gradients + memory.activations;
     const std::vector<std::size_t> peaks = communicator_.gather_all(std::span(&peak, 1));
     std::string text = fmt::format(
@@ -174,7 +173,7 @@ void Trainer::finish_epoch() {
 void Trainer::write_log() {
     files_->write_log({communicator_.size(), replica_.nodes(),
                        static_cast<std::int64_t>(replica_.network().layout().parameter_count()),
-                       replica_.dataset().name, config_.parallel.reducer, kernels::arithmetic_name()},
+                       replica_.dataset().name, config_.parallel.reducer, replica_.products().arithmetic_name()},
                       copy_of_record());
 }
 

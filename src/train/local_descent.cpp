@@ -12,8 +12,9 @@ std::size_t LocalDescent::Sizes::exchanged() const noexcept {
     return averaged() + (2 * static_cast<std::size_t>(most_steps) + unit - 1) / unit * unit;
 }
 
-LocalDescent::LocalDescent(const Sizes& sizes, std::size_t local_shards, std::size_t most_added_up)
-    : sizes_(sizes), gradient_(sizes.arena), gradient_sums_({{0, 1}}, {gradient_.values()}, most_added_up),
+LocalDescent::LocalDescent(const Sizes& sizes, std::size_t local_shards, std::size_t most_added_up,
+                           kernels::Products& products)
+    : sizes_(sizes), gradient_(sizes.arena), gradient_sums_({{0, 1}}, {gradient_.values()}, most_added_up, products),
       states_(sizes.states) {
     for (std::size_t s = 0; s < local_shards; ++s) {
         shards_.emplace_back(sizes.exchanged());

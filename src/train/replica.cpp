@@ -2,7 +2,6 @@
 
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/hash.hpp"
-#include "dtrain/kernels/products.hpp"
 #include "dtrain/model/build.hpp"
 #include "dtrain/model/data_source.hpp"
 #include "dtrain/model/evaluator.hpp"
@@ -53,13 +52,14 @@ std::vector<core::Range> share_out(int shards, int ranks) {
 }
 
 /// The network of a config, once the config fits it and the ranks. Collective.
-nn::Network<float> make_network(const config::Config& config, const mpi::Communicator& communicator) {
+nn::Network<float> make_network(const config::Config& config, kernels::Products& products,
+                                const mpi::Communicator& communicator) {
     std::optional<nn::Network<float>> network;
     mpi::together(communicator, [&] { check_names(config, communicator.size()); });
     const nn::Shape shape = model::find_sample_shape(config, communicator);
     mpi::together(communicator, [&] {
         model::check_augmentation(config, shape);
-        network.emplace(model::build_network(config, shape));
+        network.emplace(model::build_network(config, shape, products));
     });
     return std::move(*network);
 }
@@ -77,7 +77,8 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
           return first[0];
       }()),
       shards_of_rank_(share_out(config.parallel.logical_shards, communicator.size())),
-      network_(make_network(config, communicator)), cost_function_(model::find_cost(config)),
+      products_(kernels::make_exact_products(config.parallel.blas_threads)),
+      network_(make_network(config, *products_, communicator)), cost_function_(model::find_cost(config)),
       dataset_(model::load_dataset(config, network_.outputs(), shards_of_rank_, communicator)),
       sampler_(dataset_.train.total, config.parallel.logical_shards, config.training.batch_size, config.model.seed,
                local_shards()),
@@ -113,7 +114,8 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
               return arenas;
           }(),
           std::max({parallel::tail_size, network_.most_added_up(),
-                    descends_locally() ? std::min(LocalDescent::piece, local_sizes_.exchanged()) : 0})),
+                    descends_locally() ? std::min(LocalDescent::piece, local_sizes_.exchanged()) : 0}),
+          *products_),
       shard_scores_(static_cast<std::size_t>(local_shards().size())), state_pieces_(states_.size()) {
     const auto end = static_cast<std::int64_t>(network_.layout().arena_size());
     if (!optimizer_->wants_norms()) {
@@ -135,7 +137,7 @@ Replica::Replica(const config::Config& config, const mpi::Communicator& communic
     mpi::together(communicator, [this] {
         network_.reserve(batch_extent());
         if (descends_locally()) {
-            local_.emplace(local_sizes_, shard_scores_.size(), network_.most_added_up());
+            local_.emplace(local_sizes_, shard_scores_.size(), network_.most_added_up(), *products_);
         }
     });
 }
@@ -153,7 +155,7 @@ std::string Replica::description() const {
                    count_of(nodes_, "node"), count_of(config_.parallel.blas_threads, "thread"),
                    count_of(config_.parallel.logical_shards, "logical shard"));
     fmt::format_to(out, "reducer     {}\n", reducer_->description());
-    fmt::format_to(out, "arithmetic  {}\n", kernels::arithmetic_name());
+    fmt::format_to(out, "arithmetic  {}\n", products_->arithmetic_name());
     fmt::format_to(out, "data set    {}: {} training and {} test samples of {}\n", dataset_.name, dataset_.train.total,
                    dataset_.test.total, nn::to_string(dataset_.train.sample_shape));
     const auto& layers = network_.layers();
@@ -161,9 +163,8 @@ std::string Replica::description() const {
         std::string shapes;
         std::size_t parameters = 0;
         for (const nn::Tensor& tensor : network_.layout().tensors()) {
-            if (tensor.name.starts_with(fmt::format("{:02}_", l + 1))) {
-                shapes += fmt::format("{}{} {}", shapes.empty() ? "" : ", ",
-                                      tensor.name.substr(tensor.name.find('/') + 1), nn::to_string(tensor.shape));
+            if (tensor.layer == layers[l]->label()) {
+                shapes += fmt::format("{}{} {}", shapes.empty() ? "" : ", ", tensor.part, nn::to_string(tensor.shape));
                 parameters += tensor.size;
             }
         }
@@ -199,13 +200,13 @@ Replica::Memory Replica::memory() const {
     bytes.samples = train.elements.size() + train.labels.size() + dataset_.test.elements.size() +
                     dataset_.test.labels.size() + static_cast<std::size_t>(train.local.size()) * sizeof(std::uint32_t);
     bytes.parameters = arena * (1 + states_.size());
-    bytes.gradients = arena * reducer_->subtrees().size() + gradients_.scratch_bytes();
+    bytes.gradients = arena * reducer_->subtrees().size() + gradients_.bytes();
     if (local_) {
         bytes.gradients +=
             (local_sizes_.exchanged() - local_sizes_.arena) * sizeof(float) * reducer_->subtrees().size();
         bytes.gradients += local_->bytes();
     }
-    bytes.activations = network_.activation_bytes(batch_extent()) + loader_.bytes() +
+    bytes.activations = network_.bytes() + products_->bytes() + loader_.bytes() +
                         model::evaluation_rows * train.sample_size * sizeof(float);
     return bytes;
 }
@@ -268,6 +269,7 @@ void Replica::descend(std::int64_t step, const Notice& notice) {
 
     const nn::Draw draw{config_.model.seed, static_cast<std::uint32_t>(epoch), dataset_.train.local.begin,
                         batch.samples};
+    products_->fetch_beside(batch.upcoming);
     if (local_) {
         descend_locally(step, batch, draw, notice);
         return;

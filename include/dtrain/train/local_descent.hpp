@@ -3,6 +3,7 @@
 #include "dtrain/core/matrix.hpp"
 #include "dtrain/core/phase_timer.hpp"
 #include "dtrain/data/batch.hpp"
+#include "dtrain/kernels/products.hpp"
 #include "dtrain/model/evaluator.hpp"
 #include "dtrain/nn/cost.hpp"
 #include "dtrain/nn/network.hpp"
@@ -41,7 +42,7 @@ class LocalDescent {
     /// Elements that `contribute` has added up at once.
     static constexpr std::size_t piece = std::size_t{1} << 14;
 
-    LocalDescent(const Sizes& sizes, std::size_t local_shards, std::size_t most_added_up);
+    LocalDescent(const Sizes& sizes, std::size_t local_shards, std::size_t most_added_up, kernels::Products& products);
 
     /// Begins a round with `common`, an exchanged vector, in every shard.
     void begin(std::span<const float> common);

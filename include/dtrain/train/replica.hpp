@@ -5,6 +5,7 @@
 #include "dtrain/data/batch.hpp"
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/sampler.hpp"
+#include "dtrain/kernels/products.hpp"
 #include "dtrain/model/evaluator.hpp"
 #include "dtrain/mpi/communicator.hpp"
 #include "dtrain/nn/cost.hpp"
@@ -59,6 +60,7 @@ class Replica {
     [[nodiscard]] core::Range local_shards() const {
         return shards_of_rank_[static_cast<std::size_t>(communicator_.rank())];
     }
+    [[nodiscard]] const kernels::Products& products() const noexcept { return *products_; }
     [[nodiscard]] nn::Network<float>& network() noexcept { return network_; }
     [[nodiscard]] const nn::Network<float>& network() const noexcept { return network_; }
     [[nodiscard]] const data::Dataset& dataset() const noexcept { return dataset_; }
@@ -132,6 +134,7 @@ class Replica {
     const mpi::Communicator& communicator_;
     int nodes_;
     std::vector<core::Range> shards_of_rank_;
+    std::unique_ptr<kernels::Products> products_;
     nn::Network<float> network_;
     nn::Cost<float> cost_function_;
     data::Dataset dataset_;

@@ -7,6 +7,7 @@
 
 #include "support/allocation_count.hpp"
 #include "support/idx_files.hpp"
+#include "support/products.hpp"
 #include "support/temporary_folder.hpp"
 #include <gtest/gtest.h>
 
@@ -42,14 +43,15 @@ TEST(Allocations, AreNotMadeByAStep) {
             data::Sampler sampler(split.total, shards, 20, 1, {0, shards});
             const auto rows = static_cast<std::size_t>(sampler.max_local_rows());
             data::BatchLoader loader(split, rows, shards, data::Augmenter({1, 5, 0.1, 0.1, 8, 3}, 8, 8, 1));
-            nn::Network<float> network(layers, {8, 8});
+            nn::Network<float> network(layers, {8, 8}, support::products());
             network.reserve(nn::Extent::of(rows, shards));
             const auto cost = nn::find_cost<float>("cross_entropy");
             const std::size_t size = network.layout().arena_size();
             core::Buffer<float> parameters(size);
             core::Buffer<float> gradient(size);
             network.initialise(parameters.values(), 1);
-            nn::ShardGradients<float> gradients({{0, shards}}, {gradient.values()}, network.most_added_up());
+            nn::ShardGradients<float> gradients({{0, shards}}, {gradient.values()}, network.most_added_up(),
+                                                support::products());
             const auto optimizer = optim::make_optimizer(optimizer_name, {0.9, 1e-4});
             std::vector<core::Buffer<float>> state_buffers;
             std::vector<std::span<float>> states;
@@ -68,6 +70,7 @@ TEST(Allocations, AreNotMadeByAStep) {
                 for (std::int64_t step = 0; step < sampler.steps_per_epoch(); ++step) {
                     const data::Batch batch = loader.load(sampler, step);
                     const nn::Draw draw{1, epoch, 0, batch.samples};
+                    support::products().fetch_beside(batch.upcoming);
                     const auto outputs = network.forward(parameters.values(), {batch.offsets, &draw}, batch.x);
                     sum += cost(outputs, batch.labels, network.output_gradient(batch.x.rows));
                     network.backward(parameters.values(), batch.offsets, batch.x, gradients);
