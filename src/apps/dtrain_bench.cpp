@@ -1,6 +1,6 @@
 #include "dtrain/bench/measurements.hpp"
+#include "dtrain/core/number.hpp"
 #include "dtrain/io/file.hpp"
-#include "dtrain/kernels/products.hpp"
 #include "dtrain/model/fingerprint.hpp"
 #include "dtrain/train/description.hpp"
 
@@ -8,7 +8,6 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <charconv>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -71,11 +70,11 @@ Options parse(apps::Words& words) {
             options.json = value;
             continue;
         }
-        std::int64_t& number = name == "--steps" ? options.steps : options.blocks;
-        const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-        if (error != std::errc{} || end != value.data() + value.size() || number < 1) {
+        const auto number = core::parse_number<std::int64_t>(value);
+        if (!number || *number < 1) {
             throw wrong(fmt::format("{} {}: expected a whole number from 1", name, value));
         }
+        (name == "--steps" ? options.steps : options.blocks) = *number;
     }
     return options;
 }
@@ -140,7 +139,7 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
                                 {"batch_size", replica.sampler().batch_samples(0)},
                                 {"parameters", replica.network().layout().parameter_count()},
                                 {"flops_per_sample", replica.network().training_flops()},
-                                {"arithmetic", kernels::arithmetic_name()},
+                                {"arithmetic", replica.products().arithmetic_name()},
                                 {"blocks", steps.blocks},
                                 {"steps_per_block", steps.steps_per_block},
                                 {"samples_per_second", json(steps.samples_per_second)},

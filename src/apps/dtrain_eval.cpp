@@ -1,5 +1,6 @@
 #include "dtrain/config/config.hpp"
 #include "dtrain/core/error.hpp"
+#include "dtrain/core/number.hpp"
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/source.hpp"
 #include "dtrain/evaluate/cost_surface.hpp"
@@ -17,7 +18,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -60,13 +60,11 @@ core::Error usage_error(const std::string& problem) {
 }
 
 std::int64_t parse_number(const std::string& option, const std::string& text) {
-    std::int64_t number = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    const bool whole = error == std::errc{} && end == text.data() + text.size();
-    if (option == "--show" && !(whole && number >= 1)) {
+    const std::int64_t number = core::parse_number<std::int64_t>(text).value_or(-1);
+    if (option == "--show" && number < 1) {
         throw usage_error(fmt::format("--show {}: expected a number of samples from 1 on", text));
     }
-    if (option == "--surface" && !(whole && (number == 0 || (number >= 5 && number <= 500)))) {
+    if (option == "--surface" && number != 0 && (number < 5 || number > 500)) {
         throw usage_error(fmt::format("--surface {}: expected 0 (none) or a number of points from 5 to 500", text));
     }
     return number;
@@ -276,8 +274,8 @@ io::Checkpoint open_checkpoint(std::filesystem::path& path) {
 void execute(Arguments arguments) {
     const io::Checkpoint checkpoint = open_checkpoint(arguments.checkpoint);
     const config::Config config = model::config_of(checkpoint);
-    kernels::set_product_threads(config.parallel.blas_threads);
-    nn::Network<float> network = model::network_of(checkpoint);
+    const auto products = kernels::make_exact_products(config.parallel.blas_threads);
+    nn::Network<float> network = model::network_of(checkpoint, *products);
     const core::Buffer<float> parameters = model::parameters_of(checkpoint, network);
 
     const bool given = !arguments.images.empty();

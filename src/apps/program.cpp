@@ -1,7 +1,5 @@
 #include "program.hpp"
 
-#include "dtrain/kernels/products.hpp"
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -35,7 +33,6 @@ config::Config load_config(const Words& words, const char* usage, const mpi::Com
     if (!communicator.is_root()) {
         config = config::parse(resolved, "config");
     }
-    kernels::set_product_threads(config.parallel.blas_threads);
     return config;
 }
 

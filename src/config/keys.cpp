@@ -1,36 +1,32 @@
 #include "keys.hpp"
 
+#include "dtrain/core/number.hpp"
+
 #include <array>
-#include <charconv>
-#include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <limits>
 #include <string_view>
-#include <system_error>
 
 namespace dtrain::config {
 namespace {
 
-template <typename T>
-bool convert(std::string_view text, T& result) {
-    const char* const end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data(), end, result);
-    return error == std::errc{} && rest == end;
+constexpr Verdict verdict(bool good) {
+    return good ? Verdict::ok : Verdict::wrong;
 }
 
 template <std::integral T>
 Verdict whole(std::string_view text, T low, T high, T& result) {
-    return convert(text, result) && result >= low && result <= high ? Verdict::ok : Verdict::wrong;
+    const auto number = core::parse_number<T>(text);
+    result = number.value_or(result);
+    return verdict(number && result >= low && result <= high);
 }
 
 /// A finite number; its range is the caller's to check.
 bool real(std::string_view text, double& result) {
-    return convert(text, result) && std::isfinite(result);
-}
-
-constexpr Verdict verdict(bool good) {
-    return good ? Verdict::ok : Verdict::wrong;
+    const auto number = core::parse_number<double>(text);
+    result = number.value_or(result);
+    return number.has_value();
 }
 
 Verdict real_within(std::string_view text, double low, double high, double& result) {

@@ -75,11 +75,20 @@ bool Augmentation::any() const noexcept {
 
 Augmenter::Augmenter(const Augmentation& amount, std::size_t rows, std::size_t cols, std::uint64_t seed)
     : amount_(amount), rows_(rows), cols_(cols), seed_(seed),
-      radius_(amount.elastic_alpha > 0 ? static_cast<std::size_t>(std::lround(3 * amount.elastic_sigma)) : 0),
-      weights_(2 * radius_ + 1), weight_matrix_(if_elastic(cols * width())),
-      words_(if_elastic(round_up(2 * rows * cols, 4))), noise_(if_elastic(2 * rows * width())),
-      half_smooth_(if_elastic(2 * rows * width())), field_y_(rows * cols + tile), field_x_(rows * cols + tile),
-      place_y_(round_up(rows * cols, tile)), place_x_(round_up(rows * cols, tile)), framed_((rows + 3) * (cols + 3)) {
+      radius_(amount.elastic_alpha > 0 ? static_cast<std::size_t>(std::lround(3 * amount.elastic_sigma)) : 0) {
+    book_.grant(weights_, 2 * radius_ + 1);
+    book_.grant(weight_matrix_, if_elastic(cols * width()));
+    book_.grant(words_, if_elastic(round_up(2 * rows * cols, 4)));
+    for (auto* const field : {&noise_, &half_smooth_}) {
+        book_.grant(*field, if_elastic(2 * rows * width()));
+    }
+    for (auto* const field : {&field_y_, &field_x_}) {
+        book_.grant(*field, rows * cols + tile);
+    }
+    for (auto* const place : {&place_y_, &place_x_}) {
+        book_.grant(*place, round_up(rows * cols, tile));
+    }
+    book_.grant(framed_, (rows + 3) * (cols + 3));
     const auto gauss = [&](std::size_t k) {
         const double distance = (static_cast<double>(k) - static_cast<double>(radius_)) / amount.elastic_sigma;
         return std::exp(-0.5 * distance * distance);
@@ -167,13 +176,6 @@ Augmenter::Displacement Augmenter::displacement(std::int64_t epoch, std::int64_t
 
 std::size_t Augmenter::if_elastic(std::size_t size) const noexcept {
     return amount_.elastic_alpha > 0 ? size : 0;
-}
-
-std::size_t Augmenter::bytes() const noexcept {
-    return words_.size() * sizeof(std::uint32_t) +
-           (weights_.size() + weight_matrix_.size() + noise_.size() + half_smooth_.size() + field_y_.size() +
-            field_x_.size() + place_y_.size() + place_x_.size() + framed_.size()) *
-               sizeof(float);
 }
 
 std::size_t Augmenter::width() const noexcept {

@@ -1,7 +1,5 @@
 #include "dtrain/data/batch.hpp"
 
-#include "dtrain/kernels/prefetch.hpp"
-
 #include <algorithm>
 #include <utility>
 
@@ -9,33 +7,40 @@ namespace dtrain::data {
 
 BatchLoader::BatchLoader(const Split& split, std::size_t max_rows, std::size_t local_shards,
                          std::optional<Augmenter> augmenter)
-    : split_(split), augmenter_(std::move(augmenter)), x_(max_rows * split.sample_size), labels_(max_rows),
-      rows_(max_rows), next_rows_(max_rows), offsets_(local_shards + 1), next_offsets_(local_shards + 1) {}
-
-BatchLoader::~BatchLoader() {
-    kernels::PrefetchQueue::of_this_thread() = {};
+    : split_(split), augmenter_(std::move(augmenter)) {
+    book_.grant(x_, max_rows * split.sample_size);
+    book_.grant(labels_, max_rows);
+    for (auto* const rows : {&rows_, &next_rows_}) {
+        book_.grant(*rows, max_rows);
+    }
+    for (auto* const offsets : {&offsets_, &next_offsets_}) {
+        book_.grant(*offsets, local_shards + 1);
+    }
 }
 
 std::size_t BatchLoader::bytes() const noexcept {
-    return x_.size() * sizeof(float) + (augmenter_ ? augmenter_->bytes() : 0);
+    return book_.bytes() + (augmenter_ ? augmenter_->bytes() : 0);
 }
 
 Batch BatchLoader::load(const Sampler& sampler, std::int64_t step) {
-    const std::size_t count = sampler.select(step, rows_, offsets_);
+    const std::span<std::uint32_t> rows = rows_.values();
+    const std::span<std::uint8_t> labels = labels_.values();
+    const std::size_t count = sampler.select(step, rows, offsets_.values());
     const core::MatrixView<float> x = x_.matrix(count, split_.sample_size);
     for (std::size_t n = 0; n < count; ++n) {
-        split_.fetch(rows_[n], x.row(n));
+        split_.fetch(rows[n], x.row(n));
         if (augmenter_) {
-            augmenter_->distort(x.row(n), sampler.epoch(), split_.local.begin + rows_[n]);
+            augmenter_->distort(x.row(n), sampler.epoch(), split_.local.begin + rows[n]);
         }
-        labels_[n] = split_.labels.data()[rows_[n]];
+        labels[n] = split_.labels.data()[rows[n]];
     }
+    kernels::PrefetchQueue upcoming;
     if (step + 1 < sampler.steps_per_epoch()) {
-        const std::size_t next = sampler.select(step + 1, next_rows_, next_offsets_);
-        kernels::PrefetchQueue::of_this_thread() = {split_.elements.data(), split_.sample_bytes(),
-                                                    std::span(next_rows_).first(std::min(next, most_prefetched))};
+        const std::size_t next = sampler.select(step + 1, next_rows_.values(), next_offsets_.values());
+        upcoming = {split_.elements.data(), split_.sample_bytes(),
+                    next_rows_.values().first(std::min(next, most_prefetched))};
     }
-    return {x, std::span(labels_).first(count), offsets_, std::span(rows_).first(count)};
+    return {x, labels.first(count), offsets_.values(), rows.first(count), upcoming};
 }
 
 } // namespace dtrain::data

@@ -1,22 +1,19 @@
 #include "dtrain/data/source.hpp"
 
+#include "dtrain/core/registry.hpp"
+
 #include "sources.hpp"
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <functional>
 #include <numeric>
-#include <stdexcept>
 #include <utility>
 
 namespace dtrain::data {
 namespace {
 
-struct Named {
-    std::string_view name;
-    std::unique_ptr<Source> (*make)(SourceSettings);
-};
-constexpr std::array sources{Named{"idx", make_idx_source}, Named{"synthetic", make_synthetic_source}};
+constexpr core::Registry sources("data source", {core::Named{"idx", make_idx_source},
+                                                 core::Named{"synthetic", make_synthetic_source}});
 
 } // namespace
 
@@ -29,19 +26,11 @@ core::Error invalid_setting(std::string_view key, std::string_view problem) {
 }
 
 std::vector<std::string> source_names() {
-    std::vector<std::string> names;
-    for (const Named& known : sources) {
-        names.emplace_back(known.name);
-    }
-    return names;
+    return sources.names();
 }
 
 std::unique_ptr<Source> make_source(std::string_view name, SourceSettings settings) {
-    const auto found = std::ranges::find(sources, name, &Named::name);
-    if (found == sources.end()) {
-        throw std::out_of_range("no data source " + std::string(name));
-    }
-    return found->make(std::move(settings));
+    return sources.at(name)(std::move(settings));
 }
 
 } // namespace dtrain::data

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <deque>
 #include <tuple>
 #include <utility>
@@ -18,18 +17,6 @@ namespace {
 
 constexpr std::int64_t format_version = 1;
 constexpr std::size_t most_wrong_recorded = 25;
-
-/// e^(z − largest) / Σ of these.
-void softmax(std::span<float> row) {
-    const float largest = std::ranges::max(row);
-    double sum = 0;
-    for (const float z : row) {
-        sum += std::exp(static_cast<double>(z - largest));
-    }
-    for (float& z : row) {
-        z = static_cast<float>(std::exp(static_cast<double>(z - largest)) / sum);
-    }
-}
 
 /// The first sample of each class, in the order of classes.
 std::vector<std::int64_t> one_of_each(const Evaluation& evaluation) {
@@ -92,9 +79,7 @@ void add_layers(Contents& contents, const Evaluated& evaluated, std::vector<floa
         const std::size_t width = nn::element_count(layer.output_shape());
         std::vector<float> activations(rows * width);
         network.copy_activations(l, shard, {activations.data(), rows, width});
-        const std::string description = layer.description();
-        contents.add(fmt::format("/shown/layers/{:02}_{}", l + 1, description.substr(0, description.find(' '))),
-                     joined(rows, layer.output_shape()), std::move(activations));
+        contents.add("/shown/layers/" + layer.label(), joined(rows, layer.output_shape()), std::move(activations));
     }
 }
 
@@ -157,7 +142,8 @@ std::vector<float> opinions(const Evaluation& evaluation, std::string_view cost)
     std::vector<float> values = evaluation.outputs;
     if (nn::needs_linear_output(cost)) {
         for (std::size_t first = 0; first < values.size(); first += evaluation.classes) {
-            softmax(std::span(values).subspan(first, evaluation.classes));
+            const auto row = std::span(values).subspan(first, evaluation.classes);
+            nn::softmax<float>(row, row);
         }
     }
     return values;

@@ -1,12 +1,12 @@
 #include "dtrain/io/checkpoint.hpp"
 
 #include "dtrain/core/error.hpp"
+#include "dtrain/core/number.hpp"
 #include "dtrain/io/file.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <functional>
 #include <optional>
 #include <string_view>
@@ -21,13 +21,6 @@ constexpr std::string_view suffix = ".h5";
 
 constexpr std::size_t affixes = prefix.size() + suffix.size();
 
-/// The whole of `text` as a number.
-template <class T>
-bool parse(std::string_view text, T& number, int base = 10) {
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, base);
-    return error == std::errc{} && end == text.data() + text.size();
-}
-
 std::string name_of(std::int64_t step) {
     return fmt::format("{}{:08}{}", prefix, step, suffix);
 }
@@ -36,9 +29,8 @@ std::optional<std::int64_t> step_of(std::string_view name) {
     if (name.size() < affixes || !name.starts_with(prefix) || !name.ends_with(suffix)) {
         return std::nullopt;
     }
-    std::int64_t step = 0;
-    const std::string_view digits = name.substr(prefix.size(), name.size() - affixes);
-    return parse(digits, step) && step >= 0 && name == name_of(step) ? std::optional(step) : std::nullopt;
+    const auto step = core::parse_number<std::int64_t>(name.substr(prefix.size(), name.size() - affixes));
+    return step && *step >= 0 && name == name_of(*step) ? step : std::nullopt;
 }
 
 /// Sizes with single blanks between them, none of them zero, whose product is a size as well. Empty if it is not that.
@@ -47,8 +39,8 @@ std::vector<std::size_t> parse_shape(std::string_view text) {
     std::size_t product = 1;
     for (;;) {
         const std::size_t end = text.find(' ');
-        std::size_t size = 0;
-        if (!parse(text.substr(0, end), size) || size == 0 || __builtin_mul_overflow(product, size, &product)) {
+        const std::size_t size = core::parse_number<std::size_t>(text.substr(0, end)).value_or(0);
+        if (size == 0 || __builtin_mul_overflow(product, size, &product)) {
             return {};
         }
         shape.push_back(size);
@@ -102,9 +94,11 @@ Checkpoint::Checkpoint(const std::filesystem::path& file) : name_(file.string())
     info_.step = file_.integer("step");
     info_.seed = file_.unsigned_integer("seed");
     info_.logical_shards = file_.integer("logical_shards");
-    if (!parse(file_.text("fingerprint"), info_.fingerprint, 16)) {
+    const auto fingerprint = core::parse_number<std::uint64_t>(file_.text("fingerprint"), 16);
+    if (!fingerprint) {
         file_.fail("attribute fingerprint is not a hexadecimal number");
     }
+    info_.fingerprint = *fingerprint;
     info_.config = file_.text("config");
     info_.dataset = file_.text("dataset");
     info_.sample_shape = parse_shape(file_.text("sample_shape"));

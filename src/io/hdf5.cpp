@@ -2,13 +2,13 @@
 
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/hash.hpp"
+#include "dtrain/core/number.hpp"
 
 #include <fmt/format.h>
 #include <hdf5.h>
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
 #include <cstring>
 #include <string_view>
 #include <system_error>
@@ -280,12 +280,10 @@ void Hdf5Image::fail(const std::string& problem) const {
 
 template <class T>
 T Hdf5Image::number(std::string_view word) const {
-    T value{};
-    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
-    if (error != std::errc{} || end != word.data() + word.size()) {
-        fail("its index has something else where a number should be");
+    if (const auto value = core::parse_number<T>(word)) {
+        return *value;
     }
-    return value;
+    fail("its index has something else where a number should be");
 }
 
 void Hdf5Image::read_index(std::string_view text) {

@@ -29,13 +29,14 @@ void check_names(const config::Config& config) {
     }
 }
 
-nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape) {
+nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape,
+                                 kernels::Products& products) {
     try {
-        nn::Network<float> network(config.model.layers, sample_shape);
+        nn::Network<float> network(config.model.layers, sample_shape, products);
         if (network.outputs() > 256) {
             throw std::invalid_argument("the last layer's size is the number of classes, at most 256");
         }
-        if (nn::needs_linear_output(config.model.cost) && !network.layers().back()->description().ends_with("linear")) {
+        if (nn::needs_linear_output(config.model.cost) && !network.layers().back()->ends_linear()) {
             throw std::invalid_argument(fmt::format("with cost = {} the last layer has to be linear: the cost contains "
                                                     "its activation",
                                                     config.model.cost));

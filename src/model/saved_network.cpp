@@ -15,13 +15,13 @@ config::Config config_of(const io::Checkpoint& checkpoint) {
     }
 }
 
-nn::Network<float> network_of(const io::Checkpoint& checkpoint) {
+nn::Network<float> network_of(const io::Checkpoint& checkpoint, kernels::Products& products) {
     const config::Config config = config_of(checkpoint);
     nn::Network<float> network = [&] {
         try {
             config.require_one_of("data.source", data::source_names());
             config.require_one_of("model.cost", nn::cost_names());
-            return build_network(config, checkpoint.info().sample_shape);
+            return build_network(config, checkpoint.info().sample_shape, products);
         } catch (const core::Error& error) {
             checkpoint.fail(error.what());
         }

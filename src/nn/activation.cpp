@@ -1,35 +1,31 @@
 #include "dtrain/nn/activation.hpp"
 
+#include "dtrain/core/registry.hpp"
 #include "dtrain/kernels/exponential.hpp"
 
-#include <array>
 #include <cstddef>
 
 namespace dtrain::nn {
 namespace {
 
-struct Named {
-    Activation activation;
-    std::string_view name;
-};
-constexpr std::array<Named, 4> names{{{Activation::linear, "linear"},
-                                      {Activation::sigmoid, "sigmoid"},
-                                      {Activation::relu, "relu"},
-                                      {Activation::tanh, "tanh"}}};
+using core::Named;
+constexpr core::Registry activations("activation",
+                                     {Named{"linear", Activation::linear}, Named{"sigmoid", Activation::sigmoid},
+                                      Named{"relu", Activation::relu}, Named{"tanh", Activation::tanh}});
 
 } // namespace
 
 std::optional<Activation> parse_activation(std::string_view name) noexcept {
-    for (const Named& known : names) {
-        if (known.name == name) {
-            return known.activation;
-        }
-    }
-    return std::nullopt;
+    const Activation* const found = activations.find(name);
+    return found == nullptr ? std::nullopt : std::optional(*found);
 }
 
 std::string_view to_string(Activation activation) noexcept {
-    return names[static_cast<std::size_t>(activation)].name;
+    return activations.name_of(activation);
+}
+
+std::vector<std::string> activation_names() {
+    return activations.names();
 }
 
 template <class Real>

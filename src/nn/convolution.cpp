@@ -33,11 +33,12 @@ template <class Real>
 class Convolution final : public Layer<Real> {
   public:
     Convolution(const Maps& input, const Maps& output, std::size_t kernel, std::size_t padding, std::size_t stride,
-                Activation activation, const std::string& prefix, ParameterLayout& layout)
-        : input_(input), output_(output), kernel_(kernel), padding_(padding), stride_(stride),
-          activation_(activation), output_shape_{output.count, output.height, output.width},
-          weight_number_(layout.add(prefix + "/weight", {output.count, input.count, kernel, kernel})),
-          weight_(layout[weight_number_]), bias_(layout[layout.add(prefix + "/bias", {output.count})]) {}
+                Activation activation, const LayerArguments& arguments)
+        : Layer<Real>(arguments.label), input_(input), output_(output), kernel_(kernel), padding_(padding),
+          stride_(stride), activation_(activation), output_shape_{output.count, output.height, output.width},
+          weight_number_(arguments.add_tensor("weight", {output.count, input.count, kernel, kernel})),
+          weight_(arguments.layout[weight_number_]),
+          bias_(arguments.layout[arguments.add_tensor("bias", {output.count})]) {}
 
     [[nodiscard]] std::string description() const override {
         return fmt::format("conv {0}x{1}x{1}{2}{3} {4}", output_.count, kernel_,
@@ -45,6 +46,7 @@ class Convolution final : public Layer<Real> {
                            stride_ == 1 ? "" : fmt::format(" stride {}", stride_), to_string(activation_));
     }
     [[nodiscard]] const Shape& output_shape() const noexcept override { return output_shape_; }
+    [[nodiscard]] bool ends_linear() const noexcept override { return activation_ == Activation::linear; }
     [[nodiscard]] Arrangement arrangement() const noexcept override { return Arrangement::interleaved; }
     [[nodiscard]] double forward_flops() const noexcept override {
         return 2.0 * static_cast<double>(output_.pixels() * weight_.size);
@@ -57,17 +59,12 @@ class Convolution final : public Layer<Real> {
         std::ranges::fill(bias_.in(parameters), Real{0});
     }
 
-    void reserve(const Extent& extent) override {
-        bordered_input_ = Buffer<Real>(padding_ == 0 ? 0 : bordered_input().size() * lanes<Real>);
-        bordered_delta_ = Buffer<Real>(bordered_delta().size() * lanes<Real>);
-        turned_weight_ = Buffer<Real>(weight_.size);
-        lane_sums_ = Buffer<Real>(weight_.size * lanes<Real>);
-        group_sums_ = Buffer<Real>(extent.groups * sums());
-    }
-    [[nodiscard]] std::size_t scratch_bytes(const Extent& extent) const noexcept override {
-        return (((padding_ == 0 ? 0 : bordered_input().size()) + bordered_delta().size() + weight_.size) * lanes<Real> +
-                weight_.size + extent.groups * sums()) *
-               sizeof(Real);
+    void reserve(const Extent& extent, core::MemoryBook& book) override {
+        book.grant(bordered_input_, padding_ == 0 ? 0 : bordered_input().size() * lanes<Real>);
+        book.grant(bordered_delta_, bordered_delta().size() * lanes<Real>);
+        book.grant(turned_weight_, weight_.size);
+        book.grant(lane_sums_, weight_.size * lanes<Real>);
+        book.grant(group_sums_, extent.groups * sums());
     }
     [[nodiscard]] std::size_t most_added_up() const noexcept override { return weight_.size; }
 
@@ -280,8 +277,7 @@ std::unique_ptr<Layer<Real>> make_convolution(const LayerArguments& arguments) {
                       (input.width + 2 * padding - kernel) / stride + 1};
     arguments.require_size({output.count, output.height, output.width});
     arguments.require_size({output.count, input.count, kernel, kernel});
-    return std::make_unique<Convolution<Real>>(input, output, kernel, padding, stride, activation,
-                                               arguments.tensor_prefix, arguments.layout);
+    return std::make_unique<Convolution<Real>>(input, output, kernel, padding, stride, activation, arguments);
 }
 
 template std::unique_ptr<Layer<float>> make_convolution(const LayerArguments&);

@@ -1,11 +1,10 @@
 #include "dtrain/nn/cost.hpp"
 
+#include "dtrain/core/registry.hpp"
 #include "dtrain/kernels/exponential.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <stdexcept>
 
 namespace dtrain::nn {
 namespace {
@@ -36,72 +35,70 @@ template <class Real>
 double cross_entropy(MatrixView<const Real> output, std::span<const std::uint8_t> labels, MatrixView<Real> gradient) {
     double sum = 0;
     for (std::size_t n = 0; n < output.rows; ++n) {
-        const Real* const z = output.row(n).data();
-        // Shifted by the largest so that nothing overflows.
-        const Real largest = *std::max_element(z, z + output.cols);
-        double total = 0;
-        if (gradient.empty()) {
-            for (std::size_t j = 0; j < output.cols; ++j) {
-                total += static_cast<double>(kernels::exponential(z[j] - largest));
-            }
-        } else {
-            Real* const dz = gradient.row(n).data();
-            for (std::size_t j = 0; j < output.cols; ++j) {
-                dz[j] = kernels::exponential(z[j] - largest);
-            }
-            for (std::size_t j = 0; j < output.cols; ++j) {
-                total += static_cast<double>(dz[j]);
-            }
-            const auto scale = static_cast<Real>(1 / total);
-            for (std::size_t j = 0; j < output.cols; ++j) {
-                dz[j] *= scale;
-            }
+        const std::span<Real> dz = gradient.empty() ? std::span<Real>{} : gradient.row(n);
+        const auto [largest, total] = softmax(output.row(n), dz);
+        if (!dz.empty()) {
             dz[labels[n]] -= Real{1};
         }
-        sum += std::log(total) - static_cast<double>(z[labels[n]] - largest);
+        sum += std::log(total) - static_cast<double>(output.row(n)[labels[n]] - largest);
     }
     return sum;
 }
 
 template <class Real>
-struct NamedCost {
-    std::string_view name;
+struct Entry {
     Cost<Real> cost;
-    bool linear_output;
+    bool needs_linear_output;
 };
 
+using core::Named;
 template <class Real>
-constexpr std::array costs{NamedCost<Real>{"quadratic", quadratic<Real>, false},
-                           NamedCost<Real>{"cross_entropy", cross_entropy<Real>, true}};
-
-template <class Real>
-const NamedCost<Real>& find(std::string_view name) {
-    for (const NamedCost<Real>& known : costs<Real>) {
-        if (known.name == name) {
-            return known;
-        }
-    }
-    throw std::out_of_range("no cost function " + std::string(name));
-}
+constexpr core::Registry costs("cost function", {Named{"quadratic", Entry<Real>{quadratic<Real>, false}},
+                                                 Named{"cross_entropy", Entry<Real>{cross_entropy<Real>, true}}});
 
 } // namespace
 
 template <class Real>
+SoftmaxSum<Real> softmax(std::span<const Real> z, std::span<Real> p) noexcept {
+    const std::size_t size = z.size();
+    const Real* const from = z.data();
+    Real* const to = p.data();
+    const Real largest = *std::max_element(from, from + size);
+    double total = 0;
+    if (p.empty()) {
+        for (std::size_t j = 0; j < size; ++j) {
+            total += static_cast<double>(kernels::exponential(from[j] - largest));
+        }
+        return {largest, total};
+    }
+    for (std::size_t j = 0; j < size; ++j) {
+        to[j] = kernels::exponential(from[j] - largest);
+    }
+    for (std::size_t j = 0; j < size; ++j) {
+        total += static_cast<double>(to[j]);
+    }
+    const auto scale = static_cast<Real>(1 / total);
+    for (std::size_t j = 0; j < size; ++j) {
+        to[j] *= scale;
+    }
+    return {largest, total};
+}
+
+template <class Real>
 Cost<Real> find_cost(std::string_view name) {
-    return find<Real>(name).cost;
+    return costs<Real>.at(name).cost;
 }
 
 std::vector<std::string> cost_names() {
-    std::vector<std::string> names;
-    for (const auto& known : costs<float>) {
-        names.emplace_back(known.name);
-    }
-    return names;
+    return costs<float>.names();
 }
 
 bool needs_linear_output(std::string_view cost) {
-    return find<float>(cost).linear_output;
+    return costs<float>.at(cost).needs_linear_output;
 }
+
+template SoftmaxSum<float> softmax(std::span<const float>, std::span<float>) noexcept;
+template SoftmaxSum<double> softmax(std::span<const double>, std::span<double>) noexcept;
 
 template Cost<float> find_cost(std::string_view);
 template Cost<double> find_cost(std::string_view);

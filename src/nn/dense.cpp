@@ -25,16 +25,17 @@ constexpr std::size_t max_outputs = 1U << 20;
 template <class Real>
 class Dense final : public Layer<Real> {
   public:
-    Dense(std::size_t inputs, std::size_t outputs, Activation activation, const std::string& prefix,
-          ParameterLayout& layout)
-        : inputs_(inputs), outputs_(outputs), activation_(activation), output_shape_{outputs},
-          weight_number_(layout.add(prefix + "/weight", {outputs, inputs})), weight_(layout[weight_number_]),
-          bias_(layout[layout.add(prefix + "/bias", {outputs})]) {}
+    Dense(std::size_t outputs, Activation activation, const LayerArguments& arguments)
+        : Layer<Real>(arguments.label), products_(arguments.products), inputs_(element_count(arguments.input)),
+          outputs_(outputs), activation_(activation), output_shape_{outputs},
+          weight_number_(arguments.add_tensor("weight", {outputs, inputs_})), weight_(arguments.layout[weight_number_]),
+          bias_(arguments.layout[arguments.add_tensor("bias", {outputs})]) {}
 
     [[nodiscard]] std::string description() const override {
         return fmt::format("dense {} {}", outputs_, to_string(activation_));
     }
     [[nodiscard]] const Shape& output_shape() const noexcept override { return output_shape_; }
+    [[nodiscard]] bool ends_linear() const noexcept override { return activation_ == Activation::linear; }
     [[nodiscard]] double forward_flops() const noexcept override {
         return 2.0 * static_cast<double>(inputs_ * outputs_);
     }
@@ -49,7 +50,7 @@ class Dense final : public Layer<Real> {
         for (std::size_t n = 0; n < y.rows; ++n) {
             std::ranges::copy(bias, y.row(n).begin());
         }
-        kernels::multiply_add(Factor<Real>(x), weight(parameters).transposed(), y);
+        products_.multiply_add(Factor<Real>(x), weight(parameters).transposed(), y);
         activate(activation_, y.values());
     }
 
@@ -61,7 +62,7 @@ class Dense final : public Layer<Real> {
         gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), Factor<Real>(dz), shards);
         gradients.add_product(weight_.offset, Factor<Real>(dz).transposed(), Factor<Real>(x), shards);
         if (!dx.empty()) {
-            kernels::multiply(Factor<Real>(dz), weight(parameters), dx);
+            products_.multiply(Factor<Real>(dz), weight(parameters), dx);
         }
     }
 
@@ -70,6 +71,7 @@ class Dense final : public Layer<Real> {
         return Factor<Real>(MatrixView<const Real>{weight_.in(parameters).data(), outputs_, inputs_});
     }
 
+    kernels::Products& products_;
     std::size_t inputs_;
     std::size_t outputs_;
     Activation activation_;
@@ -91,8 +93,7 @@ std::unique_ptr<Layer<Real>> make_dense(const LayerArguments& arguments) {
     const Activation activation = words.size() == 3 ? arguments.activation_in(words[2]) : Activation::linear;
     arguments.require_size(arguments.input);
     arguments.require_size({outputs, element_count(arguments.input)});
-    return std::make_unique<Dense<Real>>(element_count(arguments.input), outputs, activation, arguments.tensor_prefix,
-                                         arguments.layout);
+    return std::make_unique<Dense<Real>>(outputs, activation, arguments);
 }
 
 template std::unique_ptr<Layer<float>> make_dense(const LayerArguments&);

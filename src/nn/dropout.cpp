@@ -4,13 +4,13 @@
 // x, y   N × I       mask  N × I   0 or 1 / (1 − P)
 // dx = dy · mask
 
+#include "dtrain/core/number.hpp"
 #include "dtrain/core/random.hpp"
 #include "dtrain/nn/layer.hpp"
 
 #include "layer_arguments.hpp"
 
 #include <algorithm>
-#include <charconv>
 
 namespace dtrain::nn {
 namespace {
@@ -20,20 +20,18 @@ using core::MatrixView;
 template <class Real>
 class Dropout final : public Layer<Real> {
   public:
-    Dropout(const Shape& shape, double probability, std::size_t number)
-        : shape_(shape), size_(element_count(shape)), probability_(probability), number_(number) {}
+    Dropout(double probability, const LayerArguments& arguments)
+        : Layer<Real>(arguments.label), shape_(arguments.input), size_(element_count(arguments.input)),
+          probability_(probability), number_(arguments.number) {}
 
     [[nodiscard]] std::string description() const override { return fmt::format("dropout {}", probability_); }
     [[nodiscard]] const Shape& output_shape() const noexcept override { return shape_; }
     [[nodiscard]] double forward_flops() const noexcept override { return 0; } // none that a product is made of
     void initialise(std::span<Real>, std::uint64_t) const override {}
 
-    void reserve(const Extent& extent) override {
-        mask_ = core::Buffer<Real>(extent.rows * size_);
-        words_ = core::Buffer<std::uint32_t>(words());
-    }
-    [[nodiscard]] std::size_t scratch_bytes(const Extent& extent) const noexcept override {
-        return extent.rows * size_ * sizeof(Real) + words() * sizeof(std::uint32_t);
+    void reserve(const Extent& extent, core::MemoryBook& book) override {
+        book.grant(mask_, extent.rows * size_);
+        book.grant(words_, (size_ + 3) / 4 * 4); // whole blocks of the generator
     }
 
     void forward(std::span<const Real>, const Pass& pass, MatrixView<const Real> x, MatrixView<Real> y) override {
@@ -64,7 +62,6 @@ class Dropout final : public Layer<Real> {
     }
 
   private:
-    [[nodiscard]] std::size_t words() const noexcept { return (size_ + 3) / 4 * 4; } // whole blocks of the generator
     void multiply(std::span<const Real> from, std::span<Real> to) const noexcept {
         const Real* const mask = mask_.data();
         for (std::size_t i = 0; i < to.size(); ++i) {
@@ -84,18 +81,12 @@ class Dropout final : public Layer<Real> {
 
 template <class Real>
 std::unique_ptr<Layer<Real>> make_dropout(const LayerArguments& arguments) {
-    double probability = -1;
-    if (arguments.words.size() == 2) {
-        const std::string_view word = arguments.words[1];
-        const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), probability);
-        if (error != std::errc{} || end != word.data() + word.size()) {
-            probability = -1;
-        }
-    }
+    const double probability =
+        arguments.words.size() == 2 ? core::parse_number<double>(arguments.words[1]).value_or(-1) : -1;
     if (!(probability >= 0 && probability < 1)) {
         arguments.fail("expected `dropout P` with a probability from 0 to less than 1");
     }
-    return std::make_unique<Dropout<Real>>(arguments.input, probability, arguments.number);
+    return std::make_unique<Dropout<Real>>(probability, arguments);
 }
 
 template std::unique_ptr<Layer<float>> make_dropout(const LayerArguments&);

@@ -1,28 +1,28 @@
 #include "dtrain/nn/layer.hpp"
 
+#include "dtrain/core/number.hpp"
+#include "dtrain/core/registry.hpp"
+
 #include "layer_arguments.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
-#include <charconv>
 
 namespace dtrain::nn {
 
 std::size_t LayerArguments::number_in(std::string_view digits, std::string_view what, std::size_t low,
                                       std::size_t high) const {
-    std::size_t value = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    if (error != std::errc{} || end != digits.data() + digits.size() || value < low || value > high) {
+    const auto value = core::parse_number<std::size_t>(digits);
+    if (!value || *value < low || *value > high) {
         fail(fmt::format("{} has to be between {} and {}", what, low, high));
     }
-    return value;
+    return *value;
 }
 
 Activation LayerArguments::activation_in(std::string_view name) const {
     const auto known = parse_activation(name);
     if (!known) {
-        fail(fmt::format("unknown activation {}; available: linear, sigmoid, relu, tanh", name));
+        fail(fmt::format("unknown activation {}; available: {}", name, fmt::join(activation_names(), ", ")));
     }
     return *known;
 }
@@ -51,17 +51,12 @@ void LayerArguments::require_size(const Shape& shape) const {
 
 namespace {
 
+using core::Named;
 template <class Real>
-struct LayerType {
-    std::string_view name;
-    std::unique_ptr<Layer<Real>> (*make)(const LayerArguments&);
-};
-
-template <class Real>
-constexpr std::array layer_types{
-    LayerType<Real>{"dense", make_dense<Real>},      LayerType<Real>{"conv", make_convolution<Real>},
-    LayerType<Real>{"maxpool", make_max_pool<Real>}, LayerType<Real>{"avgpool", make_average_pool<Real>},
-    LayerType<Real>{"lstm", make_lstm<Real>},        LayerType<Real>{"dropout", make_dropout<Real>}};
+constexpr core::Registry layer_types("layer type",
+                                     {Named{"dense", make_dense<Real>}, Named{"conv", make_convolution<Real>},
+                                      Named{"maxpool", make_max_pool<Real>}, Named{"avgpool", make_average_pool<Real>},
+                                      Named{"lstm", make_lstm<Real>}, Named{"dropout", make_dropout<Real>}});
 
 std::vector<std::string_view> split_words(std::string_view text) {
     std::vector<std::string_view> words;
@@ -80,7 +75,7 @@ std::vector<std::string_view> split_words(std::string_view text) {
 
 template <class Real>
 std::vector<std::unique_ptr<Layer<Real>>> make_layers(std::string_view list, const Shape& input,
-                                                      ParameterLayout& layout) {
+                                                      ParameterLayout& layout, kernels::Products& products) {
     std::vector<std::unique_ptr<Layer<Real>>> layers;
     for (std::size_t begin = 0; begin <= list.size();) {
         const std::size_t end = std::min(list.find(',', begin), list.size());
@@ -89,25 +84,26 @@ std::vector<std::unique_ptr<Layer<Real>>> make_layers(std::string_view list, con
         if (words.empty()) {
             throw std::invalid_argument("an empty entry between commas");
         }
-        const auto& types = layer_types<Real>;
-        const auto type = std::find_if(types.begin(), types.end(), [&](const auto& t) { return t.name == words[0]; });
         const LayerArguments arguments{fmt::format("{}", fmt::join(words, " ")),
                                        words,
                                        layers.empty() ? input : layers.back()->output_shape(),
                                        layers.size() + 1,
                                        fmt::format("{:02}_{}", layers.size() + 1, words[0]),
-                                       layout};
-        if (type == types.end()) {
-            std::vector<std::string_view> names;
-            std::transform(types.begin(), types.end(), std::back_inserter(names), [](const auto& t) { return t.name; });
-            arguments.fail(fmt::format("unknown layer type {}; available: {}", words[0], fmt::join(names, ", ")));
+                                       layout,
+                                       products};
+        const auto* const make = layer_types<Real>.find(words[0]);
+        if (make == nullptr) {
+            arguments.fail(fmt::format("unknown layer type {}; available: {}", words[0],
+                                       fmt::join(layer_types<Real>.names(), ", ")));
         }
-        layers.push_back(type->make(arguments));
+        layers.push_back((*make)(arguments));
     }
     return layers;
 }
 
-template std::vector<std::unique_ptr<Layer<float>>> make_layers(std::string_view, const Shape&, ParameterLayout&);
-template std::vector<std::unique_ptr<Layer<double>>> make_layers(std::string_view, const Shape&, ParameterLayout&);
+template std::vector<std::unique_ptr<Layer<float>>> make_layers(std::string_view, const Shape&, ParameterLayout&,
+                                                                kernels::Products&);
+template std::vector<std::unique_ptr<Layer<double>>> make_layers(std::string_view, const Shape&, ParameterLayout&,
+                                                                 kernels::Products&);
 
 } // namespace dtrain::nn

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "dtrain/kernels/products.hpp"
 #include "dtrain/nn/activation.hpp"
 #include "dtrain/nn/parameters.hpp"
 
@@ -9,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace dtrain::nn {
@@ -21,12 +23,17 @@ struct LayerArguments {
     std::string text;                    ///< the whole entry, for messages
     std::vector<std::string_view> words; ///< of the entry, the type first
     Shape input;
-    std::size_t number = 0;    ///< from 1
-    std::string tensor_prefix; ///< "01_dense"
+    std::size_t number = 0; ///< from 1
+    std::string label;      ///< "01_dense"
     ParameterLayout& layout;
+    kernels::Products& products;
 
     [[noreturn]] void fail(std::string_view problem) const {
         throw std::invalid_argument(fmt::format("layer `{}`: {}", text, problem));
+    }
+    /// Adds a tensor of this layer to the layout and returns its number.
+    [[nodiscard]] std::size_t add_tensor(const std::string& part, Shape shape) const {
+        return layout.add(label, part, std::move(shape));
     }
     /// `digits` as a whole number from `low` to `high`, or fail.
     [[nodiscard]] std::size_t number_in(std::string_view digits, std::string_view what, std::size_t low,

@@ -35,12 +35,13 @@ constexpr std::size_t gap = 16;
 template <class Real>
 class Lstm final : public Layer<Real> {
   public:
-    Lstm(std::size_t times, std::size_t features, std::size_t hidden, const std::string& prefix,
-         ParameterLayout& layout)
-        : times_(times), features_(features), hidden_(hidden), output_shape_{hidden},
-          input_number_(layout.add(prefix + "/weight_ih", {4 * hidden, features})),
-          hidden_number_(layout.add(prefix + "/weight_hh", {4 * hidden, hidden})), input_weight_(layout[input_number_]),
-          hidden_weight_(layout[hidden_number_]), bias_(layout[layout.add(prefix + "/bias", {4 * hidden})]) {}
+    Lstm(std::size_t hidden, const LayerArguments& arguments)
+        : Layer<Real>(arguments.label), products_(arguments.products), times_(arguments.input[0]),
+          features_(arguments.input[1]), hidden_(hidden), output_shape_{hidden},
+          input_number_(arguments.add_tensor("weight_ih", {4 * hidden, features_})),
+          hidden_number_(arguments.add_tensor("weight_hh", {4 * hidden, hidden})),
+          input_weight_(arguments.layout[input_number_]), hidden_weight_(arguments.layout[hidden_number_]),
+          bias_(arguments.layout[arguments.add_tensor("bias", {4 * hidden})]) {}
 
     [[nodiscard]] std::string description() const override { return fmt::format("lstm {}", hidden_); }
     [[nodiscard]] const Shape& output_shape() const noexcept override { return output_shape_; }
@@ -64,20 +65,15 @@ class Lstm final : public Layer<Real> {
         std::ranges::fill(bias_.in(parameters).subspan(hidden_, hidden_), Real{1});
     }
 
-    void reserve(const Extent& extent) override {
-        past_ = Buffer<Real>(extent.rows * times_ * past_stride());
-        gates_ = Buffer<Real>(extent.rows * times_ * gate_stride());
-        cells_ = Buffer<Real>(extent.rows * times_ * 2 * hidden_);
-        sums_ = Buffer<Real>(extent.rows * 4 * hidden_);
-        dh_ = Buffer<Real>(extent.rows * hidden_);
-        dc_ = Buffer<Real>(extent.rows * hidden_);
-        weight_ = Buffer<Real>((features_ + hidden_) * weight_stride());
-        time_offsets_.reserve(extent.shards + 1);
-    }
-    [[nodiscard]] std::size_t scratch_bytes(const Extent& extent) const noexcept override {
-        return (extent.rows * (times_ * (past_stride() + gate_stride() + 2 * hidden_) + 6 * hidden_) +
-                (features_ + hidden_) * weight_stride()) *
-               sizeof(Real);
+    void reserve(const Extent& extent, core::MemoryBook& book) override {
+        book.grant(past_, extent.rows * times_ * past_stride());
+        book.grant(gates_, extent.rows * times_ * gate_stride());
+        book.grant(cells_, extent.rows * times_ * 2 * hidden_);
+        book.grant(sums_, extent.rows * 4 * hidden_);
+        book.grant(dh_, extent.rows * hidden_);
+        book.grant(dc_, extent.rows * hidden_);
+        book.grant(weight_, (features_ + hidden_) * weight_stride());
+        book.grant(time_offsets_, extent.shards + 1);
     }
 
     void forward(std::span<const Real> parameters, const Pass&, MatrixView<const Real> x, MatrixView<Real> y) override {
@@ -95,7 +91,7 @@ class Lstm final : public Layer<Real> {
             }
             Factor<Real> weight(MatrixView<const Real>{weight_.data(), features_ + hidden_, 4 * hidden_});
             weight.row_stride = weight_stride();
-            kernels::multiply_add(pasts(x.rows, t), weight, sums);
+            products_.multiply_add(pasts(x.rows, t), weight, sums);
             for (std::size_t n = 0; n < x.rows; ++n) {
                 open_gates(n, t, sums.row(n), t + 1 < times_ ? past(n, t + 1) + features_ : y.row(n).data());
             }
@@ -117,14 +113,14 @@ class Lstm final : public Layer<Real> {
             if (t > 0) {
                 Factor<Real> dz(MatrixView<const Real>{gates(0, t), x.rows, 4 * hidden_});
                 dz.row_stride = times_ * gate_stride();
-                kernels::multiply(dz, hidden_weight, dh);
+                products_.multiply(dz, hidden_weight, dh);
             }
         }
         add_products(x.rows, shards, gradients);
         if (!dx.empty()) {
             const Factor<Real> input_weight(
                 MatrixView<const Real>{input_weight_.in(parameters).data(), 4 * hidden_, features_});
-            kernels::multiply(all_gates(x.rows), input_weight, MatrixView<Real>{dx.data, x.rows * times_, features_});
+            products_.multiply(all_gates(x.rows), input_weight, MatrixView<Real>{dx.data, x.rows * times_, features_});
         }
     }
 
@@ -223,19 +219,18 @@ class Lstm final : public Layer<Real> {
     }
 
     void add_products(std::size_t rows, ShardOffsets shards, ShardGradients<Real>& gradients) {
-        time_offsets_.assign(shards.begin(), shards.end());
-        for (std::size_t& offset : time_offsets_) {
-            offset *= times_;
-        }
+        const std::span<std::size_t> offsets = time_offsets_.values().first(shards.size());
+        std::ranges::transform(shards, offsets.begin(), [this](std::size_t offset) { return offset * times_; });
         const Factor<Real> dz = all_gates(rows);
         Factor<Real> all_pasts(MatrixView<const Real>{past_.data(), rows * times_, past_stride()});
-        gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), dz, time_offsets_);
+        gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), dz, offsets);
         gradients.add_product(hidden_weight_.offset, dz.transposed(), all_pasts.block(0, dz.rows, features_, hidden_),
-                              time_offsets_);
+                              offsets);
         gradients.add_product(input_weight_.offset, dz.transposed(), all_pasts.block(0, dz.rows, 0, features_),
-                              time_offsets_);
+                              offsets);
     }
 
+    kernels::Products& products_;
     std::size_t times_;
     std::size_t features_;
     std::size_t hidden_;
@@ -252,7 +247,7 @@ class Lstm final : public Layer<Real> {
     Buffer<Real> dh_;
     Buffer<Real> dc_;
     Buffer<Real> weight_;
-    std::vector<std::size_t> time_offsets_; ///< of each shard's first time step
+    Buffer<std::size_t> time_offsets_; ///< of each shard's first time step
 };
 
 } // namespace
@@ -270,8 +265,7 @@ std::unique_ptr<Layer<Real>> make_lstm(const LayerArguments& arguments) {
     arguments.require_size(arguments.input);
     const std::size_t hidden = arguments.number_in(arguments.words[1], "the number of hidden units", 1, most_hidden);
     arguments.require_size({4 * hidden, hidden + arguments.input[1]});
-    return std::make_unique<Lstm<Real>>(arguments.input[0], arguments.input[1], hidden, arguments.tensor_prefix,
-                                        arguments.layout);
+    return std::make_unique<Lstm<Real>>(hidden, arguments);
 }
 
 template std::unique_ptr<Layer<float>> make_lstm(const LayerArguments&);

@@ -7,8 +7,9 @@ namespace dtrain::nn {
 using core::MatrixView;
 
 template <class Real>
-Network<Real>::Network(std::string_view layers, const Shape& input)
-    : inputs_(element_count(input)), layers_(make_layers<Real>(layers, input, layout_)) {}
+Network<Real>::Network(std::string_view layers, const Shape& input, kernels::Products& products)
+    : inputs_(element_count(input)), layers_(make_layers<Real>(layers, input, layout_, products)),
+      outputs_(layers_.size()), rearranged_(layers_.size() + 1) {}
 
 template <class Real>
 MatrixView<Real> Network<Real>::view(const core::Buffer<Real>& buffer, Arrangement arrangement, std::size_t rows,
@@ -33,37 +34,19 @@ std::size_t Network<Real>::largest_delta(const Extent& extent) const noexcept {
 
 template <class Real>
 void Network<Real>::reserve(const Extent& extent) {
-    group_offsets_.assign(extent.shards + 1, 0);
-    outputs_.clear();
-    rearranged_.clear();
+    core::MemoryBook book;
+    book.grant(group_offsets_, extent.shards + 1);
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-        outputs_.emplace_back(extent.template values<Real>(arrangement(l), width(l)));
-        rearranged_.emplace_back(arrangement(l) == arrangement_before(l)
-                                     ? 0
-                                     : extent.template values<Real>(arrangement(l), width_before(l)));
-        layers_[l]->reserve(extent);
+        const auto values = [&](std::size_t width) { return extent.template values<Real>(arrangement(l), width); };
+        book.grant(outputs_[l], values(width(l)));
+        book.grant(rearranged_[l], arrangement(l) == arrangement_before(l) ? 0 : values(width_before(l)));
+        layers_[l]->reserve(extent, book);
     }
-    rearranged_.emplace_back(arrangement(layers_.size() - 1) == Arrangement::rows ? 0 : extent.rows * outputs());
+    book.grant(rearranged_.back(), arrangement(layers_.size() - 1) == Arrangement::rows ? 0 : extent.rows * outputs());
     for (core::Buffer<Real>& delta : deltas_) {
-        delta = core::Buffer<Real>(largest_delta(extent));
+        book.grant(delta, largest_delta(extent));
     }
-}
-
-template <class Real>
-std::size_t Network<Real>::activation_bytes(const Extent& extent) const noexcept {
-    std::size_t values = 2 * largest_delta(extent);
-    std::size_t scratch = 0;
-    for (std::size_t l = 0; l < layers_.size(); ++l) {
-        values += extent.template values<Real>(arrangement(l), width(l));
-        if (arrangement(l) != arrangement_before(l)) {
-            values += extent.template values<Real>(arrangement(l), width_before(l));
-        }
-        scratch += layers_[l]->scratch_bytes(extent);
-    }
-    if (arrangement(layers_.size() - 1) != Arrangement::rows) {
-        values += extent.rows * outputs();
-    }
-    return values * sizeof(Real) + scratch;
+    bytes_ = book.bytes();
 }
 
 template <class Real>
@@ -103,7 +86,7 @@ void Network<Real>::initialise(std::span<Real> parameters, std::uint64_t seed) c
 template <class Real>
 MatrixView<const Real> Network<Real>::forward(std::span<const Real> parameters, const Pass& pass,
                                               MatrixView<const Real> x) {
-    groups_ = std::span(group_offsets_).first(pass.shards.size());
+    groups_ = group_offsets_.values().first(pass.shards.size());
     find_groups(pass.shards, groups_);
     MatrixView<const Real> input = x;
     Arrangement arranged = Arrangement::rows;

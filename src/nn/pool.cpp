@@ -11,6 +11,7 @@
 #include "layer_arguments.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace dtrain::nn {
 namespace {
@@ -80,8 +81,8 @@ struct Mean {
 template <class Real, class Kind>
 class Pool final : public Layer<Real> {
   public:
-    Pool(const Shape& input, std::size_t kernel)
-        : maps_(input[0]), height_(input[1]), width_(input[2]),
+    Pool(const Shape& input, std::size_t kernel, std::string label)
+        : Layer<Real>(std::move(label)), maps_(input[0]), height_(input[1]), width_(input[2]),
           kernel_(kernel), output_shape_{input[0], input[1] / kernel, input[2] / kernel} {}
 
     [[nodiscard]] std::string description() const override { return fmt::format("{} {}", Kind::name, kernel_); }
@@ -144,7 +145,7 @@ std::unique_ptr<Layer<Real>> make_pool(const LayerArguments& arguments) {
     const std::size_t kernel =
         arguments.number_in(arguments.words[1], fmt::format("the window on maps of {} x {}", input[1], input[2]), 1,
                             std::min(input[1], input[2]));
-    return std::make_unique<Pool<Real, Kind>>(input, kernel);
+    return std::make_unique<Pool<Real, Kind>>(input, kernel, arguments.label);
 }
 
 } // namespace

@@ -1,11 +1,11 @@
 #include "dtrain/optim/optimizer.hpp"
 
+#include "dtrain/core/registry.hpp"
+
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
-#include <stdexcept>
 
 namespace dtrain::optim {
 namespace {
@@ -147,30 +147,20 @@ std::unique_ptr<Optimizer> make(const Settings& settings) {
     return std::make_unique<T>(settings);
 }
 
-struct Named {
-    std::string_view name;
-    std::unique_ptr<Optimizer> (*make)(const Settings&);
-};
-constexpr std::array optimizers{
-    Named{"sgd", make<Sgd>},          Named{"momentum", make<Momentum<false>>}, Named{"nesterov", make<Momentum<true>>},
-    Named{"adam", make<Adam<false>>}, Named{"adamw", make<Adam<true>>},         Named{"lars", make<Lars>}};
+using core::Named;
+constexpr core::Registry optimizers("optimizer",
+                                    {Named{"sgd", make<Sgd>}, Named{"momentum", make<Momentum<false>>},
+                                     Named{"nesterov", make<Momentum<true>>}, Named{"adam", make<Adam<false>>},
+                                     Named{"adamw", make<Adam<true>>}, Named{"lars", make<Lars>}});
 
 } // namespace
 
 std::vector<std::string> optimizer_names() {
-    std::vector<std::string> names;
-    for (const Named& known : optimizers) {
-        names.emplace_back(known.name);
-    }
-    return names;
+    return optimizers.names();
 }
 
 std::unique_ptr<Optimizer> make_optimizer(std::string_view name, const Settings& settings) {
-    const auto found = std::ranges::find(optimizers, name, &Named::name);
-    if (found == optimizers.end()) {
-        throw std::out_of_range("no optimizer " + std::string(name));
-    }
-    return found->make(settings);
+    return optimizers.at(name)(settings);
 }
 
 } // namespace dtrain::optim

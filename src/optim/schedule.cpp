@@ -1,10 +1,10 @@
 #include "dtrain/optim/schedule.hpp"
 
+#include "dtrain/core/registry.hpp"
+
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numbers>
-#include <stdexcept>
 
 namespace dtrain::optim {
 namespace {
@@ -33,32 +33,19 @@ double cosine(std::int64_t step, const ScheduleSettings& settings) {
     return (1 + std::cos(std::numbers::pi * std::min(static_cast<double>(step) / steps, 1.0))) / 2;
 }
 
-struct Named {
-    std::string_view name;
-    double (*factor)(std::int64_t step, const ScheduleSettings&);
-};
-constexpr std::array schedules{Named{"constant", constant}, Named{"step", steps_down},
-                               Named{"exponential", exponential}, Named{"cosine", cosine}};
+using core::Named;
+constexpr core::Registry schedules("schedule", {Named{"constant", constant}, Named{"step", steps_down},
+                                                Named{"exponential", exponential}, Named{"cosine", cosine}});
 
 } // namespace
 
 std::vector<std::string> schedule_names() {
-    std::vector<std::string> names;
-    for (const Named& known : schedules) {
-        names.emplace_back(known.name);
-    }
-    return names;
+    return schedules.names();
 }
 
 Schedule::Schedule(std::string_view name, const ScheduleSettings& settings)
-    : settings_(settings),
-      warmup_steps_(std::llround(settings.warmup_epochs * static_cast<double>(settings.steps_per_epoch))) {
-    const auto found = std::ranges::find(schedules, name, &Named::name);
-    if (found == schedules.end()) {
-        throw std::out_of_range("no schedule " + std::string(name));
-    }
-    factor_ = found->factor;
-}
+    : settings_(settings), factor_(schedules.at(name)),
+      warmup_steps_(std::llround(settings.warmup_epochs * static_cast<double>(settings.steps_per_epoch))) {}
 
 double Schedule::rate(std::int64_t step) const {
     const double rate = settings_.learning_rate * factor_(step, settings_);

@@ -1,22 +1,16 @@
 #include "dtrain/parallel/gradient_reducer.hpp"
 
+#include "dtrain/core/registry.hpp"
 #include "dtrain/core/shard_tree.hpp"
 
 #include "reducers.hpp"
 
-#include <algorithm>
-#include <array>
-#include <stdexcept>
-
 namespace dtrain::parallel {
 namespace {
 
-struct Named {
-    std::string_view name;
-    std::unique_ptr<GradientReducer> (*make)(const ReducerSettings&, const mpi::Communicator&);
-};
-/// `auto` is the first.
-constexpr std::array reducers{Named{"node", make_node_reducer}, Named{"mpi", make_mpi_reducer}};
+using core::Named;
+constexpr core::Registry reducers("reducer", {Named{"auto", make_node_reducer}, Named{"node", make_node_reducer},
+                                              Named{"mpi", make_mpi_reducer}});
 
 } // namespace
 
@@ -29,20 +23,12 @@ GradientReducer::GradientReducer(const ReducerSettings& settings, int rank) {
 }
 
 std::vector<std::string> reducer_names() {
-    std::vector<std::string> names{"auto"};
-    for (const Named& known : reducers) {
-        names.emplace_back(known.name);
-    }
-    return names;
+    return reducers.names();
 }
 
 std::unique_ptr<GradientReducer> make_reducer(std::string_view name, const ReducerSettings& settings,
                                               const mpi::Communicator& communicator) {
-    const auto found = name == "auto" ? reducers.begin() : std::ranges::find(reducers, name, &Named::name);
-    if (found == reducers.end()) {
-        throw std::out_of_range("no reducer " + std::string(name));
-    }
-    return found->make(settings, communicator);
+    return reducers.at(name)(settings, communicator);
 }
 
 } // namespace dtrain::parallel

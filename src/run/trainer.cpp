@@ -2,7 +2,6 @@
 
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/memory.hpp"
-#include "dtrain/kernels/products.hpp"
 #include "dtrain/model/fingerprint.hpp"
 #include "dtrain/model/saved_network.hpp"
 #include "dtrain/run/stop_signal.hpp"
@@ -160,7 +159,7 @@ void Trainer::finish_epoch() {
 void Trainer::write_log() {
     files_->write_log({communicator_.size(), replica_.nodes(),
                        static_cast<std::int64_t>(replica_.network().layout().parameter_count()),
-                       replica_.dataset().name, config_.parallel.reducer, kernels::arithmetic_name()},
+                       replica_.dataset().name, config_.parallel.reducer, replica_.products().arithmetic_name()},
                       copy_of_record());
 }
 

@@ -12,20 +12,19 @@ namespace dtrain::train {
 namespace {
 
 /// One arena for each subtree of shards that this rank sums up.
-nn::ShardGradients<float> gradients_of(const parallel::GradientReducer& reducer, std::size_t most_added_up) {
+nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t most_added_up) {
     std::vector<std::span<float>> arenas;
-    for (std::size_t i = 0; i < reducer.subtrees().size(); ++i) {
-        arenas.push_back(reducer.gradients(i));
+    for (std::size_t i = 0; i < tools.reducer.subtrees().size(); ++i) {
+        arenas.push_back(tools.reducer.gradients(i));
     }
-    return {reducer.subtrees(), arenas, most_added_up};
+    return {tools.reducer.subtrees(), arenas,
+            std::max({parallel::tail_size, most_added_up, tools.network.most_added_up()}), tools.products};
 }
 
 } // namespace
 
 Descent::Descent(const Tools& tools, std::size_t most_added_up)
-    : tools_(tools), gradients_(gradients_of(
-                         tools.reducer, std::max({parallel::tail_size, most_added_up, tools.network.most_added_up()}))),
-      shard_totals_(tools.local_shards) {
+    : tools_(tools), gradients_(gradients_of(tools, most_added_up)), shard_totals_(tools.local_shards) {
     if (tools_.reducer.overlaps()) {
         gradients_.report_to([this](std::size_t begin) { tools_.reducer.are_final(begin); });
     }

@@ -2,7 +2,6 @@
 
 #include "dtrain/core/hash.hpp"
 #include "dtrain/core/memory.hpp"
-#include "dtrain/kernels/products.hpp"
 #include "dtrain/model/evaluator.hpp"
 #include "dtrain/model/fingerprint.hpp"
 
@@ -56,7 +55,7 @@ std::string describe(const Replica& replica) {
                    count_of(replica.nodes(), "node"), count_of(config.parallel.blas_threads, "thread"),
                    count_of(config.parallel.logical_shards, "logical shard"));
     fmt::format_to(out, "reducer     {}\n", replica.reducer().description());
-    fmt::format_to(out, "arithmetic  {}\n", kernels::arithmetic_name());
+    fmt::format_to(out, "arithmetic  {}\n", replica.products().arithmetic_name());
     fmt::format_to(out, "data set    {}: {} training and {} test samples of {}\n", dataset.name, dataset.train.total,
                    dataset.test.total, nn::to_string(dataset.train.sample_shape));
     const auto& layers = network.layers();
@@ -64,9 +63,8 @@ std::string describe(const Replica& replica) {
         std::string shapes;
         std::size_t parameters = 0;
         for (const nn::Tensor& tensor : network.layout().tensors()) {
-            if (tensor.name.starts_with(fmt::format("{:02}_", l + 1))) {
-                shapes += fmt::format("{}{} {}", shapes.empty() ? "" : ", ",
-                                      tensor.name.substr(tensor.name.find('/') + 1), nn::to_string(tensor.shape));
+            if (tensor.layer == layers[l]->label()) {
+                shapes += fmt::format("{}{} {}", shapes.empty() ? "" : ", ", tensor.part, nn::to_string(tensor.shape));
                 parameters += tensor.size;
             }
         }
@@ -105,7 +103,7 @@ MemoryUse memory_of(const Replica& replica) {
                     static_cast<std::size_t>(train.local.size()) * sizeof(std::uint32_t);
     bytes.parameters = replica.parameters().size_bytes() * (1 + replica.states().size());
     bytes.gradients = reducer.gradients(0).size_bytes() * reducer.subtrees().size() + replica.descent().bytes();
-    bytes.activations = replica.network().activation_bytes(replica.batch_extent()) + replica.loader().bytes() +
+    bytes.activations = replica.network().bytes() + replica.products().bytes() + replica.loader().bytes() +
                         model::evaluation_rows * train.sample_size * sizeof(float);
     return bytes;
 }
@@ -113,8 +111,8 @@ MemoryUse memory_of(const Replica& replica) {
 std::string describe_memory(const Replica& replica, std::size_t checkpoint_bytes) {
     touch_shared_memory(replica);
     const MemoryUse memory = memory_of(replica);
-    // What steps need is there by now but for this, so the rest is what the process has beyond the items.
-    const std::size_t peak = core::peak_resident_bytes() + kernels::product_scratch_bytes();
+    // What steps need is there by now, so the rest is what the process has beyond the items.
+    const std::size_t peak = core::peak_resident_bytes();
     const std::vector<std::size_t> peaks = replica.communicator().gather_all(std::span(&peak, 1));
     std::string text = fmt::format(
         "memory      of rank 0: {} samples, {} parameters and optimizer state, {} gradients, {} activations, {} MPI, "

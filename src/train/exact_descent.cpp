@@ -16,6 +16,7 @@ void ExactDescent::descend(std::int64_t step, const data::Batch& batch, const nn
     const auto samples = tools_.sampler.batch_samples(step % tools_.sampler.steps_per_epoch());
 
     tools_.timer.enter(Phase::forward, step);
+    tools_.products.fetch_beside(batch.upcoming);
     const core::MatrixView<const float> outputs = tools_.network.forward(parameters, {batch.offsets, &draw}, batch.x);
     const core::MatrixView<float> output_gradient = tools_.network.output_gradient(batch.x.rows);
     for (std::size_t s = 0; s < shard_totals_.size(); ++s) {

@@ -55,7 +55,8 @@ void Replica::load_data() {
     const nn::Shape& shape = samples.header(data::Set::train).sample_shape;
     mpi::together(communicator_, [&] {
         model::check_augmentation(config_, shape);
-        network_.emplace(model::build_network(config_, shape));
+        products_ = kernels::make_exact_products(config_.parallel.blas_threads);
+        network_.emplace(model::build_network(config_, shape, *products_));
     });
     samples.require_classes(network_->outputs());
     dataset_ = samples.load(config_.parallel.logical_shards, shards_of_rank_);
@@ -81,8 +82,8 @@ void Replica::prepare_steps() {
         loader_.emplace(dataset_.train, static_cast<std::size_t>(sampler_->max_local_rows()), shards,
                         model::build_augmenter(config_, dataset_.train.sample_shape));
         network_->reserve(batch_extent());
-        descent_ = make_descent(config_, {*network_, model::find_cost(config_), *optimizer_, *schedule_, *sampler_,
-                                          *reducer_, timer_, shards});
+        descent_ = make_descent(config_, {*products_, *network_, model::find_cost(config_), *optimizer_, *schedule_,
+                                          *sampler_, *reducer_, timer_, shards});
     });
 }
 

@@ -7,6 +7,7 @@
 #include "dtrain/model/saved_network.hpp"
 
 #include "fuzzing.hpp"
+#include "support/products.hpp"
 #include "support/sealed.hpp"
 
 #include <cstddef>
@@ -33,7 +34,7 @@ void read_checkpoint(std::size_t file_bytes, const io::Checkpoint& checkpoint) {
             "a checkpoint's counts are those of its record");
     std::size_t bytes = 2 * info.record.step_cost.size() * sizeof(float) + 10 * epochs.size() * sizeof(double);
 
-    const nn::Network<float> network = model::network_of(checkpoint);
+    const nn::Network<float> network = model::network_of(checkpoint, support::products());
     bytes += network.layout().parameter_count() * sizeof(float);
     require(bytes <= file_bytes, "a file bears out what is allocated for its contents");
     std::vector<float> parameters(network.layout().arena_size());

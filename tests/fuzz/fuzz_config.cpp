@@ -6,6 +6,7 @@
 #include "dtrain/nn/parameters.hpp"
 
 #include "fuzzing.hpp"
+#include "support/products.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -43,12 +44,12 @@ void make_layers(const std::string& list) {
     nn::ParameterLayout layout;
     std::string text;
     try {
-        text = descriptions(nn::make_layers<float>(list, {28, 28}, layout));
+        text = descriptions(nn::make_layers<float>(list, {28, 28}, layout, support::products()));
     } catch (const std::invalid_argument&) {
         return; // build_network makes a config error of it
     }
     nn::ParameterLayout layout_again;
-    require(descriptions(nn::make_layers<float>(text, {28, 28}, layout_again)) == text,
+    require(descriptions(nn::make_layers<float>(text, {28, 28}, layout_again, support::products())) == text,
             "layers are what their descriptions say");
     require(layout_again.arena_size() == layout.arena_size(), "the same layers have the same parameters");
 }

@@ -5,6 +5,7 @@
 
 #include "support/errors.hpp"
 #include "support/idx_files.hpp"
+#include "support/products.hpp"
 #include "support/shared_folder.hpp"
 #include <gtest/gtest.h>
 
@@ -29,7 +30,7 @@ class EvaluatorTest : public ::testing::Test {
         }
         const data::Dataset dataset =
             data::DatasetLoader(data::make_source("idx", {folder_.path()}), communicator).load(shards, shards_of_rank);
-        nn::Network<float> network("dense 12 tanh, dense 4", {8, 8});
+        nn::Network<float> network("dense 12 tanh, dense 4", {8, 8}, support::products());
         network.reserve(nn::Extent::of(evaluation_rows, 1));
         std::vector<float> parameters(network.layout().arena_size());
         network.initialise(parameters, 3);
@@ -56,10 +57,10 @@ TEST_F(EvaluatorTest, CountsEverySampleOnceAndGivesTheSameBitsOnAnyNumberOfRanks
 
         // The definition, sample by sample in double.
         const support::Digits digits = support::make_digits(samples, 2);
-        nn::Network<float> single("dense 12 tanh, dense 4", {8, 8});
+        nn::Network<float> single("dense 12 tanh, dense 4", {8, 8}, support::products());
         std::vector<float> drawn(single.layout().arena_size());
         single.initialise(drawn, 3);
-        nn::Network<double> network("dense 12 tanh, dense 4", {8, 8});
+        nn::Network<double> network("dense 12 tanh, dense 4", {8, 8}, support::products());
         network.reserve(nn::Extent::of(1, 1));
         const std::vector<double> parameters(drawn.begin(), drawn.end());
         double sum = 0;

@@ -5,6 +5,7 @@
 #include "dtrain/parallel/gradient_reducer.hpp"
 
 #include "support/allocation_count.hpp"
+#include "support/products.hpp"
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -112,7 +113,7 @@ class Reducer : public ::testing::Test {
             arenas.push_back(reducer.gradients(i));
             ASSERT_EQ(arenas.back().size(), c.parameters + tail_size);
         }
-        nn::ShardGradients<float> gradients(reducer.subtrees(), arenas, c.parameters + tail_size);
+        nn::ShardGradients<float> gradients(reducer.subtrees(), arenas, c.parameters + tail_size, support::products());
         // In three portions, the last places first; the tail is written between them and the first step tells nothing.
         if (step > 0) {
             gradients.report_to([&](std::size_t begin) { reducer.are_final(begin); });

@@ -8,6 +8,7 @@
 #include "support/allocation_count.hpp"
 #include "support/errors.hpp"
 #include "support/idx_files.hpp"
+#include "support/products.hpp"
 #include "support/shared_folder.hpp"
 #include <gtest/gtest.h>
 
@@ -79,7 +80,7 @@ class TrainerTest : public ::testing::Test {
     static Outcome outcome(const config::Config& config) {
         const io::CheckpointFolder checkpoints(config.output.directory / "checkpoints");
         const io::Checkpoint checkpoint(checkpoints.file(checkpoints.steps().front()));
-        const auto network = model::build_network(config, sample_shape);
+        const auto network = model::build_network(config, sample_shape, support::products());
         const auto states = optim::make_optimizer(config.training.optimizer, {})->state_names();
         Outcome found;
         found.record = checkpoint.info().record;
@@ -171,7 +172,7 @@ TEST_F(TrainerTest, AFullBatchIsTrueGradientDescent) {
     if (!world_.is_root()) {
         return;
     }
-    nn::Network<double> network(after.model.layers, sample_shape);
+    nn::Network<double> network(after.model.layers, sample_shape, support::products());
     network.reserve(nn::Extent::of(train_samples, 1));
     const Outcome start = outcome(before);
     const Outcome end = outcome(after);
@@ -187,7 +188,7 @@ TEST_F(TrainerTest, AFullBatchIsTrueGradientDescent) {
     const std::vector<std::size_t> one_shard{0, train_samples};
     const std::vector<double> parameters = in_double(network.layout(), start);
     std::vector<double> gradient(parameters.size());
-    nn::ShardGradients<double> gradients({{0, 1}}, {std::span(gradient)}, 1);
+    nn::ShardGradients<double> gradients({{0, 1}}, {std::span(gradient)}, 1, support::products());
     const core::MatrixView<const double> samples{x.data(), train_samples, 64};
     const auto outputs = network.forward(parameters, {one_shard}, samples);
     const double cost =

@@ -1,15 +1,16 @@
 #pragma once
 
 #include "dtrain/core/matrix.hpp"
+#include "dtrain/core/memory_book.hpp"
 #include "dtrain/data/augment.hpp"
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/sampler.hpp"
+#include "dtrain/kernels/prefetch.hpp"
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <vector>
 
 namespace dtrain::data {
 
@@ -19,21 +20,17 @@ struct Batch {
     std::span<const std::uint8_t> labels;   ///< one per row
     std::span<const std::size_t> offsets;   ///< rows of local shard s: offsets[s] to offsets[s + 1]
     std::span<const std::uint32_t> samples; ///< of each row, counted from the rank's first
+    kernels::PrefetchQueue upcoming;        ///< the next batch's samples, to be fetched while this one is worked on
 };
 
-/// Fetches batches into memory of its own, which the next call reuses, distorts their samples if asked to, and has the
-/// samples of the next one prefetched meanwhile.
+/// Fetches batches into memory of its own, which the next call reuses, and distorts their samples if asked to.
 class BatchLoader {
   public:
     /// `split` has to outlive the loader.
     BatchLoader(const Split& split, std::size_t max_rows, std::size_t local_shards,
                 std::optional<Augmenter> augmenter = std::nullopt);
 
-    ~BatchLoader(); ///< nothing of it is prefetched any more
-    BatchLoader(const BatchLoader&) = delete;
-    BatchLoader& operator=(const BatchLoader&) = delete;
-
-    [[nodiscard]] std::size_t bytes() const noexcept; ///< of samples as floats and what makes them
+    [[nodiscard]] std::size_t bytes() const noexcept; ///< of a batch and what makes it
 
     [[nodiscard]] Batch load(const Sampler& sampler, std::int64_t step);
 
@@ -42,10 +39,11 @@ class BatchLoader {
     static constexpr std::size_t most_prefetched = 512;
     const Split& split_;
     std::optional<Augmenter> augmenter_;
+    core::MemoryBook book_;
     core::Buffer<float> x_;
-    std::vector<std::uint8_t> labels_;
-    std::vector<std::uint32_t> rows_, next_rows_;
-    std::vector<std::size_t> offsets_, next_offsets_;
+    core::Buffer<std::uint8_t> labels_;
+    core::Buffer<std::uint32_t> rows_, next_rows_;
+    core::Buffer<std::size_t> offsets_, next_offsets_;
 };
 
 } // namespace dtrain::data

@@ -7,8 +7,7 @@
 namespace dtrain::kernels {
 
 /// Rows of memory that will be needed soon, in an order that no hardware prefetcher guesses. Products
-/// (kernels/products.hpp) take a few from the queue of their thread with every tile, so that memory works while the
-/// arithmetic units do.
+/// (kernels/products.hpp) take a few from it with every tile, so that memory works while the arithmetic units do.
 class PrefetchQueue {
   public:
     PrefetchQueue() = default;
@@ -26,12 +25,6 @@ class PrefetchQueue {
                 __builtin_prefetch(row + i, 0, 2); // for the second-level cache
             }
         }
-    }
-
-    /// The queue of this thread.
-    [[nodiscard]] static PrefetchQueue& of_this_thread() noexcept {
-        static thread_local PrefetchQueue queue;
-        return queue;
     }
 
   private:

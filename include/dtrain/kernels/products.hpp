@@ -1,9 +1,11 @@
 #pragma once
 
 #include "dtrain/core/matrix.hpp"
+#include "dtrain/kernels/prefetch.hpp"
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
@@ -45,18 +47,6 @@ struct Factor {
     }
 };
 
-// Matrix products of which every element is one chain of fused multiply-adds in ascending k, c_ij = (... ((c_ij +
-// a_i0 b_0j) + a_i1 b_1j) ...). How the work is cut into blocks, vectors and threads leaves no trace in the bits, so
-// they are the same for a row whichever other rows are in the call, and on every CPU that has fused multiply-add. A
-// BLAS promises nothing of that kind. Products allocate nothing.
-
-/// c += a · b.
-template <class Real>
-void multiply_add(Factor<Real> a, Factor<Real> b, core::MatrixView<Real> c);
-/// c = a · b, the chains beginning at zero.
-template <class Real>
-void multiply(Factor<Real> a, Factor<Real> b, core::MatrixView<Real> c);
-
 /// Which of the inner indices of a product belong to which leaf of a summation tree: leaf l has those from offsets[l]
 /// to offsets[l + 1], and is followed by merges[l] additions, each of the newest two partial sums
 /// (core/shard_tree.hpp).
@@ -65,18 +55,40 @@ struct TreeLeaves {
     std::span<const std::uint8_t> merges; ///< leaves
 };
 
-/// c = sum over the leaves, along their tree, of a(:, leaf) · b(leaf, :). Partial sums never leave the first-level
-/// cache.
-template <class Real>
-void multiply_along_tree(Factor<Real> a, Factor<Real> b, const TreeLeaves& leaves, core::MatrixView<Real> c);
+/// Who computes matrix products: with threads and scratch memory of its own, so that products allocate nothing. For one
+/// caller at a time.
+class Products {
+  public:
+    Products() = default;
+    virtual ~Products() = default;
+    Products(const Products&) = delete;
+    Products& operator=(const Products&) = delete;
 
-/// Threads that products may use in this process, 1 unless set.
-void set_product_threads(int threads);
-/// Bytes that products of floats allocate for good when they are first computed.
-[[nodiscard]] std::size_t product_scratch_bytes() noexcept;
+    /// c += a · b.
+    virtual void multiply_add(Factor<float> a, Factor<float> b, core::MatrixView<float> c) = 0;
+    virtual void multiply_add(Factor<double> a, Factor<double> b, core::MatrixView<double> c) = 0;
+    /// c = a · b.
+    virtual void multiply(Factor<float> a, Factor<float> b, core::MatrixView<float> c) = 0;
+    virtual void multiply(Factor<double> a, Factor<double> b, core::MatrixView<double> c) = 0;
+    /// c = sum over the leaves, along their tree, of a(:, leaf) · b(leaf, :).
+    virtual void multiply_along_tree(Factor<float> a, Factor<float> b, const TreeLeaves& leaves,
+                                     core::MatrixView<float> c) = 0;
+    virtual void multiply_along_tree(Factor<double> a, Factor<double> b, const TreeLeaves& leaves,
+                                     core::MatrixView<double> c) = 0;
 
-/// What the last bits of a result depend on, for the log: "512-bit vectors, fused multiply-add". Builds with fused
-/// multiply-add agree, whatever the width of their vectors.
-[[nodiscard]] std::string arithmetic_name();
+    /// Has `rows`, instead of what is left of those given before, asked for beside the next products.
+    virtual void fetch_beside(const PrefetchQueue& rows) noexcept = 0;
+
+    [[nodiscard]] virtual std::size_t bytes() const noexcept = 0; ///< of scratch memory
+    /// What the last bits of a result depend on, for the log: "512-bit vectors, fused multiply-add".
+    [[nodiscard]] virtual std::string arithmetic_name() const = 0;
+};
+
+/// Products of which every element is one chain of fused multiply-adds in ascending k, c_ij = (... ((c_ij + a_i0 b_0j)
+/// + a_i1 b_1j) ...), without c_ij beginning at zero. How the work is cut into blocks, vectors and threads leaves no
+/// trace in the bits, so they are the same for a row whichever other rows are in the call, and on every CPU that has
+/// fused multiply-add, whatever the width of its vectors. A BLAS promises nothing of that kind. Partial sums of a tree
+/// never leave the first-level cache. arithmetic_name() says what a product computed at the start has shown.
+[[nodiscard]] std::unique_ptr<Products> make_exact_products(int threads);
 
 } // namespace dtrain::kernels

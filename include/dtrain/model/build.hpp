@@ -2,6 +2,7 @@
 
 #include "dtrain/config/config.hpp"
 #include "dtrain/data/augment.hpp"
+#include "dtrain/kernels/products.hpp"
 #include "dtrain/nn/cost.hpp"
 #include "dtrain/nn/network.hpp"
 #include "dtrain/optim/optimizer.hpp"
@@ -20,8 +21,10 @@ namespace dtrain::model {
 /// other.
 void check_names(const config::Config& config);
 
-/// The network for samples of one shape. Throws where its layers do not fit the cost, the samples or each other.
-[[nodiscard]] nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape);
+/// The network for samples of one shape; `products` has to outlive it. Throws where its layers do not fit the cost, the
+/// samples or each other.
+[[nodiscard]] nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape,
+                                               kernels::Products& products);
 
 /// `check_names` has approved of the names.
 [[nodiscard]] nn::Cost<float> find_cost(const config::Config& config);

@@ -3,6 +3,7 @@
 #include "dtrain/config/config.hpp"
 #include "dtrain/core/matrix.hpp"
 #include "dtrain/io/checkpoint.hpp"
+#include "dtrain/kernels/products.hpp"
 #include "dtrain/nn/network.hpp"
 
 #include <span>
@@ -16,9 +17,9 @@ namespace dtrain::model {
 /// The config that a checkpoint was written with. Throws core::Error (bad_checkpoint) if it is not a valid one.
 [[nodiscard]] config::Config config_of(const io::Checkpoint& checkpoint);
 
-/// The network of a checkpoint, without its weights. Throws core::Error (bad_checkpoint) if its config makes none, or
-/// one whose tensors the checkpoint does not hold.
-[[nodiscard]] nn::Network<float> network_of(const io::Checkpoint& checkpoint);
+/// The network of a checkpoint, without its weights; `products` has to outlive it. Throws core::Error (bad_checkpoint)
+/// if its config makes none, or one whose tensors the checkpoint does not hold.
+[[nodiscard]] nn::Network<float> network_of(const io::Checkpoint& checkpoint, kernels::Products& products);
 
 /// Its weights, as an arena of that network. Throws core::Error (bad_checkpoint) if it does not hold them.
 [[nodiscard]] core::Buffer<float> parameters_of(const io::Checkpoint& checkpoint, const nn::Network<float>& network);

@@ -2,7 +2,9 @@
 
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace dtrain::nn {
 
@@ -10,6 +12,7 @@ enum class Activation { linear, sigmoid, relu, tanh };
 
 [[nodiscard]] std::optional<Activation> parse_activation(std::string_view name) noexcept;
 [[nodiscard]] std::string_view to_string(Activation activation) noexcept;
+[[nodiscard]] std::vector<std::string> activation_names();
 
 /// values[i] = f(values[i]). A NaN stays a NaN.
 template <class Real>

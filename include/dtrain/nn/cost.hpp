@@ -23,6 +23,16 @@ template <class Real>
 [[nodiscard]] Cost<Real> find_cost(std::string_view name);
 [[nodiscard]] std::vector<std::string> cost_names();
 
+/// What a softmax is made with, p_j = e^(z_j − largest) / total: shifted so that nothing overflows.
+template <class Real>
+struct SoftmaxSum {
+    Real largest;
+    double total;
+};
+/// p becomes the softmax of z, unless it is empty; both may be the same memory.
+template <class Real>
+SoftmaxSum<Real> softmax(std::span<const Real> z, std::span<Real> p) noexcept;
+
 /// Whether the last layer has to be linear because the cost contains its activation.
 [[nodiscard]] bool needs_linear_output(std::string_view cost);
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include "dtrain/core/matrix.hpp"
+#include "dtrain/core/memory_book.hpp"
+#include "dtrain/kernels/products.hpp"
 #include "dtrain/nn/interleave.hpp"
 #include "dtrain/nn/parameters.hpp"
 #include "dtrain/nn/shard_gradients.hpp"
@@ -11,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace dtrain::nn {
@@ -38,14 +41,18 @@ struct Pass {
 template <class Real>
 class Layer {
   public:
-    Layer() = default;
+    explicit Layer(std::string label) : label_(std::move(label)) {}
     virtual ~Layer() = default;
     Layer(const Layer&) = delete;
     Layer& operator=(const Layer&) = delete;
 
+    /// Number and type, "01_dense": of its tensors (Tensor::layer) and in files.
+    [[nodiscard]] const std::string& label() const noexcept { return label_; }
     /// As written in a config: "dense 16 sigmoid".
     [[nodiscard]] virtual std::string description() const = 0;
     [[nodiscard]] virtual const Shape& output_shape() const noexcept = 0;
+    /// Whether its outputs are sums of products, with no activation behind them.
+    [[nodiscard]] virtual bool ends_linear() const noexcept { return false; }
     [[nodiscard]] virtual Arrangement arrangement() const noexcept { return Arrangement::rows; }
     /// Floating-point operations per sample of a forward pass, a multiplication and an addition counting as two.
     [[nodiscard]] virtual double forward_flops() const noexcept = 0;
@@ -57,12 +64,10 @@ class Layer {
     /// Draws the initial values of this layer's tensors. Reproducible: a function of (seed, tensor).
     virtual void initialise(std::span<Real> parameters, std::uint64_t seed) const = 0;
 
-    /// Allocates what passes over up to `extent` need beyond their matrices; they themselves allocate nothing.
-    virtual void reserve(const Extent& extent) { (void)extent; }
-    /// Bytes that `reserve` allocates.
-    [[nodiscard]] virtual std::size_t scratch_bytes(const Extent& extent) const noexcept {
+    /// Takes from `book` what passes over up to `extent` need beyond their matrices; they themselves allocate nothing.
+    virtual void reserve(const Extent& extent, core::MemoryBook& book) {
         (void)extent;
-        return 0;
+        (void)book;
     }
     /// The most elements that `backward` has ShardGradients::add_up add up.
     [[nodiscard]] virtual std::size_t most_added_up() const noexcept { return 0; }
@@ -77,13 +82,16 @@ class Layer {
     virtual void backward(std::span<const Real> parameters, ShardOffsets shards, core::MatrixView<const Real> x,
                           core::MatrixView<const Real> y, core::MatrixView<Real> dy, core::MatrixView<Real> dx,
                           ShardGradients<Real>& gradients) = 0;
+
+  private:
+    std::string label_;
 };
 
-/// Appends the layers of a comma-separated list such as "dense 16 sigmoid, dense 10" that follow a sample of shape
-/// `input`, and their tensors to `layout`. Throws std::invalid_argument that says which layer is wrong and what is
-/// allowed.
+/// The layers of a comma-separated list such as "dense 16 sigmoid, dense 10" that follow a sample of shape `input`;
+/// their tensors are appended to `layout`, and they multiply by `products`, which has to outlive them. Throws
+/// std::invalid_argument that says which layer is wrong and what is allowed.
 template <class Real>
-[[nodiscard]] std::vector<std::unique_ptr<Layer<Real>>> make_layers(std::string_view list, const Shape& input,
-                                                                    ParameterLayout& layout);
+[[nodiscard]] std::vector<std::unique_ptr<Layer<Real>>>
+make_layers(std::string_view list, const Shape& input, ParameterLayout& layout, kernels::Products& products);
 
 } // namespace dtrain::nn

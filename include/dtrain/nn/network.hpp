@@ -20,11 +20,14 @@ namespace dtrain::nn {
 template <class Real>
 class Network {
   public:
-    /// Throws std::invalid_argument where the list of layers is wrong, as make_layers says.
-    Network(std::string_view layers, const Shape& input);
+    /// `products` has to outlive the network. Throws std::invalid_argument where the list of layers is wrong, as
+    /// make_layers says.
+    Network(std::string_view layers, const Shape& input, kernels::Products& products);
 
-    /// Allocates activations for batches of up to `extent`. Forward and backward allocate nothing.
+    /// Allocates what batches of up to `extent` need. Forward and backward allocate nothing.
     void reserve(const Extent& extent);
+    /// That `reserve` has allocated.
+    [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
     [[nodiscard]] const ParameterLayout& layout() const noexcept { return layout_; }
     [[nodiscard]] const std::vector<std::unique_ptr<Layer<Real>>>& layers() const noexcept { return layers_; }
@@ -33,8 +36,6 @@ class Network {
     [[nodiscard]] double forward_flops() const noexcept; ///< per sample
     /// Per sample, forward and backward, where the first layer's input needs no gradient.
     [[nodiscard]] double training_flops() const noexcept;
-    /// Bytes that `reserve` allocates for the batches.
-    [[nodiscard]] std::size_t activation_bytes(const Extent& extent) const noexcept;
     /// The most elements that a layer has added up by ShardGradients::add_up.
     [[nodiscard]] std::size_t most_added_up() const noexcept;
 
@@ -82,8 +83,9 @@ class Network {
     std::vector<core::Buffer<Real>> rearranged_;
     /// The derivatives by the activations: while one is being read the other is being written.
     core::Buffer<Real> deltas_[2];
-    std::vector<std::size_t> group_offsets_; ///< of the last forward pass
+    core::Buffer<std::size_t> group_offsets_; ///< of the last forward pass
     std::span<std::size_t> groups_;
+    std::size_t bytes_ = 0;
 };
 
 } // namespace dtrain::nn

@@ -15,7 +15,9 @@ using Shape = std::vector<std::size_t>;
 
 /// One named tensor in a flat arena.
 struct Tensor {
-    std::string name; ///< "01_dense/weight"
+    std::string name;  ///< "01_dense/weight"
+    std::string layer; ///< the label of its layer, "01_dense"
+    std::string part;  ///< what it is of that layer, "weight"
     Shape shape;
     std::size_t offset = 0; ///< in elements, a multiple of ParameterLayout::alignment
     std::size_t size = 0;
@@ -33,7 +35,7 @@ class ParameterLayout {
     static constexpr std::size_t alignment = 16;
 
     /// Adds a tensor behind the others and returns its number.
-    std::size_t add(std::string name, Shape shape);
+    std::size_t add(const std::string& layer, const std::string& part, Shape shape);
 
     [[nodiscard]] const std::vector<Tensor>& tensors() const noexcept { return tensors_; }
     [[nodiscard]] const Tensor& operator[](std::size_t number) const noexcept { return tensors_[number]; }

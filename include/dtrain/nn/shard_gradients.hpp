@@ -25,10 +25,10 @@ template <class Real>
 class ShardGradients {
   public:
     /// `subtrees` are ranges of local shards (the rank's first shard is 0); arenas[i] belongs to subtrees[i].
-    /// `largest` is the most elements that `add_up` is ever called for.
+    /// `largest` is the most elements that `add_up` is ever called for. `products` has to outlive this.
     ShardGradients(const std::vector<core::Range>& subtrees, const std::vector<std::span<Real>>& arenas,
-                   std::size_t largest)
-        : largest_(largest) {
+                   std::size_t largest, kernels::Products& products)
+        : products_(products), largest_(largest) {
         std::size_t depth = 0;
         for (std::size_t i = 0; i < subtrees.size(); ++i) {
             depth = std::max(depth, core::tree_depth(subtrees[i]));
@@ -72,7 +72,7 @@ class ShardGradients {
         }
     }
 
-    [[nodiscard]] std::size_t scratch_bytes() const noexcept { return scratch_.size() * sizeof(Real); }
+    [[nodiscard]] std::size_t bytes() const noexcept { return scratch_.size() * sizeof(Real); } ///< of scratch memory
 
   private:
     struct Subtree {
@@ -86,7 +86,7 @@ class ShardGradients {
             const kernels::TreeLeaves leaves{shards.subspan(static_cast<std::size_t>(subtree.shards.begin),
                                                             static_cast<std::size_t>(subtree.shards.size()) + 1),
                                              subtree.merges};
-            kernels::multiply_along_tree(a, b, leaves, {subtree.arena.data() + offset, a.rows, b.cols});
+            products_.multiply_along_tree(a, b, leaves, {subtree.arena.data() + offset, a.rows, b.cols});
         }
     }
 
@@ -105,6 +105,7 @@ class ShardGradients {
         }
     }
 
+    kernels::Products& products_;
     std::vector<Subtree> subtrees_;
     std::size_t largest_;
     core::Buffer<Real> scratch_; ///< one partial sum for each level of the tree

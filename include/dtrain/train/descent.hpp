@@ -4,6 +4,7 @@
 #include "dtrain/core/phase_timer.hpp"
 #include "dtrain/data/batch.hpp"
 #include "dtrain/data/sampler.hpp"
+#include "dtrain/kernels/products.hpp"
 #include "dtrain/model/evaluator.hpp"
 #include "dtrain/nn/cost.hpp"
 #include "dtrain/nn/network.hpp"
@@ -31,6 +32,7 @@ struct Notice {
 
 /// What a descent works with. All of it has to outlive the descent.
 struct Tools {
+    kernels::Products& products; ///< that the network multiplies by
     nn::Network<float>& network; ///< with room for the batches
     nn::Cost<float> cost;
     const optim::Optimizer& optimizer;
@@ -63,7 +65,7 @@ class Descent {
     [[nodiscard]] const parallel::StepTotals& totals() const noexcept { return totals_; }
 
     /// Bytes that it has allocated itself.
-    [[nodiscard]] virtual std::size_t bytes() const noexcept { return gradients_.scratch_bytes(); }
+    [[nodiscard]] virtual std::size_t bytes() const noexcept { return gradients_.bytes(); }
 
   protected:
     /// Has at most `most_added_up` elements added up over shards beside what the network does.

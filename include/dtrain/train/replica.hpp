@@ -6,6 +6,7 @@
 #include "dtrain/data/batch.hpp"
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/sampler.hpp"
+#include "dtrain/kernels/products.hpp"
 #include "dtrain/mpi/communicator.hpp"
 #include "dtrain/nn/interleave.hpp"
 #include "dtrain/nn/network.hpp"
@@ -38,6 +39,7 @@ class Replica {
     [[nodiscard]] core::Range local_shards() const {
         return shards_of_rank_[static_cast<std::size_t>(communicator_.rank())];
     }
+    [[nodiscard]] const kernels::Products& products() const noexcept { return *products_; }
     [[nodiscard]] nn::Network<float>& network() noexcept { return *network_; }
     [[nodiscard]] const nn::Network<float>& network() const noexcept { return *network_; }
     [[nodiscard]] const data::Dataset& dataset() const noexcept { return dataset_; }
@@ -79,6 +81,7 @@ class Replica {
     int nodes_;
     std::vector<core::Range> shards_of_rank_;
     core::PhaseTimer timer_;
+    std::unique_ptr<kernels::Products> products_;
     std::optional<nn::Network<float>> network_;
     data::Dataset dataset_;
     std::optional<data::Sampler> sampler_;

@@ -1,6 +1,7 @@
 #include "dtrain/evaluate/cost_surface.hpp"
 
 #include "support/errors.hpp"
+#include "support/products.hpp"
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -20,8 +21,8 @@ using support::error_of;
 /// Tensors of 20 and 3 parameters, and so of an arena with gaps.
 nn::ParameterLayout layout_of_two() {
     nn::ParameterLayout layout;
-    layout.add("01_dense/weight", {4, 5});
-    layout.add("01_dense/bias", {3});
+    layout.add("01_dense", "weight", {4, 5});
+    layout.add("01_dense", "bias", {3});
     return layout;
 }
 
@@ -135,14 +136,14 @@ TEST(Plane, IsFoundWhereMostWeightsAreZero) {
     const nn::ParameterLayout layout = layout_of_two();
     for (const float last : {0.0F, 1.0F}) {
         nn::ParameterLayout small;
-        small.add("a", {1});
-        small.add("b", {1});
+        small.add("01_dense", "a", {1});
+        small.add("01_dense", "b", {1});
         std::vector<PathPoint> path;
         path.push_back(point(small, 0, 0, {{small[1].offset, last}}));
         expect_orthonormal(choose_plane(small, path, 3));
     }
     nn::ParameterLayout one;
-    one.add("a", {1});
+    one.add("01_dense", "a", {1});
     std::vector<PathPoint> path;
     path.push_back(point(one, 0, 1, {}));
     const auto error = error_of<core::Error>([&] { (void)choose_plane(one, path, 3); });
@@ -201,7 +202,7 @@ TEST(CostSurface, IsAMeanOverEvenlySpacedSamples) {
         split.elements.data()[i] = static_cast<std::byte>(i * i % 251);
         split.labels.data()[i] = i % 3 == 0;
     }
-    nn::Network<float> network("dense 2", {1});
+    nn::Network<float> network("dense 2", {1}, support::products());
     network.reserve(nn::Extent::of(256, 1));
     std::vector<PathPoint> path;
     path.push_back(point(network.layout(), 0, 0.5F, {}));

@@ -1,6 +1,7 @@
 #include "dtrain/core/random.hpp"
 #include "dtrain/core/shard_tree.hpp"
 #include "dtrain/kernels/products.hpp"
+#include "dtrain/kernels/simd.hpp"
 
 #include <cblas.h>
 #include <gtest/gtest.h>
@@ -9,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,14 +25,23 @@ using core::RandomStream;
 using core::Range;
 using core::split_node;
 
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+constexpr bool cpu_fuses = true;
+#else
+constexpr bool cpu_fuses = false;
+#endif
+
 template <class Real>
-class Products : public ::testing::Test {
+class ExactProducts : public ::testing::Test {
   protected:
+    /// From -1 to 1, with as many random bits as a Real holds: a product of two is not exact, so that a chain of fused
+    /// multiply-adds differs from one that rounds products.
     static std::vector<Real> draw(std::size_t size, std::uint64_t index) {
         RandomStream random(11, Purpose::initialisation, 0, index);
         std::vector<Real> values(size);
         for (Real& value : values) {
-            value = static_cast<Real>(2 * random.uniform() - 1);
+            const auto bits = static_cast<std::int64_t>(std::uint64_t{random.next()} << 32 | random.next());
+            value = static_cast<Real>(static_cast<double>(bits) * 0x1p-63);
         }
         return values;
     }
@@ -52,13 +63,12 @@ class Products : public ::testing::Test {
         }
     };
 
-    /// The chain that the header promises. The library rounds once per multiply-add where the CPU can.
+    /// The chain that the header promises, which rounds once per multiply-add where the CPU can.
     static Real chain(Real start, const Matrix& a, const Matrix& b, std::size_t i, std::size_t j, std::size_t from,
                       std::size_t to) {
-        const bool fused = arithmetic_name().find("no fused") == std::string::npos;
         for (std::size_t k = from; k < to; ++k) {
             const volatile Real product = a.at(i, k) * b.at(k, j); // volatile, lest it be fused
-            start = fused ? std::fma(a.at(i, k), b.at(k, j), start) : start + product;
+            start = cpu_fuses ? std::fma(a.at(i, k), b.at(k, j), start) : start + product;
         }
         return start;
     }
@@ -81,22 +91,24 @@ class Products : public ::testing::Test {
                 {16, 784, 20}, {130, 16, 9},  {10, 100, 31},  {9, 48, 1100},  {300, 40, 5},
                 {3, 10, 513},  {2, 31, 2500}, {30, 300, 512}, {20, 520, 1024}};
     }
+
+    const std::unique_ptr<Products> products = make_exact_products(1);
 };
 using Reals = ::testing::Types<float, double>;
-TYPED_TEST_SUITE(Products, Reals);
+TYPED_TEST_SUITE(ExactProducts, Reals);
 
-TYPED_TEST(Products, AreChainsBitForBit) {
+TYPED_TEST(ExactProducts, AreChainsBitForBit) {
+    const std::unique_ptr<Products> three_threads = make_exact_products(3);
     for (const auto& [m, n, k] : this->shapes()) {
         for (const int transposed : {0, 1, 2, 3}) {
             const typename TestFixture::Matrix a(m, k, (transposed & 1) != 0, 1);
             const typename TestFixture::Matrix b(k, n, (transposed & 2) != 0, 2);
             const std::vector<TypeParam> before = this->draw(m * n, 3);
             for (const bool add : {false, true}) {
-                for (const int threads : {1, 3}) {
-                    set_product_threads(threads);
+                for (Products* const by : {this->products.get(), three_threads.get()}) {
                     std::vector<TypeParam> c = before;
                     const MatrixView<TypeParam> view{c.data(), m, n};
-                    add ? multiply_add(a.factor(), b.factor(), view) : multiply(a.factor(), b.factor(), view);
+                    add ? by->multiply_add(a.factor(), b.factor(), view) : by->multiply(a.factor(), b.factor(), view);
                     for (std::size_t i = 0; i < m; ++i) {
                         for (std::size_t j = 0; j < n; ++j) {
                             const TypeParam start = add ? before[i * n + j] : TypeParam{0};
@@ -108,10 +120,9 @@ TYPED_TEST(Products, AreChainsBitForBit) {
             }
         }
     }
-    set_product_threads(1);
 }
 
-TYPED_TEST(Products, AddLeavesUpAlongTheTree) {
+TYPED_TEST(ExactProducts, AddLeavesUpAlongTheTree) {
     for (const auto& [m, n, k] : this->shapes()) {
         for (const std::size_t leaves : {1U, 2U, 3U, 5U, 8U, 13U}) {
             std::vector<std::size_t> offsets{0}; // some leaves are empty, one is large
@@ -124,7 +135,7 @@ TYPED_TEST(Products, AddLeavesUpAlongTheTree) {
             const typename TestFixture::Matrix a(m, k, true, 1); // as a layer has it: outputs × rows, stored by rows
             const typename TestFixture::Matrix b(k, n, false, 2);
             std::vector<TypeParam> c(m * n, std::numeric_limits<TypeParam>::quiet_NaN());
-            multiply_along_tree(a.factor(), b.factor(), {offsets, merges}, {c.data(), m, n});
+            this->products->multiply_along_tree(a.factor(), b.factor(), {offsets, merges}, {c.data(), m, n});
             for (std::size_t i = 0; i < m; ++i) {
                 for (std::size_t j = 0; j < n; ++j) {
                     ASSERT_EQ(c[i * n + j], this->tree(a, b, i, j, offsets, node))
@@ -135,22 +146,36 @@ TYPED_TEST(Products, AddLeavesUpAlongTheTree) {
     }
 }
 
-TYPED_TEST(Products, WithNothingInBetweenAreZero) {
+TYPED_TEST(ExactProducts, WithNothingInBetweenAreZero) {
     const TypeParam nothing = 0;
     std::vector<TypeParam> c(6, std::numeric_limits<TypeParam>::quiet_NaN());
-    multiply(Factor<TypeParam>(MatrixView<const TypeParam>{&nothing, 0, 2}).transposed(),
-             Factor<TypeParam>(MatrixView<const TypeParam>{&nothing, 0, 3}), {c.data(), 2, 3});
+    this->products->multiply(Factor<TypeParam>(MatrixView<const TypeParam>{&nothing, 0, 2}).transposed(),
+                             Factor<TypeParam>(MatrixView<const TypeParam>{&nothing, 0, 3}), {c.data(), 2, 3});
     for (const TypeParam value : c) {
         EXPECT_EQ(value, TypeParam{0});
     }
 }
 
-TYPED_TEST(Products, WithoutRowsTouchNothing) {
+TYPED_TEST(ExactProducts, WithoutRowsTouchNothing) {
     const auto b = this->draw(6, 1);
     TypeParam untouched = 3;
-    multiply_add(Factor<TypeParam>(MatrixView<const TypeParam>{&untouched, 0, 3}),
-                 Factor<TypeParam>(MatrixView<const TypeParam>{b.data(), 2, 3}).transposed(), {&untouched, 0, 2});
+    this->products->multiply_add(Factor<TypeParam>(MatrixView<const TypeParam>{&untouched, 0, 3}),
+                                 Factor<TypeParam>(MatrixView<const TypeParam>{b.data(), 2, 3}).transposed(),
+                                 {&untouched, 0, 2});
     EXPECT_EQ(untouched, TypeParam{3});
+}
+
+// What the log says of a build that does not fuse as it should is another thing.
+TEST(FloatProducts, AreNamedByWhatTheyDo) {
+    EXPECT_EQ(make_exact_products(1)->arithmetic_name(),
+              std::to_string(8 * vector_bytes) + "-bit vectors, " + (cpu_fuses ? "" : "no ") + "fused multiply-add");
+}
+
+TEST(FloatProducts, HaveScratchMemoryForEachThread) {
+    const std::size_t one = make_exact_products(1)->bytes();
+    const std::size_t of_a_thread = make_exact_products(2)->bytes() - one;
+    EXPECT_GT(of_a_thread, 0U);
+    EXPECT_EQ(make_exact_products(4)->bytes(), one + 3 * of_a_thread);
 }
 
 TEST(FloatProducts, AgreeWithABlas) {
@@ -164,8 +189,8 @@ TEST(FloatProducts, AgreeWithABlas) {
             value = static_cast<float>(2 * random.uniform() - 1);
         }
     }
-    multiply(Factor<float>(MatrixView<const float>{a.data(), m, k}),
-             Factor<float>(MatrixView<const float>{b.data(), k, n}), {c.data(), m, n});
+    make_exact_products(1)->multiply(Factor<float>(MatrixView<const float>{a.data(), m, k}),
+                                     Factor<float>(MatrixView<const float>{b.data(), k, n}), {c.data(), m, n});
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1, a.data(), k, b.data(), n, 0, expected.data(), n);
     for (std::size_t i = 0; i < c.size(); ++i) {
         ASSERT_NEAR(c[i], expected[i], 1e-4);

@@ -1,6 +1,7 @@
 #include "dtrain/model/fingerprint.hpp"
 #include "dtrain/nn/network.hpp"
 
+#include "support/products.hpp"
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -13,7 +14,7 @@ namespace dtrain::model {
 namespace {
 
 TEST(Fingerprint, SeesEveryBitOfEveryWeightAndNothingElse) {
-    const nn::Network<float> network("dense 3 relu, dense 2", {5});
+    const nn::Network<float> network("dense 3 relu, dense 2", {5}, support::products());
     const auto& layout = network.layout();
     std::vector<float> parameters(layout.arena_size());
     network.initialise(parameters, 1);

@@ -84,6 +84,19 @@ TEST(Cost, OfInfiniteOutputsIsNotFinite) {
     }
 }
 
+TEST(Softmax, IsAProportionOfExponentials) {
+    const std::vector<double> z{800, 799, 790};
+    const double total = 1 + std::exp(-1.0) + std::exp(-10.0);
+    std::vector<double> p = z;
+    const auto sum = softmax<double>(p, p);
+    EXPECT_EQ(sum.largest, 800);
+    EXPECT_NEAR(sum.total, total, 1e-15);
+    for (std::size_t j = 0; j < p.size(); ++j) {
+        EXPECT_NEAR(p[j], std::exp(z[j] - 800) / total, 1e-15);
+    }
+    EXPECT_EQ(softmax<double>(z, {}).total, sum.total);
+}
+
 TEST(Cost, OfNoRowsIsZero) {
     const float none = 0;
     for (const std::string& name : cost_names()) {

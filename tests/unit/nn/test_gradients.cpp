@@ -2,6 +2,7 @@
 #include "dtrain/nn/cost.hpp"
 #include "dtrain/nn/network.hpp"
 
+#include "support/products.hpp"
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -69,7 +70,7 @@ std::vector<Case> make_cases() {
 template <class Real>
 class Problem {
   public:
-    explicit Problem(const Case& c) : network_(c.layers, c.input), cost_(find_cost<Real>(c.cost)) {
+    explicit Problem(const Case& c) : network_(c.layers, c.input, support::products()), cost_(find_cost<Real>(c.cost)) {
         network_.reserve(Extent::of(rows, 4));
         parameters_ = draw(network_.layout().arena_size(), 1);
         x_ = draw(rows * network_.inputs(), 2);
@@ -96,7 +97,7 @@ class Problem {
         for (std::size_t i = 0; i < subtrees.size(); ++i) {
             views.push_back(std::span(arenas).subspan(i * size, size));
         }
-        ShardGradients<Real> sums(subtrees, views, network_.most_added_up());
+        ShardGradients<Real> sums(subtrees, views, network_.most_added_up(), support::products());
         network_.backward(parameters_, shards, x(), sums);
         return arenas;
     }

@@ -1,6 +1,7 @@
 #include "dtrain/core/random.hpp"
 #include "dtrain/nn/network.hpp"
 
+#include "support/products.hpp"
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -29,10 +30,12 @@ std::vector<float> draw(std::size_t size, std::uint64_t index) {
 }
 
 TEST(Network, LaysOutItsTensorsByName) {
-    const Network<float> network("dense 16 sigmoid, dense 3", {28, 28});
+    const Network<float> network("dense 16 sigmoid, dense 3", {28, 28}, support::products());
     const auto& layout = network.layout();
     ASSERT_EQ(layout.tensors().size(), 4U);
     EXPECT_EQ(layout[0].name, "01_dense/weight");
+    EXPECT_EQ(layout[0].layer, network.layers()[0]->label());
+    EXPECT_EQ(layout[0].part, "weight");
     EXPECT_EQ(layout[0].shape, (Shape{16, 784}));
     EXPECT_EQ(layout[1].name, "01_dense/bias");
     EXPECT_EQ(layout[1].shape, Shape{16});
@@ -56,17 +59,29 @@ TEST(Network, LaysOutItsTensorsByName) {
 }
 
 TEST(Network, OfTheMissionHas13002Parameters) {
-    const Network<float> network("dense 16 sigmoid, dense 16 sigmoid, dense 10 sigmoid", {28, 28});
+    Network<float> network("dense 16 sigmoid, dense 16 sigmoid, dense 10 sigmoid", {28, 28}, support::products());
     EXPECT_EQ(network.layout().parameter_count(), 13'002U);
     EXPECT_EQ(network.forward_flops(), 2.0 * (784 * 16 + 16 * 16 + 16 * 10));
     EXPECT_EQ(network.training_flops(), 2.0 * (2 * 784 * 16 + 3 * (16 * 16 + 16 * 10)));
-    EXPECT_EQ(network.activation_bytes(Extent::of(5, 1)), 5 * 4 * (16U + 16 + 10 + 2 * 16));
+    network.reserve(Extent::of(5, 1));
+    EXPECT_EQ(network.bytes(), 5 * 4 * (16U + 16 + 10 + 2 * 16) + 2 * sizeof(std::size_t));
+}
+
+TEST(Network, KnowsWhetherItEndsInAnActivation) {
+    const auto ends_linear = [](std::string_view list) {
+        return Network<float>(list, {4, 4}, support::products()).layers().back()->ends_linear();
+    };
+    EXPECT_TRUE(ends_linear("dense 4"));
+    EXPECT_TRUE(ends_linear("conv 2x3x3 linear"));
+    for (const std::string_view list : {"dense 4 relu", "conv 2x3x3 tanh", "maxpool 2", "lstm 3", "dropout 0.5"}) {
+        EXPECT_FALSE(ends_linear(list)) << list;
+    }
 }
 
 TEST(Network, RefusesWrongListsAndNamesTheLayer) {
     const auto message = [](std::string_view list, const Shape& input = {4}) -> std::string {
         try {
-            const Network<float> network(list, input);
+            const Network<float> network(list, input, support::products());
         } catch (const std::invalid_argument& error) {
             return error.what();
         }
@@ -147,12 +162,12 @@ TEST(Network, ActivationsOfALayerAreTheOutputsOfANetworkThatEndsThere) {
     for (const std::string& layer : layers) {
         list += (list.empty() ? "" : ", ") + layer;
     }
-    Network<float> whole(list, image);
+    Network<float> whole(list, image, support::products());
     (void)run(whole);
     std::string first;
     for (std::size_t l = 0; l < layers.size(); ++l) {
         first += (first.empty() ? "" : ", ") + layers[l];
-        Network<float> shorter(first, image);
+        Network<float> shorter(first, image, support::products());
         const std::vector<float> expected = run(shorter);
         std::vector<float> activations(expected.size());
         whole.copy_activations(l, shards, {activations.data(), 21, activations.size() / 21});
@@ -169,7 +184,7 @@ TEST(Network, DropoutDropsByEpochSampleAndLayerAndOnlyInTraining) {
     std::vector<std::uint32_t> numbers(samples);
     std::iota(numbers.begin(), numbers.end(), 0U);
     const auto outputs = [&](std::string_view layers, const Draw* draw) {
-        Network<float> network(layers, {size});
+        Network<float> network(layers, {size}, support::products());
         network.reserve(Extent::of(samples, 1));
         const auto y = network.forward({}, {shard, draw}, {x.data(), samples, size});
         return std::vector<float>(y.values().begin(), y.values().end());
@@ -199,7 +214,7 @@ TEST(Network, DropoutDropsByEpochSampleAndLayerAndOnlyInTraining) {
 TEST(Network, PoolsKeepANaNInEveryPlace) {
     for (const std::string_view layers : {"maxpool 3", "avgpool 3"}) {
         for (std::size_t place = 0; place < 9; ++place) {
-            Network<float> network(layers, {3, 3});
+            Network<float> network(layers, {3, 3}, support::products());
             network.reserve(Extent::of(1, 1));
             std::vector<float> x(9, 1.0F);
             x[place] = std::numeric_limits<float>::quiet_NaN();
@@ -210,7 +225,7 @@ TEST(Network, PoolsKeepANaNInEveryPlace) {
 }
 
 TEST(Network, InitialValuesAreAFunctionOfTheSeed) {
-    const Network<float> network("dense 40 relu, dense 40 sigmoid", {50});
+    const Network<float> network("dense 40 relu, dense 40 sigmoid", {50}, support::products());
     const auto initial = [&](std::uint64_t seed) {
         std::vector<float> parameters(network.layout().arena_size());
         network.initialise(parameters, seed);
@@ -239,7 +254,7 @@ TEST(Network, InitialValuesAreAFunctionOfTheSeed) {
 }
 
 TEST(Network, ForwardFollowsTheDefinition) {
-    Network<float> network("dense 2 relu, dense 2", {3});
+    Network<float> network("dense 2 relu, dense 2", {3}, support::products());
     network.reserve(Extent::of(2, 1));
     std::vector<float> parameters(network.layout().arena_size());
     const auto set = [&](std::size_t tensor, std::vector<float> values) {
@@ -277,7 +292,7 @@ TEST(Network, ShardsDoNotInfluenceEachOther) {
                                         {"conv 5x5x5, avgpool 1", {1, 5, 5}},
                                         {"lstm 13, dense 5", {6, 7}}}) {
         const std::size_t inputs = element_count(shape);
-        Network<float> network(layers, shape);
+        Network<float> network(layers, shape, support::products());
         network.reserve(Extent::of(23, offsets.size() - 1));
         const std::vector<float> parameters = draw(network.layout().arena_size(), 1);
         const std::vector<float> x = draw(23 * inputs, 2);

@@ -4,6 +4,7 @@
 #include "dtrain/train/local_descent.hpp"
 
 #include "support/lone_reducer.hpp"
+#include "support/products.hpp"
 #include <gtest/gtest.h>
 
 #include <array>
@@ -40,20 +41,23 @@ class DescentTest : public ::testing::Test {
         config_ = config::parse("", "test.ini",
                                 {"--parallel.sync_every=" + std::to_string(sync_every),
                                  "--parallel.logical_shards=" + std::to_string(shards)});
-        network_ = std::make_unique<nn::Network<float>>("dense 5 tanh, dense 4", nn::Shape{inputs});
+        network_ =
+            std::make_unique<nn::Network<float>>("dense 5 tanh, dense 4", nn::Shape{inputs}, support::products());
         network_->reserve(nn::Extent::of(rows_, static_cast<std::size_t>(shards)));
         optimizer_ = optim::make_optimizer(optimizer, {0.9, 0});
         const auto batch = static_cast<std::int64_t>(rows_);
         sampler_ = std::make_unique<data::Sampler>(batch * steps_per_epoch, shards, batch, 1, core::Range{0, shards});
         const ExchangeSizes sizes = exchange_sizes(config_, network_->layout(), *optimizer_, *sampler_);
         reducer_ = std::make_unique<support::LoneReducer>(sizes.parameters, sizes.states, shards, 32);
-        descent_ = make_descent(config_, {*network_, nn::find_cost<float>("cross_entropy"), *optimizer_, schedule_,
-                                          *sampler_, *reducer_, timer_, static_cast<std::size_t>(shards)});
+        descent_ =
+            make_descent(config_, {support::products(), *network_, nn::find_cost<float>("cross_entropy"), *optimizer_,
+                                   schedule_, *sampler_, *reducer_, timer_, static_cast<std::size_t>(shards)});
         network_->initialise(descent_->arenas().parameters, 1);
     }
 
     void descend(std::int64_t step, const Notice& notice = {}) {
-        descent_->descend(step, {x_.matrix(rows_, inputs), labels_, offsets_, samples_}, {1, 0, 0, samples_}, notice);
+        descent_->descend(step, {x_.matrix(rows_, inputs), labels_, offsets_, samples_, {}}, {1, 0, 0, samples_},
+                          notice);
     }
 
     [[nodiscard]] std::vector<float> parameters() const {
@@ -79,13 +83,13 @@ class DescentTest : public ::testing::Test {
 // Against the gradient of the whole batch in double, without shards, trees and slices.
 TEST_F(DescentTest, ExactDescentFollowsTheGradientOfTheBatch) {
     prepare(1, 1, "sgd");
-    nn::Network<double> reference("dense 5 tanh, dense 4", {inputs});
+    nn::Network<double> reference("dense 5 tanh, dense 4", {inputs}, support::products());
     reference.reserve(nn::Extent::of(rows_, 1));
     const std::size_t size = reference.layout().arena_size();
     core::Buffer<double> expected(size), gradient(size), x(rows_ * inputs);
     std::ranges::copy(parameters(), expected.data());
     std::ranges::copy(x_.values(), x.data());
-    nn::ShardGradients<double> gradients({{0, 1}}, {gradient.values()}, reference.most_added_up());
+    nn::ShardGradients<double> gradients({{0, 1}}, {gradient.values()}, reference.most_added_up(), support::products());
     const std::array<std::size_t, 2> offsets{0, rows_};
     const auto x_view = x.matrix(rows_, inputs);
     const auto outputs = reference.forward(expected.values(), {offsets, nullptr}, x_view);

@@ -17,9 +17,9 @@ namespace {
 /// A weight, a bias with a gap behind it, and another weight.
 nn::ParameterLayout make_layout() {
     nn::ParameterLayout layout;
-    layout.add("01_dense/weight", {6, 40});
-    layout.add("01_dense/bias", {6});
-    layout.add("02_dense/weight", {3, 50});
+    layout.add("01_dense", "weight", {6, 40});
+    layout.add("01_dense", "bias", {6});
+    layout.add("02_dense", "weight", {3, 50});
     return layout;
 }
 

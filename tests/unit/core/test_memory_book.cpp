@@ -1,0 +1,29 @@
+#include "dtrain/core/memory_book.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+
+namespace dtrain::core {
+namespace {
+
+TEST(MemoryBook, CountsTheBytesThatItGrants) {
+    MemoryBook book;
+    Buffer<double> doubles;
+    Buffer<std::uint8_t> bytes(3);
+    EXPECT_EQ(book.bytes(), 0U);
+    book.grant(doubles, 10);
+    book.grant(bytes, 7);
+    EXPECT_EQ(book.bytes(), 87U);
+    EXPECT_EQ(doubles.size(), 10U);
+    EXPECT_EQ(bytes.size(), 7U);
+    for (const double value : doubles.values()) {
+        EXPECT_EQ(value, 0.0);
+    }
+    book.grant(doubles, 0);
+    EXPECT_EQ(book.bytes(), 87U);
+    EXPECT_EQ(doubles.size(), 0U);
+}
+
+} // namespace
+} // namespace dtrain::core
