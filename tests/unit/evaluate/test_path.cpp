@@ -2,6 +2,7 @@
 #include "dtrain/model/saved_network.hpp"
 
 #include "support/errors.hpp"
+#include "support/products.hpp"
 #include "support/temporary_folder.hpp"
 #include <gtest/gtest.h>
 
@@ -38,7 +39,7 @@ class PathTest : public ::testing::Test {
         info.sample_shape = {4};
         info.record.step_cost.resize(static_cast<std::size_t>(step));
         info.record.step_accuracy.resize(static_cast<std::size_t>(step));
-        const nn::Network<float> network(config.model.layers, {4});
+        const nn::Network<float> network(config.model.layers, {4}, support::products());
         const core::Buffer<float> parameters(network.layout().arena_size());
         std::ranges::fill(parameters.values(), static_cast<float>(step));
         const auto bytes = io::encode_checkpoint(info, model::saved_tensors(network.layout(), parameters.values()));
@@ -67,7 +68,7 @@ class PathTest : public ::testing::Test {
 
     support::TemporaryFolder folder_;
     io::CheckpointFolder checkpoints_{folder_.path()};
-    nn::Network<float> network_{layers, {4}};
+    nn::Network<float> network_{layers, {4}, support::products()};
     Strings warnings_;
 };
 
