@@ -22,16 +22,13 @@ Verdict whole(std::string_view text, T low, T high, T& result) {
     return verdict(number && result >= low && result <= high);
 }
 
-/// A finite number; its range is the caller's to check.
-bool real(std::string_view text, double& result) {
+Verdict real_within(std::string_view text, double low, double high, double& result) {
     const auto number = core::parse_number<double>(text);
     result = number.value_or(result);
-    return number.has_value();
+    return verdict(number && result >= low && result <= high);
 }
-
-Verdict real_within(std::string_view text, double low, double high, double& result) {
-    return verdict(real(text, result) && result >= low && result <= high);
-}
+constexpr double above_zero = std::numeric_limits<double>::denorm_min();
+constexpr double below_one = 1 - std::numeric_limits<double>::epsilon() / 2;
 
 template <typename Text>
 Verdict non_empty(std::string_view text, Text& result) {
@@ -111,32 +108,20 @@ constexpr std::array table{
     }},
     Key{"training", "optimizer", "sgd", "the name of an optimizer",
         [](Config& c, Text v) { return non_empty(v, c.training.optimizer); }},
-    Key{"training", "learning_rate", "3.0", "a number greater than 0 and at most 1000000", [](Config& c, Text v) {
-        double& x = c.training.learning_rate;
-        return verdict(real(v, x) && x > 0 && x <= 1e6);
-    }},
-    Key{"training", "momentum", "0.9", "a number from 0 to less than 1", [](Config& c, Text v) {
-        double& x = c.training.momentum;
-        return verdict(real(v, x) && x >= 0 && x < 1);
-    }},
-    Key{"training", "weight_decay", "0", "a number from 0 to 1000000", [](Config& c, Text v) {
-        double& x = c.training.weight_decay;
-        return verdict(real(v, x) && x >= 0 && x <= 1e6);
-    }},
+    Key{"training", "learning_rate", "3.0", "a number greater than 0 and at most 1000000",
+        [](Config& c, Text v) { return real_within(v, above_zero, 1e6, c.training.learning_rate); }},
+    Key{"training", "momentum", "0.9", "a number from 0 to less than 1",
+        [](Config& c, Text v) { return real_within(v, 0, below_one, c.training.momentum); }},
+    Key{"training", "weight_decay", "0", "a number from 0 to 1000000",
+        [](Config& c, Text v) { return real_within(v, 0, 1e6, c.training.weight_decay); }},
     Key{"training", "schedule", "constant", "the name of a schedule",
         [](Config& c, Text v) { return non_empty(v, c.training.schedule); }},
-    Key{"training", "warmup_epochs", "0", "a number from 0 to 1000000", [](Config& c, Text v) {
-        double& x = c.training.warmup_epochs;
-        return verdict(real(v, x) && x >= 0 && x <= 1e6);
-    }},
-    Key{"training", "decay_epochs", "10", "a number greater than 0 and at most 1000000", [](Config& c, Text v) {
-        double& x = c.training.decay_epochs;
-        return verdict(real(v, x) && x > 0 && x <= 1e6);
-    }},
-    Key{"training", "decay_factor", "0.1", "a number greater than 0 and at most 1", [](Config& c, Text v) {
-        double& x = c.training.decay_factor;
-        return verdict(real(v, x) && x > 0 && x <= 1);
-    }},
+    Key{"training", "warmup_epochs", "0", "a number from 0 to 1000000",
+        [](Config& c, Text v) { return real_within(v, 0, 1e6, c.training.warmup_epochs); }},
+    Key{"training", "decay_epochs", "10", "a number greater than 0 and at most 1000000",
+        [](Config& c, Text v) { return real_within(v, above_zero, 1e6, c.training.decay_epochs); }},
+    Key{"training", "decay_factor", "0.1", "a number greater than 0 and at most 1",
+        [](Config& c, Text v) { return real_within(v, above_zero, 1, c.training.decay_factor); }},
 
     Key{"parallel", "logical_shards", "8", "a whole number from 1 to 65536",
         [](Config& c, Text v) { return whole(v, 1, 65536, c.parallel.logical_shards); }},
@@ -146,7 +131,7 @@ constexpr std::array table{
         [](Config& c, Text v) { return whole(v, 1, 1024, c.parallel.blas_threads); }},
     Key{"parallel", "stall_timeout", "60", "0 (off) or a number of seconds from 1 to 86400", [](Config& c, Text v) {
         double& x = c.parallel.stall_timeout_seconds;
-        return verdict(real(v, x) && (x == 0 || (x >= 1 && x <= 86400)));
+        return verdict(real_within(v, 0, 86400, x) == Verdict::ok && (x == 0 || x >= 1));
     }},
     Key{"parallel", "sync_every", "1", "a whole number of steps from 1 to 1000000000",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 1, 1'000'000'000, c.parallel.sync_every); }},

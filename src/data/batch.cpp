@@ -8,14 +8,9 @@ namespace dtrain::data {
 BatchLoader::BatchLoader(const Split& split, std::size_t max_rows, std::size_t local_shards,
                          std::optional<Augmenter> augmenter)
     : split_(split), augmenter_(std::move(augmenter)) {
-    book_.grant(x_, max_rows * split.sample_size);
-    book_.grant(labels_, max_rows);
-    for (auto* const rows : {&rows_, &next_rows_}) {
-        book_.grant(*rows, max_rows);
-    }
-    for (auto* const offsets : {&offsets_, &next_offsets_}) {
-        book_.grant(*offsets, local_shards + 1);
-    }
+    book_.grant(max_rows * split.sample_size, x_);
+    book_.grant(max_rows, labels_, rows_, next_rows_);
+    book_.grant(local_shards + 1, offsets_, next_offsets_);
 }
 
 std::size_t BatchLoader::bytes() const noexcept {

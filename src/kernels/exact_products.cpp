@@ -37,13 +37,6 @@ constexpr std::size_t conflicting_distance = 2048;
 /// and where every panel would fetch their columns anew from behind the second-level cache.
 constexpr std::size_t far_bytes = std::size_t{1} << 20;
 
-constexpr bool cpu_fuses =
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-    true;
-#else
-    false;
-#endif
-
 /// What one thread works with.
 struct alignas(64) Worker {
     core::Buffer<std::byte> panel;
@@ -108,9 +101,9 @@ class ExactProducts final : public Products {
   public:
     explicit ExactProducts(int threads) : workers_(static_cast<std::size_t>(threads)) {
         for (Worker& worker : workers_) {
-            book_.grant(worker.panel, panel_bytes);
+            book_.grant(panel_bytes, worker.panel);
         }
-        book_.grant(packed_rows_, packed_bytes);
+        book_.grant(packed_bytes, packed_rows_);
         fuses_ = measure_fusing();
     }
 
@@ -138,9 +131,7 @@ class ExactProducts final : public Products {
     void fetch_beside(const PrefetchQueue& rows) noexcept override { workers_.front().upcoming = rows; }
     [[nodiscard]] std::size_t bytes() const noexcept override { return book_.bytes(); }
     [[nodiscard]] std::string arithmetic_name() const override {
-        constexpr const char* unfused = cpu_fuses ? "multiply-add that this build fails to fuse" //
-                                                  : "no fused multiply-add";
-        return fmt::format("{}-bit vectors, {}", 8 * vector_bytes, fuses_ ? "fused multiply-add" : unfused);
+        return fmt::format("{}-bit vectors, {}fused multiply-add", 8 * vector_bytes, fuses_ ? "" : "no ");
     }
 
   private:

@@ -30,52 +30,42 @@ std::vector<std::string> activation_names() {
 
 template <class Real>
 void activate(Activation activation, std::span<Real> values) noexcept {
-    Real* const z = values.data();
-    const std::size_t size = values.size();
+    const auto replace = [values](auto&& f) {
+        Real* const z = values.data();
+        for (std::size_t i = 0; i < values.size(); ++i) {
+            z[i] = f(z[i]);
+        }
+    };
     switch (activation) {
     case Activation::linear:
-        break;
+        return;
     case Activation::sigmoid:
-        for (std::size_t i = 0; i < size; ++i) {
-            z[i] = Real{1} / (Real{1} + kernels::exponential(-z[i]));
-        }
-        break;
+        return replace([](Real z) { return Real{1} / (Real{1} + kernels::exponential(-z)); });
     case Activation::relu:
-        for (std::size_t i = 0; i < size; ++i) {
-            z[i] = z[i] < Real{0} ? Real{0} : z[i];
-        }
-        break;
+        return replace([](Real z) { return z < Real{0} ? Real{0} : z; });
     case Activation::tanh:
-        for (std::size_t i = 0; i < size; ++i) {
-            z[i] = Real{1} - Real{2} / (Real{1} + kernels::exponential(Real{2} * z[i]));
-        }
-        break;
+        return replace([](Real z) { return Real{1} - Real{2} / (Real{1} + kernels::exponential(Real{2} * z)); });
     }
 }
 
 template <class Real>
 void multiply_by_derivative(Activation activation, std::span<const Real> y, std::span<Real> gradient) noexcept {
-    const Real* const out = y.data();
-    Real* const g = gradient.data();
-    const std::size_t size = gradient.size();
+    const auto replace = [y, gradient](auto&& rule) {
+        const Real* const out = y.data();
+        Real* const g = gradient.data();
+        for (std::size_t i = 0; i < gradient.size(); ++i) {
+            g[i] = rule(out[i], g[i]);
+        }
+    };
     switch (activation) {
     case Activation::linear:
-        break;
+        return;
     case Activation::sigmoid:
-        for (std::size_t i = 0; i < size; ++i) {
-            g[i] *= out[i] * (Real{1} - out[i]);
-        }
-        break;
+        return replace([](Real out, Real g) { return g * (out * (Real{1} - out)); });
     case Activation::relu:
-        for (std::size_t i = 0; i < size; ++i) {
-            g[i] = out[i] > Real{0} ? g[i] : Real{0};
-        }
-        break;
+        return replace([](Real out, Real g) { return out > Real{0} ? g : Real{0}; });
     case Activation::tanh:
-        for (std::size_t i = 0; i < size; ++i) {
-            g[i] *= Real{1} - out[i] * out[i];
-        }
-        break;
+        return replace([](Real out, Real g) { return g * (Real{1} - out * out); });
     }
 }
 

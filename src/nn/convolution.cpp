@@ -60,11 +60,11 @@ class Convolution final : public Layer<Real> {
     }
 
     void reserve(const Extent& extent, core::MemoryBook& book) override {
-        book.grant(bordered_input_, padding_ == 0 ? 0 : bordered_input().size() * lanes<Real>);
-        book.grant(bordered_delta_, bordered_delta().size() * lanes<Real>);
-        book.grant(turned_weight_, weight_.size);
-        book.grant(lane_sums_, weight_.size * lanes<Real>);
-        book.grant(group_sums_, extent.groups * sums());
+        book.grant(padding_ == 0 ? 0 : bordered_input().size() * lanes<Real>, bordered_input_);
+        book.grant(bordered_delta().size() * lanes<Real>, bordered_delta_);
+        book.grant(weight_.size, turned_weight_);
+        book.grant(weight_.size * lanes<Real>, lane_sums_);
+        book.grant(extent.groups * sums(), group_sums_);
     }
     [[nodiscard]] std::size_t most_added_up() const noexcept override { return weight_.size; }
 

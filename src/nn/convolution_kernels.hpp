@@ -263,11 +263,8 @@ void sum_weights(const Real* dy, const Maps& dy_maps, const Real* x, const Maps&
 /// sums (maps, each a vector of lanes): Σ_pixels dy.
 template <class Real>
 void sum_biases(const Real* dy, const Maps& dy_maps, Real* sums) noexcept {
-    static const std::array<Real, lanes<Real>> ones = [] {
-        std::array<Real, lanes<Real>> values{};
-        values.fill(1);
-        return values;
-    }();
+    std::array<Real, lanes<Real>> ones;
+    ones.fill(1);
     SumTile<Real> tile;
     tile.dy_map_stride = dy_maps.pixels() * lanes<Real>;
     tile.x = ones.data();

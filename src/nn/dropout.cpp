@@ -30,8 +30,8 @@ class Dropout final : public Layer<Real> {
     void initialise(std::span<Real>, std::uint64_t) const override {}
 
     void reserve(const Extent& extent, core::MemoryBook& book) override {
-        book.grant(mask_, extent.rows * size_);
-        book.grant(words_, (size_ + 3) / 4 * 4); // whole blocks of the generator
+        book.grant(extent.rows * size_, mask_);
+        book.grant((size_ + 3) / 4 * 4, words_); // whole blocks of the generator
     }
 
     void forward(std::span<const Real>, const Pass& pass, MatrixView<const Real> x, MatrixView<Real> y) override {

@@ -6,7 +6,8 @@
 #include "layer_arguments.hpp"
 
 #include <algorithm>
-#include <cctype>
+#include <iterator>
+#include <sstream>
 
 namespace dtrain::nn {
 
@@ -58,19 +59,6 @@ constexpr core::Registry layer_types("layer type",
                                       Named{"maxpool", make_max_pool<Real>}, Named{"avgpool", make_average_pool<Real>},
                                       Named{"lstm", make_lstm<Real>}, Named{"dropout", make_dropout<Real>}});
 
-std::vector<std::string_view> split_words(std::string_view text) {
-    std::vector<std::string_view> words;
-    const auto is_space = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
-    for (auto at = text.begin();;) {
-        const auto begin = std::find_if_not(at, text.end(), is_space);
-        if (begin == text.end()) {
-            return words;
-        }
-        at = std::find_if(begin, text.end(), is_space);
-        words.emplace_back(begin, at);
-    }
-}
-
 } // namespace
 
 template <class Real>
@@ -79,7 +67,8 @@ std::vector<std::unique_ptr<Layer<Real>>> make_layers(std::string_view list, con
     std::vector<std::unique_ptr<Layer<Real>>> layers;
     for (std::size_t begin = 0; begin <= list.size();) {
         const std::size_t end = std::min(list.find(',', begin), list.size());
-        const std::vector<std::string_view> words = split_words(list.substr(begin, end - begin));
+        std::istringstream entry{std::string(list.substr(begin, end - begin))};
+        const std::vector<std::string> words{std::istream_iterator<std::string>(entry), {}};
         begin = end + 1;
         if (words.empty()) {
             throw std::invalid_argument("an empty entry between commas");

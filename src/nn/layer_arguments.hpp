@@ -20,8 +20,8 @@ class Layer;
 
 /// What a layer is made from.
 struct LayerArguments {
-    std::string text;                    ///< the whole entry, for messages
-    std::vector<std::string_view> words; ///< of the entry, the type first
+    std::string text;               ///< the whole entry, for messages
+    std::vector<std::string> words; ///< of the entry, the type first
     Shape input;
     std::size_t number = 0; ///< from 1
     std::string label;      ///< "01_dense"

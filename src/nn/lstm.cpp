@@ -66,14 +66,13 @@ class Lstm final : public Layer<Real> {
     }
 
     void reserve(const Extent& extent, core::MemoryBook& book) override {
-        book.grant(past_, extent.rows * times_ * past_stride());
-        book.grant(gates_, extent.rows * times_ * gate_stride());
-        book.grant(cells_, extent.rows * times_ * 2 * hidden_);
-        book.grant(sums_, extent.rows * 4 * hidden_);
-        book.grant(dh_, extent.rows * hidden_);
-        book.grant(dc_, extent.rows * hidden_);
-        book.grant(weight_, (features_ + hidden_) * weight_stride());
-        book.grant(time_offsets_, extent.shards + 1);
+        book.grant(extent.rows * times_ * past_stride(), past_);
+        book.grant(extent.rows * times_ * gate_stride(), gates_);
+        book.grant(extent.rows * times_ * 2 * hidden_, cells_);
+        book.grant(extent.rows * 4 * hidden_, sums_);
+        book.grant(extent.rows * hidden_, dh_, dc_);
+        book.grant((features_ + hidden_) * weight_stride(), weight_);
+        book.grant(extent.shards + 1, time_offsets_);
     }
 
     void forward(std::span<const Real> parameters, const Pass&, MatrixView<const Real> x, MatrixView<Real> y) override {

@@ -35,17 +35,15 @@ std::size_t Network<Real>::largest_delta(const Extent& extent) const noexcept {
 template <class Real>
 void Network<Real>::reserve(const Extent& extent) {
     core::MemoryBook book;
-    book.grant(group_offsets_, extent.shards + 1);
+    book.grant(extent.shards + 1, group_offsets_);
     for (std::size_t l = 0; l < layers_.size(); ++l) {
         const auto values = [&](std::size_t width) { return extent.template values<Real>(arrangement(l), width); };
-        book.grant(outputs_[l], values(width(l)));
-        book.grant(rearranged_[l], arrangement(l) == arrangement_before(l) ? 0 : values(width_before(l)));
+        book.grant(values(width(l)), outputs_[l]);
+        book.grant(arrangement(l) == arrangement_before(l) ? 0 : values(width_before(l)), rearranged_[l]);
         layers_[l]->reserve(extent, book);
     }
-    book.grant(rearranged_.back(), arrangement(layers_.size() - 1) == Arrangement::rows ? 0 : extent.rows * outputs());
-    for (core::Buffer<Real>& delta : deltas_) {
-        book.grant(delta, largest_delta(extent));
-    }
+    book.grant(arrangement(layers_.size() - 1) == Arrangement::rows ? 0 : extent.rows * outputs(), rearranged_.back());
+    book.grant(largest_delta(extent), deltas_[0], deltas_[1]);
     bytes_ = book.bytes();
 }
 

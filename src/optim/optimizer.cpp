@@ -38,10 +38,18 @@ bool update_each(std::span<float> parameters, std::span<const float> gradient, d
     return check.all_finite();
 }
 
-/// p ← p − η g
-class Sgd final : public Optimizer {
+class WithSettings : public Optimizer {
   public:
-    explicit Sgd(const Settings& settings) : settings_(settings) {}
+    explicit WithSettings(const Settings& settings) : settings_(settings) {}
+
+  protected:
+    Settings settings_;
+};
+
+/// p ← p − η g
+class Sgd final : public WithSettings {
+  public:
+    using WithSettings::WithSettings;
     [[nodiscard]] std::vector<std::string> state_names() const override { return {}; }
     bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>>,
                 const Step& step) const override {
@@ -49,17 +57,14 @@ class Sgd final : public Optimizer {
         return update_each(parameters, gradient, step.gradient_scale, settings_.weight_decay,
                            [=](std::size_t, float p, float g) { return std::fma(-rate, g, p); });
     }
-
-  private:
-    Settings settings_;
 };
 
 /// v ← μ v + g;  p ← p − η v, or with Nesterov's look-ahead p ← p − η (g + μ v). Sutskever et al. (ICML 2013) in the
 /// form of PyTorch, where the learning rate is outside v.
 template <bool nesterov>
-class Momentum final : public Optimizer {
+class Momentum final : public WithSettings {
   public:
-    explicit Momentum(const Settings& settings) : settings_(settings) {}
+    using WithSettings::WithSettings;
     [[nodiscard]] std::vector<std::string> state_names() const override { return {"momentum"}; }
     bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>> state,
                 const Step& step) const override {
@@ -72,18 +77,15 @@ class Momentum final : public Optimizer {
                                return std::fma(-rate, nesterov ? std::fma(momentum, v[i], g) : v[i], p);
                            });
     }
-
-  private:
-    Settings settings_;
 };
 
 /// m ← β₁ m + (1 − β₁) g;  s ← β₂ s + (1 − β₂) g²;  p ← p − η m̂ / (√ŝ + ε) with m̂ = m / (1 − β₁ᵗ), ŝ = s / (1 − β₂ᵗ)
 /// in step t from 1: Kingma and Ba (ICLR 2015). `decoupled`: the weight decay is no part of g, p ← (1 − η λ) p goes
 /// before: Loshchilov and Hutter (ICLR 2019). Constants as in PyTorch.
 template <bool decoupled>
-class Adam final : public Optimizer {
+class Adam final : public WithSettings {
   public:
-    explicit Adam(const Settings& settings) : settings_(settings) {}
+    using WithSettings::WithSettings;
     [[nodiscard]] std::vector<std::string> state_names() const override { return {"mean", "square"}; }
     bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>> state,
                 const Step& step) const override {
@@ -108,16 +110,13 @@ class Adam final : public Optimizer {
                                return std::fma(-rate, mean[i] / root, shrink * p);
                            });
     }
-
-  private:
-    Settings settings_;
 };
 
 /// v ← μ v + η g;  p ← p − v, where η is the tensor's own: 0.001 ‖p‖ / (‖∇‖ + λ ‖p‖) times the learning rate, ∇ being
 /// the gradient without weight decay. You, Gitman and Ginsburg (2017), algorithm 1.
-class Lars final : public Optimizer {
+class Lars final : public WithSettings {
   public:
-    explicit Lars(const Settings& settings) : settings_(settings) {}
+    using WithSettings::WithSettings;
     [[nodiscard]] std::vector<std::string> state_names() const override { return {"momentum"}; }
     [[nodiscard]] bool wants_norms() const override { return true; }
     [[nodiscard]] double rate_factor(double parameter_norm, double gradient_norm) const override {
@@ -137,9 +136,6 @@ class Lars final : public Optimizer {
                                return p - v[i];
                            });
     }
-
-  private:
-    Settings settings_;
 };
 
 template <class T>

@@ -9,11 +9,10 @@ namespace dtrain::core {
 /// Grants memory and keeps count of it, so that the size of a buffer is stated in one place.
 class MemoryBook {
   public:
-    /// Makes `buffer` one of `size` elements.
-    template <class T>
-    void grant(Buffer<T>& buffer, std::size_t size) {
-        buffer = Buffer<T>(size);
-        bytes_ += size * sizeof(T);
+    /// Makes each of `buffers` one of `size` elements.
+    template <class... T>
+    void grant(std::size_t size, Buffer<T>&... buffers) {
+        ((buffers = Buffer<T>(size), bytes_ += size * sizeof(T)), ...);
     }
     /// Of all that was granted.
     [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }

@@ -65,10 +65,7 @@ class Layer {
     virtual void initialise(std::span<Real> parameters, std::uint64_t seed) const = 0;
 
     /// Takes from `book` what passes over up to `extent` need beyond their matrices; they themselves allocate nothing.
-    virtual void reserve(const Extent& extent, core::MemoryBook& book) {
-        (void)extent;
-        (void)book;
-    }
+    virtual void reserve(const Extent& /*extent*/, core::MemoryBook& /*book*/) {}
     /// The most elements that `backward` has ShardGradients::add_up add up.
     [[nodiscard]] virtual std::size_t most_added_up() const noexcept { return 0; }
 

@@ -12,15 +12,15 @@ TEST(MemoryBook, CountsTheBytesThatItGrants) {
     Buffer<double> doubles;
     Buffer<std::uint8_t> bytes(3);
     EXPECT_EQ(book.bytes(), 0U);
-    book.grant(doubles, 10);
-    book.grant(bytes, 7);
+    book.grant(10, doubles);
+    book.grant(7, bytes);
     EXPECT_EQ(book.bytes(), 87U);
     EXPECT_EQ(doubles.size(), 10U);
     EXPECT_EQ(bytes.size(), 7U);
     for (const double value : doubles.values()) {
         EXPECT_EQ(value, 0.0);
     }
-    book.grant(doubles, 0);
+    book.grant(0, doubles);
     EXPECT_EQ(book.bytes(), 87U);
     EXPECT_EQ(doubles.size(), 0U);
 }

@@ -165,7 +165,6 @@ TYPED_TEST(ExactProducts, WithoutRowsTouchNothing) {
     EXPECT_EQ(untouched, TypeParam{3});
 }
 
-// What the log says of a build that does not fuse as it should is another thing.
 TEST(FloatProducts, AreNamedByWhatTheyDo) {
     EXPECT_EQ(make_exact_products(1)->arithmetic_name(),
               std::to_string(8 * vector_bytes) + "-bit vectors, " + (cpu_fuses ? "" : "no ") + "fused multiply-add");
