@@ -4,8 +4,6 @@
 #include "program.hpp"
 #include <fmt/format.h>
 
-#include <cstdio>
-#include <exception>
 #include <string>
 
 namespace {
@@ -45,15 +43,7 @@ core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator)
         }
         return core::ExitCode::ok;
     }
-    try {
-        return trainer.run();
-    } catch (const mpi::AgreedError&) {
-        throw;
-    } catch (const std::exception& error) {
-        // Here, while the trainer lives: its destructors would wait for ranks that know nothing of this error.
-        fmt::print(stderr, "dtrain: rank {}: {}\n", communicator.rank(), error.what());
-        mpi::abort(core::ExitCode::rank_lost);
-    }
+    return trainer.run();
 }
 
 } // namespace

@@ -19,7 +19,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <numeric>
 #include <optional>
@@ -329,11 +328,9 @@ int main(int argc, char** argv) {
             execute(arguments);
         }
         return 0;
-    } catch (const core::Error& error) {
+    } catch (...) {
+        const core::Error error = core::current_error();
         fmt::print(stderr, "dtrain-eval: {}\n", error.what());
         return static_cast<int>(error.code());
-    } catch (const std::exception& error) {
-        fmt::print(stderr, "dtrain-eval: {}\n", error.what());
-        return static_cast<int>(core::ExitCode::bad_checkpoint);
     }
 }

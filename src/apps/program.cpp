@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <exception>
 #include <utility>
 
 namespace dtrain::apps {
@@ -60,13 +59,7 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
         }
         world.barrier();
         return static_cast<int>(error.code());
-    } catch (const core::Error& error) {
-        fmt::print(stderr, "{}: rank {}: {}\n", name, world.rank(), error.what());
-        mpi::abort(error.code());
-    } catch (const std::exception& error) {
-        fmt::print(stderr, "{}: rank {}: {}\n", name, world.rank(), error.what());
-        mpi::abort(core::ExitCode::rank_lost);
-    }
+    } // any other exception ends the job (mpi::Environment)
 }
 
 } // namespace dtrain::apps

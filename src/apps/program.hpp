@@ -13,7 +13,7 @@ namespace dtrain::apps {
 using Words = std::vector<std::string>;
 
 /// What the MPI programs have in common: starts MPI, answers --help and --version, runs `run` with the words of the
-/// command line, and turns errors into one message of the program `name` and an exit code.
+/// command line, and turns errors that all ranks agree on into one message of the program `name` and an exit code.
 int run_program(int argc, char** argv, const char* name, const char* usage,
                 const std::function<core::ExitCode(Words words, const mpi::Communicator& communicator)>& run);
 

@@ -1,8 +1,11 @@
 // The machine's own ceiling: what a well-known BLAS makes of a large product. The only use of a BLAS.
 
 #include "dtrain/bench/measurements.hpp"
+#include "dtrain/core/memory.hpp"
 
 #include <cblas.h>
+
+#include <new>
 
 namespace dtrain::bench {
 
@@ -11,6 +14,10 @@ Sgemm::Sgemm() : a_(sgemm_size * sgemm_size), b_(sgemm_size * sgemm_size), c_(sg
     for (std::size_t i = 0; i < a_.size(); ++i) {
         a_.data()[i] = static_cast<float>(i % 7) - 3;
         b_.data()[i] = static_cast<float>(i % 5) - 2;
+    }
+    constexpr std::size_t work_bytes = std::size_t{130} << 20;
+    if (!core::has_addresses(work_bytes)) { // which OpenBLAS would ask for again and again, for ever
+        throw std::bad_alloc();
     }
 }
 

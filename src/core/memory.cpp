@@ -27,6 +27,11 @@ void advise_huge_pages(void* block, std::size_t bytes) noexcept {
     }
 }
 
+bool has_addresses(std::size_t bytes) noexcept {
+    void* const block = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return block != MAP_FAILED && munmap(block, bytes) == 0;
+}
+
 std::size_t peak_resident_bytes() noexcept {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);

@@ -4,6 +4,7 @@
 #include "dtrain/core/number.hpp"
 #include "dtrain/io/file.hpp"
 
+#include "hdf5_format.hpp"
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -37,18 +38,14 @@ std::optional<std::int64_t> step_of(std::string_view name) {
 std::vector<std::size_t> parse_shape(std::string_view text) {
     std::vector<std::size_t> shape;
     std::size_t product = 1;
-    for (;;) {
-        const std::size_t end = text.find(' ');
-        const std::size_t size = core::parse_number<std::size_t>(text.substr(0, end)).value_or(0);
+    for (const std::string_view word : split(text, ' ')) {
+        const std::size_t size = core::parse_number<std::size_t>(word).value_or(0);
         if (size == 0 || __builtin_mul_overflow(product, size, &product)) {
             return {};
         }
         shape.push_back(size);
-        if (end == std::string_view::npos) {
-            return shape;
-        }
-        text.remove_prefix(end + 1);
     }
+    return shape;
 }
 
 std::vector<std::string> names_in(const std::filesystem::path& folder) {

@@ -1,17 +1,55 @@
 #include "dtrain/mpi/communicator.hpp"
 
+#include "dtrain/core/host_name.hpp"
+#include "dtrain/core/memory.hpp"
+
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
+#include <climits>
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <exception>
-#include <filesystem>
 #include <limits>
 #include <new>
 
 namespace dtrain::mpi {
+namespace {
+
+/// Longer than mpirun takes to end the ranks of other hosts, which is three seconds.
+constexpr unsigned end_of_job_seconds = 5;
+
+int own_rank = 0; ///< in Communicator::world(); simulated ranks, which share it, name any rank in their last message
+bool beside_first = true;                 ///< whether this is the host of rank 0
+volatile std::sig_atomic_t last_code = 0; ///< for a handler to end this process with
+
+/// Whether no other rank of this job has asked so on this host before. Whoever is the first leaves a file in the folder
+/// that mpirun or srun made for the job here and removes in the end. Without such a folder every rank is the first.
+bool is_first_to_speak() {
+    const char* const folder = std::getenv("PMIX_SERVER_TMPDIR");
+    std::array<char, PATH_MAX> name{};
+    fmt::format_to_n(name.data(), name.size() - 1, "{}/dtrain-has-spoken", folder == nullptr ? "" : folder);
+    return folder == nullptr || open(name.data(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) >= 0 ||
+           errno != EEXIST;
+}
+
+/// For std::set_terminate.
+[[noreturn]] void end_job() {
+    if (std::current_exception() == nullptr) {
+        fail(core::Error(core::ExitCode::rank_lost, "std::terminate without an exception"));
+    }
+    try {
+        throw;
+    } catch (...) {
+        fail(core::current_error());
+    }
+}
+
+} // namespace
 
 static_assert(!std::is_copy_constructible_v<Communicator> && std::is_nothrow_move_constructible_v<Communicator>);
 
@@ -22,8 +60,10 @@ void check(int code, const char* function) {
     std::array<char, MPI_MAX_ERROR_STRING> text{};
     int length = 0;
     MPI_Error_string(code, text.data(), &length);
-    fmt::print(stderr, "dtrain: {}: {}\n", function, text.data());
-    abort(core::ExitCode::rank_lost);
+    if (!core::has_addresses(reserve_bytes)) {
+        fail(core::Error(core::ExitCode::bad_config, fmt::format("out of memory in {}", function)));
+    }
+    fail(core::Error(core::ExitCode::rank_lost, fmt::format("{}: {}", function, text.data())));
 }
 
 int count(std::size_t size) {
@@ -47,11 +87,15 @@ Environment::Environment(int& argc, char**& argv) {
     check(MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
 #ifndef DTRAIN_SIMULATE                     // where there are no threads
     if (provided < MPI_THREAD_SERIALIZED) { // a thread exchanges gradients while another computes
-        fmt::print(stderr, "dtrain: this MPI allows no calls from several threads, not even in turns\n");
-        abort(core::ExitCode::bad_config);
+        abort(core::ExitCode::bad_config, "this MPI allows no calls from several threads, not even in turns");
     }
 #endif
     check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    check(MPI_Comm_rank(MPI_COMM_WORLD, &own_rank), "MPI_Comm_rank");
+    std::set_terminate(end_job);
+    if (!core::has_addresses(reserve_bytes)) { // before MPI connects its ranks
+        throw std::bad_alloc();
+    }
 }
 
 Environment::~Environment() {
@@ -70,13 +114,16 @@ Communicator Communicator::world() {
     const Communicator as_launched(duplicate);
     std::array<int, 1> leader{as_launched.rank()};
     as_launched.split_by_node().broadcast(std::span(leader));
-    return as_launched.split(0, leader[0]);
+    Communicator world = as_launched.split(0, leader[0]);
+    own_rank = world.rank();
+    beside_first = leader[0] == 0;
+    return world;
 }
 
 Communicator& Communicator::operator=(Communicator&& other) noexcept {
     std::swap(handle_, other.handle_);
-    rank_ = other.rank_;
-    size_ = other.size_;
+    std::swap(rank_, other.rank_);
+    std::swap(size_, other.size_);
     return *this;
 }
 
@@ -104,11 +151,11 @@ void Communicator::barrier() const {
     check(MPI_Barrier(handle_), "MPI_Barrier");
 }
 
-std::string Communicator::broadcast(std::string text) const {
+std::string Communicator::broadcast(std::string text, int root) const {
     std::array<std::int64_t, 1> length{static_cast<std::int64_t>(text.size())};
-    broadcast(std::span(length));
+    broadcast(std::span(length), root);
     text.resize(static_cast<std::size_t>(length[0]));
-    broadcast(std::span(text));
+    broadcast(std::span(text), root);
     return text;
 }
 
@@ -126,14 +173,32 @@ std::size_t Communicator::receive(std::span<std::byte> bytes, int source) const 
     return static_cast<std::size_t>(received);
 }
 
-void abort(core::ExitCode code) {
-    // Should MPI_Abort hang, as it may where it is called from another thread than MPI was initialised in, an alarm
-    // ends at least this process, and the launcher the others.
-    std::signal(SIGALRM, SIG_DFL);
-    sigset_t alarm_only;
-    sigemptyset(&alarm_only);
-    sigaddset(&alarm_only, SIGALRM);
-    pthread_sigmask(SIG_UNBLOCK, &alarm_only, nullptr);
+void fail(const core::Error& error) {
+    if (!beside_first) {
+        sleep(end_of_job_seconds); // the first host speaks, if it has the same trouble
+    }
+    std::array<char, 4096> text{};
+    const auto end = fmt::format_to_n(text.data(), text.size(), "rank {} on {}: {}", own_rank, core::host_name().data(),
+                                      error.what());
+    abort(error.code(), {text.data(), end.out});
+}
+
+void abort(core::ExitCode code, std::string_view message) {
+    if (is_first_to_speak()) {
+        fmt::print(stderr, "{}: {}\n", program_invocation_short_name, message);
+    } else {
+        sleep(end_of_job_seconds); // by then whoever has spoken has ended this process, with a code of its own
+    }
+    // Should MPI_Abort hang, as it may where it is called from another thread than MPI was initialised in, or crash, as
+    // it may where memory is short, this process ends all the same, and the launcher ends the others.
+    last_code = static_cast<int>(code);
+    sigset_t last_signals;
+    sigemptyset(&last_signals);
+    for (const int signal : {SIGALRM, SIGSEGV, SIGBUS, SIGABRT}) {
+        std::signal(signal, [](int) { _exit(last_code); });
+        sigaddset(&last_signals, signal);
+    }
+    pthread_sigmask(SIG_UNBLOCK, &last_signals, nullptr);
     alarm(10);
     MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
     std::abort();
@@ -148,16 +213,10 @@ void throw_together(const Communicator& communicator, const std::optional<core::
     if (speaker == communicator.size()) {
         return;
     }
-    std::array<int, 2> code_and_length{};
-    std::string text;
-    if (speaker == communicator.rank()) {
-        text = error->what();
-        code_and_length = {static_cast<int>(error->code()), count(text.size())};
-    }
-    communicator.broadcast(std::span(code_and_length), speaker);
-    text.resize(static_cast<std::size_t>(code_and_length[1]));
-    communicator.broadcast(std::span(text), speaker);
-    throw AgreedError(static_cast<core::ExitCode>(code_and_length[0]), text);
+    std::array<int, 1> code{error ? static_cast<int>(error->code()) : 0};
+    communicator.broadcast(std::span(code), speaker);
+    throw AgreedError(static_cast<core::ExitCode>(code[0]),
+                      communicator.broadcast(error ? error->what() : "", speaker));
 }
 
 void together(const Communicator& communicator, const std::function<void()>& action) {
@@ -168,12 +227,10 @@ void together(const Communicator& communicator, const std::function<void()>& act
         }
     } catch (const core::Error& caught) {
         error = caught;
-    } catch (const std::bad_alloc&) {
-        error = core::Error(core::ExitCode::bad_config, "out of memory");
-    } catch (const std::filesystem::filesystem_error& caught) {
-        error = core::Error(core::ExitCode::bad_output, caught.what());
-    } catch (const std::exception& caught) {
-        error = core::Error(core::ExitCode::rank_lost, caught.what());
+    } catch (...) {
+        const core::Error caught = core::current_error();
+        error.emplace(caught.code(),
+                      fmt::format("rank {} on {}: {}", own_rank, core::host_name().data(), caught.what()));
     }
     throw_together(communicator, error);
 }

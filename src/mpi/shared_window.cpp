@@ -2,7 +2,11 @@
 
 #include "dtrain/core/memory.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <type_traits>
 
@@ -22,15 +26,25 @@ constexpr auto allocate = &MPI_Win_allocate_shared;
 static_assert(!std::is_copy_constructible_v<SharedWindow> && std::is_nothrow_move_constructible_v<SharedWindow>);
 
 SharedWindow::SharedWindow(const Communicator& node, std::size_t bytes) {
+    std::array<std::int64_t, 1> all_bytes{static_cast<std::int64_t>(bytes)};
+    node.sum(std::span(all_bytes));
     // Segments of their own, each on its own pages, rather than one contiguous block.
     MPI_Info info = MPI_INFO_NULL;
     check(MPI_Info_create(&info), "MPI_Info_create");
     check(MPI_Info_set(info, "alloc_shared_noncontig", "true"), "MPI_Info_set");
     void* base = nullptr;
-    const int outcome =
-        allocate(static_cast<MPI_Aint>(bytes + alignment), 1, info, node.handle(), static_cast<void*>(&base), &handle_);
+    // Every rank maps all segments. Where it cannot, Open MPI says that it was a success.
+    const int outcome = core::has_addresses(static_cast<std::size_t>(all_bytes[0]) + reserve_bytes)
+                            ? allocate(static_cast<MPI_Aint>(bytes + alignment), 1, info, node.handle(),
+                                       static_cast<void*>(&base), &handle_)
+                            : MPI_ERR_NO_MEM;
     MPI_Info_free(&info);
-    check(outcome, "MPI_Win_allocate_shared");
+    if (outcome != MPI_SUCCESS) { // as where /dev/shm is too small
+        throw core::Error(core::ExitCode::bad_config,
+                          fmt::format("out of memory: MPI_Win_allocate_shared gives no {:.1f} MB that the ranks of "
+                                      "this host share",
+                                      static_cast<double>(all_bytes[0]) / 1e6));
+    }
     check(MPI_Win_lock_all(MPI_MODE_NOCHECK, handle_), "MPI_Win_lock_all");
     const std::span<std::byte> own = segment(node.rank());
     core::advise_huge_pages(own.data(), own.size());

@@ -1,6 +1,5 @@
 #include "node_barrier.hpp"
 
-#include <immintrin.h>
 #include <sched.h>
 #include <time.h>
 
@@ -19,7 +18,11 @@ void Waiter::rest(int round) const noexcept {
 #else
 void Waiter::rest(int round) const noexcept {
     if (round < spins_) {
-        _mm_pause();
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        asm volatile("yield");
+#endif
     } else {
         sched_yield();
     }

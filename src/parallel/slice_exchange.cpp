@@ -171,7 +171,7 @@ void SliceExchange::finish(float* tail, const Waiter& waiter) {
 
 void SliceExchange::run(const std::stop_token& stop) {
     std::unique_lock lock(mutex_);
-    while (begun_.wait(lock, stop, [this] { return runs_beside_; })) {
+    while (begun_.wait(lock, stop, [this] { return runs_beside_; }) && !stop.stop_requested()) {
         progress();
         lock.unlock();
         std::this_thread::sleep_for(interval);

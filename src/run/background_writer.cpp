@@ -3,7 +3,6 @@
 #include "dtrain/core/thread.hpp"
 
 #include <algorithm>
-#include <exception>
 #include <utility>
 
 namespace dtrain::run {
@@ -13,7 +12,6 @@ BackgroundWriter::BackgroundWriter() : thread_(core::start_thread([this] { run()
 BackgroundWriter::~BackgroundWriter() {
     {
         std::unique_lock lock(mutex_);
-        // Woken after every job, by which a watchdog sees that this gets on.
         changed_.wait(lock, [this] { return !busy_ && none_waiting(); });
         ending_ = true;
     }
@@ -36,13 +34,11 @@ void BackgroundWriter::run() {
         waiting_[lane].pop_front();
         busy_ = true;
         lock.unlock();
-        std::optional<core::Error> error;
+        std::exception_ptr error;
         try {
             job();
-        } catch (const core::Error& caught) {
-            error = caught;
-        } catch (const std::exception& caught) {
-            error = core::Error(core::ExitCode::bad_output, caught.what());
+        } catch (...) {
+            error = std::current_exception();
         }
         job = nullptr;
         lock.lock();
@@ -78,13 +74,13 @@ void BackgroundWriter::wait() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return !busy_ && none_waiting(); });
     if (error_) {
-        throw core::Error(*error_);
+        std::rethrow_exception(error_);
     }
 }
 
 bool BackgroundWriter::failed() const {
     const std::lock_guard lock(mutex_);
-    return error_.has_value();
+    return error_ != nullptr;
 }
 
 } // namespace dtrain::run

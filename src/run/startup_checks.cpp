@@ -1,6 +1,7 @@
 #include "dtrain/run/startup_checks.hpp"
 
-#include "host_name.hpp"
+#include "dtrain/core/host_name.hpp"
+
 #include <fmt/format.h>
 #include <sched.h>
 #include <unistd.h>
@@ -91,7 +92,7 @@ std::optional<std::string> find_crowded_host(const mpi::Communicator& communicat
     // One rank speaks for each host.
     const std::array<int, 4> own_crowd{node.is_root() ? crowd.ranks : 0, crowd.cores, crowd.first_core,
                                        crowd.host_cores};
-    const HostName own_host = host_name();
+    const core::HostName own_host = core::host_name();
     const std::vector<int> crowds = communicator.gather_all(std::span<const int>(own_crowd));
     const std::vector<char> hosts = communicator.gather_all(std::span<const char>(own_host));
     Crowd worst;

@@ -1,6 +1,7 @@
 #include "dtrain/run/stop_signal.hpp"
 
 #include <array>
+#include <atomic>
 #include <csignal>
 #include <cstddef>
 
@@ -9,10 +10,11 @@ namespace {
 
 constexpr std::array<int, 3> signals{SIGTERM, SIGINT, SIGUSR1};
 std::array<struct sigaction, signals.size()> previous;
-volatile std::sig_atomic_t requests = 0;
+std::atomic<bool> was_requested = false; // for a handler to set, and for any thread to read
+static_assert(std::atomic<bool>::is_always_lock_free);
 
 void handle(int signal) {
-    requests = 1;
+    was_requested.store(true, std::memory_order_relaxed);
     if (signal == SIGINT) {
         std::signal(SIGINT, SIG_DFL);
     }
@@ -37,7 +39,7 @@ StopSignal::~StopSignal() {
 }
 
 bool StopSignal::requested() noexcept {
-    return requests != 0;
+    return was_requested.load(std::memory_order_relaxed);
 }
 
 } // namespace dtrain::run

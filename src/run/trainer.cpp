@@ -216,11 +216,9 @@ void Trainer::write_checkpoint() {
 }
 
 core::ExitCode Trainer::run() {
-    watchdog_ = std::make_unique<Watchdog>(communicator_, config_.parallel.node_ranks,
-                                           config_.parallel.stall_timeout_seconds, [](const std::string& message) {
-                                               fmt::print(stderr, "dtrain: {}\n", message);
-                                               mpi::abort(core::ExitCode::rank_lost);
-                                           });
+    watchdog_ =
+        std::make_unique<Watchdog>(communicator_, config_.parallel.node_ranks, config_.parallel.stall_timeout_seconds,
+                                   [](const std::string& message) { mpi::abort(core::ExitCode::rank_lost, message); });
     replica_.timer().set_observer(watchdog_.get());
     mpi::together(communicator_, [this] {
         if (communicator_.is_root()) {

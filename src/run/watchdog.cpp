@@ -1,16 +1,17 @@
 #include "dtrain/run/watchdog.hpp"
 
+#include "dtrain/core/host_name.hpp"
 #include "dtrain/core/thread.hpp"
 
-#include "host_name.hpp"
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
-#include <fstream>
 #include <mutex>
 #include <span>
 #include <string_view>
@@ -35,19 +36,25 @@ std::int64_t now_ns() {
 constexpr const char* what_stays = "the checkpoints written before stay";
 
 bool is_gone(int pid) {
-    // A killed process stays a zombie until its launcher has noticed.
-    std::ifstream status(fmt::format("/proc/{}/stat", pid));
-    std::string text;
-    std::getline(status, text);
-    const std::size_t behind_name = text.rfind(") ");
-    return !status || (behind_name != std::string::npos && text[behind_name + 2] == 'Z');
+    const int file = open(fmt::format("/proc/{}/stat", pid).c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0) { // which may also be for want of descriptors or memory
+        return errno == ENOENT;
+    }
+    std::array<char, 4096> text{};
+    const ssize_t size = read(file, text.data(), text.size());
+    const bool ended = size < 0 && errno == ESRCH;
+    close(file);
+    // A killed process stays a zombie until its launcher has noticed. Names may hold anything, states do not.
+    const std::string_view status(text.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
+    const std::size_t behind_name = status.rfind(") ");
+    return ended || (behind_name != std::string_view::npos && status.substr(behind_name + 2).starts_with('Z'));
 }
 
 } // namespace
 
 Watchdog::Watchdog(const mpi::Communicator& communicator, int node_ranks, double timeout_seconds, Report report)
     : node_(communicator.split_by_node(node_ranks)), window_(node_, sizeof(Entry)),
-      timeout_ns_(static_cast<std::int64_t>(timeout_seconds * 1e9)), host_(host_name().data()),
+      timeout_ns_(static_cast<std::int64_t>(timeout_seconds * 1e9)), host_(core::host_name().data()),
       report_(std::move(report)) {
     for (int rank = 0; rank < node_.size(); ++rank) {
         entries_.push_back(reinterpret_cast<Entry*>(window_.segment(rank).data()));
@@ -72,7 +79,7 @@ Watchdog::~Watchdog() {
 }
 
 void Watchdog::find_other_nodes(const mpi::Communicator& communicator) {
-    const HostName own_host = host_name();
+    const core::HostName own_host = core::host_name();
     const std::vector<char> hosts = communicator.gather_all(std::span<const char>(own_host));
     std::array<int, 1> own_first{communicator.rank()};
     node_.broadcast(std::span(own_first));
@@ -125,14 +132,16 @@ void Watchdog::run(const std::stop_token& stop) {
         }
         last = now;
         const Sight seen = sight();
-        if (continued || seen.cpu_ns != before.cpu_ns) {
+        const auto phase = static_cast<core::Phase>(seen.phase);
+        // The disk may take its time: what waits for it does not stand still, unless this thread does so too.
+        const bool excused = continued || phase == core::Phase::write;
+        if (excused || seen.cpu_ns != before.cpu_ns) {
             own_->worked_at = now;
         }
-        if (continued || seen.step != before.step || seen.phase != before.phase || seen.waits != before.waits) {
+        if (excused || seen.step != before.step || seen.phase != before.phase || seen.waits != before.waits) {
             own_->moved_at = now;
         }
         // After the times: who sees the state sees times that belong to it.
-        const auto phase = static_cast<core::Phase>(seen.phase);
         own_->waiting = phase == core::Phase::wait || phase == core::Phase::reduce || seen.waits % 2 == 1 ? 1 : 0;
         own_->alive_at = now;
         before = seen;

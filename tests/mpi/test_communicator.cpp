@@ -46,10 +46,15 @@ TEST_F(CommunicatorTest, LeavesNothingBehindWhenMoved) {
     Communicator moved(std::move(other));
     EXPECT_EQ(moved.handle(), handle);
     EXPECT_EQ(other.handle(), MPI_COMM_NULL); // NOLINT(bugprone-use-after-move): that is what is tested
-    Communicator assigned = world_.split(0, -rank_);
+    EXPECT_EQ(other.rank(), -1);
+    EXPECT_EQ(other.size(), 0);
+    EXPECT_FALSE(other.is_root());
+    Communicator assigned = world_.split(rank_, 0);
     assigned = std::move(moved);
     EXPECT_EQ(assigned.handle(), handle);
     EXPECT_EQ(assigned.rank(), rank_);
+    EXPECT_EQ(assigned.size(), size_);
+    EXPECT_TRUE(moved.handle() == MPI_COMM_NULL || moved.size() == 1) << "rank and size are those of the handle";
     assigned.barrier();
 }
 
@@ -165,6 +170,22 @@ TEST_F(CommunicatorTest, RefusesMoreThanMpiCanCount) {
     EXPECT_EQ(count((std::size_t{1} << 31) - 1), std::numeric_limits<int>::max());
 }
 
+TEST_F(CommunicatorTest, CutsWhatIsMoreThanMpiCanCount) {
+    constexpr std::size_t most = std::size_t{1} << 30;
+    std::byte nothing_behind{};
+    for (const std::size_t size : {std::size_t{0}, std::size_t{5}, most, 3 * most + 7}) {
+        std::size_t visited = 0;
+        std::size_t pieces = 0;
+        for_each_piece(std::span(&nothing_behind, size), [&](const std::byte* piece, int count) {
+            EXPECT_EQ(piece, &nothing_behind + visited);
+            visited += static_cast<std::size_t>(count);
+            ++pieces;
+        });
+        EXPECT_EQ(visited, size);
+        EXPECT_EQ(pieces, std::max<std::size_t>(1, (size + most - 1) / most));
+    }
+}
+
 TEST_F(CommunicatorTest, RanksAgreeOnTheErrorOfTheLowest) {
     for (int first = 0; first < size_; ++first) {
         const auto error = error_of<AgreedError>([&] {
@@ -197,7 +218,10 @@ TEST_F(CommunicatorTest, RanksAgreeThatMemoryIsShort) {
         });
     });
     ASSERT_TRUE(error);
-    EXPECT_NE(std::string(error->what()).find("out of memory"), std::string::npos);
+    EXPECT_EQ(error->code(), core::ExitCode::bad_config);
+    const std::string text = error->what();
+    EXPECT_TRUE(text.starts_with("rank " + std::to_string(last_) + " on ")) << text;
+    EXPECT_TRUE(text.ends_with(": out of memory")) << text;
 }
 
 } // namespace

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,14 +63,19 @@ class WatchdogTest : public ::testing::Test {
         never.wait_for(lock, seconds, [] { return false; });
     }
 
-    /// Stops this whole process for a while.
-    static void stop(Seconds seconds = long_enough) {
-        std::string script = fmt::format("sleep {}; kill -CONT {}", seconds.count(), getpid());
+    /// Stops this whole process for a while, which begins when it stands; `together`: all ranks at the same time.
+    void stop(bool together = false) const {
+        std::string script = fmt::format("until grep -q '^State:.T' /proc/{0}/status; do sleep 0.01; done; "
+                                         "sleep {1}; kill -CONT {0}",
+                                         getpid(), long_enough.count());
         std::string shell = "sh";
         std::string option = "-c";
         std::array<char*, 4> words{shell.data(), option.data(), script.data(), nullptr};
         pid_t waker = 0;
         ASSERT_EQ(posix_spawn(&waker, "/bin/sh", nullptr, nullptr, words.data(), environ), 0);
+        if (together) {
+            world_.barrier();
+        }
         std::raise(SIGSTOP);
         waitpid(waker, nullptr, 0);
     }
@@ -117,7 +123,7 @@ TEST_F(WatchdogTest, IsSilentWhileOneRankComputesForLong) {
 
 TEST_F(WatchdogTest, NamesARankWhoseTrainingThreadIsBlocked) {
     for (const auto& [phase, name] :
-         {std::pair(Phase::forward, "the forward pass"), std::pair(Phase::write, "writing log or checkpoint")}) {
+         {std::pair(Phase::forward, "the forward pass"), std::pair(Phase::other, "evaluation or start-up")}) {
         start();
         if (world_.rank() == last_) {
             watchdog_->note(phase, 7);
@@ -142,11 +148,36 @@ TEST_F(WatchdogTest, NamesARankThatIsBlockedWhileItReduces) {
     expect_report(fmt::format("^rank {} .* has stood still .* in step 8, in reducing gradients;", last_));
 }
 
+// One rank reads or writes a file, and the others wait for it, also those on other nodes.
+TEST_F(WatchdogTest, IsSilentWhileTheDiskTakesItsTime) {
+    for (const int node_ranks : {0, 1}) {
+        start(node_ranks);
+        watchdog_->note(Phase::write, 7);
+        if (world_.rank() == 0) {
+            block();
+        }
+        world_.barrier();
+        EXPECT_EQ(reports(), 0);
+    }
+}
+
+// A watchdog that cannot look at the other processes does not take them for dead.
+TEST_F(WatchdogTest, IsSilentWithoutFileDescriptors) {
+    start();
+    rlimit before{};
+    getrlimit(RLIMIT_NOFILE, &before);
+    const rlimit none{0, before.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &none);
+    spin();
+    setrlimit(RLIMIT_NOFILE, &before);
+    EXPECT_EQ(reports(), 0);
+}
+
 TEST_F(WatchdogTest, NamesARankWhoseProcessIsStopped) {
     if (world_.size() == 1) {
         GTEST_SKIP() << "a rank cannot notice that it is stopped";
     }
-    for (const Phase phase : {Phase::backward, Phase::reduce}) {
+    for (const Phase phase : {Phase::backward, Phase::reduce, Phase::write}) {
         start();
         watchdog_->note(phase, 0);
         if (world_.rank() == 0) {
@@ -161,7 +192,7 @@ TEST_F(WatchdogTest, NamesARankWhoseProcessIsStopped) {
 TEST_F(WatchdogTest, IsSilentAfterAllWereStopped) {
     start();
     watchdog_->note(Phase::reduce, 0);
-    stop();
+    stop(true);
     spin(Seconds{0.5});
     EXPECT_EQ(reports(), 0);
 }

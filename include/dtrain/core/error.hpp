@@ -18,7 +18,7 @@ enum class ExitCode : int {
 };
 
 /// The one exception type of the project: a message for the user and the exit code it leads to. Thrown anywhere,
-/// caught only in `main`.
+/// caught only in `main`. It is copied without allocating.
 class Error : public std::runtime_error {
   public:
     Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
@@ -27,5 +27,10 @@ class Error : public std::runtime_error {
   private:
     ExitCode code_;
 };
+
+/// In a handler: what it handles, as an Error. An Error is copied. Memory and threads that the system does not give are
+/// bad_config, "out of memory"; what the file system refuses is bad_output, and what nobody has foreseen rank_lost.
+/// Where memory is short it allocates none.
+[[nodiscard]] Error current_error();
 
 } // namespace dtrain::core

@@ -12,6 +12,10 @@ namespace dtrain::core {
 /// the translation buffer can cost as much as one of the cache.
 void advise_huge_pages(void* block, std::size_t bytes) noexcept;
 
+/// Whether this process may have so many bytes of addresses more (RLIMIT_AS). To be asked before memory is reserved by
+/// those who do not tell that they have got none, such as MPI.
+[[nodiscard]] bool has_addresses(std::size_t bytes) noexcept;
+
 /// The most physical memory that this process has had at any time so far, shared memory that it touched included.
 [[nodiscard]] std::size_t peak_resident_bytes() noexcept;
 

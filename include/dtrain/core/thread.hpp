@@ -6,13 +6,17 @@
 
 namespace dtrain::core {
 
-/// A thread that takes no signals: they are for the thread that trains.
+/// A thread that takes no signals: they are for the thread that trains. Those that a fault raises stay with the thread
+/// at fault, where blocking them would be undefined. Throws std::system_error if the system gives no thread.
 template <class Action>
 [[nodiscard]] std::jthread start_thread(Action&& action) {
-    sigset_t all;
+    sigset_t blocked;
     sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigfillset(&blocked);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS}) {
+        sigdelset(&blocked, fault);
+    }
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
     std::jthread thread(std::forward<Action>(action));
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return thread;

@@ -4,6 +4,7 @@
 
 #include <mpi.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -11,18 +12,27 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace dtrain::mpi {
 
-/// Ends all ranks of the job with `code`. From any thread.
-[[noreturn]] void abort(core::ExitCode code);
+/// Ends all ranks of the job with `code` and a message. From any thread. Of the ranks of a host, the first to get here
+/// speaks and the others are silent, as all have the same trouble, or trouble from that rank's end.
+[[noreturn]] void abort(core::ExitCode code, std::string_view message);
 
-/// Ends the job with a message unless `code`, what an MPI function returned, is MPI_SUCCESS. No exception: it would
-/// unwind on this rank alone, through destructors that wait for the other ranks.
+/// Ends the job by an error that this rank alone knows of; the message names rank and host. Allocates no memory.
+[[noreturn]] void fail(const core::Error& error);
+
+/// As `fail` unless `code`, what an MPI function returned, is MPI_SUCCESS. MPI's errors seldom tell when it had no
+/// memory; where there is none, that is what the message says.
 void check(int code, const char* function);
+
+/// Bytes of addresses that are to be left for MPI, which allocates as it goes and does not always look whether it got
+/// what it asked for.
+inline constexpr std::size_t reserve_bytes = std::size_t{64} << 20;
 
 /// Alive while this process is in a call of MPI that waits for other ranks, so that a watchdog can tell waiting from
 /// work: both use the CPU. Not to be nested.
@@ -40,7 +50,8 @@ class Waiting {
     static inline std::atomic<std::uint64_t> count_ = 0;
 };
 
-/// MPI_Init to MPI_Finalize.
+/// MPI_Init to MPI_Finalize. In between an exception that nobody catches ends the job as `fail` does, whatever thread
+/// it is in, and without unwinding: the destructors on its way wait for other ranks, which know nothing of it.
 class Environment {
   public:
     Environment(int& argc, char**& argv);
@@ -70,6 +81,17 @@ template <class T>
 /// The count that MPI takes, an int. Throws core::Error where a span is longer.
 [[nodiscard]] int count(std::size_t size);
 
+/// Calls action(values, count) for pieces that MPI can count and that together are `values`, at least once.
+template <class T, class Action>
+void for_each_piece(std::span<T> values, Action&& action) {
+    constexpr std::size_t most = std::size_t{1} << 30;
+    do {
+        const std::span<T> piece = values.first(std::min(values.size(), most));
+        action(piece.data(), static_cast<int>(piece.size()));
+        values = values.subspan(piece.size());
+    } while (!values.empty());
+}
+
 /// A communicator of its own (a duplicate or a split), freed in the end. Functions are collective unless
 /// they say otherwise; an error of MPI ends the job, as `check` does.
 class Communicator {
@@ -77,8 +99,10 @@ class Communicator {
     /// All ranks, those of one node next to each other in the order of MPI_COMM_WORLD; its rank 0 stays the first.
     [[nodiscard]] static Communicator world();
 
+    /// What was moved from has no ranks, and is no rank.
     Communicator(Communicator&& other) noexcept
-        : handle_(std::exchange(other.handle_, MPI_COMM_NULL)), rank_(other.rank_), size_(other.size_) {}
+        : handle_(std::exchange(other.handle_, MPI_COMM_NULL)), rank_(std::exchange(other.rank_, -1)),
+          size_(std::exchange(other.size_, 0)) {}
     Communicator& operator=(Communicator&& other) noexcept;
     ~Communicator();
 
@@ -97,20 +121,24 @@ class Communicator {
     template <class T, std::size_t extent>
     void broadcast(std::span<T, extent> values, int root = 0) const {
         const Waiting waiting;
-        check(MPI_Bcast(values.data(), count(values.size()), datatype<T>(), root, handle_), "MPI_Bcast");
+        for_each_piece(std::span<T>(values), [&](T* piece, int size) {
+            check(MPI_Bcast(piece, size, datatype<T>(), root, handle_), "MPI_Bcast");
+        });
     }
-    /// `text` of rank 0, on every rank.
-    [[nodiscard]] std::string broadcast(std::string text) const;
+    /// `text` of `root`, on every rank.
+    [[nodiscard]] std::string broadcast(std::string text, int root = 0) const;
 
     /// Element-wise sum over all ranks, in place. The order of addition is MPI's.
     template <class T, std::size_t extent>
     void sum(std::span<T, extent> values) const {
         const Waiting waiting;
-        check(MPI_Allreduce(MPI_IN_PLACE, values.data(), count(values.size()), datatype<T>(), MPI_SUM, handle_),
-              "MPI_Allreduce");
+        for_each_piece(std::span<T>(values), [&](T* piece, int size) {
+            check(MPI_Allreduce(MPI_IN_PLACE, piece, size, datatype<T>(), MPI_SUM, handle_), "MPI_Allreduce");
+        });
     }
 
-    /// As many values of every rank, in rank order, on every rank.
+    /// As many values of every rank, in rank order, on every rank. Throws core::Error, on every rank, where a rank's
+    /// are more than MPI can count.
     template <class T>
     [[nodiscard]] std::vector<T> gather_all(std::span<const T> values) const {
         std::vector<T> all(values.size() * static_cast<std::size_t>(size_));
@@ -128,9 +156,9 @@ class Communicator {
 
   private:
     explicit Communicator(MPI_Comm handle);
-    MPI_Comm handle_ = MPI_COMM_NULL;
-    int rank_ = 0;
-    int size_ = 1;
+    MPI_Comm handle_;
+    int rank_ = -1;
+    int size_ = 0;
 };
 
 /// An error that all ranks throw alike, so that one of them can speak for all and no rank is left waiting.
@@ -143,7 +171,7 @@ class AgreedError : public core::Error {
 void throw_together(const Communicator& communicator, const std::optional<core::Error>& error);
 
 /// Collective: runs `action` on every rank where it is not empty (on rank 0 only, say), then agrees on its outcome as
-/// `throw_together` does.
+/// `throw_together` does. Other exceptions become errors as core::current_error() has them, with rank and host.
 void together(const Communicator& communicator, const std::function<void()>& action);
 
 } // namespace dtrain::mpi

@@ -15,7 +15,8 @@ namespace dtrain::mpi {
 /// up to atomics inside the window.
 class SharedWindow {
   public:
-    /// The ranks of `node` have to share memory, as Communicator::split_by_node sees to.
+    /// The ranks of `node` have to share memory, as Communicator::split_by_node sees to. Throws core::Error
+    /// (bad_config), which is to end the job, on a rank that gets no memory.
     SharedWindow(const Communicator& node, std::size_t bytes);
     SharedWindow(SharedWindow&& other) noexcept : handle_(std::exchange(other.handle_, MPI_WIN_NULL)) {}
     SharedWindow& operator=(SharedWindow&& other) noexcept {

@@ -1,14 +1,12 @@
 #pragma once
 
-#include "dtrain/core/error.hpp"
-
 #include <array>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <mutex>
-#include <optional>
 #include <thread>
 
 namespace dtrain::run {
@@ -41,7 +39,7 @@ class BackgroundWriter {
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     std::array<std::deque<std::function<void()>>, 2> waiting_; ///< by lane, oldest first
-    std::optional<core::Error> error_;
+    std::exception_ptr error_;                                 ///< what a job threw
     bool busy_ = false;
     bool ending_ = false;
     std::jthread thread_;

@@ -20,7 +20,8 @@ namespace dtrain::run {
 ///
 /// A rank that works makes progress while it uses CPU time, however long a step takes. A rank that waits for others,
 /// which uses CPU time too, is to blame for nothing while one of its node works. When all ranks of a node wait for the
-/// same too long, what they wait for is on another node, of which this one can tell no more.
+/// same too long, what they wait for is on another node, of which this one can tell no more. In Phase::write a rank may
+/// wait for the disk while its process runs; ranks of other nodes that wait for it have to be in that phase too.
 class Watchdog final : public core::PhaseObserver {
   public:
     /// Called once, on the watchdog's thread, with a message that names rank, host, and the phase it was last seen in.

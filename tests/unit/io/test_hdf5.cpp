@@ -75,6 +75,18 @@ TEST(Hdf5, HoldsSeveralChunks) {
     EXPECT_EQ(image.values<float>("/large"), large);
 }
 
+// As HDF5 says it, and on no screen.
+TEST(Hdf5, SaysWhyAFileCannotBeMade) {
+    const std::vector<DatasetView> datasets{{"/twice", {6}, std::span<const float>(floats)},
+                                            {"/twice", {6}, std::span<const float>(floats)}};
+    ::testing::internal::CaptureStderr();
+    const auto error = error_of([&] { (void)to_hdf5(datasets, {}); });
+    EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), core::ExitCode::bad_output);
+    EXPECT_EQ(std::string(error->what()), "HDF5 cannot make /twice: name already exists");
+}
+
 TEST(Hdf5, HoldsEmptyColumns) {
     const std::vector<double> none;
     const std::vector<DatasetView> datasets{{"/one", {0}, std::span<const double>(none)},

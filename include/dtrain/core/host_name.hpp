@@ -6,8 +6,9 @@
 #include <array>
 #include <string_view>
 
-namespace dtrain::run {
+namespace dtrain::core {
 
+/// What this machine is called, ended by a zero.
 using HostName = std::array<char, 64>; // no longer on Linux
 
 inline HostName host_name() {
@@ -18,4 +19,4 @@ inline HostName host_name() {
     return name;
 }
 
-} // namespace dtrain::run
+} // namespace dtrain::core

@@ -1,0 +1,39 @@
+#include "dtrain/core/error.hpp"
+
+#include <exception>
+#include <filesystem>
+#include <new>
+#include <system_error>
+
+namespace dtrain::core {
+namespace {
+
+const Error out_of_memory(ExitCode::bad_config, "out of memory"); // made while there is some
+
+} // namespace
+
+Error current_error() {
+    try {
+        throw;
+    } catch (const Error& error) {
+        return error;
+    } catch (const std::bad_alloc&) {
+        return out_of_memory;
+    } catch (const std::length_error&) { // more than a container can hold
+        return out_of_memory;
+    } catch (const std::filesystem::filesystem_error& error) {
+        return {ExitCode::bad_output, error.what()};
+    } catch (const std::system_error& error) {
+        // A new thread is refused by EAGAIN, whether it is its stack or its number that is too much.
+        if (error.code() == std::errc::resource_unavailable_try_again || error.code() == std::errc::not_enough_memory) {
+            return out_of_memory;
+        }
+        return {ExitCode::rank_lost, error.what()};
+    } catch (const std::exception& error) {
+        return {ExitCode::rank_lost, error.what()};
+    } catch (...) {
+        return {ExitCode::rank_lost, "an exception of an unknown type"};
+    }
+}
+
+} // namespace dtrain::core

@@ -1,0 +1,213 @@
+// Reading, which takes no HDF5.
+
+#include "dtrain/core/hash.hpp"
+#include "dtrain/core/number.hpp"
+#include "dtrain/io/hdf5.hpp"
+
+#include "hdf5_format.hpp"
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace dtrain::io {
+
+Hdf5Image::Hdf5Image(std::vector<std::byte> bytes, std::string origin)
+    : origin_(std::move(origin)), bytes_(std::move(bytes)) {
+    std::string_view text(reinterpret_cast<const char*>(bytes_.data()), bytes_.size());
+    if (text.starts_with(earlier_label)) {
+        throw core::Error(core::ExitCode::bad_checkpoint,
+                          fmt::format("{}: written by an earlier version of dtrain, in a format that this one does "
+                                      "not read",
+                                      origin_));
+    }
+    if (!text.starts_with(label) || text.size() < label_bytes) {
+        fail("not a file written by dtrain");
+    }
+    if (text.substr(label.size(), digest_characters) != core::hash128(std::span(bytes_).subspan(label_bytes)) ||
+        text[label_bytes - 1] != '\n') {
+        fail("damaged: its checksum does not match its contents");
+    }
+    text.remove_prefix(label_bytes);
+    read_index(text);
+}
+
+void Hdf5Image::fail(const std::string& problem) const {
+    throw DamagedFile(fmt::format("{}: {}", origin_, problem));
+}
+
+template <class T>
+T Hdf5Image::number(std::string_view word) const {
+    if (const auto value = core::parse_number<T>(word)) {
+        return *value;
+    }
+    fail("its index has something else where a number should be");
+}
+
+void Hdf5Image::read_index(std::string_view text) {
+    const auto take = [&](std::size_t length) {
+        if (length >= text.size() || text[length] != '\n') {
+            fail("its index is cut off");
+        }
+        const std::string_view taken = text.substr(0, length);
+        text.remove_prefix(length + 1);
+        return taken;
+    };
+    // Messages may show names: short ones, that leave a terminal alone.
+    const auto check_name = [this](std::string_view name) {
+        constexpr std::size_t longest_name = 255;
+        const auto visible = [](char c) { return c > ' ' && c < '\x7f'; };
+        if (name.empty() || name.size() > longest_name || !std::ranges::all_of(name, visible)) {
+            fail("its index has an impossible name");
+        }
+    };
+    const auto add = [this](auto& map, std::string_view name, auto value) {
+        if (!map.emplace(name, std::move(value)).second) {
+            fail(fmt::format("its index has {} twice", name));
+        }
+    };
+    std::size_t bytes_left = bytes_.size();
+    for (;;) {
+        const std::vector<std::string_view> words = split(take(text.find('\n')), ' ');
+        if (words[0] == "end" && words.size() == 1) {
+            return;
+        }
+        if (words[0] == "attribute" && words.size() == 4) {
+            check_name(words[2]);
+            if (words[1] == "text") {
+                add(attributes_, words[2], std::string(take(number<std::size_t>(words[3]))));
+            } else if (words[1] == "i8") {
+                add(attributes_, words[2], number<std::int64_t>(words[3]));
+            } else if (words[1] == "u8") {
+                add(attributes_, words[2], number<std::uint64_t>(words[3]));
+            } else if (words[1] == "f8") {
+                add(attributes_, words[2], number<double>(words[3]));
+            } else {
+                fail(fmt::format("attribute {} is of an unknown type", words[2]));
+            }
+        } else if (words[0] == "dataset" && words.size() >= 5) {
+            check_name(words[3]);
+            Dataset dataset = read_dataset(words);
+            // All of them together, so that a file is never a small one that unfolds into a large one.
+            if (dataset.bytes > bytes_left) {
+                fail(fmt::format("dataset {} claims more than the file holds", words[3]));
+            }
+            bytes_left -= dataset.bytes;
+            add(datasets_, words[3], std::move(dataset));
+        } else {
+            fail("its index has an unknown line");
+        }
+    }
+}
+
+Hdf5Image::Dataset Hdf5Image::read_dataset(std::span<const std::string_view> words) const {
+    const std::string_view path = words[3];
+    Dataset dataset;
+    dataset.type = words[1];
+    if (dataset.type == "f4") {
+        dataset.bytes = 4;
+    } else if (dataset.type == "f8" || dataset.type == "i8" || dataset.type == "u8") {
+        dataset.bytes = 8;
+    } else {
+        fail(fmt::format("dataset {} is of an unknown type", path));
+    }
+    for (const std::string_view word : split(words[2], 'x')) {
+        const auto extent = number<std::size_t>(word);
+        if (extent > bytes_.size() || __builtin_mul_overflow(dataset.bytes, extent, &dataset.bytes)) {
+            fail(fmt::format("dataset {} claims more than the file holds", path));
+        }
+        dataset.shape.push_back(extent);
+    }
+    dataset.piece_bytes = number<std::size_t>(words[4]);
+    std::size_t bytes = dataset.bytes;
+    for (const std::string_view word : words.subspan(5)) {
+        const auto offset = number<std::size_t>(word);
+        const std::size_t piece = std::min(bytes, dataset.piece_bytes);
+        if (piece == 0 || offset > bytes_.size() || piece > bytes_.size() - offset) {
+            fail(fmt::format("dataset {} lies outside of the file", path));
+        }
+        bytes -= piece;
+        dataset.offsets.push_back(offset);
+    }
+    if (bytes > 0) {
+        fail(fmt::format("dataset {} is not there as a whole", path));
+    }
+    return dataset;
+}
+
+template <class T>
+const T& Hdf5Image::attribute(const std::string& name, std::string_view kind) const {
+    const auto found = attributes_.find(name);
+    const T* const value = found == attributes_.end() ? nullptr : std::get_if<T>(&found->second);
+    if (value == nullptr) {
+        fail(fmt::format("attribute {} is missing or not {}", name, kind));
+    }
+    return *value;
+}
+
+std::int64_t Hdf5Image::integer(const std::string& name) const {
+    return attribute<std::int64_t>(name, "an integer");
+}
+
+std::uint64_t Hdf5Image::unsigned_integer(const std::string& name) const {
+    return attribute<std::uint64_t>(name, "an unsigned integer");
+}
+
+double Hdf5Image::real(const std::string& name) const {
+    return attribute<double>(name, "a number");
+}
+
+const std::string& Hdf5Image::text(const std::string& name) const {
+    return attribute<std::string>(name, "a text");
+}
+
+bool Hdf5Image::has(const std::string& path) const {
+    return datasets_.contains(path);
+}
+
+const Hdf5Image::Dataset& Hdf5Image::dataset(const std::string& path) const {
+    const auto found = datasets_.find(path);
+    if (found == datasets_.end()) {
+        fail(fmt::format("dataset {} is missing", path));
+    }
+    return found->second;
+}
+
+const std::vector<std::size_t>& Hdf5Image::shape(const std::string& path) const {
+    return dataset(path).shape;
+}
+
+template <class T>
+void Hdf5Image::read(const std::string& path, std::span<T> out) const {
+    const Dataset& stored = dataset(path);
+    if (stored.type != type_name<T>()) {
+        fail(fmt::format("dataset {} has elements of type {}, expected {}", path, stored.type, type_name<T>()));
+    }
+    if (stored.bytes != out.size_bytes()) {
+        fail(fmt::format("dataset {} has {} elements where {} fit", path, stored.bytes / sizeof(T), out.size()));
+    }
+    std::span<std::byte> rest = std::as_writable_bytes(out);
+    for (const std::size_t offset : stored.offsets) {
+        const std::size_t piece = std::min(rest.size(), stored.piece_bytes);
+        std::memcpy(rest.data(), bytes_.data() + offset, piece);
+        rest = rest.subspan(piece);
+    }
+}
+
+template <class T>
+std::vector<T> Hdf5Image::values(const std::string& path) const {
+    std::vector<T> out(dataset(path).bytes / sizeof(T));
+    read(path, std::span(out));
+    return out;
+}
+
+template void Hdf5Image::read(const std::string&, std::span<float>) const;
+template std::vector<float> Hdf5Image::values(const std::string&) const;
+template std::vector<double> Hdf5Image::values(const std::string&) const;
+template std::vector<std::int64_t> Hdf5Image::values(const std::string&) const;
+template std::vector<std::uint64_t> Hdf5Image::values(const std::string&) const;
+
+} // namespace dtrain::io

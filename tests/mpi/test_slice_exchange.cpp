@@ -1,0 +1,113 @@
+#include "dtrain/core/random.hpp"
+#include "dtrain/core/shard_tree.hpp"
+
+#include "parallel/slice_exchange.hpp"
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace dtrain::parallel {
+namespace {
+
+using Values = std::vector<float>;
+
+/// A shard's gradient and tail in a step, of magnitudes that tell orders of addition apart.
+Values draw(std::int64_t shard, std::uint32_t step, std::size_t size) {
+    core::RandomStream random(1, core::Purpose::initialisation, step, static_cast<std::uint64_t>(shard));
+    Values values(size);
+    for (float& value : values) {
+        value = static_cast<float>((2 * random.uniform() - 1) * (1 << random.below(12)));
+    }
+    return values;
+}
+
+Values tree_sum(core::Range node, std::uint32_t step, std::size_t size) {
+    if (node.size() == 1) {
+        return draw(node.begin, step, size);
+    }
+    const std::int64_t middle = core::split_node(node);
+    Values left = tree_sum({node.begin, middle}, step, size);
+    std::ranges::transform(left, tree_sum({middle, node.end}, step, size), left.begin(), std::plus<>());
+    return left;
+}
+
+/// A node of one rank.
+class Node final : public SliceExchange::Source {
+  public:
+    void begin_step(const std::vector<core::Range>& subtrees, std::uint32_t step, std::size_t size) {
+        partials_.clear();
+        for (const core::Range& subtree : subtrees) {
+            partials_.push_back(tree_sum(subtree, step, size));
+        }
+        final_from(never);
+    }
+    void final_from(std::int64_t begin) { final_.store(begin, std::memory_order_release); }
+
+    [[nodiscard]] bool is_final(std::int64_t begin) const noexcept override {
+        return begin >= final_.load(std::memory_order_acquire);
+    }
+    void add_up(std::size_t subtree, core::Range range, float* out) override {
+        std::copy(partials_[subtree].begin() + range.begin, partials_[subtree].begin() + range.end, out);
+    }
+
+  private:
+    static constexpr std::int64_t never = INT64_MAX;
+    std::vector<Values> partials_;
+    std::atomic<std::int64_t> final_ = never;
+};
+
+class SliceExchangeTest : public ::testing::Test {
+  protected:
+    mpi::Communicator world_ = mpi::Communicator::world();
+    Waiter waiter_{true};
+};
+
+// In one chunk and in several, the last shorter than the others; a slice that is the whole, and one from its middle.
+TEST_F(SliceExchangeTest, AddsUpASliceOfAllNodesAndTheTail) {
+    const std::int64_t shards = 2 * world_.size() + 1;
+    std::vector<std::vector<core::Range>> subtrees;
+    for (int node = 0; node < world_.size(); ++node) {
+        subtrees.push_back(core::complete_subtrees(shards, core::partition(shards, world_.size(), node)));
+    }
+    for (const std::int64_t size : {16, 1600, 300'000}) {
+        for (const core::Range slice : {core::Range{0, size}, core::Range{size / 32 * 16, size}}) {
+            const auto whole = static_cast<std::size_t>(size) + tail_size;
+            Values sum(static_cast<std::size_t>(size), -1.0F);
+            Values tail(tail_size);
+            Node node;
+            SliceExchange exchange(world_.split(0, world_.rank()), slice, size, shards, subtrees, node, sum.data());
+            for (std::uint32_t step = 0; step < 3; ++step) {
+                node.begin_step(subtrees[static_cast<std::size_t>(world_.rank())], step, whole);
+                exchange.advance();
+                for (const std::int64_t begin : {size, size / 2, slice.begin}) { // as a backward pass gets on
+                    node.final_from(begin);
+                    exchange.advance();
+                }
+                exchange.finish(tail.data(), waiter_);
+                const Values expected = tree_sum({0, shards}, step, whole);
+                EXPECT_TRUE(
+                    std::equal(sum.begin() + slice.begin, sum.begin() + slice.end, expected.begin() + slice.begin))
+                    << size << " elements from " << slice.begin << ", step " << step;
+                EXPECT_TRUE(std::equal(tail.begin(), tail.end(), expected.begin() + size));
+            }
+            world_.barrier();
+        }
+    }
+}
+
+// As where an exception leaves a step; without end if the exchange's thread did not mind.
+TEST_F(SliceExchangeTest, CanBeGivenUpInTheMiddle) {
+    Values sum(300'000);
+    Node node;
+    SliceExchange exchange(world_.split(world_.rank(), 0), {0, 300'000}, 300'000, 1, {{{0, 1}}}, node, sum.data());
+    exchange.advance();
+}
+
+} // namespace
+} // namespace dtrain::parallel

@@ -1,0 +1,86 @@
+"""Too little memory on one rank: the run ends, by exit code 2 and one message, wherever it runs out, or it succeeds."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+MEGABYTE = 1 << 20
+
+# One rank gets the limit. malloc is to take memory as it needs it, not 64 MB at once for every thread, so that what is
+# enough to start MPI is about the same each time.
+WRAPPER = """#!/bin/sh
+if [ "$OMPI_COMM_WORLD_RANK" = {rank} ]; then
+    export MALLOC_ARENA_MAX=1
+    ulimit -v {kilobytes}
+fi
+ulimit -c 0
+exec "$@"
+"""
+
+WIDE = {"model.layers": "dense 20000 relu, dense 10"}
+NARROW = {"model.layers": "dense 30 relu, dense 10"}
+
+# Program, ranks, which of them is limited, settings, and megabytes that the run takes beyond those to start MPI.
+CASES = {
+    "two nodes, the last rank": ("dtrain", 4, 3, {**WIDE, "parallel.node_ranks": 2}, 450),
+    "two nodes, the first rank": ("dtrain", 4, 0, {**WIDE, "parallel.node_ranks": 2}, 700),
+    "one node": ("dtrain", 3, 1, WIDE, 700),
+    "reducer = mpi": ("dtrain", 3, 2, {**WIDE, "parallel.reducer": "mpi"}, 350),
+    "all samples in a batch": ("dtrain", 2, 1, {**NARROW, "data.train_samples": 100000, "training.batch_size": "all"},
+                               450),
+    "convolutions": ("dtrain", 2, 1, {"model.layers": "conv 16x5x5 pad 2 relu, maxpool 2, dense 500 relu, dense 10",
+                                      "training.batch_size": 200}, 250),
+    "local SGD": ("dtrain", 2, 1, {"model.layers": "dense 4000 relu, dense 10", "parallel.sync_every": 4}, 350),
+    "dtrain-bench": ("dtrain-bench", 2, 1, {"model.layers": "dense 8000 relu, dense 10"}, 400),
+}
+
+
+class LimitsTest(testing.DtrainTestCase):
+    def limited(self, program, ranks, victim, megabytes, *arguments):
+        wrapper = self.folder / "limited.sh"
+        wrapper.write_text(WRAPPER.format(rank=victim, kilobytes=megabytes * MEGABYTE // 1024))
+        wrapper.chmod(0o755)
+        words = testing.command(program, *arguments, ranks=ranks)
+        words.insert(words.index(str(testing.BIN / program)), str(wrapper))
+        with testing.Process(words, self.folder) as process:
+            return process.wait(testing.TIMEOUT_SECONDS)
+
+    def least_to_start(self):
+        """Megabytes that let MPI start: 10 more than the least with which a rank comes as far as its usage."""
+        low, high = 50, 1000
+        while high - low > 5:
+            middle = (low + high) // 2
+            code = self.limited("dtrain", 2, 1, middle, "--version").code
+            low, high = (low, middle) if code in {testing.EXIT_OK, testing.EXIT_BAD_CONFIG} else (middle, high)
+        return high + 10
+
+    def check(self, limits):
+        start = self.least_to_start()
+        for name, (program, ranks, victim, settings, span) in CASES.items():
+            config = self.write_config({"data.source": "synthetic", "data.train_samples": 400, "data.test_samples": 100,
+                                        "training.epochs": 1, "training.learning_rate": 0.01,
+                                        "parallel.stall_timeout": 0, **settings})
+            arguments = ("--steps=1", "--blocks=1") if program == "dtrain-bench" else ()
+            codes = set()
+            for i in range(limits):
+                megabytes = start + span * i // (limits - 1)
+                with self.case(name, megabytes=megabytes):
+                    result = self.limited(program, ranks, victim, megabytes, config, *arguments)
+                    codes.add(result.code)
+                    if result.code != testing.EXIT_OK:
+                        self.assertEqual(result.code, testing.EXIT_BAD_CONFIG, result)
+                        said = [line for line in result.messages() if line.startswith("dtrain")]
+                        self.assertEqual(len(said), 1, result)
+                        self.assertRegex(said[0], rf"^{program}: rank {victim} on \S+: .*out of memory")
+            if limits > 2:
+                self.assertEqual(codes, {testing.EXIT_OK, testing.EXIT_BAD_CONFIG}, name)
+
+    def test_too_little_memory(self):
+        self.check(20 if testing.LONG else 3)
+
+
+if __name__ == "__main__":
+    testing.main()
