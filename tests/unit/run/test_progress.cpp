@@ -197,8 +197,8 @@ TEST(Progress, DrawsAFewTimesASecond) {
         Progress progress(false);
         progress.begin(1000, 100, 0);
         const auto begin = std::chrono::steady_clock::now();
-        for (int step = 1; step <= 500; ++step) { // a step a millisecond
-            progress.step(step, 1, 1, begin + step * 1ms);
+        for (int step = 1; step <= 20; ++step) {
+            progress.step(step, 1, 1, begin + step * 25ms);
         }
     }));
     EXPECT_NEAR(static_cast<double>(parts.size() - 1), 5, 1);
