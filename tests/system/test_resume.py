@@ -17,8 +17,9 @@ import dtrain_testing as testing  # noqa: E402
 
 SEED = int(os.environ.get("DTRAIN_CHAIN_SEED", 1))
 INTERRUPTIONS = 8 if testing.LONG else 2
-# Small networks take so many steps that each interruption finds them at work.
-SMALL_NETWORK_STEPS = 600 * (INTERRUPTIONS + 1)
+# Small networks take so many steps for each interruption that it finds them at work; in large batches fewer do.
+LINK_STEPS, LINK_STEPS_OF_LARGE_BATCHES = 600, 200
+LARGE_BATCH = 100
 
 
 class RunningOnTest(testing.DtrainTestCase):
@@ -126,7 +127,8 @@ class ChainTest(testing.DtrainTestCase):
         samples = settings.get("data.train_samples", testing.TRAIN_SAMPLES)
         batch = settings.get("training.batch_size", 64)
         steps_per_epoch = -(-samples // (samples if batch == "all" else batch))
-        epochs = -(-SMALL_NETWORK_STEPS // steps_per_epoch)
+        link = LINK_STEPS_OF_LARGE_BATCHES if batch == "all" or batch >= LARGE_BATCH else LINK_STEPS
+        epochs = -(-link * (INTERRUPTIONS + 1) // steps_per_epoch)
         every = 5
         if "data.directory" in settings:  # larger networks on real images, a step of which takes long
             samples = settings.get("data.train_samples", 60000)

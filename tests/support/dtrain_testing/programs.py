@@ -12,6 +12,8 @@ from pathlib import Path
 from .constants import BIN, MPIRUN, TIMEOUT_SECONDS
 
 SLOW = r"dtrain: warning: (\d+ ranks? .*on .*: they take turns|exchanging gradients takes longer)"
+# mpirun, now and then, of a rank that ends with an error: https://github.com/open-mpi/ompi/issues/2004
+LIBEVENT = r"\[warn\] Epoll "
 
 
 @dataclasses.dataclass
@@ -24,13 +26,13 @@ class Result:
         return f"exit code {self.code}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
 
     def messages(self):
-        """What stderr says, without the banners that mpirun frames in dashes, and without warnings of what is slow:
-        tests start more ranks than there are cores, with small batches."""
+        """What stderr says, without what mpirun itself does, such as banners framed in dashes, and without warnings of
+        what is slow: tests start more ranks than there are cores, with small batches."""
         lines, in_banner = [], False
         for line in self.stderr.splitlines():
             if re.fullmatch(r"-{20,}", line):
                 in_banner = not in_banner
-            elif line.strip() and not in_banner and not re.match(SLOW, line):
+            elif line.strip() and not in_banner and not re.match(f"{SLOW}|{LIBEVENT}", line):
                 lines.append(line)
         return lines
 
