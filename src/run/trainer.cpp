@@ -97,6 +97,7 @@ void Trainer::descent_step() {
     }
     progress_.step(step_, last_cost_, replica_.batch_samples(), replica_.timer().now());
     if (replica_.descent().totals().output_failures > 0) {
+        enter(core::Phase::write);
         mpi::together(communicator_, [this] {
             if (files_) {
                 files_->wait();
@@ -282,9 +283,9 @@ core::ExitCode Trainer::run() {
     }
     progress_.end();
     replica_.require_finite(step_);
+    enter(core::Phase::write); // all ranks wait for the disk
     mpi::together(communicator_, [this] {
         if (files_) {
-            enter(core::Phase::write);
             if (checkpoint_step_ != step_) {
                 write_checkpoint();
             }

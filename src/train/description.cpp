@@ -102,7 +102,8 @@ MemoryUse memory_of(const Replica& replica) {
     bytes.samples = train.elements.size() + train.labels.size() + test.elements.size() + test.labels.size() +
                     static_cast<std::size_t>(train.local.size()) * sizeof(std::uint32_t);
     bytes.parameters = replica.parameters().size_bytes() * (1 + replica.states().size());
-    bytes.gradients = reducer.gradients(0).size_bytes() * reducer.subtrees().size() + replica.descent().bytes();
+    bytes.gradients = reducer.gradients(0).size_bytes() * reducer.subtrees().size() + reducer.exchange_bytes() +
+                      replica.descent().bytes();
     bytes.activations = replica.network().bytes() + replica.products().bytes() + replica.loader().bytes() +
                         model::evaluation_rows * train.sample_size * sizeof(float);
     return bytes;

@@ -72,6 +72,8 @@ class GradientReducer {
     /// The sum of what stood behind the gradients.
     [[nodiscard]] virtual std::span<const float> tail() const noexcept = 0;
 
+    /// Bytes of memory that it has beside the arenas above: what it exchanges by.
+    [[nodiscard]] virtual std::size_t exchange_bytes() const noexcept { return 0; }
     /// One line for the start of a run: its name and what is to be known about it.
     [[nodiscard]] virtual std::string description() const = 0;
 

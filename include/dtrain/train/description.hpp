@@ -21,7 +21,7 @@ namespace dtrain::train {
 struct MemoryUse {
     std::size_t samples = 0;
     std::size_t parameters = 0; ///< and optimizer state
-    std::size_t gradients = 0;  ///< and what shards have of their own in local SGD
+    std::size_t gradients = 0;  ///< what they are exchanged by, and what shards have of their own in local SGD
     std::size_t activations = 0;
 
     [[nodiscard]] std::size_t total() const noexcept { return samples + parameters + gradients + activations; }
