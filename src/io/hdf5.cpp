@@ -63,8 +63,8 @@ void silence() {
         *fmt::format_to_n(first.text.data(), first.text.size() - 1, "{}", error->desc).out = '\0';
         return 1; // enough
     };
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep, &reason); // from the innermost on
-    if (reason.kind == H5E_NOSPACE) {                      // in memory, where the file is
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep, &reason);            // from the innermost on
+    if (reason.kind == H5E_NOSPACE || reason.kind == H5E_CANTALLOC) { // in memory, where the file is
         throw std::bad_alloc();
     }
     throw core::Error(core::ExitCode::bad_output, fmt::format("HDF5 cannot make {}: {}", what, reason.text.data()));
