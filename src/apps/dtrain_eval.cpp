@@ -135,7 +135,7 @@ data::Split load(const Arguments& arguments, data::Set set, const config::Config
         split = given ? data::load_split(arguments.images, arguments.labels, classes)
                       : data::load_set(*model::make_source(config), set, classes);
     } catch (const core::Error& error) {
-        if (error.code() == core::ExitCode::bad_config) { // of the config in the checkpoint
+        if (error.code() == core::ExitCode::bad_config) { // of the config in the checkpoint, or more than fits here
             checkpoint.fail(error.what());
         }
         throw;
@@ -331,6 +331,8 @@ int main(int argc, char** argv) {
     } catch (...) {
         const core::Error error = core::current_error();
         fmt::print(stderr, "dtrain-eval: {}\n", error.what());
-        return static_cast<int>(error.code());
+        // There are no ranks to lose: what nobody has foreseen is most likely in the file.
+        return static_cast<int>(error.code() == core::ExitCode::rank_lost ? core::ExitCode::bad_checkpoint
+                                                                          : error.code());
     }
 }

@@ -94,6 +94,10 @@ DatasetLoader::DatasetLoader(std::unique_ptr<const Source> source, const mpi::Co
             readers_.of(set) = source_->open(set);
             SetHeader& header = headers_.of(set);
             header = readers_.of(set)->header();
+            if (!header.labelled) {
+                throw core::Error(core::ExitCode::bad_data,
+                                  fmt::format("{}: samples have no labels", settings.directory.string()));
+            }
             const std::int64_t limit = settings.limits.of(set);
             if (limit > header.samples) {
                 throw settings.invalid(limit_key(set),

@@ -64,6 +64,7 @@ class LimitsTest(testing.DtrainTestCase):
 
     def test_too_little_memory(self):
         start = {program: self.least_to_start(program) for program in ("dtrain", "dtrain-bench")}
+        all_codes = set()
         for name, (program, ranks, victim, settings, span) in CASES.items():
             arguments = ("--steps=1", "--blocks=1") if program == "dtrain-bench" else ()
             codes = set()
@@ -82,9 +83,11 @@ class LimitsTest(testing.DtrainTestCase):
                         said = [line for line in result.messages() if line.startswith("dtrain")]
                         self.assertEqual(len(said), 1, result)
                         self.assertRegex(said[0], rf"^{program}: rank {victim} on \S+: .*out of memory")
+            all_codes |= codes
             if testing.LONG:
                 with self.subTest("the limits are those between which it matters", case=name):
                     self.assertEqual(codes, {testing.EXIT_OK, testing.EXIT_BAD_CONFIG})
+        self.assertIn(testing.EXIT_BAD_CONFIG, all_codes, "no limit mattered")
 
 
 if __name__ == "__main__":

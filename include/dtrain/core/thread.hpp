@@ -17,9 +17,11 @@ template <class Action>
         sigdelset(&blocked, fault);
     }
     pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    std::jthread thread(std::forward<Action>(action));
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return thread;
+    const struct Restore { // also where there is no thread
+        const sigset_t& mask;
+        ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
+    } restore{before};
+    return std::jthread(std::forward<Action>(action));
 }
 
 } // namespace dtrain::core

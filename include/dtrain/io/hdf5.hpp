@@ -29,7 +29,7 @@ using Attributes = std::map<std::string, std::variant<std::int64_t, std::uint64_
 /// Fletcher32 checksum. In front of what HDF5 reads, in its user block, stand a digest of all that follows and an index
 /// of the contents as plain text (src/io/hdf5_format.hpp shows it). Names and paths hold no blanks. Same contents, same
 /// bytes. HDF5 is not used from two threads at a time: callers see to that. Throws core::Error (bad_output) with HDF5's
-/// reason.
+/// reason, or std::bad_alloc where that is a lack of memory.
 [[nodiscard]] std::vector<std::byte> to_hdf5(std::span<const DatasetView> datasets, const Attributes& attributes);
 
 /// A file that is not what it should be, as against one that is whole but does not fit.

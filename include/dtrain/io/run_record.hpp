@@ -24,7 +24,7 @@ struct RunRecord {
         std::vector<double> learning_rate;
         std::vector<double> seconds;
         std::vector<double> samples_per_second;
-        std::vector<std::uint64_t> fingerprint; ///< of the weights, see train/fingerprint.hpp
+        std::vector<std::uint64_t> fingerprint; ///< of the weights, see model/fingerprint.hpp
         [[nodiscard]] std::size_t size() const noexcept { return epoch.size(); }
     } epochs;
 

@@ -38,7 +38,7 @@ class GradientReducer {
     /// The complete subtrees of shards that this rank sums up itself, counted from its first shard.
     [[nodiscard]] const std::vector<core::Range>& subtrees() const noexcept { return subtrees_; }
 
-    /// The arena for subtree `i`: sizes.parameters gradients, then the tail, tail_size totals.
+    /// The arena for subtree `i`: ReducerSettings::parameters gradients, then the tail, tail_size totals.
     [[nodiscard]] virtual std::span<float> gradients(std::size_t i) const noexcept = 0;
     [[nodiscard]] virtual std::span<float> parameters() const noexcept = 0;
     [[nodiscard]] virtual std::span<float> state(std::size_t i) const noexcept = 0;

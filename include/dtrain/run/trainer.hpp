@@ -29,6 +29,8 @@ class Trainer {
   public:
     /// As Replica: writes nothing. Both arguments have to outlive the trainer.
     Trainer(const config::Config& config, const mpi::Communicator& communicator);
+    Trainer(const Trainer&) = delete;
+    Trainer& operator=(const Trainer&) = delete;
 
     /// What is about to be trained on what, as text of several lines.
     [[nodiscard]] std::string description() const;

@@ -32,6 +32,8 @@ class Replica {
     /// Checks the config, loads the data and allocates everything that a step needs; writes nothing. Both arguments
     /// have to outlive the replica.
     Replica(const config::Config& config, const mpi::Communicator& communicator);
+    Replica(const Replica&) = delete; // its parts refer to each other
+    Replica& operator=(const Replica&) = delete;
 
     [[nodiscard]] const config::Config& config() const noexcept { return config_; }
     [[nodiscard]] const mpi::Communicator& communicator() const noexcept { return communicator_; }
