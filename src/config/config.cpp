@@ -10,9 +10,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -59,6 +61,37 @@ std::string printable(std::string_view text, std::size_t max_bytes = 200) {
     if (length < text.size())
         result += "...";
     return result;
+}
+
+/// Where a comment begins: at a # that begins the line or has a blank before it.
+std::size_t comment_in(std::string_view line) {
+    std::size_t at = line.find('#');
+    while (at != std::string_view::npos && at > 0 && blanks.find(line[at - 1]) == std::string_view::npos)
+        at = line.find('#', at + 1);
+    return at;
+}
+
+/// What of a value looks like the habit of another language, with what to do about it; empty if nothing does. Taken
+/// literally it would name a file or folder that nobody means.
+std::string foreign_notation(std::string_view value, Kind kind) {
+    if (value.starts_with('"') || value.starts_with('\''))
+        return "expected the text without quotes";
+    if (value.find(" ;") != std::string_view::npos)
+        return "a comment begins with #, not with ;";
+    const std::size_t dollar = value.find('$');
+    if (kind == Kind::path && dollar != std::string_view::npos && dollar + 1 < value.size() &&
+        (std::isalpha(static_cast<unsigned char>(value[dollar + 1])) != 0 || value[dollar + 1] == '{' ||
+         value[dollar + 1] == '_'))
+        return "variables are not replaced here: expected the path itself, or one that begins with ~/ for your home";
+    if (kind == Kind::path && value.starts_with('~') && value.size() > 1 && value[1] != '/')
+        return "expected ~/ for your own home, or the path of another's";
+    return {};
+}
+
+/// A path that begins with ~ or ~/, by $HOME. Empty where there is no such variable.
+std::string expanded(std::string_view value) {
+    const char* const home = std::getenv("HOME");
+    return home == nullptr || *home == '\0' ? std::string() : home + std::string(value.substr(1));
 }
 
 std::string full_name(const Key& key) {
@@ -164,9 +197,12 @@ void check_lines(std::string_view ini, const std::string& origin) {
             throw fail(
                 fmt::format("control character 0x{:02x}; expected a text file", static_cast<unsigned char>(*stray)));
 
-        const std::string_view line = trimmed(text.substr(0, text.find('#')));
+        const std::string_view line = trimmed(text.substr(0, comment_in(text)));
         if (line.empty())
             continue;
+        if (line.find('#') != std::string_view::npos)
+            throw fail(
+                fmt::format("{}: a value cannot contain #; for a comment, write a blank before it", printable(line)));
         if (line.starts_with('[') && line.ends_with(']')) {
             const std::string section(line.substr(1, line.size() - 2));
             if (std::ranges::find(known, section) != known.end())
@@ -218,6 +254,14 @@ void Config::set(std::string_view key, std::string value, std::string origin) {
     const Key& entry = *find_key(key);
     Setting& setting = settings_[std::string(key)];
     setting = {.value = std::move(value), .origin = std::move(origin)};
+    if (const std::string problem = foreign_notation(setting.value, entry.kind); !problem.empty())
+        throw invalid(key, problem);
+    if (entry.kind == Kind::path && setting.value.starts_with('~')) {
+        std::string path = expanded(setting.value);
+        if (path.empty())
+            throw invalid(key, "expected a path without ~, as there is no HOME in the environment");
+        setting.value = std::move(path);
+    }
     // Such a value could not be written to a file and read back.
     if (std::ranges::any_of(setting.value, [](char c) { return c == '#' || (is_control(c) && c != '\t'); }))
         throw invalid(key, "expected text without # and control characters");
@@ -309,7 +353,9 @@ Config load(const std::filesystem::path& file, const std::vector<std::string>& o
         throw fail(std::strerror(errno));
     if (text.size() > max_file_bytes)
         throw fail("larger than 1 MiB; expected a text file");
-    return parse(text, file.native(), overrides);
+    Config config = parse(text, file.native(), overrides);
+    config.file_ = file;
+    return config;
 }
 
 } // namespace dtrain::config

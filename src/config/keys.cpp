@@ -73,7 +73,7 @@ constexpr std::array table{
     Key{"data", "source", "idx", "the name of a data source",
         [](Config& c, Text v) { return non_empty(v, c.data.source); }},
     Key{"data", "directory", "data/mnist", "a directory",
-        [](Config& c, Text v) { return non_empty(v, c.data.directory); }},
+        [](Config& c, Text v) { return non_empty(v, c.data.directory); }, Kind::path},
     Key{"data", "train_samples", "0", "0 (all) or a whole number up to 1099511627776",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.train_samples); }},
     Key{"data", "test_samples", "0", "0 (all) or a whole number up to 1099511627776",
@@ -141,7 +141,7 @@ constexpr std::array table{
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, 1'000'000'000, c.parallel.check_every); }},
 
     Key{"output", "directory", "runs/mnist", "a directory",
-        [](Config& c, Text v) { return non_empty(v, c.output.directory); }},
+        [](Config& c, Text v) { return non_empty(v, c.output.directory); }, Kind::path},
     Key{"output", "checkpoint_every", "1 epoch",
         "N epochs, N steps, N seconds, N minutes or N hours with N from 1 to 1000000000",
         [](Config& c, Text v) { return interval(v, c.output.checkpoint_every); }},

@@ -12,6 +12,11 @@ enum class Verdict {
     wrong, ///< not among what is allowed
 };
 
+enum class Kind {
+    plain,
+    path, ///< of a file or folder: a leading ~ is the user's home
+};
+
 /// One key of the config. Its text in the file, the default and the check all come from here.
 struct Key {
     std::string_view section;
@@ -19,6 +24,7 @@ struct Key {
     std::string_view default_value;
     std::string_view allowed; ///< completes "expected ..." in messages
     Verdict (*assign)(Config& config, std::string_view value);
+    Kind kind = Kind::plain;
 };
 
 /// All keys, section by section, in the order in which they are printed.

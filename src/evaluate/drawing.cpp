@@ -1,7 +1,8 @@
 #include "dtrain/evaluate/drawing.hpp"
 
+#include "dtrain/core/terminal.hpp"
+
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -95,7 +96,7 @@ std::string bar(double strength) {
 
 bool output_takes_colour() {
     const char* const no_color = std::getenv("NO_COLOR"); // https://no-color.org
-    return isatty(STDOUT_FILENO) != 0 && (no_color == nullptr || *no_color == '\0');
+    return core::output_terminal() && (no_color == nullptr || *no_color == '\0');
 }
 
 Picture draw_sample(std::span<const float> values, const nn::Shape& shape, bool colour) {

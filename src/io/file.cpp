@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,7 +19,9 @@ namespace {
 /// A POSIX file descriptor. The standard streams cannot sync.
 class Descriptor {
   public:
-    Descriptor(const std::filesystem::path& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {}
+    Descriptor(int folder, const std::filesystem::path& path, int flags)
+        : fd_(::openat(folder, path.c_str(), flags | O_CLOEXEC, 0666)) {}
+    Descriptor(const std::filesystem::path& path, int flags) : Descriptor(AT_FDCWD, path, flags) {}
     ~Descriptor() { (void)close(); }
     Descriptor(const Descriptor&) = delete;
     Descriptor& operator=(const Descriptor&) = delete;
@@ -34,8 +37,7 @@ class Descriptor {
         }
         return true;
     }
-    /// Some file systems cannot sync folders and say EINVAL.
-    [[nodiscard]] bool sync() const noexcept { return ::fsync(fd_) == 0 || errno == EINVAL; }
+    [[nodiscard]] bool sync() const noexcept { return ::fsync(fd_) == 0; }
     /// Network file systems report late write errors here.
     [[nodiscard]] bool close() noexcept { return fd_ < 0 || ::close(std::exchange(fd_, -1)) == 0; }
 
@@ -56,28 +58,12 @@ std::filesystem::path temporary_of(std::filesystem::path file) {
 }
 
 void replace_file(const std::filesystem::path& file, std::span<const std::byte> contents) {
-    const std::filesystem::path temporary = temporary_of(file);
-    {
-        Descriptor out(temporary, O_WRONLY | O_CREAT | O_TRUNC);
-        if (!out.is_open()) {
-            fail("write", file, errno);
-        }
-        if (!out.write(contents) || !out.sync() || !out.close()) {
-            const int error = errno;
-            ::unlink(temporary.c_str());
-            fail("write", file, error);
-        }
-    }
-    if (::rename(temporary.c_str(), file.c_str()) != 0) {
-        const int error = errno;
-        ::unlink(temporary.c_str());
-        fail("write", file, error);
-    }
     const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
-    const Descriptor directory(folder, O_RDONLY | O_DIRECTORY);
-    if (!directory.is_open() || !directory.sync()) {
-        fail("sync folder", folder, errno);
+    std::error_code unknown;
+    if (!std::filesystem::is_directory(folder, unknown)) {
+        fail("write", file, std::filesystem::exists(folder, unknown) ? ENOTDIR : ENOENT);
     }
+    Folder(folder).replace_file(file.filename(), contents);
 }
 
 void require_replaceable(const std::filesystem::path& file) {
@@ -127,22 +113,63 @@ void create_writable_folder(const std::filesystem::path& folder) {
     ::unlink(probe.c_str());
 }
 
-FolderLock::FolderLock(const std::filesystem::path& folder)
-    : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)), held_(false) {
+Folder::Folder(std::filesystem::path folder)
+    : path_(std::move(folder)), fd_(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
     if (fd_ < 0) {
-        fail("open folder", folder, errno);
-    }
-    held_ = ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
-    if (!held_ && errno == EWOULDBLOCK) {
-        ::close(fd_);
-        throw core::Error(core::ExitCode::bad_output,
-                          fmt::format("{} is in use by another run; wait for it, or choose another output.directory",
-                                      folder.string()));
+        fail("open folder", path_, errno);
     }
 }
 
-FolderLock::~FolderLock() {
-    ::close(fd_);
+Folder::Folder(Folder&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), locked_(std::exchange(other.locked_, false)) {}
+
+Folder::~Folder() {
+    if (fd_ >= 0) {
+        ::close(fd_);
+    }
+}
+
+void Folder::lock() {
+    locked_ = ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
+    if (!locked_ && errno == EWOULDBLOCK) {
+        throw core::Error(core::ExitCode::bad_output,
+                          fmt::format("{} is in use by another run; wait for it, or choose another output.directory",
+                                      path_.string()));
+    }
+}
+
+void Folder::require_in_place() const {
+    struct stat held {};
+    struct stat there {};
+    if (::fstat(fd_, &held) == 0 && ::stat(path_.c_str(), &there) == 0 && held.st_dev == there.st_dev &&
+        held.st_ino == there.st_ino) {
+        return;
+    }
+    std::error_code unknown;
+    const std::string now = std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", fd_), unknown).string();
+    throw core::Error(core::ExitCode::bad_output,
+                      fmt::format("{} is no longer the folder that this run writes to, which was moved or removed{}",
+                                  path_.string(), unknown ? "" : fmt::format(" (now {})", now)));
+}
+
+void Folder::replace_file(const std::filesystem::path& name, std::span<const std::byte> contents) const {
+    require_in_place();
+    const std::filesystem::path temporary = temporary_of(name);
+    const auto give_up = [&](int error) {
+        ::unlinkat(fd_, temporary.c_str(), 0);
+        fail("write", path_ / name, error);
+    };
+    Descriptor out(fd_, temporary, O_WRONLY | O_CREAT | O_TRUNC);
+    if (!out.is_open()) {
+        fail("write", path_ / name, errno);
+    }
+    if (!out.write(contents) || !out.sync() || !out.close() ||
+        ::renameat(fd_, temporary.c_str(), fd_, name.c_str()) != 0) {
+        give_up(errno);
+    }
+    if (::fsync(fd_) != 0 && errno != EINVAL) { // some file systems cannot sync folders and say so
+        fail("sync folder", path_, errno);
+    }
 }
 
 } // namespace dtrain::io

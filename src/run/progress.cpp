@@ -1,15 +1,15 @@
 #include "dtrain/run/progress.hpp"
 
+#include "dtrain/core/terminal.hpp"
+
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
-#include <cstdlib>
-#include <filesystem>
+#include <initializer_list>
+#include <iterator>
 #include <string>
-#include <system_error>
 
 namespace dtrain::run {
 namespace {
@@ -35,28 +35,19 @@ std::string short_number(double value) {
                           : fmt::format("{:.0f}", value);
 }
 
-std::size_t terminal_width() {
-    winsize size{};
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
-/// Open MPI gives every rank a pseudo-terminal, even if its own output goes to a file; what counts is then the output
-/// of mpirun, which is this process's parent.
-bool output_is_terminal() {
-    if (isatty(STDOUT_FILENO) == 0) {
-        return false;
+/// The first of `lines`, which get shorter, that fits into a terminal's columns; the last one cut if none does.
+std::string fitting(std::initializer_list<std::string> lines, std::size_t columns) {
+    for (const std::string& line : lines) {
+        if (line.size() <= columns) {
+            return line;
+        }
     }
-    if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) {
-        return true;
-    }
-    std::error_code error;
-    const std::filesystem::path target = std::filesystem::read_symlink(fmt::format("/proc/{}/fd/1", getppid()), error);
-    return !error && (target.string().starts_with("/dev/pts/") || target.string().starts_with("/dev/tty"));
+    return std::data(lines)[lines.size() - 1].substr(0, columns);
 }
 
 } // namespace
 
-Progress::Progress(bool silent) : silent_(silent), terminal_(!silent && output_is_terminal()) {}
+Progress::Progress(bool silent) : silent_(silent), terminal_(!silent && core::output_terminal()) {}
 
 void Progress::line(std::string_view text) {
     if (!silent_) {
@@ -100,7 +91,8 @@ void Progress::draw(std::int64_t step, Clock::time_point now) {
         "epoch {}/{}  cost {}  {} samples/s  {} left", (step - 1) / steps_per_epoch_ + 1, steps_ / steps_per_epoch_,
         std::isfinite(smoothed_cost_) ? fmt::format("{:.4f}", smoothed_cost_) : "-",
         short_number(static_cast<double>(samples_) / elapsed), time_left(static_cast<double>(steps_ - step) / rate));
-    const std::size_t width = terminal_width();
+    // Asked anew, as windows change.
+    const std::size_t width = core::output_terminal().value_or(core::Terminal{}).columns;
     std::string bar;
     if (width > text.size() + 12) {
         const std::size_t cells = std::min<std::size_t>(width - text.size() - 5, 40);
@@ -121,11 +113,23 @@ void Progress::clear() {
 }
 
 void Progress::epoch(const EpochReport& report) {
-    line(fmt::format("epoch {:>{}}/{}  train cost {:.6f}  test cost {:.6f}  test accuracy {:6.2f} %  {:>8} samples/s  "
-                     "{:.2f} s  weights {:016x}",
-                     report.epoch, fmt::formatted_size("{}", report.epochs), report.epochs, report.train_cost,
-                     report.test_cost, 100 * report.test_accuracy, short_number(report.samples_per_second),
-                     report.seconds, report.fingerprint));
+    const std::string epoch =
+        fmt::format("epoch {:>{}}/{}", report.epoch, fmt::formatted_size("{}", report.epochs), report.epochs);
+    const std::string rate = short_number(report.samples_per_second);
+    const double accuracy = 100 * report.test_accuracy;
+    const std::string figures =
+        fmt::format("{}  train cost {:.6f}  test cost {:.6f}  test accuracy {:6.2f} %  {:>8} samples/s  {:.2f} s",
+                    epoch, report.train_cost, report.test_cost, accuracy, rate, report.seconds);
+    const std::string whole = fmt::format("{}  weights {:016x}", figures, report.fingerprint);
+    if (!terminal_) {
+        line(whole);
+        return;
+    }
+    line(fitting({whole, figures,
+                  fmt::format("{}  cost {:.4f}  test cost {:.4f}  accuracy {:6.2f} %  {:>8}/s", epoch,
+                              report.train_cost, report.test_cost, accuracy, rate),
+                  fmt::format("{}  accuracy {:6.2f} %", epoch, accuracy)},
+                 core::output_terminal().value_or(core::Terminal{}).columns));
 }
 
 void Progress::end() {
@@ -133,7 +137,7 @@ void Progress::end() {
 }
 
 WorkProgress::WorkProgress(std::string_view work)
-    : work_(work), terminal_(isatty(STDERR_FILENO) != 0), next_(Clock::now() + std::chrono::seconds(1)) {}
+    : work_(work), terminal_(core::error_terminal()), next_(Clock::now() + std::chrono::seconds(1)) {}
 
 WorkProgress::~WorkProgress() {
     if (drawn_) {

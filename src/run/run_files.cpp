@@ -2,13 +2,17 @@
 
 #include "dtrain/core/error.hpp"
 #include "dtrain/io/file.hpp"
+#include "dtrain/io/file_kind.hpp"
 #include "dtrain/model/saved_network.hpp"
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <system_error>
 #include <utility>
@@ -17,6 +21,29 @@ namespace dtrain::run {
 namespace {
 
 constexpr std::int64_t log_format_version = 3;
+constexpr const char* log_name = "log.h5";
+/// Where the resolved config goes: into the first of these that it may replace.
+constexpr std::array<const char*, 2> config_names{"config.ini", "config-resolved.ini"};
+constexpr std::string_view resolved_heading = "# Written by dtrain: every key of the run in this folder.\n";
+
+/// Empty where it cannot be read.
+std::string text_of(const std::filesystem::path& file) {
+    std::ifstream in(file, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// Whether dtrain wrote it. Versions up to 0.1 wrote no heading.
+bool is_resolved_config(const std::filesystem::path& file) {
+    const std::string text = text_of(file);
+    if (text.starts_with(resolved_heading)) {
+        return true;
+    }
+    try {
+        return !text.empty() && config::parse(text, file.string()).resolved() == text;
+    } catch (const core::Error&) {
+        return false;
+    }
+}
 
 /// What has to be the same for a run to go on with the steps of another.
 void require_same_run(const config::Config& config, const std::string& dataset, const io::Checkpoint& checkpoint) {
@@ -50,7 +77,7 @@ void move(const std::filesystem::path& from, const std::filesystem::path& to) {
 /// Moves what an earlier run left out of the way: beginning anew loses nothing. Files go into the folder of checkpoints
 /// first, so that an interruption leaves nothing behind that the next start would replace.
 std::filesystem::path set_aside(const std::filesystem::path& checkpoints,
-                                std::initializer_list<std::filesystem::path> files) {
+                                const std::vector<std::filesystem::path>& files) {
     io::create_writable_folder(checkpoints);
     for (const std::filesystem::path& file : files) {
         if (std::filesystem::exists(file)) {
@@ -74,7 +101,14 @@ RunFiles::RunFiles(const config::Config& config)
       created_(fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
                            fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())))) {
     if (std::filesystem::is_directory(config.output.directory)) {
-        lock_.emplace(config.output.directory);
+        output_.emplace(config.output.directory).lock();
+    }
+    if (std::filesystem::exists(log_file()) && io::kind_of(log_file()) != io::FileKind::log) {
+        throw core::Error(
+            core::ExitCode::bad_output,
+            fmt::format("{} was not written by dtrain, and would be replaced by the log of this run; move "
+                        "it away, or choose another output.directory",
+                        log_file().string()));
     }
 }
 
@@ -84,7 +118,7 @@ std::size_t RunFiles::most_kept(const config::Config& config) {
 }
 
 std::filesystem::path RunFiles::log_file() const {
-    return config_.output.directory / "log.h5";
+    return config_.output.directory / log_name;
 }
 
 std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
@@ -120,26 +154,34 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
     return std::nullopt;
 }
 
-std::optional<std::filesystem::path> RunFiles::open() {
-    std::optional<std::filesystem::path> aside;
+RunFiles::Opened RunFiles::open() {
+    Opened opened;
     io::create_writable_folder(config_.output.directory);
-    if (!lock_) {
-        lock_.emplace(config_.output.directory);
+    if (!output_) {
+        output_.emplace(config_.output.directory).lock();
     }
-    for (const char* name : {"log.h5", "config.ini"}) {
+    for (const char* name : {log_name, config_names[0], config_names[1]}) {
         std::error_code ignored;
         std::filesystem::remove(io::temporary_of(config_.output.directory / name), ignored);
     }
     folder_.sweep();
     if (!config_.output.resume && (!folder_.steps().empty() || std::filesystem::exists(log_file()))) {
-        aside = set_aside(folder_.path(), {log_file(), config_.output.directory / "config.ini"});
+        std::vector<std::filesystem::path> files{log_file()};
+        for (const char* name : config_names) {
+            if (is_resolved_config(config_.output.directory / name) && !is_config_read(name)) {
+                files.push_back(config_.output.directory / name);
+            }
+        }
+        opened.aside = set_aside(folder_.path(), files);
     }
     io::create_writable_folder(folder_.path());
     for (const std::int64_t step : damaged_) {
         move(folder_.file(step), folder_.name_if_damaged(step));
     }
-    const std::string resolved = config_.resolved();
-    io::replace_file(config_.output.directory / "config.ini", std::as_bytes(std::span(resolved)));
+    checkpoint_output_.emplace(folder_.path());
+    if (const char* const name = write_resolved_config(); name != config_names[0]) {
+        opened.resolved_config = config_.output.directory / name;
+    }
     if (config_.output.resume && std::filesystem::exists(log_file())) {
         try {
             rank_seconds_ = io::RankSeconds::from(io::Hdf5Image(io::read_file(log_file()), log_file().string()));
@@ -148,7 +190,32 @@ std::optional<std::filesystem::path> RunFiles::open() {
         }
     }
     writer_.emplace();
-    return aside;
+    return opened;
+}
+
+bool RunFiles::is_config_read(const char* name) const {
+    std::error_code unknown;
+    return std::filesystem::equivalent(config_.output.directory / name, config_.file(), unknown);
+}
+
+const char* RunFiles::write_resolved_config() const {
+    const std::string text = std::string(resolved_heading) + config_.resolved();
+    for (const char* name : config_names) {
+        const std::filesystem::path file = config_.output.directory / name;
+        if (!std::filesystem::exists(std::filesystem::symlink_status(file)) ||
+            (is_resolved_config(file) && !is_config_read(name))) {
+            output_->replace_file(name, std::as_bytes(std::span(text)));
+            return name;
+        }
+        if (is_config_read(name) && text_of(file) == text) {
+            return name;
+        }
+    }
+    throw core::Error(
+        core::ExitCode::bad_output,
+        fmt::format("{} has {} and {}, neither of which may be replaced by the resolved config: dtrain did "
+                    "not write them, or reads them now; choose another output.directory",
+                    config_.output.directory.string(), config_names[0], config_names[1]));
 }
 
 void RunFiles::add_rank_seconds(std::span<const io::PhaseSeconds> ranks, std::size_t earlier_epochs) {
@@ -169,11 +236,11 @@ void RunFiles::write_log(const LogHeader& header, std::shared_ptr<const io::RunR
                               {"config", config_.resolved()}};
     writer_->submit(
         BackgroundWriter::Lane::log,
-        [file = log_file(), attributes = std::move(attributes), record = std::move(record), seconds = rank_seconds_] {
+        [this, attributes = std::move(attributes), record = std::move(record), seconds = rank_seconds_] {
             std::vector<io::DatasetView> datasets;
             record->append_to(datasets);
             seconds.append_to(datasets);
-            io::replace_file(file, io::to_hdf5(datasets, attributes));
+            output_->replace_file(log_name, io::to_hdf5(datasets, attributes));
         },
         1);
 }
@@ -191,7 +258,8 @@ void RunFiles::write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const i
         [this, info = std::move(info), record = std::move(record), tensors = std::move(tensors),
          copy = std::move(copy)]() mutable {
             info.record = *record;
-            io::replace_file(folder_.file(info.step), io::encode_checkpoint(info, tensors));
+            output_->require_in_place();
+            checkpoint_output_->replace_file(folder_.file(info.step).filename(), io::encode_checkpoint(info, tensors));
             folder_.prune(most_kept(config_));
         },
         most);

@@ -240,8 +240,15 @@ core::ExitCode Trainer::run() {
     }
     mpi::together(communicator_, [this] {
         if (files_) {
-            if (const auto aside = files_->open()) {
-                progress_.line(fmt::format("anew        what an earlier run left was moved to {}", aside->string()));
+            const RunFiles::Opened opened = files_->open();
+            if (opened.aside) {
+                progress_.line(
+                    fmt::format("anew        what an earlier run left was moved to {}", opened.aside->string()));
+            }
+            if (opened.resolved_config) {
+                progress_.line(fmt::format("config      {} has every key of this run; config.ini in that folder is not "
+                                           "touched",
+                                           opened.resolved_config->string()));
             }
         }
     });

@@ -76,6 +76,9 @@ class Config {
         bool resume = false;      ///< `auto`, as against `never`
     } output;
 
+    /// The file that was loaded; empty where the config came as text.
+    [[nodiscard]] const std::filesystem::path& file() const noexcept { return file_; }
+
     /// An error (ExitCode::bad_config) about the value of `key` ("section.name"), naming where it was set (file or
     /// command line), the value, and `problem`, which says what is allowed.
     [[nodiscard]] core::Error invalid(std::string_view key, std::string_view problem) const;
@@ -88,6 +91,7 @@ class Config {
     [[nodiscard]] std::string resolved() const;
 
     friend Config parse(std::string_view ini, const std::string& origin, const std::vector<std::string>& overrides);
+    friend Config load(const std::filesystem::path& file, const std::vector<std::string>& overrides);
 
   private:
     struct Setting {
@@ -97,6 +101,7 @@ class Config {
     void set(std::string_view key, std::string value, std::string origin);
 
     std::map<std::string, Setting, std::less<>> settings_; ///< every key, by "section.name"
+    std::filesystem::path file_;
 };
 
 /// Parses INI text, then applies `overrides` of the form "--section.key=value". `origin` names the text in messages.

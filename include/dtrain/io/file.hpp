@@ -34,21 +34,33 @@ class UnreadableFile : public core::Error {
 /// (bad_output).
 void create_writable_folder(const std::filesystem::path& folder);
 
-/// Holds a folder against other processes (flock) until destroyed. Throws core::Error (bad_output) if another process
-/// holds it.
-class FolderLock {
+/// A folder that is held open: what is written goes into this very folder, whatever becomes of its path, and is refused
+/// once the path leads elsewhere.
+class Folder {
   public:
-    explicit FolderLock(const std::filesystem::path& folder);
-    ~FolderLock();
-    FolderLock(const FolderLock&) = delete;
-    FolderLock& operator=(const FolderLock&) = delete;
+    /// Throws core::Error (bad_output) if there is no such folder.
+    explicit Folder(std::filesystem::path folder);
+    Folder(Folder&& other) noexcept;
+    ~Folder();
+    Folder(const Folder&) = delete;
+    Folder& operator=(const Folder&) = delete;
+    Folder& operator=(Folder&&) = delete;
 
-    /// False on a file system without locks, which lets everyone pass.
-    [[nodiscard]] bool held() const noexcept { return held_; }
+    /// Holds it against other processes (flock) until destroyed. Throws core::Error (bad_output) if another process
+    /// holds it.
+    void lock();
+    /// False without lock(), and on a file system without locks, which lets everyone pass.
+    [[nodiscard]] bool locked() const noexcept { return locked_; }
+
+    /// Throws core::Error (bad_output) where the folder has been moved or removed.
+    void require_in_place() const;
+    /// As the function of that name, once the folder is known to be in place. `name` is that of a file in it.
+    void replace_file(const std::filesystem::path& name, std::span<const std::byte> contents) const;
 
   private:
+    std::filesystem::path path_;
     int fd_;
-    bool held_;
+    bool locked_ = false;
 };
 
 } // namespace dtrain::io

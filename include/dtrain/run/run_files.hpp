@@ -28,7 +28,7 @@ namespace dtrain::run {
 class RunFiles {
   public:
     /// Locks the folder if it is there already, and writes nothing. Throws core::Error (bad_output) if another run
-    /// has it.
+    /// has it, or if a file that dtrain did not write has the place of the log.
     explicit RunFiles(const config::Config& config);
 
     /// The newest whole checkpoint. Those on the way that are damaged or cannot be read are handed to `warn`; `open`
@@ -38,10 +38,15 @@ class RunFiles {
     [[nodiscard]] std::optional<io::Checkpoint> newest(const std::string& dataset,
                                                        const std::function<void(std::string_view)>& warn);
 
+    /// What the user has to be told of an opened folder.
+    struct Opened {
+        std::optional<std::filesystem::path> aside;           ///< where the files of an earlier run went
+        std::optional<std::filesystem::path> resolved_config; ///< where it is if not in config.ini
+    };
     /// Creates the folder, sweeps up what a killed run left half written, writes the resolved config and begins to
-    /// accept files. A run that begins anew moves the checkpoints of an earlier one; returns where to. Throws
-    /// core::Error (bad_output).
-    std::optional<std::filesystem::path> open();
+    /// accept files. A run that begins anew moves the files of an earlier one out of the way. Replaces nothing that
+    /// dtrain did not write, nor the config that was read. Throws core::Error (bad_output).
+    Opened open();
 
     struct LogHeader {
         std::int64_t ranks = 0;
@@ -66,7 +71,7 @@ class RunFiles {
     void add_rank_seconds(std::span<const io::PhaseSeconds> ranks, std::size_t earlier_epochs);
 
     /// Once open: false where the file system has no locks.
-    [[nodiscard]] bool locked() const { return lock_ && lock_->held(); }
+    [[nodiscard]] bool locked() const { return output_ && output_->locked(); }
     [[nodiscard]] bool failed() const { return writer_ && writer_->failed(); }
     void wait() { writer_->wait(); }
 
@@ -74,8 +79,14 @@ class RunFiles {
     [[nodiscard]] const io::CheckpointFolder& checkpoints() const noexcept { return folder_; }
 
   private:
+    /// Whether it is the config that this run was started with.
+    [[nodiscard]] bool is_config_read(const char* name) const;
+    /// Returns the name under which it is.
+    const char* write_resolved_config() const;
+
     const config::Config& config_;
-    std::optional<io::FolderLock> lock_;
+    std::optional<io::Folder> output_;            ///< locked
+    std::optional<io::Folder> checkpoint_output_; ///< once open
     io::CheckpointFolder folder_;
     std::vector<std::int64_t> damaged_; ///< to be renamed
     std::size_t left_out_ = 0;

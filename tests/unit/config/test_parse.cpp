@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -29,6 +30,25 @@ TEST(Config, IniSyntax) {
     EXPECT_EQ(config.training.epochs, 5);
     EXPECT_EQ(config.data.directory, "a=b \"c\" \xc3\xa4");
     EXPECT_EQ(config.training.batch_size, 0);
+}
+
+TEST(Config, ACommentHasABlankBeforeIt) {
+    const Config config = parse("#a\n[output]\t#b#c\ndirectory = runs/a #b\t#c d#e\n", "x.ini");
+    EXPECT_EQ(config.output.directory, "runs/a");
+}
+
+TEST(Config, ATildeIsTheUsersHome) {
+    const char* const before = std::getenv("HOME");
+    const std::string home = before == nullptr ? "" : before;
+    setenv("HOME", "/home/somebody", 1);
+    const Config config = parse("[data]\ndirectory = ~/mnist\n", "x.ini", {"--output.directory=~"});
+    EXPECT_EQ(config.data.directory, "/home/somebody/mnist");
+    EXPECT_EQ(config.output.directory, "/home/somebody");
+    EXPECT_EQ(parse(config.resolved(), "x.ini").data.directory, "/home/somebody/mnist");
+    EXPECT_EQ(parse("[data]\ndirectory = a~/$5\n", "x.ini").data.directory, "a~/$5");
+    unsetenv("HOME");
+    EXPECT_NE(message("[data]\ndirectory = ~/mnist\n").find("no HOME in the environment"), std::string::npos);
+    setenv("HOME", home.c_str(), 1);
 }
 
 TEST(Config, ResolvedTextGivesTheSameConfig) {
@@ -78,6 +98,17 @@ TEST(Config, MessagesAboutTheFile) {
         {"[training]\n= 3\n", "x.ini: line 2: = 3: expected key = value, [section] or # comment"},
         {"# \0"s, "x.ini: line 1: control character 0x00; expected a text file"},
         {"[data]\ndirectory = a\x1b[31m\n", "x.ini: line 2: control character 0x1b; expected a text file"},
+        {"[output]\ndirectory = runs/lr#1\n", "x.ini: line 2: directory = runs/lr#1: a value cannot contain #; for a "
+                                              "comment, write a blank before it"},
+        {"[output]\ndirectory = \"runs\"\n", "x.ini: [output] directory = \"runs\": expected the text without quotes"},
+        {"[model]\ncost = 'quadratic'\n", "x.ini: [model] cost = 'quadratic': expected the text without quotes"},
+        {"[output]\ndirectory = runs ; mine\n",
+         "x.ini: [output] directory = runs ; mine: a comment begins with #, not with ;"},
+        {"[output]\ndirectory = $HOME/runs\n",
+         "x.ini: [output] directory = $HOME/runs: variables are not replaced here: expected the path itself, or one "
+         "that begins with ~/ for your home"},
+        {"[data]\ndirectory = ~root/mnist\n",
+         "x.ini: [data] directory = ~root/mnist: expected ~/ for your own home, or the path of another's"},
         {"[data]\rsource = idx\r", "x.ini: line 1: control character 0x0d; expected a text file"},
     };
     for (const auto& [text, expected] : complaints)

@@ -22,7 +22,7 @@ namespace {
 using support::error_of;
 using support::read_text;
 
-static_assert(!std::is_copy_constructible_v<FolderLock>);
+static_assert(!std::is_copy_constructible_v<Folder> && std::is_nothrow_move_constructible_v<Folder>);
 
 std::span<const std::byte> bytes(std::string_view text) {
     return std::as_bytes(std::span(text));
@@ -168,18 +168,47 @@ TEST(CreateWritableFolder, SaysWhatIsInTheWay) {
     }
 }
 
-TEST(FolderLock, IsHeldByOneAtATime) {
+TEST(Folder, IsLockedByOneAtATime) {
     const support::TemporaryFolder folder;
     {
-        const FolderLock lock(folder.path());
-        const auto error = error_of([&] { const FolderLock second(folder.path()); });
+        Folder first(folder.path());
+        EXPECT_FALSE(first.locked());
+        first.lock();
+        EXPECT_TRUE(first.locked());
+        Folder second(folder.path());
+        const auto error = error_of([&] { second.lock(); });
         ASSERT_TRUE(error);
         EXPECT_EQ(error->code(), core::ExitCode::bad_output);
         EXPECT_NE(std::string_view(error->what()).find(folder.path().string()), std::string_view::npos);
     }
-    EXPECT_FALSE(error_of([&] { const FolderLock again(folder.path()); })) << "released in the end";
+    Folder again(folder.path());
+    EXPECT_FALSE(error_of([&] { again.lock(); })) << "released in the end";
     EXPECT_TRUE(folder.names().empty());
-    EXPECT_TRUE(error_of([&] { const FolderLock lock(folder / "absent"); }));
+    EXPECT_TRUE(error_of([&] { const Folder absent(folder / "absent"); }));
+}
+
+TEST(Folder, RefusesToWriteOnceItWasMoved) {
+    const support::TemporaryFolder parent;
+    std::filesystem::create_directory(parent / "run");
+    const Folder run(parent / "run");
+    run.replace_file("file", bytes("first"));
+    std::filesystem::rename(parent / "run", parent / "moved");
+    for (const bool replaced : {false, true}) {
+        if (replaced) {
+            std::filesystem::create_directory(parent / "run");
+        }
+        const auto error = error_of([&] { run.replace_file("file", bytes("second")); });
+        ASSERT_TRUE(error) << replaced;
+        EXPECT_EQ(error->code(), core::ExitCode::bad_output);
+        EXPECT_NE(std::string_view(error->what()).find((parent / "moved").string()), std::string_view::npos)
+            << error->what();
+    }
+    EXPECT_TRUE(std::filesystem::is_empty(parent / "run"));
+    EXPECT_EQ(read_text(parent / "moved" / "file"), "first");
+    std::filesystem::remove(parent / "run");
+    std::filesystem::rename(parent / "moved", parent / "run");
+    run.replace_file("file", bytes("third"));
+    EXPECT_EQ(read_text(parent / "run" / "file"), "third");
 }
 
 } // namespace

@@ -118,9 +118,28 @@ constexpr EpochReport report{.epoch = 3,
                              .samples_per_second = 12345,
                              .seconds = 1.5,
                              .fingerprint = 0xff};
-const std::string report_line =
-    "epoch  3/30  train cost 0.500000  test cost 0.250000  test accuracy  97.50 %    12.3 k "
-    "samples/s  1.50 s  weights 00000000000000ff\n";
+const std::string figures = "epoch  3/30  train cost 0.500000  test cost 0.250000  test accuracy  97.50 %    12.3 k "
+                            "samples/s  1.50 s";
+const std::string short_figures = "epoch  3/30  cost 0.5000  test cost 0.2500  accuracy  97.50 %    12.3 k/s";
+const std::string report_line = figures + "  weights 00000000000000ff\n";
+
+/// TERM as it is here while one lives; tests may run without.
+class Term {
+  public:
+    explicit Term(const char* name) { setenv("TERM", name, 1); }
+    ~Term() { before_.empty() ? unsetenv("TERM") : setenv("TERM", before_.c_str(), 1); }
+    Term(const Term&) = delete;
+    Term& operator=(const Term&) = delete;
+
+  private:
+    std::string before_ = std::getenv("TERM") == nullptr ? "" : std::getenv("TERM");
+};
+
+class ProgressTest : public ::testing::Test {
+  protected:
+    Term term_{"xterm"};
+};
+using WorkProgressTest = ProgressTest;
 
 /// All that a run does: 200 steps in 2 epochs, of which three are told of, 100 seconds after each other, so that the
 /// time that the test itself takes does not show.
@@ -137,6 +156,15 @@ void tell_everything(bool silent) {
     progress.end();
 }
 
+/// Says how far it is at once and after 1.1 seconds.
+void work() {
+    WorkProgress progress("drawing");
+    progress.update(1, 3);
+    std::this_thread::sleep_for(1100ms);
+    progress.update(2, 3);
+    progress.update(3, 3);
+}
+
 /// What a terminal was told, cut where a line is erased.
 Strings split(const std::string& text) {
     Strings parts(1);
@@ -151,14 +179,14 @@ Strings split(const std::string& text) {
     return parts;
 }
 
-TEST(Progress, SaysALineAnEpochWhereOutputIsNoTerminal) {
+TEST_F(ProgressTest, SaysALineAnEpochWhereOutputIsNoTerminal) {
     Captured warnings(stderr, make_pipe());
     const std::string said = written(stdout, make_pipe(), [] { tell_everything(false); });
     EXPECT_EQ(said, "hello\n" + report_line);
     EXPECT_EQ(warnings.text(), "dtrain: warning: beware\n");
 }
 
-TEST(Progress, IsSilentOnOtherRanks) {
+TEST_F(ProgressTest, IsSilentOnOtherRanks) {
     for (const bool terminal : {false, true}) {
         Captured warnings(stderr, make_pipe());
         EXPECT_EQ(written(stdout, terminal ? make_terminal(100) : make_pipe(), [] { tell_everything(true); }), "");
@@ -166,7 +194,7 @@ TEST(Progress, IsSilentOnOtherRanks) {
     }
 }
 
-TEST(Progress, RedrawsABarOnATerminalAndTakesItOffForLines) {
+TEST_F(ProgressTest, RedrawsABarOnATerminalAndTakesItOffForLines) {
     Captured warnings(stderr, make_pipe());
     const Strings parts = split(written(stdout, make_terminal(100), [] { tell_everything(false); }));
     ASSERT_EQ(parts.size(), 5U);
@@ -177,11 +205,11 @@ TEST(Progress, RedrawsABarOnATerminalAndTakesItOffForLines) {
     for (std::size_t i = 0; i < expected.size(); ++i) {
         EXPECT_TRUE(std::regex_match(parts[i + 1], std::regex(expected[i]))) << parts[i + 1];
     }
-    EXPECT_EQ(parts[4], report_line) << "without a second erasure, as no bar was there any more";
+    EXPECT_EQ(parts[4], short_figures + "\n") << "without a second erasure, as no bar was there any more";
     EXPECT_EQ(warnings.text(), "dtrain: warning: beware\n");
 }
 
-TEST(Progress, TakesTheBarOffInTheEnd) {
+TEST_F(ProgressTest, TakesTheBarOffInTheEnd) {
     const std::string said = written(stdout, make_terminal(100), [] {
         Progress progress(false);
         progress.begin(10, 10, 0);
@@ -192,7 +220,7 @@ TEST(Progress, TakesTheBarOffInTheEnd) {
     EXPECT_TRUE(said.ends_with(" left" + erase)) << said;
 }
 
-TEST(Progress, DrawsAFewTimesASecond) {
+TEST_F(ProgressTest, DrawsAFewTimesASecond) {
     const Strings parts = split(written(stdout, make_terminal(100), [] {
         Progress progress(false);
         progress.begin(1000, 100, 0);
@@ -204,7 +232,7 @@ TEST(Progress, DrawsAFewTimesASecond) {
     EXPECT_NEAR(static_cast<double>(parts.size() - 1), 5, 1);
 }
 
-TEST(Progress, FitsIntoTheTerminal) {
+TEST_F(ProgressTest, FitsIntoTheTerminal) {
     for (const std::uint16_t columns : std::initializer_list<std::uint16_t>{20, 60, 72}) {
         const Strings parts = split(written(stdout, make_terminal(columns), [] {
             Progress progress(false);
@@ -219,14 +247,46 @@ TEST(Progress, FitsIntoTheTerminal) {
     }
 }
 
-/// What a rank of mpirun says, whose own output is a terminal, where that of mpirun is `ends`.
-std::string said_under_mpirun(Ends ends) {
+TEST_F(ProgressTest, FitsAnEpochIntoTheTerminal) {
+    const std::vector<std::pair<std::uint16_t, std::string>> fitting{
+        {200, report_line.substr(0, report_line.size() - 1)},
+        {130, report_line.substr(0, report_line.size() - 1)},
+        {104, figures},
+        {100, short_figures},
+        {80, short_figures},
+        {40, "epoch  3/30  accuracy  97.50 %"},
+        {10, "epoch  3/3"}};
+    for (const auto& [columns, line] : fitting) {
+        EXPECT_LE(line.size(), columns);
+        EXPECT_EQ(written(stdout, make_terminal(columns), [] { Progress(false).epoch(report); }), line + "\n");
+    }
+}
+
+TEST_F(ProgressTest, SendsNoEscapesToADumbTerminal) {
+    for (const char* const name : {"dumb", ""}) {
+        const Term term(name);
+        const Captured warnings(stderr, make_pipe());
+        EXPECT_EQ(written(stdout, make_terminal(100), [] { tell_everything(false); }), "hello\n" + report_line);
+        EXPECT_EQ(written(stderr, make_terminal(100), work), "");
+    }
+}
+
+/// What a rank of mpirun says, whose own output is a terminal, where that of mpirun is `ends`, and so many processes
+/// such as shells stand between.
+std::string said_under_mpirun(Ends ends, int between = 0) {
     Captured of_mpirun(stdout, ends);
     const Ends of_rank = make_terminal(100);
     const pid_t rank = fork();
     if (rank == 0) {
         setenv("OMPI_COMM_WORLD_RANK", "0", 1);
         dup2(of_rank.write, STDOUT_FILENO);
+        for (; between > 0; --between) {
+            if (const pid_t inner = fork(); inner != 0) {
+                int inner_status = -1;
+                waitpid(inner, &inner_status, 0);
+                std::_Exit(inner_status == 0 ? 0 : 1);
+            }
+        }
         tell_everything(false);
         std::_Exit(0);
     }
@@ -237,26 +297,19 @@ std::string said_under_mpirun(Ends ends) {
     return read_all(of_rank.read);
 }
 
-TEST(Progress, AsksWhatTheOutputOfMpirunIs) {
+TEST_F(ProgressTest, AsksWhatTheOutputOfMpirunIs) {
     const Captured warnings(stderr, make_pipe());
     EXPECT_EQ(said_under_mpirun(make_pipe()), "hello\n" + report_line);
     EXPECT_EQ(split(said_under_mpirun(make_terminal(100))).size(), 5U);
+    EXPECT_EQ(said_under_mpirun(make_pipe(), 2), "hello\n" + report_line);
+    EXPECT_EQ(split(said_under_mpirun(make_terminal(100), 2)).size(), 5U);
 }
 
-/// Says how far it is at once and after 1.1 seconds.
-void work() {
-    WorkProgress progress("drawing");
-    progress.update(1, 3);
-    std::this_thread::sleep_for(1100ms);
-    progress.update(2, 3);
-    progress.update(3, 3);
-}
-
-TEST(WorkProgress, SaysOnATerminalWhatTakesLong) {
+TEST_F(WorkProgressTest, SaysOnATerminalWhatTakesLong) {
     EXPECT_EQ(written(stderr, make_terminal(100), work), erase + "drawing: 2 of 3" + erase);
 }
 
-TEST(WorkProgress, SaysNothingElsewhere) {
+TEST_F(WorkProgressTest, SaysNothingElsewhere) {
     EXPECT_EQ(written(stderr, make_pipe(), work), "");
 }
 

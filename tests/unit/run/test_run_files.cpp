@@ -1,3 +1,4 @@
+#include "dtrain/io/file.hpp"
 #include "dtrain/run/run_files.hpp"
 
 #include "support/errors.hpp"
@@ -21,6 +22,7 @@ using support::error_of;
 using Strings = std::vector<std::string>;
 using Steps = std::vector<std::int64_t>;
 
+const std::string heading = "# Written by dtrain: every key of the run in this folder.\n";
 constexpr auto no_warning = [](std::string_view text) { ADD_FAILURE() << text; };
 
 class RunFilesTest : public ::testing::Test {
@@ -82,10 +84,10 @@ TEST_F(RunFilesTest, MakesTheFolderWhenOpened) {
     EXPECT_EQ(files.newest("digits", no_warning), std::nullopt);
     EXPECT_FALSE(files.locked());
     EXPECT_FALSE(std::filesystem::exists(run_));
-    EXPECT_EQ(files.open(), std::nullopt);
+    EXPECT_EQ(files.open().aside, std::nullopt);
     EXPECT_TRUE(files.locked());
     EXPECT_TRUE(std::filesystem::is_directory(checkpoints_.path()));
-    EXPECT_EQ(support::read_text(run_ / "config.ini"), config.resolved());
+    EXPECT_EQ(support::read_text(run_ / "config.ini"), heading + config.resolved());
 }
 
 TEST_F(RunFilesTest, HoldsItsFolderAgainstOtherRuns) {
@@ -140,7 +142,7 @@ TEST_F(RunFilesTest, PassesOverDamagedCheckpointsAndRenamesThem) {
             << warnings[i];
     }
     EXPECT_EQ(checkpoints_.steps(), (Steps{5, 4, 3, 2, 1})) << "nothing is renamed before the run begins";
-    EXPECT_EQ(files.open(), std::nullopt);
+    EXPECT_EQ(files.open().aside, std::nullopt);
     EXPECT_EQ(checkpoints_.steps(), (Steps{2, 1}));
     for (const char* name : {"step-00000005.h5.damaged", "step-00000004.h5.damaged", "step-00000003.h5.damaged"}) {
         EXPECT_TRUE(std::filesystem::exists(checkpoints_.path() / name)) << name;
@@ -203,16 +205,16 @@ TEST_F(RunFilesTest, BeginningAnewMovesTheEarlierRun) {
     for (const char* name : {"checkpoints-before-1", "checkpoints-before-2"}) {
         RunFiles files(anew);
         EXPECT_EQ(files.newest("digits", no_warning), std::nullopt);
-        EXPECT_EQ(files.open(), run_ / name);
+        EXPECT_EQ(files.open().aside, run_ / name);
         EXPECT_EQ(checkpoints_.steps(), Steps());
         EXPECT_FALSE(std::filesystem::exists(files.log_file()));
-        EXPECT_EQ(support::read_text(run_ / "config.ini"), anew.resolved());
+        EXPECT_EQ(support::read_text(run_ / "config.ini"), heading + anew.resolved());
         write_checkpoint(files, anew, 7);
     }
     const io::CheckpointFolder before(run_ / "checkpoints-before-1");
     EXPECT_EQ(before.steps(), (Steps{2, 1}));
     EXPECT_EQ(support::read_text(before.path() / "log.h5"), log);
-    EXPECT_EQ(support::read_text(before.path() / "config.ini"), first.resolved());
+    EXPECT_EQ(support::read_text(before.path() / "config.ini"), heading + first.resolved());
     EXPECT_EQ(io::CheckpointFolder(run_ / "checkpoints-before-2").steps(), (Steps{7}));
 }
 
@@ -221,8 +223,93 @@ TEST_F(RunFilesTest, BeginningAnewMovesNothingWhereNothingIs) {
     std::filesystem::create_directory(run_);
     support::write_file(run_ / "notes.txt", "mine");
     RunFiles files(anew);
-    EXPECT_EQ(files.open(), std::nullopt);
+    EXPECT_EQ(files.open().aside, std::nullopt);
     EXPECT_EQ(support::read_text(run_ / "notes.txt"), "mine");
+}
+
+// As with output.directory = . in a config of that name.
+TEST_F(RunFilesTest, LeavesTheUsersOwnConfigAlone) {
+    std::filesystem::create_directory(run_);
+    const std::string own = "# mine\n[output]\ndirectory = " + run_.string() + "\n";
+    support::write_file(run_ / "config.ini", own);
+    for (const char* resume : {"auto", "never", "auto"}) {
+        const config::Config config =
+            config::load(run_ / "config.ini", {"--model.seed=5", std::string("--output.resume=") + resume});
+        RunFiles files(config);
+        const RunFiles::Opened opened = files.open();
+        EXPECT_EQ(opened.resolved_config, run_ / "config-resolved.ini");
+        EXPECT_EQ(support::read_text(run_ / "config.ini"), own) << resume;
+        EXPECT_EQ(support::read_text(run_ / "config-resolved.ini"), heading + config.resolved());
+        write_checkpoint(files, config, 7);
+    }
+}
+
+TEST_F(RunFilesTest, ReplacesNeitherTheConfigThatIsReadNorOneOfOthers) {
+    leave_run(configured(), {});
+    const std::string resolved = support::read_text(run_ / "config.ini");
+    const config::Config same = config::load(run_ / "config.ini");
+    {
+        RunFiles files(same);
+        EXPECT_EQ(files.open().resolved_config, std::nullopt) << "which it is as it stands";
+    }
+    const config::Config other = config::load(run_ / "config.ini", {"--training.epochs=9"});
+    {
+        RunFiles files(other);
+        EXPECT_EQ(files.open().resolved_config, run_ / "config-resolved.ini");
+    }
+    EXPECT_EQ(support::read_text(run_ / "config.ini"), resolved);
+    support::write_file(run_ / "config-resolved.ini", "mine as well");
+    RunFiles files(other);
+    const auto error = error_of([&] { (void)files.open(); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), core::ExitCode::bad_output);
+    EXPECT_EQ(support::read_text(run_ / "config-resolved.ini"), "mine as well");
+}
+
+// Version 0.1 wrote the resolved config without a heading.
+TEST_F(RunFilesTest, ReplacesTheResolvedConfigOfAnEarlierVersion) {
+    const config::Config config = configured({"--training.epochs=9"});
+    std::filesystem::create_directory(run_);
+    support::write_file(run_ / "config.ini", configured().resolved());
+    RunFiles files(config);
+    EXPECT_EQ(files.open().resolved_config, std::nullopt);
+    EXPECT_EQ(support::read_text(run_ / "config.ini"), heading + config.resolved());
+}
+
+TEST_F(RunFilesTest, RefusesAFolderWithALogOfOthers) {
+    std::filesystem::create_directory(run_);
+    for (const char* name : {"notes", "checkpoint"}) {
+        support::write_file(run_ / "log.h5", name);
+        if (name == std::string("checkpoint")) {
+            io::CheckpointInfo info;
+            info.sample_shape = {4};
+            io::replace_file(run_ / "log.h5", io::encode_checkpoint(info, {}));
+        }
+        const std::string before = support::read_text(run_ / "log.h5");
+        const auto error = error_of([&] { const RunFiles files(configured()); });
+        ASSERT_TRUE(error) << name;
+        EXPECT_EQ(error->code(), core::ExitCode::bad_output);
+        EXPECT_NE(std::string_view(error->what()).find("log.h5 was not written by dtrain"), std::string_view::npos);
+        EXPECT_EQ(support::read_text(run_ / "log.h5"), before);
+    }
+}
+
+// The earlier run's folder is moved away while it goes on, and another run starts at its place.
+TEST_F(RunFilesTest, NoticesThatItsFolderIsNoLongerAtItsPlace) {
+    const config::Config config = configured();
+    RunFiles first(config);
+    (void)first.open();
+    std::filesystem::rename(run_, folder_ / "moved");
+    RunFiles second(config);
+    (void)second.open();
+    write_checkpoint(second, config, 4);
+    const auto error = error_of([&] { write_checkpoint(first, config, 9); });
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), core::ExitCode::bad_output);
+    EXPECT_NE(std::string_view(error->what()).find((folder_ / "moved").string()), std::string_view::npos);
+    EXPECT_TRUE(first.failed());
+    EXPECT_EQ(checkpoints_.steps(), Steps{4});
+    EXPECT_EQ(io::CheckpointFolder(folder_ / "moved" / "checkpoints").steps(), Steps());
 }
 
 TEST_F(RunFilesTest, SweepsUpWhatWasHalfWritten) {
@@ -331,7 +418,9 @@ TEST_F(RunFilesTest, ReplacesTheLogAndKeepsTheTimesOfAnEarlierStart) {
 TEST_F(RunFilesTest, ADamagedLogCostsOnlyTheTimesInIt) {
     const config::Config config = configured();
     leave_run(config, {1});
-    support::write_file(run_ / "log.h5", "no log");
+    std::string contents = support::read_text(run_ / "log.h5");
+    contents.back() = static_cast<char>(contents.back() ^ 1);
+    support::write_file(run_ / "log.h5", contents);
     RunFiles files(config);
     (void)files.open();
     files.add_rank_seconds(std::vector<io::PhaseSeconds>{{1, 2, 3, 4}}, 1);

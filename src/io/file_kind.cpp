@@ -1,0 +1,57 @@
+#include "dtrain/io/file_kind.hpp"
+
+#include "dtrain/core/number.hpp"
+
+#include "hdf5_format.hpp"
+
+#include <fstream>
+#include <ios>
+#include <string>
+
+namespace dtrain::io {
+
+const char* to_string(FileKind kind) noexcept {
+    switch (kind) {
+    case FileKind::log:
+        return "a cost log";
+    case FileKind::checkpoint:
+        return "a checkpoint";
+    case FileKind::evaluation:
+        return "an evaluation";
+    }
+    return "";
+}
+
+std::optional<FileKind> kind_of(const std::filesystem::path& file) {
+    std::ifstream in(file, std::ios::binary);
+    std::string line;
+    if (!std::getline(in, line) || !line.starts_with("dtrain ")) {
+        return std::nullopt;
+    }
+    // Each kind has an attribute that no other has.
+    while (std::getline(in, line)) {
+        const std::vector<std::string_view> words = split(line, ' ');
+        if (words[0] != "attribute" || words.size() != 4) {
+            break;
+        }
+        if (words[2] == "created") {
+            return FileKind::log;
+        }
+        if (words[2] == "fingerprint") {
+            return FileKind::checkpoint;
+        }
+        if (words[2] == "checkpoint") {
+            return FileKind::evaluation;
+        }
+        if (words[1] == "text") {
+            const auto length = core::parse_number<std::streamoff>(words[3]);
+            if (!length || *length < 0) {
+                break;
+            }
+            in.seekg(*length + 1, std::ios::cur);
+        }
+    }
+    return std::nullopt;
+}
+
+} // namespace dtrain::io

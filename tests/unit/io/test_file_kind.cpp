@@ -1,0 +1,44 @@
+#include "dtrain/io/checkpoint.hpp"
+#include "dtrain/io/file.hpp"
+#include "dtrain/io/file_kind.hpp"
+
+#include "support/temporary_folder.hpp"
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <string>
+
+namespace dtrain::io {
+namespace {
+
+TEST(FileKind, IsTheSameForWholeAndForDamagedFiles) {
+    const support::TemporaryFolder folder;
+    CheckpointInfo info;
+    info.config = "[data]\nattribute text created 3\n"; // text is no heading
+    info.sample_shape = {4};
+    auto bytes = encode_checkpoint(info, {});
+    replace_file(folder / "checkpoint", bytes);
+    EXPECT_EQ(kind_of(folder / "checkpoint"), FileKind::checkpoint);
+    bytes.back() ^= std::byte{1};
+    replace_file(folder / "checkpoint", bytes);
+    EXPECT_EQ(kind_of(folder / "checkpoint"), FileKind::checkpoint);
+    replace_file(folder / "log",
+                 to_hdf5({}, {{"config", std::string("fingerprint")}, {"created", std::string("now")}}));
+    EXPECT_EQ(kind_of(folder / "log"), FileKind::log);
+    replace_file(folder / "evaluation", to_hdf5({}, {{"checkpoint", std::string("x.h5")}, {"cost", 0.5}}));
+    EXPECT_EQ(kind_of(folder / "evaluation"), FileKind::evaluation);
+}
+
+TEST(FileKind, IsNoneOfWhatOthersWrote) {
+    const support::TemporaryFolder folder;
+    EXPECT_EQ(kind_of(folder / "absent"), std::nullopt);
+    EXPECT_EQ(kind_of(folder.path()), std::nullopt);
+    for (const std::string text : {"", "dtrain", "created\n", "dtrain \n", "dtrain \ncreated 3\n",
+                                   "dtrain \nattribute text other 99999999999999999999\nattribute text created 3\n"}) {
+        support::write_file(folder / "file", text);
+        EXPECT_EQ(kind_of(folder / "file"), std::nullopt) << text;
+    }
+}
+
+} // namespace
+} // namespace dtrain::io
