@@ -1,5 +1,5 @@
-// Counts what all threads, and this one, allocate with operator new. Replaces the global operators, so one source of an executable
-// includes it.
+// Counts what all threads, and this one, allocate with operator new. Replaces the global operators, so one source of an
+// executable includes it.
 #pragma once
 
 #include <atomic>

@@ -210,7 +210,7 @@ class ShowTest(EvalTestCase):
         for no_color, coloured in (("", True), ("1", False)):
             with self.subTest(NO_COLOR=no_color):
                 ours, theirs = pty.openpty()
-                with subprocess.Popen(words, stdout=theirs, env={**os.environ, "NO_COLOR": no_color}) as process:
+                with subprocess.Popen(words, stdout=theirs, env={**os.environ, "TERM": "xterm", "NO_COLOR": no_color}) as process:
                     os.close(theirs)
                     output = b""
                     try:

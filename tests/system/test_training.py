@@ -213,8 +213,9 @@ class ScreenTest(testing.DtrainTestCase):
     def run_on_terminal(self, words):
         terminal, program_side = pty.openpty()
         fcntl.ioctl(program_side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-        with subprocess.Popen(words, cwd=self.folder, env={**testing.environment(), "TERM": "xterm"}, stdin=program_side,
-                              stdout=program_side, stderr=program_side, start_new_session=True) as process:
+        environment = {**testing.environment(), "TERM": "xterm"}
+        with subprocess.Popen(words, cwd=self.folder, env=environment, stdin=program_side, stdout=program_side,
+                              stderr=program_side, start_new_session=True) as process:
             os.close(program_side)
             output = b""
             try:
