@@ -10,8 +10,9 @@
 #include <limits>
 #include <vector>
 
-// Compiled so that no product is fused with a sum (src/data/CMakeLists.txt): then every operation rounds by itself, with and
-// without FMA, and as no function of the C library but the exact square root is called, bits are the same everywhere.
+// Compiled so that no product is fused with a sum (src/data/CMakeLists.txt): then every operation rounds by itself,
+// with and without FMA, and as no function of the C library but the exact square root is called, bits are the same
+// everywhere.
 
 namespace dtrain::data {
 namespace {

@@ -210,7 +210,8 @@ class ShowTest(EvalTestCase):
         for no_color, coloured in (("", True), ("1", False)):
             with self.subTest(NO_COLOR=no_color):
                 ours, theirs = pty.openpty()
-                with subprocess.Popen(words, stdout=theirs, env={**os.environ, "TERM": "xterm", "NO_COLOR": no_color}) as process:
+                environment = {**os.environ, "TERM": "xterm", "NO_COLOR": no_color}
+                with subprocess.Popen(words, stdout=theirs, env=environment) as process:
                     os.close(theirs)
                     output = b""
                     try:
