@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <hdf5.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -112,7 +113,7 @@ void expect_same_values(hid_t dataset, hid_t type, const Hdf5Image& image, const
     const std::vector<T> ours = image.values<T>(path);
     std::vector<T> theirs(ours.size());
     EXPECT_GE(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, theirs.data()), 0) << path;
-    EXPECT_EQ(std::memcmp(ours.data(), theirs.data(), ours.size() * sizeof(T)), 0) << path;
+    EXPECT_TRUE(std::ranges::equal(std::as_bytes(std::span(ours)), std::as_bytes(std::span(theirs)))) << path;
 }
 
 /// Reads a dataset with HDF5, which checks its Fletcher32, and as dtrain does.
