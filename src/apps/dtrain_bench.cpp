@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
+#include <fstream>
 #include <span>
 #include <string>
 
@@ -165,14 +166,27 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
     return root.dump(2) + "\n";
 }
 
+/// Whether this program wrote the file.
+bool holds_figures(const std::filesystem::path& file) {
+    std::ifstream in(file);
+    const nlohmann::json root = nlohmann::json::parse(in, nullptr, false);
+    return root.is_object() && root.contains("dtrain_version") && root.contains("samples_per_second");
+}
+
 core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator) {
     Options options;
     mpi::together(communicator, [&] {
         options = parse(words);
-        // The file is replaced as a whole, which is not for devices.
+        // The file is replaced as a whole, which is not for devices, nor for what others wrote.
         if (communicator.is_root() && std::filesystem::exists(options.json) &&
             !std::filesystem::is_regular_file(options.json)) {
             throw core::Error(core::ExitCode::bad_output, fmt::format("cannot write {}: not a file", options.json));
+        }
+        if (communicator.is_root() && std::filesystem::exists(options.json) && !holds_figures(options.json)) {
+            throw core::Error(core::ExitCode::bad_output,
+                              fmt::format("{} is there already and holds no figures of dtrain-bench: --json replaces "
+                                          "nothing else; choose another name, or remove it",
+                                          options.json));
         }
     });
     const config::Config config = apps::load_config(words, usage, communicator);

@@ -10,6 +10,7 @@ from pathlib import Path
 PROGRAM = "dtrain-report"
 EXIT_NOTHING_SHOWN = 1
 EXIT_USAGE = 2
+MARK = '<meta name="generator" content="dtrain-report">'  # of report.html.j2
 EXIT_BAD_OUTPUT = 6
 
 try:
@@ -37,6 +38,12 @@ def parse(words):
     return parser.parse_args(words)
 
 
+def is_report(path):
+    """Whether dtrain-report wrote the file; versions up to 0.1 left no mark."""
+    with open(path, "rb") as file:
+        return MARK.encode() in file.read(4096)
+
+
 def write(path, text):
     """Replaces `path` as a whole, or leaves it as it is."""
     file = tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False)
@@ -58,6 +65,10 @@ def main(words, folder):
     """`folder` is where the other programs are."""
     arguments = parse(words)
     evaluator = arguments.eval or shutil.which("dtrain-eval", path=folder) or shutil.which("dtrain-eval")
+    if arguments.output.exists() and not (arguments.output.is_file() and is_report(arguments.output)):
+        print(f"{PROGRAM}: {arguments.output} is there already and is no page of dtrain-report, which replaces nothing "
+              "else; choose another name, or remove it", file=sys.stderr)
+        return EXIT_BAD_OUTPUT
     progress = Progress(PROGRAM)
     shown, problems = [], []
     for path in arguments.run:

@@ -131,7 +131,47 @@ class BadOutputTest(testing.DtrainTestCase):
         run = self.folder / "run"
         config = self.write_config({"training.epochs": 1000000})
         result = self.interrupted(config, run, lambda: shutil.rmtree(run, ignore_errors=True))
-        self.assert_one_message(result, testing.EXIT_BAD_OUTPUT, run, "No such file or directory")
+        self.assert_one_message(result, testing.EXIT_BAD_OUTPUT, run)
+        self.assertRegex(result.stderr, "No such file or directory|is no longer the folder that this run writes to")
+
+
+class StandardOutputTest(testing.DtrainTestCase):
+    def test_full_standard_output(self):
+        trained = self.train()
+        config = self.write_config({})
+        for words in (("dtrain", "--help"), ("dtrain", "--version"), ("dtrain", config, "--print-config"),
+                      ("dtrain", config, "--check"), ("dtrain-bench", "--help"), ("dtrain-eval", "--help"),
+                      ("dtrain-eval", trained.folder)):
+            with self.subTest(" ".join(map(str, words))), open("/dev/full", "w") as full:
+                result = subprocess.run(testing.command(*words), stdout=full, stderr=subprocess.PIPE, text=True,
+                                        env=testing.environment(), cwd=self.folder, timeout=60, check=False)
+                self.assertEqual(result.returncode, testing.EXIT_BAD_OUTPUT, result.stderr)
+                self.assertRegex(result.stderr, rf"\A{words[0]}: [^\n]*No space left on device\n\Z")
+
+
+class OutputOptionsTest(testing.DtrainTestCase):
+    def test_options_replace_files_of_their_own_kind_alone(self):
+        trained = self.train()
+        config = self.write_config({})
+        others = [trained.folder / "log.h5", trained.checkpoints()[-1], config]
+        commands = {"evaluation.h5": ("dtrain-eval", trained.folder, "--surface", "0", "--record"),
+                    "figures.json": ("dtrain-bench", config, "--steps-only", "--steps=1", "--blocks=1", "--json"),
+                    "report.html": ("dtrain-report", trained.folder, "-o")}
+        for name, words in commands.items():
+            for _ in range(2):  # the second time in place of the first one's
+                result = testing.run(*words, self.folder / name, cwd=self.folder)
+                self.assertEqual(result.code, testing.EXIT_OK, result)
+        for words in commands.values():
+            for other in others + [self.folder / name for name in commands if name not in str(words)]:
+                if commands.get(other.name) is words:
+                    continue
+                with self.subTest(words[0], replaces=other.name):
+                    before = other.read_bytes()
+                    result = testing.run(*words, other, cwd=self.folder)
+                    # A file that is read is a mistake on the command line.
+                    self.assertIn(result.code, {testing.EXIT_BAD_OUTPUT, testing.EXIT_BAD_CONFIG}, result)
+                    self.assertEqual(other.read_bytes(), before)
+                    self.assertIn(other.name, result.stderr)
 
 
 if __name__ == "__main__":
