@@ -27,14 +27,8 @@ exit codes: 0 done, 2 bad command line or config, 3 bad data, 4 bad checkpoint, 
 
 core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator) {
     const bool check = apps::take(words, "--check");
-    const bool print_config = apps::take(words, "--print-config");
     const config::Config config = apps::load_config(words, usage, communicator);
-    if (print_config) {
-        if (communicator.is_root()) {
-            fmt::print("{}\n", config.resolved());
-        }
-        return core::ExitCode::ok;
-    }
+    const run::StopSignal stop_signal; // not before: reading a config may wait for ever, for the writer of a pipe
     run::Trainer trainer(config, communicator);
     if (check) {
         const std::string memory = trainer.memory_description();
@@ -49,6 +43,9 @@ core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator)
 } // namespace
 
 int main(int argc, char** argv) {
-    const run::StopSignal stop_signal;
+    apps::Words words = apps::words_of(argc, argv);
+    if (apps::take(words, "--print-config")) {
+        return apps::answer("dtrain", [&] { fmt::print("{}\n", apps::read_config(words, usage).resolved()); });
+    }
     return apps::run_program(argc, argv, "dtrain", usage, execute);
 }

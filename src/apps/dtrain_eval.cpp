@@ -9,12 +9,14 @@
 #include "dtrain/evaluate/path.hpp"
 #include "dtrain/io/checkpoint.hpp"
 #include "dtrain/io/file.hpp"
+#include "dtrain/io/file_kind.hpp"
 #include "dtrain/kernels/products.hpp"
 #include "dtrain/model/data_source.hpp"
 #include "dtrain/model/evaluator.hpp"
 #include "dtrain/model/saved_network.hpp"
 #include "dtrain/run/progress.hpp"
 
+#include "program.hpp"
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -247,6 +249,11 @@ void require_other_file(const std::filesystem::path& file, const std::filesystem
 /// The checkpoint at `path`; of a folder the newest whole one, whose file `path` becomes.
 io::Checkpoint open_checkpoint(std::filesystem::path& path) {
     if (!std::filesystem::is_directory(path)) {
+        if (const auto kind = io::kind_of(path); kind && kind != io::FileKind::checkpoint) {
+            throw core::Error(core::ExitCode::bad_checkpoint,
+                              fmt::format("{}: is {}; expected a checkpoint, or the output folder of a run",
+                                          path.string(), io::to_string(*kind)));
+        }
         return io::Checkpoint(path);
     }
     for (const std::filesystem::path& folder : {path / "checkpoints", path}) {
@@ -296,6 +303,12 @@ void execute(Arguments arguments) {
         for (const std::filesystem::path& input : inputs) {
             require_other_file(arguments.record, input);
         }
+        if (std::filesystem::exists(arguments.record) && io::kind_of(arguments.record) != io::FileKind::evaluation) {
+            throw core::Error(core::ExitCode::bad_output,
+                              fmt::format("{} is there already and is no evaluation: --record replaces nothing else; "
+                                          "choose another name, or remove it",
+                                          arguments.record.string()));
+        }
         io::require_replaceable(arguments.record);
     }
     const data::Split split = load(arguments, data::Set::test, config, checkpoint, network.outputs());
@@ -327,6 +340,7 @@ int main(int argc, char** argv) {
         } else {
             execute(arguments);
         }
+        apps::finish_output();
         return 0;
     } catch (...) {
         const core::Error error = core::current_error();

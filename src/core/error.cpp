@@ -28,7 +28,7 @@ Error current_error() {
         if (error.code() == std::errc::resource_unavailable_try_again || error.code() == std::errc::not_enough_memory) {
             return out_of_memory;
         }
-        return {ExitCode::rank_lost, error.what()};
+        return {ExitCode::bad_output, error.what()}; // as fmt has it where it cannot print
     } catch (const std::exception& error) {
         return {ExitCode::rank_lost, error.what()};
     } catch (...) {

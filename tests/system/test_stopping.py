@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -83,6 +85,33 @@ class StoppingTest(testing.DtrainTestCase):
         for path in second.checkpoints()[:-1]:
             path.unlink()
         self.check_goes_on(second, ranks=2)
+
+
+class BeforeTrainingTest(testing.DtrainTestCase):
+    def test_a_config_that_nobody_writes_can_be_given_up(self):
+        """As with a pipe whose writer has died."""
+        os.mkfifo(self.folder / "pipe.ini")
+        with testing.Process(testing.command("dtrain", self.folder / "pipe.ini"), self.folder) as process:
+            time.sleep(1)
+            self.assertIsNone(process.popen.poll())
+            os.kill(process.popen.pid, signal.SIGTERM)
+            self.assertEqual(process.popen.wait(10), -signal.SIGTERM)
+
+    def test_what_needs_no_mpi_does_not_start_it(self):
+        config = self.write_config({})
+        without = {**testing.environment(), "OMPI_MCA_pml": "none-such"}
+        for words, starts in (((config,), True), (("--help",), False), (("--version",), False),
+                              ((config, "--print-config", "--model.seed=7"), False)):
+            with self.subTest(" ".join(map(str, words))):
+                result = subprocess.run(testing.command("dtrain", *words), env=without, capture_output=True, text=True,
+                                        cwd=self.folder, timeout=60, check=False)
+                self.assertEqual(result.returncode != 0, starts, result)
+
+    def test_one_rank_answers(self):
+        for words in (("--version",), (self.write_config({}), "--print-config")):
+            result = testing.run("dtrain", *words, ranks=3, cwd=self.folder)
+            alone = testing.run("dtrain", *words, cwd=self.folder)
+            self.assertEqual((result.code, result.stdout), (testing.EXIT_OK, alone.stdout))
 
 
 if __name__ == "__main__":

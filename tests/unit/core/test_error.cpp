@@ -48,7 +48,7 @@ TEST(CurrentError, SaysThatThereIsNoMemoryForAThread) {
         expect(error_from(std::system_error(std::make_error_code(reason))), ExitCode::bad_config, "out of memory");
     }
     EXPECT_EQ(error_from(std::system_error(std::make_error_code(std::errc::invalid_argument))).code(),
-              ExitCode::rank_lost);
+              ExitCode::bad_output);
 }
 
 TEST(CurrentError, BlamesTheFileSystem) {
