@@ -106,6 +106,11 @@ constexpr std::array table{
         c.training.batch_size = 0;
         return v == "all" ? Verdict::ok : whole<std::int64_t>(v, 1, max_batch, c.training.batch_size);
     }},
+    Key{"training", "micro_batch", "0", "0 (as many as fit into memory) or a whole number of samples from 8 to 2147483647",
+        [](Config& c, Text v) {
+        std::int64_t& x = c.training.micro_batch;
+        return verdict(whole<std::int64_t>(v, 0, max_batch, x) == Verdict::ok && (x == 0 || x >= 8));
+    }},
     Key{"training", "optimizer", "sgd", "the name of an optimizer",
         [](Config& c, Text v) { return non_empty(v, c.training.optimizer); }},
     Key{"training", "learning_rate", "3.0", "a number greater than 0 and at most 1000000",

@@ -42,7 +42,7 @@ void Evaluator::visit(std::span<const float> parameters, core::Range part, const
 }
 
 double Evaluator::cost(std::int64_t first, core::MatrixView<const float> outputs) const {
-    return cost_(outputs, split_.labels.values().subspan(static_cast<std::size_t>(first), outputs.rows), {});
+    return cost_(outputs, split_.labels.values().subspan(static_cast<std::size_t>(first), outputs.rows), {}, 0);
 }
 
 Score Evaluator::score(std::span<const float> parameters, std::int64_t shards, core::Range local_shards,

@@ -196,8 +196,10 @@ class Convolution final : public Layer<Real> {
     }
 
     void add_up(const Tensor& tensor, std::size_t first, ShardOffsets groups, ShardGradients<Real>& gradients) {
-        gradients.add_up(tensor.offset, tensor.size, [&](std::size_t shard, std::span<Real> out) {
-            std::ranges::fill(out, Real{0});
+        gradients.add_up(tensor.offset, tensor.size, [&](std::size_t shard, std::span<Real> out, bool continues) {
+            if (!continues) {
+                std::ranges::fill(out, Real{0});
+            }
             for (std::size_t g = groups[shard]; g < groups[shard + 1]; ++g) {
                 const Real* const sum = group_sums_.data() + g * sums() + first;
                 for (std::size_t i = 0; i < out.size(); ++i) {

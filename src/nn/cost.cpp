@@ -12,8 +12,8 @@ namespace {
 using core::MatrixView;
 
 template <class Real>
-double quadratic(MatrixView<const Real> output, std::span<const std::uint8_t> labels, MatrixView<Real> gradient) {
-    double sum = 0;
+double quadratic(MatrixView<const Real> output, std::span<const std::uint8_t> labels, MatrixView<Real> gradient,
+                 double sum) {
     for (std::size_t n = 0; n < output.rows; ++n) {
         const Real* const a = output.row(n).data();
         for (std::size_t j = 0; j < output.cols; ++j) {
@@ -32,8 +32,8 @@ double quadratic(MatrixView<const Real> output, std::span<const std::uint8_t> la
 }
 
 template <class Real>
-double cross_entropy(MatrixView<const Real> output, std::span<const std::uint8_t> labels, MatrixView<Real> gradient) {
-    double sum = 0;
+double cross_entropy(MatrixView<const Real> output, std::span<const std::uint8_t> labels, MatrixView<Real> gradient,
+                     double sum) {
     for (std::size_t n = 0; n < output.rows; ++n) {
         const std::span<Real> dz = gradient.empty() ? std::span<Real>{} : gradient.row(n);
         const auto [largest, total] = softmax(output.row(n), dz);

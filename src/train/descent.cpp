@@ -12,22 +12,52 @@ namespace dtrain::train {
 namespace {
 
 /// One arena for each subtree of shards that this rank sums up.
-nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t most_added_up) {
+nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t most_added_up, bool in_parts) {
     std::vector<std::span<float>> arenas;
     for (std::size_t i = 0; i < tools.reducer.subtrees().size(); ++i) {
         arenas.push_back(tools.reducer.gradients(i));
     }
     return {tools.reducer.subtrees(), arenas,
-            std::max({parallel::tail_size, most_added_up, tools.network.most_added_up()}), tools.products};
+            std::max({parallel::tail_size, most_added_up, tools.network.most_added_up()}), tools.products, in_parts};
 }
 
 } // namespace
 
-Descent::Descent(const Tools& tools, std::size_t most_added_up)
-    : tools_(tools), gradients_(gradients_of(tools, most_added_up)), shard_totals_(tools.local_shards) {
+Descent::Descent(const Tools& tools, std::size_t most_added_up, bool in_parts)
+    : tools_(tools), micro_batches_(tools.most_rows, tools.local_shards),
+      gradients_(gradients_of(tools, most_added_up, in_parts)), shard_totals_(tools.local_shards) {
     if (tools_.reducer.overlaps()) {
         gradients_.report_to([this](std::size_t begin) { tools_.reducer.are_final(begin); });
     }
+}
+
+void Descent::add_gradients(std::int64_t step, const data::Batch& batch, nn::ShardOffsets offsets, const nn::Draw& draw,
+                            std::span<const float> parameters, nn::ShardGradients<float>& gradients,
+                            std::span<parallel::StepTotals> totals) {
+    micro_batches_.for_each(offsets, [&](const nn::MicroBatch& part) {
+        tools_.timer.enter(core::Phase::data, step);
+        const core::MatrixView<const float> x = tools_.loader.fetch(batch, part.first_row, part.size());
+        nn::Draw own_draw = draw;
+        own_draw.samples = draw.samples.subspan(part.first_row, part.size());
+
+        tools_.timer.enter(core::Phase::forward, step);
+        tools_.products.fetch_beside(tools_.loader.behind(batch, part.first_row + part.size()));
+        const core::MatrixView<const float> outputs = tools_.network.forward(parameters, {part.rows, &own_draw}, x);
+        const core::MatrixView<float> output_gradient = tools_.network.output_gradient(x.rows);
+        for (std::size_t s = 0; s + 1 < part.rows.size(); ++s) {
+            const std::size_t first = part.rows[s];
+            const std::size_t rows = part.rows[s + 1] - first;
+            const core::MatrixView<const float> own = outputs.block(first, rows);
+            const std::span<const std::uint8_t> labels = batch.labels.subspan(part.first_row + first, rows);
+            parallel::StepTotals& shard = totals[static_cast<std::size_t>(part.shards.begin) + s];
+            shard.cost = tools_.cost(own, labels, output_gradient.block(first, rows), shard.cost);
+            shard.correct += model::count_correct(own, labels);
+        }
+
+        tools_.timer.enter(core::Phase::backward, step);
+        gradients.begin(part);
+        tools_.network.backward(parameters, part.rows, x, gradients);
+    });
 }
 
 void Descent::exchange(std::int64_t step, const Notice& notice, std::string_view where) {
@@ -35,9 +65,10 @@ void Descent::exchange(std::int64_t step, const Notice& notice, std::string_view
     first.stop_requests = notice.stop_requested ? 1 : 0;
     first.output_failures = notice.output_failed ? 1 : 0;
     first.non_finite = parameters_finite_ ? 0 : 1;
+    gradients_.begin_whole();
     gradients_.add_up(
         tools_.reducer.parameters().size(), parallel::tail_size,
-        [this](std::size_t shard, std::span<float> tail) { parallel::write_totals(shard_totals_[shard], tail); });
+        [this](std::size_t shard, std::span<float> tail, bool) { parallel::write_totals(shard_totals_[shard], tail); });
     tools_.timer.enter(core::Phase::wait, step);
     tools_.reducer.arrive();
     tools_.timer.enter(core::Phase::reduce, step);
@@ -56,6 +87,12 @@ void Descent::exchange(std::int64_t step, const Notice& notice, std::string_view
 model::Score Descent::score(double cost, std::int64_t correct, std::int64_t step) const {
     const auto samples = static_cast<double>(tools_.sampler.batch_samples(step % tools_.sampler.steps_per_epoch()));
     return {cost / samples, static_cast<double>(correct) / samples};
+}
+
+nn::Extent rows_at_once(const config::Config& config, const data::Sampler& sampler, std::size_t local_shards) {
+    const auto rows = static_cast<std::size_t>(sampler.max_local_rows());
+    // With local SGD each shard has parameters of its own.
+    return config.parallel.sync_every > 1 ? nn::Extent::of(rows / local_shards, 1) : nn::Extent::of(rows, local_shards);
 }
 
 ExchangeSizes exchange_sizes(const config::Config& config, const nn::ParameterLayout& layout,

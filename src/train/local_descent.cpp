@@ -30,7 +30,7 @@ std::size_t LocalDescent::Layout::cost_at(std::size_t step) const noexcept {
 }
 
 LocalDescent::LocalDescent(const config::Config& config, const Tools& tools)
-    : Descent(tools, std::min(piece, tools.reducer.parameters().size())),
+    : Descent(tools, std::min(piece, tools.reducer.parameters().size()), false),
       layout_(config, tools.network.layout().arena_size(), tools.optimizer.state_names().size(),
               tools.sampler.steps_per_epoch()),
       sync_every_(config.parallel.sync_every), shards_(config.parallel.logical_shards), gradient_(layout_.arena),
@@ -50,7 +50,6 @@ void LocalDescent::descend(std::int64_t step, const data::Batch& batch, const nn
     if (steps_ == 0) {
         begin_round();
     }
-    tools_.products.fetch_beside(batch.upcoming);
     descend_apart(step, batch, draw);
     scores_.clear();
     // A function of the step alone, so that it does not matter where a run was resumed.
@@ -71,8 +70,7 @@ void LocalDescent::begin_round() {
 
 void LocalDescent::descend_apart(std::int64_t step, const data::Batch& batch, const nn::Draw& draw) {
     for (std::size_t s = 0; s < vectors_.size(); ++s) {
-        const std::size_t first = batch.offsets[s];
-        const std::size_t rows = batch.offsets[s + 1] - first;
+        const std::size_t rows = batch.offsets[s + 1] - batch.offsets[s];
         if (rows == 0) { // as in an epoch's last step
             continue;
         }
@@ -81,22 +79,14 @@ void LocalDescent::descend_apart(std::int64_t step, const data::Batch& batch, co
         for (std::size_t i = 0; i < own_states_.size(); ++i) {
             own_states_[i] = vector.subspan((1 + i) * layout_.arena, layout_.arena);
         }
-        const core::MatrixView<const float> x = batch.x.block(first, rows);
-        const std::array<std::size_t, 2> offsets{0, rows};
-        nn::Draw own_draw = draw;
-        own_draw.samples = batch.samples.subspan(first, rows);
-
-        tools_.timer.enter(core::Phase::forward, step);
-        const core::MatrixView<const float> outputs = tools_.network.forward(parameters, {offsets, &own_draw}, x);
-        const std::span<const std::uint8_t> labels = batch.labels.subspan(first, rows);
+        std::array<parallel::StepTotals, 1> totals{};
+        add_gradients(step, batch, batch.offsets.subspan(s, 2), draw, parameters, gradient_of_one_, totals);
         float& cost = vector[layout_.cost_at(steps_)];
-        cost = static_cast<float>(tools_.cost(outputs, labels, tools_.network.output_gradient(rows)));
-        parallel::write_count(model::count_correct(outputs, labels),
+        cost = static_cast<float>(totals[0].cost);
+        parallel::write_count(totals[0].correct,
                               vector.subspan(layout_.cost_at(steps_) + 1).first<parallel::count_digits>());
         shard_totals_[s].cost += static_cast<double>(cost);
 
-        tools_.timer.enter(core::Phase::backward, step);
-        tools_.network.backward(parameters, offsets, x, gradient_of_one_);
         tools_.timer.enter(core::Phase::update, step);
         parameters_finite_ &=
             update_.update({parameters, own_states_}, {0, static_cast<std::int64_t>(layout_.arena)}, gradient_.values(),
@@ -125,7 +115,7 @@ void LocalDescent::end_round(std::int64_t step, const Notice& notice) {
 void LocalDescent::contribute() {
     for (std::size_t begin = (layout_.exchanged() - 1) / piece * piece;; begin -= piece) {
         gradients_.add_up(begin, std::min(piece, layout_.exchanged() - begin),
-                          [&](std::size_t shard, std::span<float> out) {
+                          [&](std::size_t shard, std::span<float> out, bool) {
                               std::ranges::copy(vectors_[shard].values().subspan(begin, out.size()), out.begin());
                           });
         if (begin == 0) {

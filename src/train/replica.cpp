@@ -79,18 +79,19 @@ void Replica::make_reducer() {
 void Replica::prepare_steps() {
     mpi::together(communicator_, [&] {
         const auto shards = static_cast<std::size_t>(local_shards().size());
-        loader_.emplace(dataset_.train, static_cast<std::size_t>(sampler_->max_local_rows()), shards,
+        const nn::Extent extent = step_extent();
+        loader_.emplace(dataset_.train, static_cast<std::size_t>(sampler_->max_local_rows()), extent.rows, shards,
                         model::build_augmenter(config_, dataset_.train.sample_shape));
-        network_->reserve(batch_extent());
-        descent_ = make_descent(config_, {*products_, *network_, model::find_cost(config_), *optimizer_, *schedule_,
-                                          *sampler_, *reducer_, timer_, shards});
+        network_->reserve(extent.larger(nn::Extent::of(model::evaluation_rows, 1)));
+        descent_ = make_descent(config_, {*products_, *network_, extent.rows, *loader_, model::find_cost(config_),
+                                          *optimizer_, *schedule_, *sampler_, *reducer_, timer_, shards});
     });
 }
 
-nn::Extent Replica::batch_extent() const {
-    return nn::Extent::of(static_cast<std::size_t>(sampler_->max_local_rows()),
-                          static_cast<std::size_t>(local_shards().size()))
-        .larger(nn::Extent::of(model::evaluation_rows, 1));
+nn::Extent Replica::step_extent() const {
+    const nn::Extent all = rows_at_once(config_, *sampler_, static_cast<std::size_t>(local_shards().size()));
+    const auto wanted = static_cast<std::size_t>(config_.training.micro_batch);
+    return wanted == 0 ? all : nn::Extent::of(std::min(all.rows, wanted), all.shards);
 }
 
 void Replica::initialise() {
@@ -122,7 +123,7 @@ void Replica::descend(std::int64_t step, const Notice& notice) {
     if (epoch != sampler_->epoch()) {
         sampler_->start_epoch(epoch);
     }
-    const data::Batch batch = loader_->load(*sampler_, step_in_epoch);
+    const data::Batch batch = loader_->select(*sampler_, step_in_epoch);
     const nn::Draw draw{config_.model.seed, static_cast<std::uint32_t>(epoch), dataset_.train.local.begin,
                         batch.samples};
     descent_->descend(step, batch, draw, notice);

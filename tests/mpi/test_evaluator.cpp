@@ -73,7 +73,7 @@ TEST_F(EvaluatorTest, CountsEverySampleOnceAndGivesTheSameBitsOnAnyNumberOfRanks
             const std::vector<std::size_t> one{0, 1};
             const std::vector<std::uint8_t> label{static_cast<std::uint8_t>(digits.labels[n])};
             const auto outputs = network.forward(parameters, {one}, {x.data(), 1, 64});
-            sum += nn::find_cost<double>(cost)(outputs, label, {});
+            sum += nn::find_cost<double>(cost)(outputs, label, {}, 0);
             const std::vector<float> rounded(outputs.row(0).begin(), outputs.row(0).end());
             correct += predicted_class(rounded) == label[0] ? 1 : 0;
         }

@@ -122,7 +122,7 @@ class Reducer : public ::testing::Test {
         const std::array<std::size_t, 4> begins{2 * third, third, c.parameters, 0};
         const std::array<std::size_t, 4> ends{c.parameters, 2 * third, c.parameters + tail_size, third};
         for (std::size_t i = 0; i < begins.size(); ++i) {
-            gradients.add_up(begins[i], ends[i] - begins[i], [&](std::size_t shard, std::span<float> out) {
+            gradients.add_up(begins[i], ends[i] - begins[i], [&](std::size_t shard, std::span<float> out, bool) {
                 const Gradient& all = draw(c, local(c).begin + static_cast<std::int64_t>(shard), step);
                 std::ranges::copy(std::span(all).subspan(begins[i], out.size()), out.begin());
             });

@@ -192,7 +192,7 @@ TEST_F(TrainerTest, AFullBatchIsTrueGradientDescent) {
     const core::MatrixView<const double> samples{x.data(), train_samples, 64};
     const auto outputs = network.forward(parameters, {one_shard}, samples);
     const double cost =
-        nn::find_cost<double>(after.model.cost)(outputs, labels, network.output_gradient(train_samples));
+        nn::find_cost<double>(after.model.cost)(outputs, labels, network.output_gradient(train_samples), 0);
     network.backward(parameters, one_shard, samples, gradients);
 
     EXPECT_NEAR(end.record.step_cost[0], cost / train_samples, 1e-6);

@@ -14,28 +14,35 @@
 
 namespace dtrain::data {
 
-/// This rank's rows of one descent step.
+/// Which rows of one descent step are this rank's.
 struct Batch {
-    core::MatrixView<const float> x;        ///< rows × elements of a sample
-    std::span<const std::uint8_t> labels;   ///< one per row
-    std::span<const std::size_t> offsets;   ///< rows of local shard s: offsets[s] to offsets[s + 1]
-    std::span<const std::uint32_t> samples; ///< of each row, counted from the rank's first
-    kernels::PrefetchQueue upcoming;        ///< the next batch's samples, to be fetched while this one is worked on
+    std::int64_t epoch = 0;
+    std::span<const std::uint8_t> labels;    ///< one per row
+    std::span<const std::size_t> offsets;    ///< rows of local shard s: offsets[s] to offsets[s + 1]
+    std::span<const std::uint32_t> samples;  ///< of each row, counted from the rank's first
+    std::span<const std::uint32_t> upcoming; ///< the first ones of the next batch
 };
 
-/// Fetches batches into memory of its own, which the next call reuses, and distorts their samples if asked to.
+/// Chooses batches and fetches their rows into memory of its own, which the next call reuses, and distorts their
+/// samples if asked to.
 class BatchLoader {
   public:
-    /// `split` has to outlive the loader.
-    BatchLoader(const Split& split, std::size_t max_rows, std::size_t local_shards,
+    /// For batches of up to `max_rows` rows, of which up to `max_fetched` are fetched at once. `split` has to outlive
+    /// the loader.
+    BatchLoader(const Split& split, std::size_t max_rows, std::size_t max_fetched, std::size_t local_shards,
                 std::optional<Augmenter> augmenter = std::nullopt);
 
-    [[nodiscard]] std::size_t bytes() const noexcept; ///< of a batch and what makes it
+    /// That a loader takes, of batches and what makes them.
+    [[nodiscard]] std::size_t bytes() const noexcept;
 
-    [[nodiscard]] Batch load(const Sampler& sampler, std::int64_t step);
+    [[nodiscard]] Batch select(const Sampler& sampler, std::int64_t step);
+    /// count × elements of a sample: rows `first` and what follows of the batch selected last.
+    [[nodiscard]] core::MatrixView<const float> fetch(const Batch& batch, std::size_t first, std::size_t count);
+    /// What is fetched behind row `end`, to be brought near while the rows before are worked on.
+    [[nodiscard]] kernels::PrefetchQueue behind(const Batch& batch, std::size_t end) const noexcept;
 
   private:
-    /// More would push the present batch out of the second-level cache.
+    /// More would push the present rows out of the second-level cache.
     static constexpr std::size_t most_prefetched = 512;
     const Split& split_;
     std::optional<Augmenter> augmenter_;

@@ -10,12 +10,12 @@
 
 namespace dtrain::nn {
 
-/// A cost function: the sum over the rows of `output` (N × classes) of each sample's cost, accumulated in double row by
+/// A cost function: `sum` and the cost of each sample, a row of `output` (N × classes), accumulated in double row by
 /// row. Where `gradient` (N × classes) is not empty it becomes the derivative of that sum by `output`. Both are sums;
 /// whoever reduces them over ranks divides by the number of samples once.
 template <class Real>
 using Cost = double (*)(core::MatrixView<const Real> output, std::span<const std::uint8_t> labels,
-                        core::MatrixView<Real> gradient);
+                        core::MatrixView<Real> gradient, double sum);
 
 /// `quadratic`: Σ_j (a_j − y_j)², y the one-hot label. `cross_entropy`: −log softmax(z)_label, the softmax being part
 /// of the cost. Throws std::out_of_range for another name.

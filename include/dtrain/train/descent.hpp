@@ -33,7 +33,9 @@ struct Notice {
 /// What a descent works with. All of it has to outlive the descent.
 struct Tools {
     kernels::Products& products; ///< that the network multiplies by
-    nn::Network<float>& network; ///< with room for the batches
+    nn::Network<float>& network; ///< with room for micro-batches
+    std::size_t most_rows;       ///< of a micro-batch
+    data::BatchLoader& loader;   ///< likewise
     nn::Cost<float> cost;
     const optim::Optimizer& optimizer;
     const optim::Schedule& schedule;
@@ -50,7 +52,8 @@ class Descent {
     Descent(const Descent&) = delete;
     Descent& operator=(const Descent&) = delete;
 
-    /// Collective: the step that follows `step` finished ones, on this rank's rows. Throws mpi::AgreedError (diverged),
+    /// Collective: the step that follows `step` finished ones, on this rank's rows, which it has the loader fetch.
+    /// `draw` has the samples of all of them. Throws mpi::AgreedError (diverged),
     /// before any parameter that others see is changed, if the cost is not finite or a parameter was not before.
     virtual void descend(std::int64_t step, const data::Batch& batch, const nn::Draw& draw, const Notice& notice) = 0;
 
@@ -68,15 +71,22 @@ class Descent {
     [[nodiscard]] virtual std::size_t bytes() const noexcept { return gradients_.bytes(); }
 
   protected:
-    /// Has at most `most_added_up` elements added up over shards beside what the network does.
-    Descent(const Tools& tools, std::size_t most_added_up);
+    /// Has at most `most_added_up` elements added up over shards beside what the network does; `in_parts` as
+    /// nn::ShardGradients has it.
+    Descent(const Tools& tools, std::size_t most_added_up, bool in_parts);
 
+    /// Not collective: forward and backward passes over the rows of some shards, `offsets` in the batch, micro-batch by
+    /// micro-batch. Leaves their gradients in `gradients`, and cost and correctly classified samples in their totals.
+    void add_gradients(std::int64_t step, const data::Batch& batch, nn::ShardOffsets offsets, const nn::Draw& draw,
+                       std::span<const float> parameters, nn::ShardGradients<float>& gradients,
+                       std::span<parallel::StepTotals> totals);
     /// Collective: sends off the totals behind the gradients, `shard_totals_` with `notice`, and waits until all are
     /// combined. Throws as descend() does; `where` says of which steps: "in step".
     void exchange(std::int64_t step, const Notice& notice, std::string_view where);
     [[nodiscard]] model::Score score(double cost, std::int64_t correct, std::int64_t step) const;
 
     Tools tools_;
+    nn::MicroBatches micro_batches_;
     nn::ShardGradients<float> gradients_;
     std::vector<parallel::StepTotals> shard_totals_; ///< of the local shards; to be filled before exchange()
     std::vector<model::Score> scores_;
@@ -87,6 +97,10 @@ class Descent {
   private:
     parallel::StepTotals totals_;
 };
+
+/// How many of the rank's rows and shards a descent works on at once where memory allows it.
+[[nodiscard]] nn::Extent rows_at_once(const config::Config& config, const data::Sampler& sampler,
+                                      std::size_t local_shards);
 
 /// What the reducer of a descent has to hold.
 struct ExchangeSizes {

@@ -53,8 +53,8 @@ class Replica {
     [[nodiscard]] std::span<float> parameters() const noexcept { return descent_->arenas().parameters; }
     [[nodiscard]] std::span<const std::span<float>> states() const noexcept { return descent_->arenas().states; }
     [[nodiscard]] core::PhaseTimer& timer() noexcept { return timer_; }
-    /// The most that the network holds at once, in training and evaluation.
-    [[nodiscard]] nn::Extent batch_extent() const;
+    /// What a step works on at once.
+    [[nodiscard]] nn::Extent step_extent() const;
 
     /// Collective: the initial parameters, a function of the seed.
     void initialise();

@@ -36,6 +36,7 @@ seed = 1
 [training]
 epochs = 30
 batch_size = 32
+micro_batch = 0
 optimizer = sgd
 learning_rate = 3.0
 momentum = 0.9
@@ -84,6 +85,7 @@ seed = 103
 [training]
 epochs = 104
 batch_size = 105
+micro_batch = 1050
 optimizer = adam
 learning_rate = 0.7
 momentum = 0.125
@@ -122,12 +124,13 @@ std::string fields_of(const Config& c) {
                        c.augment.shift, c.augment.rotate, c.augment.scale, c.augment.shear, c.augment.elastic_alpha,
                        c.augment.elastic_sigma) +
            fmt::format("\n[model]\nlayers = {}\ncost = {}\nseed = {}\n", c.model.layers, c.model.cost, c.model.seed) +
-           fmt::format("\n[training]\nepochs = {}\nbatch_size = {}\noptimizer = {}\nlearning_rate = {:.1f}\n"
-                       "momentum = {:g}\nweight_decay = {:g}\nschedule = {}\nwarmup_epochs = {:g}\n"
-                       "decay_epochs = {:g}\ndecay_factor = {:g}\n",
-                       c.training.epochs, c.training.batch_size, c.training.optimizer, c.training.learning_rate,
-                       c.training.momentum, c.training.weight_decay, c.training.schedule, c.training.warmup_epochs,
-                       c.training.decay_epochs, c.training.decay_factor) +
+           fmt::format(
+               "\n[training]\nepochs = {}\nbatch_size = {}\nmicro_batch = {}\noptimizer = {}\nlearning_rate = {:.1f}\n"
+               "momentum = {:g}\nweight_decay = {:g}\nschedule = {}\nwarmup_epochs = {:g}\n"
+               "decay_epochs = {:g}\ndecay_factor = {:g}\n",
+               c.training.epochs, c.training.batch_size, c.training.micro_batch, c.training.optimizer,
+               c.training.learning_rate, c.training.momentum, c.training.weight_decay, c.training.schedule,
+               c.training.warmup_epochs, c.training.decay_epochs, c.training.decay_factor) +
            fmt::format("\n[parallel]\nlogical_shards = {}\nreducer = {}\nblas_threads = {}\nstall_timeout = {:g}\n"
                        "sync_every = {}\nnode_ranks = {}\ncheck_every = {}\n",
                        c.parallel.logical_shards, c.parallel.reducer, c.parallel.blas_threads,
@@ -184,6 +187,7 @@ TEST(Values, MayBeNumbersWithinRanges) {
         {"augment.elastic_sigma", {"0.1", "100"}, {"0", "101"}},
         {"model.seed", {"0", "18446744073709551615"}, {"-1", "18446744073709551616", "1.5"}},
         {"training.epochs", {"0", "1000000"}, {"-1", "1000001", "1e3", "1.0"}},
+        {"training.micro_batch", {"0", "8", "2147483647"}, {"-8", "1", "7", "2147483648", "all"}},
         {"training.batch_size", {"all", "1", "2147483647"}, {"0", "-1", "2147483648", "ALL", "1.0"}},
         {"training.learning_rate", {"1e-300", "3.0", "1e6", "1000000"}, {"0", "-1", "1000001", "fast", "1e-400"}},
         {"training.momentum", {"0", "0.999999", ".5"}, {"1", "-0.1", "1.0"}},

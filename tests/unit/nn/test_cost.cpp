@@ -21,7 +21,8 @@ const std::vector<double> outputs{0.1, -0.4, 0.7, 1.5, 0.0, -2.0}; // 2 × 3
 
 double cost(std::string_view name, std::span<const double> values, std::span<double> gradient = {}) {
     return find_cost<double>(name)({values.data(), 2, 3}, labels,
-                                   gradient.empty() ? MatrixView<double>{} : MatrixView<double>{gradient.data(), 2, 3});
+                                   gradient.empty() ? MatrixView<double>{} : MatrixView<double>{gradient.data(), 2, 3},
+                                   0);
 }
 
 TEST(Cost, QuadraticIsTheSumOfSquaresWithoutAHalf) {
@@ -53,7 +54,7 @@ TEST(Cost, IsAccumulatedInDouble) {
     constexpr std::size_t rows = 20'000;
     const std::vector<float> values(rows, 0.9F);
     const std::vector<std::uint8_t> ones(rows, 1); // no such class: each row costs 0.9² exactly
-    const double sum = find_cost<float>("quadratic")({values.data(), rows, 1}, ones, {});
+    const double sum = find_cost<float>("quadratic")({values.data(), rows, 1}, ones, {}, 0);
     EXPECT_NEAR(sum, rows * static_cast<double>(0.9F) * static_cast<double>(0.9F), 1e-9 * rows);
 }
 
@@ -61,7 +62,7 @@ TEST(Cost, CrossEntropyDoesNotOverflow) {
     const std::vector<float> values{1e4F, -1e4F, 0.0F, -1e4F, 1e4F, 0.0F};
     std::vector<float> gradient(6);
     const std::vector<std::uint8_t> first(2, 0);
-    const double sum = find_cost<float>("cross_entropy")({values.data(), 2, 3}, first, {gradient.data(), 2, 3});
+    const double sum = find_cost<float>("cross_entropy")({values.data(), 2, 3}, first, {gradient.data(), 2, 3}, 0);
     EXPECT_NEAR(sum, 0 + 2e4, 1e-9);
     EXPECT_EQ(gradient, (std::vector<float>{0, 0, 0, -1, 1, 0}));
 }
@@ -97,10 +98,19 @@ TEST(Softmax, IsAProportionOfExponentials) {
     EXPECT_EQ(softmax<double>(z, {}).total, sum.total);
 }
 
-TEST(Cost, OfNoRowsIsZero) {
+// So that a batch in parts has the bits of one in one piece.
+TEST(Cost, GoesOnFromASum) {
+    for (const std::string& name : cost_names()) {
+        const auto function = find_cost<double>(name);
+        const double first = function({outputs.data(), 1, 3}, labels, {}, 0);
+        EXPECT_EQ(function({outputs.data() + 3, 1, 3}, std::span(labels).subspan(1), {}, first), cost(name, outputs));
+    }
+}
+
+TEST(Cost, OfNoRowsAddsNothing) {
     const float none = 0;
     for (const std::string& name : cost_names()) {
-        EXPECT_EQ(find_cost<float>(name)({&none, 0, 3}, {}, {}), 0.0);
+        EXPECT_EQ(find_cost<float>(name)({&none, 0, 3}, {}, {}, 0.5), 0.5);
     }
 }
 

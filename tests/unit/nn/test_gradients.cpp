@@ -18,8 +18,8 @@ namespace dtrain::nn {
 namespace {
 
 constexpr std::size_t classes = 4;
-const std::vector<std::size_t> shards{0, 3, 3, 4, 14}; // the second shard has no samples in this step
-constexpr std::size_t rows = 14;                       // and the last one more than a group
+using Offsets = std::vector<std::size_t>;
+const Offsets few_rows{0, 3, 3, 4, 14}; // the second shard has no samples in this step, and the last more than a group
 
 struct Case {
     std::string layers;
@@ -70,11 +70,12 @@ std::vector<Case> make_cases() {
 template <class Real>
 class Problem {
   public:
-    explicit Problem(const Case& c) : network_(c.layers, c.input, support::products()), cost_(find_cost<Real>(c.cost)) {
-        network_.reserve(Extent::of(rows, 4));
+    explicit Problem(const Case& c, const Offsets& shards = few_rows)
+        : network_(c.layers, c.input, support::products()), cost_(find_cost<Real>(c.cost)), shards_(shards) {
+        network_.reserve(Extent::of(rows(), shards_.size() - 1));
         parameters_ = draw(network_.layout().arena_size(), 1);
-        x_ = draw(rows * network_.inputs(), 2);
-        for (std::size_t n = 0; n < rows; ++n) {
+        x_ = draw(rows() * network_.inputs(), 2);
+        for (std::size_t n = 0; n < rows(); ++n) {
             labels_.push_back(static_cast<std::uint8_t>(n % classes));
             samples_.push_back(static_cast<std::uint32_t>(n));
         }
@@ -84,12 +85,13 @@ class Problem {
     [[nodiscard]] std::vector<Real>& parameters() { return parameters_; }
     [[nodiscard]] const ParameterLayout& layout() const { return network_.layout(); }
 
-    [[nodiscard]] double cost() { return cost_(network_.forward(parameters_, {shards, &drawing_}, x()), labels_, {}); }
+    [[nodiscard]] double cost() {
+        return cost_(network_.forward(parameters_, {shards_, &drawing_}, x()), labels_, {}, 0);
+    }
 
-    /// One arena for each of `subtrees`, one behind the other.
-    [[nodiscard]] std::vector<Real> gradient(const std::vector<core::Range>& subtrees = {{0, 4}}) {
-        const auto outputs = network_.forward(parameters_, {shards, &drawing_}, x());
-        (void)cost_(outputs, labels_, network_.output_gradient(rows));
+    /// One arena for each of `subtrees`, one behind the other, from micro-batches of up to `most_rows`.
+    [[nodiscard]] std::vector<Real> gradient(const std::vector<core::Range>& subtrees = {{0, 4}},
+                                             std::size_t most_rows = 1000) {
         // Whatever an arena held before must not matter.
         const std::size_t size = network_.layout().arena_size();
         std::vector<Real> arenas(subtrees.size() * size, std::numeric_limits<Real>::quiet_NaN());
@@ -97,8 +99,17 @@ class Problem {
         for (std::size_t i = 0; i < subtrees.size(); ++i) {
             views.push_back(std::span(arenas).subspan(i * size, size));
         }
-        ShardGradients<Real> sums(subtrees, views, network_.most_added_up(), support::products());
-        network_.backward(parameters_, shards, x(), sums);
+        ShardGradients<Real> sums(subtrees, views, network_.most_added_up(), support::products(), most_rows < rows());
+        MicroBatches(most_rows, shards_.size() - 1).for_each(shards_, [&](const MicroBatch& part) {
+            Draw drawing = drawing_;
+            drawing.samples = drawing.samples.subspan(part.first_row, part.size());
+            const core::MatrixView<const Real> x_part = x().block(part.first_row, part.size());
+            const auto outputs = network_.forward(parameters_, {part.rows, &drawing}, x_part);
+            (void)cost_(outputs, std::span(labels_).subspan(part.first_row, part.size()),
+                        network_.output_gradient(part.size()), 0);
+            sums.begin(part);
+            network_.backward(parameters_, part.rows, x_part, sums);
+        });
         return arenas;
     }
 
@@ -111,10 +122,12 @@ class Problem {
         }
         return values;
     }
-    [[nodiscard]] core::MatrixView<const Real> x() const { return {x_.data(), rows, network_.inputs()}; }
+    [[nodiscard]] core::MatrixView<const Real> x() const { return {x_.data(), rows(), network_.inputs()}; }
+    [[nodiscard]] std::size_t rows() const { return shards_.back(); }
 
     Network<Real> network_;
     Cost<Real> cost_;
+    Offsets shards_;
     std::vector<Real> parameters_;
     std::vector<Real> x_;
     std::vector<std::uint8_t> labels_;
@@ -179,6 +192,29 @@ TEST(Gradients, AreSumsOverShards) {
             for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
                 EXPECT_EQ(parts[arena + i], 0.0) << "an empty shard";
                 EXPECT_EQ((parts[i] + parts[arena + i]) + (parts[2 * arena + i] + parts[3 * arena + i]), expected[i]);
+            }
+        }
+    }
+}
+
+TEST(Gradients, AreTheSameBitsInMicroBatches) {
+    const Offsets many_rows{0, 30, 30, 47, 48, 118};
+    for (const Case& c : make_cases()) {
+        Problem<float> problem(c, many_rows);
+        for (const std::vector<core::Range>& subtrees :
+             {std::vector<core::Range>{{0, 5}}, {{0, 4}, {4, 5}}, {{0, 1}, {1, 2}, {2, 4}, {4, 5}}}) {
+            const std::vector<float> expected = problem.gradient(subtrees);
+            for (const std::size_t most_rows : {8, 16, 21, 47, 64, 117}) {
+                const std::vector<float> found = problem.gradient(subtrees, most_rows);
+                for (const Tensor& tensor : problem.layout().tensors()) {
+                    for (std::size_t arena = 0; arena < found.size(); arena += problem.layout().arena_size()) {
+                        const auto part = [&](const std::vector<float>& all) {
+                            return std::as_bytes(tensor.in(std::span(all).subspan(arena)));
+                        };
+                        ASSERT_TRUE(std::ranges::equal(part(found), part(expected)))
+                            << c.layers << ", " << c.cost << ": " << tensor.name << " in parts of " << most_rows;
+                    }
+                }
             }
         }
     }

@@ -72,7 +72,7 @@ void add_subtrees(const std::vector<Gradient>& gradients, core::Range local, Sub
     }
     ShardGradients<float> sums(local_nodes, views, 12, support::products());
     const auto leaf_from = [&](std::size_t offset) {
-        return [&gradients, local, offset](std::size_t shard, std::span<float> out) {
+        return [&gradients, local, offset](std::size_t shard, std::span<float> out, bool) {
             const Gradient& gradient = gradients[static_cast<std::size_t>(local.begin) + shard];
             std::copy_n(gradient.begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());
         };

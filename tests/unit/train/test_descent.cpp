@@ -22,42 +22,54 @@ namespace {
 constexpr std::int64_t shards = 3;
 constexpr std::size_t inputs = 7;
 
-/// A rank with all shards, 4 samples each in every step, and a descent on them.
+/// A rank with all shards, 14 samples each in every step, and a descent on them.
 class DescentTest : public ::testing::Test {
   protected:
     DescentTest() {
+        split_.sample_shape = {inputs};
+        split_.sample_size = inputs;
+        split_.element = data::Element::float32;
+        split_.local = {0, most_samples_};
+        split_.total = most_samples_;
+        split_.elements = core::Buffer<std::byte>(most_samples_ * inputs * sizeof(float));
+        split_.labels = core::Buffer<std::uint8_t>(most_samples_);
         core::RandomStream random(3, core::Purpose::direction, 0, 0);
-        for (std::size_t n = 0; n < rows_; ++n) {
-            for (std::size_t i = 0; i < inputs; ++i) {
-                x_.data()[n * inputs + i] = static_cast<float>(random.uniform());
-            }
-            labels_[n] = static_cast<std::uint8_t>(random.below(4));
-            samples_[n] = static_cast<std::uint32_t>(n);
+        for (std::size_t i = 0; i < most_samples_ * inputs; ++i) {
+            features()[i] = static_cast<float>(random.uniform());
+        }
+        for (std::uint8_t& label : split_.labels.values()) {
+            label = static_cast<std::uint8_t>(random.below(4));
         }
     }
 
+    [[nodiscard]] float* features() const { return reinterpret_cast<float*>(split_.elements.data()); }
+
     /// Collects what a config of `steps_per_epoch` steps and rounds of `sync_every` needs.
-    void prepare(std::int64_t steps_per_epoch, std::int64_t sync_every, const std::string& optimizer) {
+    void prepare(std::int64_t steps_per_epoch, std::int64_t sync_every, const std::string& optimizer,
+                 std::size_t most_rows = rows_) {
         config_ = config::parse("", "test.ini",
                                 {"--parallel.sync_every=" + std::to_string(sync_every),
                                  "--parallel.logical_shards=" + std::to_string(shards)});
-        network_ =
-            std::make_unique<nn::Network<float>>("dense 5 tanh, dense 4", nn::Shape{inputs}, support::products());
-        network_->reserve(nn::Extent::of(rows_, static_cast<std::size_t>(shards)));
+        network_ = std::make_unique<nn::Network<float>>("dense 5 tanh, dropout 0.2, dense 4", nn::Shape{inputs},
+                                                        support::products());
+        network_->reserve(nn::Extent::of(std::min(most_rows, rows_), static_cast<std::size_t>(shards)));
         optimizer_ = optim::make_optimizer(optimizer, {0.9, 0});
         const auto batch = static_cast<std::int64_t>(rows_);
         sampler_ = std::make_unique<data::Sampler>(batch * steps_per_epoch, shards, batch, 1, core::Range{0, shards});
+        sampler_->start_epoch(0);
+        loader_ = std::make_unique<data::BatchLoader>(split_, static_cast<std::size_t>(sampler_->max_local_rows()),
+                                                      most_rows, static_cast<std::size_t>(shards));
         const ExchangeSizes sizes = exchange_sizes(config_, network_->layout(), *optimizer_, *sampler_);
         reducer_ = std::make_unique<support::LoneReducer>(sizes.parameters, sizes.states, shards, 32);
-        descent_ =
-            make_descent(config_, {support::products(), *network_, nn::find_cost<float>("cross_entropy"), *optimizer_,
-                                   schedule_, *sampler_, *reducer_, timer_, static_cast<std::size_t>(shards)});
+        descent_ = make_descent(config_, {support::products(), *network_, most_rows, *loader_,
+                                          nn::find_cost<float>("cross_entropy"), *optimizer_, schedule_, *sampler_,
+                                          *reducer_, timer_, static_cast<std::size_t>(shards)});
         network_->initialise(descent_->arenas().parameters, 1);
     }
 
     void descend(std::int64_t step, const Notice& notice = {}) {
-        descent_->descend(step, {x_.matrix(rows_, inputs), labels_, offsets_, samples_, {}}, {1, 0, 0, samples_},
-                          notice);
+        const data::Batch batch = loader_->select(*sampler_, step);
+        descent_->descend(step, batch, {1, 0, 0, batch.samples}, notice);
     }
 
     [[nodiscard]] std::vector<float> parameters() const {
@@ -65,17 +77,16 @@ class DescentTest : public ::testing::Test {
         return {all.begin(), all.end()};
     }
 
-    static constexpr std::size_t rows_ = 12;
-    core::Buffer<float> x_{rows_ * inputs};
-    std::vector<std::uint8_t> labels_ = std::vector<std::uint8_t>(rows_);
-    std::vector<std::uint32_t> samples_ = std::vector<std::uint32_t>(rows_);
-    std::vector<std::size_t> offsets_{0, 4, 8, 12};
+    static constexpr std::size_t rows_ = 42;
+    static constexpr std::size_t most_samples_ = 5 * rows_;
+    data::Split split_;
     config::Config config_;
     optim::Schedule schedule_{"constant", {0.5, 1, 1, 0, 1, 1}};
     core::PhaseTimer timer_;
     std::unique_ptr<nn::Network<float>> network_;
     std::unique_ptr<optim::Optimizer> optimizer_;
     std::unique_ptr<data::Sampler> sampler_;
+    std::unique_ptr<data::BatchLoader> loader_;
     std::unique_ptr<support::LoneReducer> reducer_;
     std::unique_ptr<Descent> descent_;
 };
@@ -83,17 +94,20 @@ class DescentTest : public ::testing::Test {
 // Against the gradient of the whole batch in double, without shards, trees and slices.
 TEST_F(DescentTest, ExactDescentFollowsTheGradientOfTheBatch) {
     prepare(1, 1, "sgd");
-    nn::Network<double> reference("dense 5 tanh, dense 4", {inputs}, support::products());
+    nn::Network<double> reference("dense 5 tanh, dropout 0.2, dense 4", {inputs}, support::products());
     reference.reserve(nn::Extent::of(rows_, 1));
     const std::size_t size = reference.layout().arena_size();
     core::Buffer<double> expected(size), gradient(size), x(rows_ * inputs);
     std::ranges::copy(parameters(), expected.data());
-    std::ranges::copy(x_.values(), x.data());
+    const data::Batch batch = loader_->select(*sampler_, 0);
+    std::ranges::copy(loader_->fetch(batch, 0, rows_).values(), x.data());
     nn::ShardGradients<double> gradients({{0, 1}}, {gradient.values()}, reference.most_added_up(), support::products());
     const std::array<std::size_t, 2> offsets{0, rows_};
     const auto x_view = x.matrix(rows_, inputs);
-    const auto outputs = reference.forward(expected.values(), {offsets, nullptr}, x_view);
-    const double cost = nn::find_cost<double>("cross_entropy")(outputs, labels_, reference.output_gradient(rows_));
+    const nn::Draw draw{1, 0, 0, batch.samples};
+    const auto outputs = reference.forward(expected.values(), {offsets, &draw}, x_view);
+    const double cost =
+        nn::find_cost<double>("cross_entropy")(outputs, batch.labels, reference.output_gradient(rows_), 0);
     reference.backward(expected.values(), offsets, x_view, gradients);
 
     descend(0);
@@ -148,10 +162,33 @@ TEST_F(DescentTest, LocalShardsAreSynchronisedAtTheEndOfARound) {
     EXPECT_EQ(reducer_->published, 3);
 }
 
+TEST_F(DescentTest, MicroBatchesChangeNoBit) {
+    for (const std::int64_t sync_every : {1, 3}) {
+        std::vector<float> expected;
+        std::vector<double> costs;
+        for (const std::size_t most_rows : {42, 8, 14, 27}) {
+            prepare(5, sync_every, "momentum", most_rows);
+            std::vector<double> found;
+            for (std::int64_t step = 0; step < 5; ++step) {
+                descend(step);
+                for (const model::Score& score : descent_->scores()) {
+                    found.insert(found.end(), {score.cost, score.accuracy});
+                }
+            }
+            if (expected.empty()) {
+                expected = parameters();
+                costs = found;
+            }
+            EXPECT_EQ(parameters(), expected) << most_rows << " rows at once, averaged every " << sync_every;
+            EXPECT_EQ(found, costs);
+        }
+    }
+}
+
 TEST_F(DescentTest, ThrowsBeforeItChangesAnythingWhenTheCostIsNotFinite) {
     for (const std::int64_t sync_every : {1, 2}) {
         prepare(1, sync_every, "sgd");
-        x_.data()[0] = std::numeric_limits<float>::quiet_NaN();
+        features()[0] = std::numeric_limits<float>::quiet_NaN();
         const std::vector<float> before = parameters();
         EXPECT_THROW(descend(0), mpi::AgreedError);
         EXPECT_EQ(parameters(), before);

@@ -1,0 +1,37 @@
+#include "dtrain/nn/micro_batch.hpp"
+
+#include "dtrain/nn/interleave.hpp"
+
+#include <algorithm>
+
+namespace dtrain::nn {
+
+MicroBatches::MicroBatches(std::size_t most_rows, std::size_t most_shards)
+    : most_rows_(std::max(most_rows, group_rows)), rows_(most_shards + 1) {}
+
+MicroBatch MicroBatches::next(ShardOffsets shards, const MicroBatch& last, std::size_t row) noexcept {
+    MicroBatch next;
+    next.first_row = row;
+    next.continues = last.goes_on;
+    std::size_t shard = static_cast<std::size_t>(last.shards.end) - (last.goes_on ? 1 : 0);
+    next.shards.begin = static_cast<std::int64_t>(shard);
+    std::size_t count = 0;
+    rows_[0] = 0;
+    while (shard + 1 < shards.size() && shards[shard + 1] - row <= most_rows_) {
+        rows_[++count] = shards[++shard] - row;
+    }
+    if (shard + 1 < shards.size()) { // whose rows do not all fit
+        const std::size_t groups = (most_rows_ - rows_[count]) / group_rows;
+        if (groups > 0) {
+            rows_[count + 1] = rows_[count] + groups * group_rows;
+            ++count;
+            ++shard;
+            next.goes_on = true;
+        }
+    }
+    next.shards.end = static_cast<std::int64_t>(shard);
+    next.rows = std::span(rows_).first(count + 1);
+    return next;
+}
+
+} // namespace dtrain::nn
