@@ -1,5 +1,9 @@
+#include "dtrain/run/run_files.hpp"
 #include "dtrain/run/stop_signal.hpp"
 #include "dtrain/run/trainer.hpp"
+#include "dtrain/train/description.hpp"
+#include "dtrain/train/memory.hpp"
+#include "dtrain/train/plan.hpp"
 
 #include "program.hpp"
 #include <fmt/format.h>
@@ -29,14 +33,16 @@ core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator)
     const bool check = apps::take(words, "--check");
     const config::Config config = apps::load_config(words, usage, communicator);
     const run::StopSignal stop_signal; // not before: reading a config may wait for ever, for the writer of a pipe
-    run::Trainer trainer(config, communicator);
     if (check) {
-        const std::string memory = trainer.memory_description();
+        train::Plan plan(config, communicator, run::RunFiles::writing_bytes(config));
+        const std::string memory = train::describe_memory(plan.memory(), communicator);
+        const data::Dataset dataset = plan.load();
         if (communicator.is_root()) {
-            fmt::print("{}\n{}\n{}\n", config.resolved(), trainer.description(), memory);
+            fmt::print("{}\n{}\n{}\n{}\n", config.resolved(), train::describe(plan), memory, train::describe(dataset));
         }
         return core::ExitCode::ok;
     }
+    run::Trainer trainer(config, communicator);
     return trainer.run();
 }
 

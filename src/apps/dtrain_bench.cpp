@@ -97,7 +97,7 @@ void print(const train::Replica& replica, const bench::StepMeasurement& steps,
         return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", s.median / unit, digits, s.least / unit, digits,
                            s.most / unit, digits);
     };
-    fmt::print("{}\n", train::describe(replica));
+    fmt::print("{}\n{}\n", train::describe(replica.plan()), train::describe(replica.dataset()));
     fmt::print("measured    {} blocks of {} steps\n", steps.blocks, steps.steps_per_block);
     fmt::print("speed       {} k samples/s, {:.1f} us per full step\n", range(steps.samples_per_second, 1e3, 1),
                static_cast<double>(replica.sampler().batch_samples(0)) / steps.samples_per_second.median * 1e6);
@@ -134,13 +134,13 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
     const std::uint64_t fingerprint = model::fingerprint(replica.network().layout(), replica.parameters());
     nlohmann::ordered_json root{{"dtrain_version", DTRAIN_VERSION},
                                 {"ranks", communicator.size()},
-                                {"nodes", replica.nodes()},
+                                {"nodes", replica.plan().nodes()},
                                 {"logical_shards", config.parallel.logical_shards},
                                 {"layers", config.model.layers},
                                 {"batch_size", replica.sampler().batch_samples(0)},
                                 {"parameters", replica.network().layout().parameter_count()},
                                 {"flops_per_sample", replica.network().training_flops()},
-                                {"arithmetic", replica.products().arithmetic_name()},
+                                {"arithmetic", replica.plan().products().arithmetic_name()},
                                 {"blocks", steps.blocks},
                                 {"steps_per_block", steps.steps_per_block},
                                 {"samples_per_second", json(steps.samples_per_second)},
@@ -190,7 +190,8 @@ core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator)
         }
     });
     const config::Config config = apps::load_config(words, usage, communicator);
-    train::Replica replica(config, communicator);
+    train::Plan plan(config, communicator);
+    train::Replica replica(plan);
     replica.initialise();
     const bench::StepMeasurement steps =
         bench::measure_steps(replica, {options.blocks, options.steps, !options.steps_only}, communicator);

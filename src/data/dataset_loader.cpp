@@ -115,6 +115,13 @@ DatasetLoader::DatasetLoader(std::unique_ptr<const Source> source, const mpi::Co
     for (const Set set : sets) {
         share_header(headers_.of(set), communicator_);
     }
+    const double share_of_node = static_cast<double>(communicator_.split_by_node().size()) / communicator_.size();
+    mpi::together(communicator_, [&] {
+        double room = static_cast<double>(core::physical_bytes()) / share_of_node;
+        for (const Set set : sets) {
+            room = require_room(source_->settings(), set, headers_.of(set), room);
+        }
+    });
 }
 
 void DatasetLoader::require_classes(std::size_t classes) const {
@@ -131,14 +138,9 @@ Dataset DatasetLoader::load(std::int64_t shards, std::span<const core::Range> sh
     const auto samples_of = [&](Set set, int rank) {
         return samples_of_shards(headers_.of(set).samples, shards, shards_of_rank[static_cast<std::size_t>(rank)]);
     };
-    const double share_of_node = static_cast<double>(communicator_.split_by_node().size()) / communicator_.size();
     PerSet<Split> splits;
     PerSet<Split> pieces; // where rank 0 hands them out
     mpi::together(communicator_, [&] {
-        double room = static_cast<double>(core::physical_bytes()) / share_of_node;
-        for (const Set set : sets) {
-            room = require_room(source_->settings(), set, headers_.of(set), room);
-        }
         for (const Set set : sets) {
             splits.of(set) = allocate_split(headers_.of(set), samples_of(set, communicator_.rank()));
             if (reads() && !source_->every_rank_reads()) {

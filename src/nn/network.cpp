@@ -35,6 +35,18 @@ std::size_t Network<Real>::largest_delta(const Extent& extent) const noexcept {
 template <class Real>
 void Network<Real>::reserve(const Extent& extent) {
     core::MemoryBook book;
+    take_from(book, extent);
+}
+
+template <class Real>
+std::size_t Network<Real>::bytes_for(const Extent& extent) {
+    core::MemoryBook book(core::MemoryBook::Mode::count);
+    take_from(book, extent);
+    return book.bytes();
+}
+
+template <class Real>
+void Network<Real>::take_from(core::MemoryBook& book, const Extent& extent) {
     book.grant(extent.shards + 1, group_offsets_);
     for (std::size_t l = 0; l < layers_.size(); ++l) {
         const auto values = [&](std::size_t width) { return extent.template values<Real>(arrangement(l), width); };
@@ -44,7 +56,6 @@ void Network<Real>::reserve(const Extent& extent) {
     }
     book.grant(arrangement(layers_.size() - 1) == Arrangement::rows ? 0 : extent.rows * outputs(), rearranged_.back());
     book.grant(largest_delta(extent), deltas_[0], deltas_[1]);
-    bytes_ = book.bytes();
 }
 
 template <class Real>

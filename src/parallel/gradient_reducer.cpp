@@ -8,9 +8,20 @@
 namespace dtrain::parallel {
 namespace {
 
+struct Kind {
+    std::unique_ptr<GradientReducer> (*make)(const ReducerSettings&, const mpi::Communicator&);
+    bool shares_parameters;
+    const char* on_one_node;
+    const char* on_several;
+};
+constexpr Kind node{make_node_reducer, true, "node (shared memory; the same bits on any number of ranks)",
+                    "node (shared memory, slices between nodes beside the backward pass; the same bits on any number "
+                    "of ranks)"};
+constexpr const char* of_mpi = "mpi (one MPI_Allreduce; results on other numbers of ranks agree to rounding only)";
+
 using core::Named;
-constexpr core::Registry reducers("reducer", {Named{"auto", make_node_reducer}, Named{"node", make_node_reducer},
-                                              Named{"mpi", make_mpi_reducer}});
+constexpr core::Registry reducers("reducer", {Named{"auto", node}, Named{"node", node},
+                                              Named{"mpi", Kind{make_mpi_reducer, false, of_mpi, of_mpi}}});
 
 } // namespace
 
@@ -26,9 +37,18 @@ std::vector<std::string> reducer_names() {
     return reducers.names();
 }
 
+bool shares_parameters(std::string_view name) {
+    return reducers.at(name).shares_parameters;
+}
+
+std::string describe_reducer(std::string_view name, int nodes) {
+    const Kind& kind = reducers.at(name);
+    return nodes == 1 ? kind.on_one_node : kind.on_several;
+}
+
 std::unique_ptr<GradientReducer> make_reducer(std::string_view name, const ReducerSettings& settings,
                                               const mpi::Communicator& communicator) {
-    return reducers.at(name)(settings, communicator);
+    return reducers.at(name).make(settings, communicator);
 }
 
 } // namespace dtrain::parallel

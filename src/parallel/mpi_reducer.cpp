@@ -51,10 +51,6 @@ class MpiReducer final : public GradientReducer {
     void sum_over_slices(std::span<std::int64_t>) override {} // this rank's slice is the whole
     void publish() override {}
 
-    [[nodiscard]] std::string description() const override {
-        return "mpi (one MPI_Allreduce; results on other numbers of ranks agree to rounding only)";
-    }
-
   private:
     const mpi::Communicator& communicator_;
     core::Buffer<float> parameters_;

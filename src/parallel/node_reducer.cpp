@@ -170,14 +170,6 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
     /// Every node holds all slices. A rank without one has nothing to add.
     void sum_over_slices(std::span<std::int64_t> values) override { topology_.node.sum(values); }
     void publish() override { barrier_.arrive_and_wait(); }
-    [[nodiscard]] std::size_t exchange_bytes() const noexcept override { return exchange_ ? exchange_->bytes() : 0; }
-
-    [[nodiscard]] std::string description() const override {
-        return topology_.nodes == 1 ? "node (shared memory; the same bits on any number of ranks)"
-                                    : "node (shared memory, slices between nodes beside the backward pass; the same "
-                                      "bits on any number of "
-                                      "ranks)";
-    }
 
   private:
     struct PartialSum {

@@ -72,14 +72,6 @@ SliceExchange::SliceExchange(mpi::Communicator communicator, core::Range slice, 
     }
 }
 
-std::size_t SliceExchange::bytes() const noexcept {
-    std::size_t floats = 0;
-    for (const core::Buffer<float>& buffer : buffers_) {
-        floats += buffer.size();
-    }
-    return floats * sizeof(float);
-}
-
 float* SliceExchange::allocate(std::size_t size) {
     buffers_.emplace_back(size);
     return buffers_.back().data();

@@ -52,8 +52,6 @@ class SliceExchange {
     /// caller makes no call of MPI.
     void finish(float* tail, const Waiter& waiter);
 
-    [[nodiscard]] std::size_t bytes() const noexcept; ///< of what is sent and received
-
   private:
     struct Chunk {
         core::Range range;

@@ -250,6 +250,10 @@ std::size_t RunFiles::most_waiting(const config::Config& config, std::size_t byt
     return std::clamp<std::size_t>(memory_bytes / std::max<std::size_t>(bytes, 1), 1, most_kept(config));
 }
 
+std::function<std::size_t(std::size_t bytes)> RunFiles::writing_bytes(const config::Config& config) {
+    return [&config](std::size_t bytes) { return bytes * (3 + most_waiting(config, bytes)); };
+}
+
 void RunFiles::write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const io::RunRecord> record,
                                 std::vector<io::TensorView> tensors, std::shared_ptr<core::Buffer<float>> copy) {
     const std::size_t most = most_waiting(config_, (copy->size() + 2 * record->step_cost.size()) * sizeof(float));

@@ -1,7 +1,6 @@
 #include "dtrain/run/trainer.hpp"
 
 #include "dtrain/core/error.hpp"
-#include "dtrain/core/memory.hpp"
 #include "dtrain/model/fingerprint.hpp"
 #include "dtrain/model/saved_network.hpp"
 #include "dtrain/run/stop_signal.hpp"
@@ -35,20 +34,18 @@ std::vector<io::PhaseSeconds> gather(const io::PhaseSeconds& own, const mpi::Com
 } // namespace
 
 Trainer::Trainer(const config::Config& config, const mpi::Communicator& communicator)
-    : config_(config), communicator_(communicator), replica_(config, communicator), progress_(!communicator.is_root()),
+    : config_(config), communicator_(communicator), progress_(!communicator.is_root()),
+      plan_(config, communicator, RunFiles::writing_bytes(config)), replica_(announce()),
       total_steps_(config.training.epochs * replica_.sampler().steps_per_epoch()) {
     mpi::together(communicator,
                   [this] { evaluator_.emplace(replica_.network(), config_.model.cost, replica_.dataset().test); });
+    progress_.line(train::describe(replica_.dataset()));
 }
 
-std::string Trainer::description() const {
-    return train::describe(replica_);
-}
-
-std::string Trainer::memory_description() {
-    // A checkpoint that is being written, in memory as a copy, in HDF5 and as a file, and those that wait for it.
-    const std::size_t bytes = train::memory_of(replica_).parameters;
-    return train::describe_memory(replica_, bytes * (3 + RunFiles::most_waiting(config_, bytes)));
+train::Plan& Trainer::announce() {
+    progress_.line(train::describe(plan_));
+    progress_.line(train::describe_memory(plan_.memory(), communicator_));
+    return plan_;
 }
 
 void Trainer::enter(core::Phase phase) noexcept {
@@ -66,7 +63,7 @@ void Trainer::restore_or_initialise() {
             files_->newest(replica_.dataset().name, [this](std::string_view text) { progress_.warn(text); });
         if (checkpoint) {
             checkpoint->read(model::saved_tensors(replica_.network().layout(), replica_.parameters(),
-                                                  {replica_.optimizer().state_names(), replica_.states()}));
+                                                  {plan_.optimizer().state_names(), replica_.states()}));
             record_ = checkpoint->info().record;
             found = {1, checkpoint->info().step};
         }
@@ -108,8 +105,8 @@ void Trainer::descent_step() {
 
 void Trainer::finish_epoch() {
     replica_.require_finite(step_);
-    const model::Score score = evaluator_->score(replica_.parameters(), config_.parallel.logical_shards,
-                                                 replica_.local_shards(), communicator_);
+    const model::Score score =
+        evaluator_->score(replica_.parameters(), config_.parallel.logical_shards, plan_.local_shards(), communicator_);
     using core::Phase;
     const auto spent = [this](auto... phases) { return (replica_.timer().seconds(phases) + ...); };
     const io::PhaseSeconds own{spent(Phase::forward, Phase::backward, Phase::update), spent(Phase::reduce),
@@ -158,9 +155,9 @@ void Trainer::finish_epoch() {
 }
 
 void Trainer::write_log() {
-    files_->write_log({communicator_.size(), replica_.nodes(),
+    files_->write_log({communicator_.size(), plan_.nodes(),
                        static_cast<std::int64_t>(replica_.network().layout().parameter_count()),
-                       replica_.dataset().name, config_.parallel.reducer, replica_.products().arithmetic_name()},
+                       replica_.dataset().name, config_.parallel.reducer, plan_.products().arithmetic_name()},
                       copy_of_record());
 }
 
@@ -212,7 +209,7 @@ void Trainer::write_checkpoint() {
     info.dataset = replica_.dataset().name;
     info.sample_shape = replica_.dataset().train.sample_shape;
     std::vector<io::TensorView> views = model::saved_tensors(replica_.network().layout(), copy->values().first(size),
-                                                             {replica_.optimizer().state_names(), states});
+                                                             {plan_.optimizer().state_names(), states});
     files_->write_checkpoint(std::move(info), copy_of_record(), std::move(views), std::move(copy));
 }
 
@@ -227,7 +224,6 @@ core::ExitCode Trainer::run() {
         }
     });
     restore_or_initialise();
-    progress_.line(description());
     const std::int64_t first_step = step_;
     if (step_ > 0) {
         progress_.line(fmt::format("resumed     after epoch {}, step {}", epoch_of(step_), step_));

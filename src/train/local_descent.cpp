@@ -137,8 +137,4 @@ void LocalDescent::average() {
     }
 }
 
-std::size_t LocalDescent::bytes() const noexcept {
-    return Descent::bytes() + (vectors_.size() * layout_.exchanged() + layout_.arena) * sizeof(float);
-}
-
 } // namespace dtrain::train

@@ -33,7 +33,8 @@ class ReplicaTest : public ::testing::Test {
                                      "--parallel.logical_shards=7"};
         all.insert(all.end(), overrides.begin(), overrides.end());
         const config::Config config = config::parse("", "test.ini", all);
-        Replica replica(config, world_);
+        Plan plan(config, world_);
+        Replica replica(plan);
         replica.initialise();
         const std::int64_t epoch = replica.sampler().steps_per_epoch();
         std::size_t before = 0;
@@ -84,6 +85,12 @@ TEST_F(ReplicaTest, AnExchangeBetweenNodesAllocatesNothing) {
 
 TEST_F(ReplicaTest, ThreadsOfProductsAllocateNothing) {
     EXPECT_EQ(allocations({"--model.layers=dense 200 relu, dense 4", "--parallel.blas_threads=2"}), 0U);
+}
+
+TEST_F(ReplicaTest, MicroBatchesAllocateNothing) {
+    EXPECT_EQ(allocations({"--model.layers=conv 3x3x3 pad 1 relu, maxpool 2, dense 4", "--training.batch_size=80",
+                           "--training.micro_batch=8"}),
+              0U);
 }
 
 } // namespace

@@ -44,7 +44,6 @@ class LoneReducer final : public parallel::GradientReducer {
     [[nodiscard]] std::span<const float> tail() const noexcept override {
         return gradients_.values().last(parallel::tail_size);
     }
-    [[nodiscard]] std::string description() const override { return "lone"; }
 
     int combined = 0;
     int published = 0;

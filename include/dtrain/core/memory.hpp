@@ -1,7 +1,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <filesystem>
 #include <new>
+#include <optional>
 
 namespace dtrain::core {
 
@@ -19,7 +22,22 @@ void advise_huge_pages(void* block, std::size_t bytes) noexcept;
 /// The most physical memory that this process has had at any time so far, shared memory that it touched included.
 [[nodiscard]] std::size_t peak_resident_bytes() noexcept;
 
+/// Physical memory that this process has at present and that is not a file's.
+[[nodiscard]] std::size_t own_bytes();
+
 /// The physical memory of this machine.
 [[nodiscard]] std::size_t physical_bytes() noexcept;
+
+/// What the processes of a control group may have together: a container's limit, a Slurm step's.
+struct GroupLimit {
+    std::size_t bytes = 0;
+    std::uint64_t group = 0; ///< tells groups of this machine apart
+};
+/// The tightest limit that this process is under, as of cgroup v1 or v2, if there is one; as it is found below `root`.
+[[nodiscard]] std::optional<GroupLimit> group_limit(const std::filesystem::path& root = "/");
+
+/// What its own limits (ulimit -v and -d) leave to this process beyond what it has; the largest number where there are
+/// none.
+[[nodiscard]] std::size_t bytes_left_by_ulimit();
 
 } // namespace dtrain::core

@@ -17,8 +17,8 @@ namespace dtrain::data {
 /// mpi::AgreedError (bad_config, bad_data).
 class DatasetLoader {
   public:
-    /// Opens both sets. Throws unless there are as many samples as the limits say, of the same shape in both sets. The
-    /// communicator has to outlive the loader.
+    /// Opens both sets. Throws unless there are as many samples as the limits say, of the same shape in both sets, and
+    /// machines of this one's memory can hold them. The communicator has to outlive the loader.
     DatasetLoader(std::unique_ptr<const Source> source, const mpi::Communicator& communicator);
 
     /// Of the samples that are used, over all ranks; the same on every rank.
@@ -28,7 +28,7 @@ class DatasetLoader {
     void require_classes(std::size_t classes) const;
 
     /// Once, in the end. `shards_of_rank` has one range of the `shards` logical shards per rank, ascending from 0 on,
-    /// the same on every rank. Throws also where the samples do not fit into memory.
+    /// the same on every rank.
     [[nodiscard]] Dataset load(std::int64_t shards, std::span<const core::Range> shards_of_rank);
 
   private:

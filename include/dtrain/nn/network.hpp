@@ -26,8 +26,8 @@ class Network {
 
     /// Allocates what batches of up to `extent` need. Forward and backward allocate nothing.
     void reserve(const Extent& extent);
-    /// That `reserve` has allocated.
-    [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+    /// What that takes; allocates nothing.
+    [[nodiscard]] std::size_t bytes_for(const Extent& extent);
 
     [[nodiscard]] const ParameterLayout& layout() const noexcept { return layout_; }
     [[nodiscard]] const std::vector<std::unique_ptr<Layer<Real>>>& layers() const noexcept { return layers_; }
@@ -73,6 +73,7 @@ class Network {
     }
     [[nodiscard]] core::MatrixView<Real> view(const core::Buffer<Real>& buffer, Arrangement arrangement,
                                               std::size_t rows, std::size_t width) const noexcept;
+    void take_from(core::MemoryBook& book, const Extent& extent);
     [[nodiscard]] std::size_t largest_delta(const Extent& extent) const noexcept;
 
     std::size_t inputs_;
@@ -85,7 +86,6 @@ class Network {
     core::Buffer<Real> deltas_[2];
     core::Buffer<std::size_t> group_offsets_; ///< of the last forward pass
     std::span<std::size_t> groups_;
-    std::size_t bytes_ = 0;
 };
 
 } // namespace dtrain::nn

@@ -95,8 +95,6 @@ class ShardGradients {
         }
     }
 
-    [[nodiscard]] std::size_t bytes() const noexcept { return scratch_.size() * sizeof(Real); } ///< of scratch memory
-
   private:
     struct Subtree {
         core::Range shards;

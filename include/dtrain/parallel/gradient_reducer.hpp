@@ -72,11 +72,6 @@ class GradientReducer {
     /// The sum of what stood behind the gradients.
     [[nodiscard]] virtual std::span<const float> tail() const noexcept = 0;
 
-    /// Bytes of memory that it has beside the arenas above: what it exchanges by.
-    [[nodiscard]] virtual std::size_t exchange_bytes() const noexcept { return 0; }
-    /// One line for the start of a run: its name and what is to be known about it.
-    [[nodiscard]] virtual std::string description() const = 0;
-
   protected:
     GradientReducer(const ReducerSettings& settings, int rank);
 
@@ -85,6 +80,10 @@ class GradientReducer {
 };
 
 [[nodiscard]] std::vector<std::string> reducer_names();
+/// Whether the ranks of a node have one copy of parameters and optimizer state in common.
+[[nodiscard]] bool shares_parameters(std::string_view name);
+/// One line for the start of a run: its name and what is to be known about it.
+[[nodiscard]] std::string describe_reducer(std::string_view name, int nodes);
 
 /// Collective. `name` is one of reducer_names(). The communicator has to outlive the reducer.
 [[nodiscard]] std::unique_ptr<GradientReducer> make_reducer(std::string_view name, const ReducerSettings& settings,

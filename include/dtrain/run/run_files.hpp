@@ -64,6 +64,9 @@ class RunFiles {
     [[nodiscard]] static std::size_t most_kept(const config::Config& config);
     /// How many checkpoints of `bytes` each wait for the disk at most.
     [[nodiscard]] static std::size_t most_waiting(const config::Config& config, std::size_t bytes);
+    /// What memory it takes to write parameters and state of so many bytes: a checkpoint as a copy, in HDF5 and as a
+    /// file, and those that wait.
+    [[nodiscard]] static std::function<std::size_t(std::size_t bytes)> writing_bytes(const config::Config& config);
     /// Checkpoints that would have been kept, but gave way to newer ones.
     [[nodiscard]] std::size_t left_out() const noexcept { return left_out_; }
 

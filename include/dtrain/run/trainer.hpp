@@ -11,6 +11,7 @@
 #include "dtrain/run/run_files.hpp"
 #include "dtrain/run/startup_checks.hpp"
 #include "dtrain/run/watchdog.hpp"
+#include "dtrain/train/plan.hpp"
 #include "dtrain/train/replica.hpp"
 
 #include <cstdint>
@@ -27,21 +28,19 @@ namespace dtrain::run {
 /// ranks see alike are mpi::AgreedError.
 class Trainer {
   public:
-    /// As Replica: writes nothing. Both arguments have to outlive the trainer.
+    /// As Plan and Replica: writes nothing. Says what is about to be trained before it allocates what that takes. Both
+    /// arguments have to outlive the trainer.
     Trainer(const config::Config& config, const mpi::Communicator& communicator);
     Trainer(const Trainer&) = delete;
     Trainer& operator=(const Trainer&) = delete;
-
-    /// What is about to be trained on what, as text of several lines.
-    [[nodiscard]] std::string description() const;
-    /// Memory of rank 0, item by item, and of the others, as text of several lines.
-    [[nodiscard]] std::string memory_description();
 
     /// Trains to the last epoch, or from where the newest checkpoint ends, or until a signal asks to stop. Returns
     /// ExitCode::ok or ExitCode::stopped.
     [[nodiscard]] core::ExitCode run();
 
   private:
+    /// Tells of the plan, and returns it.
+    [[nodiscard]] train::Plan& announce();
     /// Sets parameters, state and record, from the newest whole checkpoint if there is one.
     void restore_or_initialise();
     /// Of what will make the run slow, or harm it.
@@ -60,9 +59,10 @@ class Trainer {
     [[nodiscard]] bool epoch_ended() const { return step_ % replica_.sampler().steps_per_epoch() == 0; }
     const config::Config& config_;
     const mpi::Communicator& communicator_;
+    Progress progress_;
+    train::Plan plan_;
     train::Replica replica_;
     std::optional<model::Evaluator> evaluator_;
-    Progress progress_;
 
     std::int64_t step_ = 0; ///< finished descent steps
     std::int64_t total_steps_;

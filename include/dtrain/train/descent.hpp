@@ -67,9 +67,6 @@ class Descent {
     /// What all ranks told each other last.
     [[nodiscard]] const parallel::StepTotals& totals() const noexcept { return totals_; }
 
-    /// Bytes that it has allocated itself.
-    [[nodiscard]] virtual std::size_t bytes() const noexcept { return gradients_.bytes(); }
-
   protected:
     /// Has at most `most_added_up` elements added up over shards beside what the network does; `in_parts` as
     /// nn::ShardGradients has it.
@@ -109,6 +106,14 @@ struct ExchangeSizes {
 };
 [[nodiscard]] ExchangeSizes exchange_sizes(const config::Config& config, const nn::ParameterLayout& layout,
                                            const optim::Optimizer& optimizer, const data::Sampler& sampler);
+
+/// Bytes that a descent allocates itself where it works on all rows of its shards at once.
+[[nodiscard]] std::size_t descent_bytes(const config::Config& config, const nn::Network<float>& network,
+                                        const optim::Optimizer& optimizer, const data::Sampler& sampler,
+                                        core::Range local_shards);
+/// And those more that it takes in micro-batches.
+[[nodiscard]] std::size_t partial_sum_bytes(const config::Config& config, const parallel::ReducerSettings& exchange,
+                                            core::Range local_shards);
 
 /// The descent that the config asks for. Not collective.
 [[nodiscard]] std::unique_ptr<Descent> make_descent(const config::Config& config, const Tools& tools);

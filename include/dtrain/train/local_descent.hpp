@@ -19,7 +19,6 @@ class LocalDescent final : public Descent {
     /// Collective in the last step of a round alone, by which costs, notices and the common parameters become known.
     void descend(std::int64_t step, const data::Batch& batch, const nn::Draw& draw, const Notice& notice) override;
     [[nodiscard]] bool is_synchronised() const noexcept override { return steps_ == 0; }
-    [[nodiscard]] std::size_t bytes() const noexcept override;
 
     /// Where in the exchanged vector things lie.
     struct Layout {

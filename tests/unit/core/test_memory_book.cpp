@@ -25,5 +25,16 @@ TEST(MemoryBook, CountsTheBytesThatItGrants) {
     EXPECT_EQ(doubles.size(), 0U);
 }
 
+TEST(MemoryBook, CountsWithoutGranting) {
+    MemoryBook book(MemoryBook::Mode::count);
+    Buffer<double> doubles(3);
+    Buffer<std::uint8_t> bytes;
+    book.grant(std::size_t{1} << 50, doubles);
+    book.grant(7, bytes, bytes);
+    EXPECT_EQ(book.bytes(), (std::size_t{8} << 50) + 14);
+    EXPECT_EQ(doubles.size(), 3U);
+    EXPECT_EQ(bytes.size(), 0U);
+}
+
 } // namespace
 } // namespace dtrain::core

@@ -63,8 +63,7 @@ TEST(Network, OfTheMissionHas13002Parameters) {
     EXPECT_EQ(network.layout().parameter_count(), 13'002U);
     EXPECT_EQ(network.forward_flops(), 2.0 * (784 * 16 + 16 * 16 + 16 * 10));
     EXPECT_EQ(network.training_flops(), 2.0 * (2 * 784 * 16 + 3 * (16 * 16 + 16 * 10)));
-    network.reserve(Extent::of(5, 1));
-    EXPECT_EQ(network.bytes(), 5 * 4 * (16U + 16 + 10 + 2 * 16) + 2 * sizeof(std::size_t));
+    EXPECT_EQ(network.bytes_for(Extent::of(5, 1)), 5 * 4 * (16U + 16 + 10 + 2 * 16) + 2 * sizeof(std::size_t));
 }
 
 TEST(Network, KnowsWhetherItEndsInAnActivation) {

@@ -1,0 +1,82 @@
+#pragma once
+
+#include "dtrain/config/config.hpp"
+#include "dtrain/core/partition.hpp"
+#include "dtrain/data/dataset_loader.hpp"
+#include "dtrain/data/sampler.hpp"
+#include "dtrain/kernels/products.hpp"
+#include "dtrain/mpi/communicator.hpp"
+#include "dtrain/nn/interleave.hpp"
+#include "dtrain/nn/network.hpp"
+#include "dtrain/optim/optimizer.hpp"
+#include "dtrain/optim/schedule.hpp"
+#include "dtrain/parallel/gradient_reducer.hpp"
+#include "dtrain/train/memory.hpp"
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace dtrain::train {
+
+/// What is going to be trained on what, and how much memory it will take: all that follows from the config, the number
+/// of ranks and the headers of the data, before anything large is allocated. Construction and what says so is
+/// collective; errors that all ranks see alike are mpi::AgreedError.
+class Plan {
+  public:
+    /// Checks the config, opens the data, and decides how many rows to work on at once. Throws (bad_config) where the
+    /// memory of this machine, of the ranks' control group or what ulimit leaves them is too little. `checkpoint_bytes`
+    /// says what rank 0 needs to write parameters and state of so many bytes; without it none are written. `config` and
+    /// `communicator` have to outlive the plan.
+    Plan(const config::Config& config, const mpi::Communicator& communicator,
+         const std::function<std::size_t(std::size_t bytes)>& checkpoint_bytes = {});
+    Plan(const Plan&) = delete; // its parts refer to each other
+    Plan& operator=(const Plan&) = delete;
+
+    [[nodiscard]] const config::Config& config() const noexcept { return config_; }
+    [[nodiscard]] const mpi::Communicator& communicator() const noexcept { return communicator_; }
+    [[nodiscard]] int nodes() const noexcept { return nodes_; }
+    [[nodiscard]] core::Range local_shards() const {
+        return shards_of_rank_[static_cast<std::size_t>(communicator_.rank())];
+    }
+    [[nodiscard]] const data::SetHeader& header(data::Set set) const noexcept { return source_->header(set); }
+    [[nodiscard]] kernels::Products& products() const noexcept { return *products_; }
+    [[nodiscard]] nn::Network<float>& network() const noexcept { return *network_; } ///< without room for rows yet
+    [[nodiscard]] const data::Sampler& sampler() const noexcept { return *sampler_; }
+    [[nodiscard]] data::Sampler& sampler() noexcept { return *sampler_; }
+    [[nodiscard]] const optim::Schedule& schedule() const noexcept { return *schedule_; }
+    [[nodiscard]] const optim::Optimizer& optimizer() const noexcept { return *optimizer_; }
+    [[nodiscard]] const parallel::ReducerSettings& exchange() const noexcept { return exchange_; }
+    /// What this rank works on at once in a step.
+    [[nodiscard]] const nn::Extent& step_extent() const noexcept { return step_extent_; }
+    [[nodiscard]] const MemoryUse& memory() const noexcept { return memory_; }
+
+    /// Collective, once: the samples of this rank.
+    [[nodiscard]] data::Dataset load();
+
+  private:
+    [[nodiscard]] nn::Extent wanted_extent() const;
+    /// Counts what does not depend on the rows at once.
+    void count_memory(const std::function<std::size_t(std::size_t bytes)>& checkpoint_bytes);
+    [[nodiscard]] std::size_t activation_bytes(std::size_t rows) const;
+    /// Collective: sets the extent of a step, and what it takes.
+    void choose_rows();
+
+    const config::Config& config_;
+    const mpi::Communicator& communicator_;
+    int nodes_;
+    std::vector<core::Range> shards_of_rank_;
+    std::optional<data::DatasetLoader> source_;
+    std::unique_ptr<kernels::Products> products_;
+    std::unique_ptr<nn::Network<float>> network_;
+    std::optional<data::Sampler> sampler_;
+    std::optional<optim::Schedule> schedule_;
+    std::unique_ptr<optim::Optimizer> optimizer_;
+    parallel::ReducerSettings exchange_;
+    nn::Extent step_extent_;
+    MemoryUse memory_;
+};
+
+} // namespace dtrain::train

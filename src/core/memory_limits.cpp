@@ -1,0 +1,99 @@
+#include "dtrain/core/memory.hpp"
+#include "dtrain/core/number.hpp"
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+namespace dtrain::core {
+namespace {
+
+constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
+
+/// A line of /proc/self/status, such as "RssAnon:      1234 kB".
+std::size_t status_bytes(std::string_view name) {
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);) {
+        if (line.starts_with(name) && line.substr(name.size()).starts_with(':')) {
+            const std::size_t first = line.find_first_of("0123456789");
+            const std::size_t end = line.find(' ', first);
+            return parse_number<std::size_t>(std::string_view(line).substr(first, end - first)).value_or(0) * 1024;
+        }
+    }
+    return 0;
+}
+
+/// The path of this process in the hierarchy that a line of /proc/self/cgroup is about, if that has memory:
+/// "0::/path" of v2, "4:memory:/path" of v1.
+std::string_view path_in(std::string_view line, std::string_view controllers) {
+    const std::size_t first = line.find(':');
+    const std::size_t second = line.find(':', first + 1);
+    if (second == std::string_view::npos || line.substr(first + 1, second - first - 1) != controllers) {
+        return {};
+    }
+    return line.substr(second + 1);
+}
+
+} // namespace
+
+std::size_t own_bytes() {
+    return status_bytes("RssAnon") + status_bytes("RssShmem");
+}
+
+std::optional<GroupLimit> group_limit(const std::filesystem::path& root) {
+    struct Hierarchy {
+        std::string_view controllers;
+        const char* mount;
+        const char* file;
+    };
+    static constexpr std::array hierarchies{Hierarchy{"", "sys/fs/cgroup", "memory.max"},
+                                            Hierarchy{"memory", "sys/fs/cgroup/memory", "memory.limit_in_bytes"}};
+    std::optional<GroupLimit> tightest;
+    std::ifstream groups(root / "proc/self/cgroup");
+    for (std::string line; std::getline(groups, line);) {
+        for (const Hierarchy& hierarchy : hierarchies) {
+            const std::string_view path = path_in(line, hierarchy.controllers);
+            if (path.empty()) {
+                continue;
+            }
+            // In a container the path may be that of the machine, of which only the end, its top, is to be seen.
+            const std::filesystem::path top = root / hierarchy.mount;
+            for (std::filesystem::path group = top / path.substr(1);; group = group.parent_path()) {
+                std::string text;
+                std::ifstream(group / hierarchy.file) >> text;
+                const auto bytes = parse_number<std::size_t>(text);
+                struct stat status {};
+                if (bytes && (!tightest || *bytes < tightest->bytes) && stat(group.c_str(), &status) == 0) {
+                    tightest = {*bytes, status.st_ino};
+                }
+                if (group == top || group == group.parent_path()) {
+                    break;
+                }
+            }
+        }
+    }
+    return tightest;
+}
+
+std::size_t bytes_left_by_ulimit() {
+    std::size_t left = unlimited;
+    const auto apply = [&left](__rlimit_resource resource, std::string_view used) {
+        rlimit limit{};
+        if (getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+            const std::size_t bytes = status_bytes(used);
+            left = std::min<std::size_t>(left, limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, bytes));
+        }
+    };
+    apply(RLIMIT_AS, "VmSize");
+    apply(RLIMIT_DATA, "VmData");
+    return left;
+}
+
+} // namespace dtrain::core

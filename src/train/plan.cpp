@@ -1,0 +1,149 @@
+#include "dtrain/train/plan.hpp"
+
+#include "dtrain/core/error.hpp"
+#include "dtrain/core/host_name.hpp"
+#include "dtrain/core/memory.hpp"
+#include "dtrain/core/shard_tree.hpp"
+#include "dtrain/model/build.hpp"
+#include "dtrain/model/data_source.hpp"
+#include "dtrain/model/evaluator.hpp"
+#include "dtrain/train/descent.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <span>
+#include <string>
+
+namespace dtrain::train {
+namespace {
+
+/// What tables and the number of ranks decide about a config.
+void check(const config::Config& config, int ranks) {
+    model::check_names(config);
+    config.require_one_of("parallel.reducer", parallel::reducer_names());
+    if (ranks > config.parallel.logical_shards) {
+        throw config.invalid("parallel.logical_shards",
+                             fmt::format("{0} ranks need at least as many logical shards; start fewer ranks, or set "
+                                         "--parallel.logical_shards={0} (results depend on that number)",
+                                         ranks));
+    }
+}
+
+int count_nodes(const mpi::Communicator& communicator, int node_ranks) {
+    std::array<int, 1> first{communicator.split_by_node(node_ranks).is_root() ? 1 : 0};
+    communicator.sum(std::span(first));
+    return first[0];
+}
+
+std::vector<core::Range> share_out(int shards, int ranks) {
+    std::vector<core::Range> shares;
+    for (int rank = 0; rank < ranks; ++rank) {
+        shares.push_back(core::partition(shards, ranks, rank));
+    }
+    return shares;
+}
+
+} // namespace
+
+Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
+           const std::function<std::size_t(std::size_t bytes)>& checkpoint_bytes)
+    : config_(config), communicator_(communicator), nodes_(count_nodes(communicator, config.parallel.node_ranks)),
+      shards_of_rank_(share_out(config.parallel.logical_shards, communicator.size())) {
+    mpi::together(communicator, [&] { check(config, communicator.size()); });
+    source_.emplace(model::open_dataset(config_, communicator_));
+    const data::SetHeader& train = header(data::Set::train);
+    mpi::together(communicator_, [&] {
+        model::check_augmentation(config_, train.sample_shape);
+        products_ = kernels::make_exact_products(config_.parallel.blas_threads);
+        network_ = std::make_unique<nn::Network<float>>(model::build_network(config_, train.sample_shape, *products_));
+    });
+    source_->require_classes(network_->outputs());
+    mpi::together(communicator_, [&] {
+        sampler_.emplace(train.samples, config_.parallel.logical_shards, config_.training.batch_size,
+                         config_.model.seed, local_shards());
+        schedule_.emplace(model::build_schedule(config_, sampler_->steps_per_epoch()));
+        optimizer_ = model::build_optimizer(config_);
+        const ExchangeSizes sizes = exchange_sizes(config_, network_->layout(), *optimizer_, *sampler_);
+        exchange_ = {sizes.parameters, sizes.states, config_.parallel.logical_shards, shards_of_rank_,
+                     config_.parallel.node_ranks};
+    });
+    count_memory(checkpoint_bytes);
+    choose_rows();
+}
+
+data::Dataset Plan::load() {
+    return source_->load(config_.parallel.logical_shards, shards_of_rank_);
+}
+
+nn::Extent Plan::wanted_extent() const {
+    return rows_at_once(config_, *sampler_, static_cast<std::size_t>(local_shards().size()));
+}
+
+void Plan::count_memory(const std::function<std::size_t(std::size_t bytes)>& checkpoint_bytes) {
+    memory_.program = core::own_bytes();
+    for (const data::Set set : data::sets) {
+        const auto samples = static_cast<std::size_t>(
+            data::samples_of_shards(header(set).samples, exchange_.shards, local_shards()).size());
+        memory_.samples += samples * (header(set).sample_bytes() + sizeof(std::uint8_t));
+    }
+    const std::size_t arenas = core::complete_subtrees(exchange_.shards, local_shards()).size();
+    memory_.gradients = arenas * (exchange_.parameters + parallel::tail_size) * sizeof(float) +
+                        descent_bytes(config_, *network_, *optimizer_, *sampler_, local_shards());
+    const std::size_t parameters = exchange_.parameters * (1 + exchange_.states) * sizeof(float);
+    const mpi::Communicator node = communicator_.split_by_node(config_.parallel.node_ranks);
+    if (nodes_ > 1 && parallel::shares_parameters(config_.parallel.reducer)) {
+        // What a slice is sent and received by, for each subtree that the node sums up.
+        const int first = communicator_.rank() - node.rank();
+        const core::Range shards{shards_of_rank_[static_cast<std::size_t>(first)].begin,
+                                 shards_of_rank_[static_cast<std::size_t>(first + node.size() - 1)].end};
+        memory_.gradients += 2 * core::complete_subtrees(exchange_.shards, shards).size() * exchange_.parameters /
+                             static_cast<std::size_t>(node.size()) * sizeof(float);
+    }
+    const bool has_own = node.is_root() || !parallel::shares_parameters(config_.parallel.reducer);
+    memory_.parameters = has_own ? parameters : 0;
+    memory_.checkpoints = communicator_.is_root() && checkpoint_bytes ? checkpoint_bytes(parameters) : 0;
+}
+
+std::size_t Plan::activation_bytes(std::size_t rows) const {
+    const nn::Extent wanted = wanted_extent();
+    const nn::Extent extent = nn::Extent::of(std::min(rows, wanted.rows), wanted.shards);
+    const std::size_t partial_sums =
+        extent.rows < wanted.rows ? partial_sum_bytes(config_, exchange_, local_shards()) : 0;
+    return network_->bytes_for(extent.larger(nn::Extent::of(model::evaluation_rows, 1))) + partial_sums +
+           (extent.rows + model::evaluation_rows) * network_->inputs() * sizeof(float);
+}
+
+void Plan::choose_rows() {
+    const MemoryRoom room = tightest_room(memory_, communicator_);
+    mpi::together(communicator_, [&] {
+        const nn::Extent wanted = wanted_extent();
+        const auto given = static_cast<std::size_t>(config_.training.micro_batch);
+        std::size_t rows = given == 0 ? wanted.rows : std::min(given, wanted.rows);
+        // Half of what is left is for the system's file cache, and for what nobody counts.
+        const auto fits = [&](std::size_t number) { return activation_bytes(number) <= room.left() / 2; };
+        if (given == 0 && !fits(rows)) {
+            for (rows = nn::group_rows; 2 * rows < wanted.rows && fits(2 * rows);) {
+                rows *= 2;
+            }
+        }
+        step_extent_ = nn::Extent::of(rows, wanted.shards);
+        memory_.activations = activation_bytes(rows);
+        if (memory_.activations > room.left()) {
+            const bool smaller_fits = given != 0 && activation_bytes(nn::group_rows) <= room.left();
+            throw core::Error(
+                core::ExitCode::bad_config,
+                fmt::format(
+                    "out of memory: {} about {:.0f} MB on {}, {} {:.0f} MB; this rank takes {}; {}",
+                    room.sharing == 1 ? "one rank needs" : fmt::format("{} ranks need", room.sharing),
+                    static_cast<double>(room.taken + room.sharing * memory_.activations) / 1e6,
+                    core::host_name().data(), room.owner, static_cast<double>(room.bytes) / 1e6, describe(memory_),
+                    smaller_fits ? "a smaller training.micro_batch needs less, and 0 takes as many samples as fit"
+                                 : "fewer samples, a smaller network or more hosts need less"));
+        }
+    });
+}
+
+} // namespace dtrain::train

@@ -1,0 +1,130 @@
+"""Memory: what --check and a run say beforehand is what a run takes, a batch beyond it comes in micro-batches, and what
+cannot fit is refused before it is allocated."""
+
+import contextlib
+import itertools
+import re
+import sys
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+MEGABYTE = 10 ** 6
+CONVOLUTIONS = {"data.source": "synthetic", "data.train_samples": 2000, "data.test_samples": 100,
+                "model.layers": "conv 8x5x5 relu, maxpool 2, dropout 0.2, dense 10", "model.cost": "cross_entropy",
+                "training.batch_size": "all", "training.learning_rate": 0.1, "training.epochs": 2}
+TOO_FEW_MEGABYTES = 140  # for its activations, which take 166
+CASES = {
+    "wide layers, a narrow batch": {"model.layers": "dense 3000 relu, dense 1000 relu, dense 10",
+                                    "training.optimizer": "adam"},
+    "many samples": {"data.train_samples": 100000, "model.layers": "dense 10"},
+    "convolutions": CONVOLUTIONS,
+    "in micro-batches": {**CONVOLUTIONS, "training.micro_batch": 64},
+    "an LSTM": {"model.layers": "lstm 64, dense 10", "training.batch_size": 500},
+    "local SGD": {"model.layers": "dense 1000 relu, dense 10", "parallel.sync_every": 2},
+    "reducer = mpi": {"model.layers": "dense 3000 relu, dense 10", "parallel.reducer": "mpi"},
+}
+PEAK = "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); " \
+       "print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024); sys.exit(code)"
+
+
+def own_group():
+    """The folder of this process's control group for memory, and the name of the limit in one."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "memory":
+            return Path("/sys/fs/cgroup/memory") / path[1:], "memory.limit_in_bytes"
+        if controllers == "" and (Path("/sys/fs/cgroup") / path[1:] / "memory.max").exists():
+            return Path("/sys/fs/cgroup") / path[1:], "memory.max"
+    return None, None
+
+
+@contextlib.contextmanager
+def memory_group(megabytes):
+    """A control group with that limit; skips the test where none can be made."""
+    parent, limit = own_group()
+    group = parent / "dtrain-test" if parent else None
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(megabytes * MEGABYTE))
+    except (AttributeError, OSError) as error:
+        raise unittest.SkipTest(f"cannot make a control group: {error}") from None
+    try:
+        yield group / "cgroup.procs"
+    finally:
+        group.rmdir()
+
+
+class MemoryTest(testing.DtrainTestCase):
+    def small(self, settings):
+        return self.write_config({"data.source": "synthetic", "data.train_samples": 400, "data.test_samples": 100,
+                                  "training.epochs": 1, "training.learning_rate": 0.01, **settings})
+
+    def run_words(self, *words):
+        with testing.Process([str(word) for word in words], self.folder) as process:
+            return process.wait(testing.TIMEOUT_SECONDS)
+
+    def test_estimate(self):
+        for name, settings in CASES.items():
+            with self.case(name):
+                config = self.small(settings)
+                checked = testing.run("dtrain", config, "--check", cwd=self.folder)
+                result = self.run_words(sys.executable, "-c", PEAK, *testing.command("dtrain", config))
+                self.assertEqual((checked.code, result.code), (0, 0), (checked, result))
+                said = re.search(r"^memory +of rank 0 about ([\d.]+) MB: .* activations, .*$",
+                                 checked.stdout, re.MULTILINE)
+                self.assertIsNotNone(said, checked)
+                self.assertLess(result.stdout.index("\nmemory "), result.stdout.index("\ndata set "), result)
+                peak = int(re.search(r"^peak (\d+)", result.stdout, re.MULTILINE)[1]) / MEGABYTE
+                # Programs and libraries are in files, which the system can take from memory.
+                self.assertAlmostEqual(peak, float(said[1]) + 20, delta=15 + 0.05 * peak)
+
+    def test_micro_batches_change_no_bit(self):
+        fingerprints = set()
+        for micro_batch, ranks in itertools.product((0, 8, 100, 2000), (1, 3)):
+            trained = self.train({**CONVOLUTIONS, "training.micro_batch": micro_batch}, ranks=ranks,
+                                 output=f"run-{micro_batch}-{ranks}")
+            fingerprints.add(re.findall(r"weights (\w{16})", trained.result.stdout)[-1])
+        self.assertEqual(len(fingerprints), 1, fingerprints)
+
+    def check_limited(self, config, *wrapper):
+        """A whole batch is refused, by --check as well, and parts of it fit."""
+        for words in ([], ["--check"]):
+            result = self.run_words(*wrapper, *testing.command("dtrain", config, "--training.micro_batch=2000", *words))
+            self.assert_one_message(result, testing.EXIT_BAD_CONFIG, "out of memory: one rank needs about ",
+                                    "training.micro_batch")
+            self.assertNotIn("epoch 1/", result.stdout)
+        result = self.run_words(*wrapper, *testing.command("dtrain", config))
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        self.assertRegex(result.stdout, r"in micro-batches of up to \d+\n")
+        whole = self.train(CONVOLUTIONS, output="whole")
+        self.assertNotIn("micro-batches", whole.result.stdout)
+        self.assertEqual(*(re.findall(r"weights (\w{16})", run.stdout)[-1] for run in (result, whole.result)))
+
+    def test_large_batch_under_ulimit(self):
+        config = self.small(CONVOLUTIONS)
+        self.check_limited(config, "sh", "-c", f"ulimit -d {TOO_FEW_MEGABYTES * 1000}; exec \"$@\"", "sh")
+
+    def test_large_batch_in_a_control_group(self):
+        config = self.small(CONVOLUTIONS)
+        with memory_group(TOO_FEW_MEGABYTES) as processes:
+            self.check_limited(config, "sh", "-c", f"echo $$ > {processes}; exec \"$@\"", "sh")
+
+    def test_ranks_of_a_control_group_share_it(self):
+        config = self.small({"model.layers": "dense 1500 relu, dense 10", "parallel.reducer": "mpi",
+                             "training.optimizer": "adam"})
+        alone = self.run_words(*testing.command("dtrain", config, "--check"))
+        megabytes = float(re.search(r"about ([\d.]+) MB", alone.stdout)[1])
+        with memory_group(int(1.8 * megabytes)) as processes:
+            wrapper = ["sh", "-c", f"echo $$ > {processes}; exec \"$@\"", "sh"]
+            fits = self.run_words(*wrapper, *testing.command("dtrain", config, "--check", ranks=1))
+            self.assertEqual(fits.code, testing.EXIT_OK, fits)
+            self.assert_one_message(self.run_words(*wrapper, *testing.command("dtrain", config, "--check", ranks=3)),
+                                    testing.EXIT_BAD_CONFIG, "out of memory: 3 ranks need about ",
+                                    "their control group has ")
+
+
+if __name__ == "__main__":
+    testing.main()
