@@ -17,7 +17,6 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
 namespace dtrain::mpi {
 namespace {
