@@ -1,5 +1,7 @@
 #include "program.hpp"
 
+#include "dtrain/mpi/launcher.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,7 +9,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <string_view>
 #include <utility>
 
 namespace dtrain::apps {
@@ -54,13 +55,8 @@ void finish_output() {
 }
 
 int answer(const char* name, const std::function<void()>& action) {
-    for (const char* const rank : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
-        if (const char* const number = std::getenv(rank)) {
-            if (std::string_view(number) != "0") {
-                return 0;
-            }
-            break;
-        }
+    if (mpi::find_launch(std::getenv).rank > 0) {
+        return 0;
     }
     try {
         action();
@@ -80,8 +76,22 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
     if (version || take(words, "--help") || take(words, "-h")) {
         return answer(name, [&] { fmt::print("{}", version ? "dtrain " DTRAIN_VERSION "\n" : usage); });
     }
+    const mpi::Launch launch = mpi::find_launch(std::getenv); // now, as MPI sets variables of its own
     const mpi::Environment environment(argc, argv);
     const mpi::Communicator world = mpi::Communicator::world();
+    // Processes that do not know of each other would each do all of the work.
+    if (world.size() == 1 && launch.processes > 1) {
+        if (launch.rank == launch.speaker) {
+            fmt::print(
+                stderr,
+                "{}: the launcher started several processes ({}), but not as ranks of this program's MPI, so that "
+                "each would do all of the work: start them by the mpirun of that Open MPI, or by srun "
+                "--mpi=pmix if it was built for that, or set DTRAIN_ALLOW_SINGLETONS=1 if each is to run by "
+                "itself\n",
+                name, launch.told);
+        }
+        return static_cast<int>(core::ExitCode::bad_config);
+    }
     try {
         const core::ExitCode code = run(std::move(words), world);
         mpi::together(world, [&] {

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <array>
@@ -12,6 +13,7 @@
 #include <climits>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <limits>
@@ -35,6 +37,20 @@ bool is_first_to_speak() {
     fmt::format_to_n(name.data(), name.size() - 1, "{}/dtrain-has-spoken", folder == nullptr ? "" : folder);
     return folder == nullptr || open(name.data(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) >= 0 ||
            errno != EEXIST;
+}
+
+/// Messages within a host go through files of Open MPI's in /dev/shm, of which nothing is reserved: a rank that finds
+/// no room when it writes dies of SIGBUS. Where that is small, as in containers, they go to the folder that mpirun made
+/// for the job here.
+void avoid_small_shared_folder() {
+    constexpr std::int64_t bytes_per_rank = 16 << 20; // they take up to 4 MB, and other jobs their share
+    const char* const ranks = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+    const char* const folder = std::getenv("PMIX_SERVER_TMPDIR");
+    struct statvfs space {};
+    if (ranks != nullptr && folder != nullptr && statvfs("/dev/shm", &space) == 0 &&
+        static_cast<std::int64_t>(space.f_bavail * space.f_frsize) < bytes_per_rank * std::atoi(ranks)) {
+        setenv("OMPI_MCA_btl_vader_backing_directory", folder, 0);
+    }
 }
 
 /// For std::set_terminate.
@@ -83,6 +99,7 @@ Environment::Environment(int& argc, char**& argv) {
         setenv(parameter, "300000", 0);
     }
     setenv("OMPI_MCA_btl_tcp_flags", "1", 0); // no remote memory access, which TCP but imitates
+    avoid_small_shared_folder();
     int provided = 0;
     check(MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
 #ifndef DTRAIN_SIMULATE                     // where there are no threads

@@ -1,73 +1,125 @@
+// System V shared memory, because it is in nobody's file system: /dev/shm is small in containers (64 MB in Docker's),
+// a write into it may find it full, and files in it may stay behind. Where the kernel gives a segment, all of it is
+// there to be used.
+
 #include "dtrain/mpi/shared_window.hpp"
 
+#include "dtrain/core/matrix.hpp"
 #include "dtrain/core/memory.hpp"
 
 #include <fmt/format.h>
+#include <sys/ipc.h>
+#include <sys/shm.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <chrono>
 #include <cstdint>
-#include <memory>
-#include <type_traits>
+#include <cstring>
 
 namespace dtrain::mpi {
 namespace {
 
+using Memory = std::shared_ptr<std::byte>; // released by the last rank or object that has it
+
+Memory private_memory(std::size_t bytes) {
+    const auto buffer = std::make_shared<core::Buffer<std::byte>>(bytes);
+    return {buffer, buffer->data()};
+}
+
 #ifdef DTRAIN_SIMULATE
-// SimGrid 3.32 answers queries of shared windows with the memory of the first rank, whoever's is asked for; but
-// simulated ranks share all memory anyway.
-constexpr auto allocate = &MPI_Win_allocate;
+/// Simulated ranks share all memory.
+std::vector<Memory> share(const Communicator& node, std::size_t bytes) {
+    const Memory own = private_memory(bytes);
+    const auto address = reinterpret_cast<std::uintptr_t>(&own);
+    std::vector<Memory> all;
+    for (const std::uintptr_t other : node.gather_all(std::span<const std::uintptr_t>(&address, 1))) {
+        all.push_back(*reinterpret_cast<const Memory*>(other));
+    }
+    node.barrier(); // till then `own` is where it is
+    return all;
+}
 #else
-constexpr auto allocate = &MPI_Win_allocate_shared;
+[[noreturn]] void fail_to_get(std::int64_t bytes, int error) {
+    const double megabytes = static_cast<double>(bytes) / 1e6;
+    throw core::Error(
+        core::ExitCode::bad_config,
+        error == ENOMEM
+            ? fmt::format("out of memory: no {:.1f} MB that the ranks of this host share", megabytes)
+            : fmt::format("the system gives no {:.1f} MB of shared memory ({}): raise its limits, kernel.shmmax, "
+                          "kernel.shmall and kernel.shmmni of sysctl, or set parallel.reducer = mpi, which shares "
+                          "next to none",
+                          megabytes, std::strerror(error)));
+}
+
+/// None, and errno says why, where this process does not get it.
+Memory attach(int segment) {
+    void* const memory = shmat(segment, nullptr, 0);
+    if (reinterpret_cast<std::intptr_t>(memory) == -1) {
+        return nullptr;
+    }
+    return {static_cast<std::byte*>(memory), [](std::byte* attached) { shmdt(attached); }};
+}
+
+/// In front of a segment's bytes: what tells that it is the one that was meant, since numbers of segments are those of
+/// a namespace, and a container has its own.
+std::int64_t& mark(const Memory& memory) {
+    return *reinterpret_cast<std::int64_t*>(memory.get());
+}
+
+std::vector<Memory> share(const Communicator& node, std::size_t bytes) {
+    if (node.size() == 1) {
+        return {private_memory(bytes)}; // which has huge pages more often
+    }
+    std::array<std::int64_t, 1> all_bytes{static_cast<std::int64_t>(bytes)};
+    node.sum(std::span(all_bytes));
+    // Every rank has all segments, and MPI is to have addresses left.
+    if (!core::has_addresses(static_cast<std::size_t>(all_bytes[0]) + reserve_bytes)) {
+        fail_to_get(all_bytes[0], ENOMEM);
+    }
+    const int id = shmget(IPC_PRIVATE, bytes, IPC_CREAT | 0600);
+    if (id < 0) {
+        fail_to_get(static_cast<std::int64_t>(bytes), errno);
+    }
+    const Memory own = attach(id);
+    // It goes with the last process that has it. Linux lets the others have it all the same.
+    shmctl(id, IPC_RMID, nullptr);
+    if (own == nullptr) {
+        fail_to_get(static_cast<std::int64_t>(bytes), ENOMEM);
+    }
+    core::advise_huge_pages(own.get(), bytes);
+    std::ranges::fill(std::span(own.get(), bytes), std::byte{0}); // touched first by its owner, for the sake of NUMA
+    mark(own) = std::chrono::steady_clock::now().time_since_epoch().count();
+
+    const std::array<std::int64_t, 2> own_offer{id, mark(own)};
+    const std::vector<std::int64_t> offers = node.gather_all(std::span<const std::int64_t>(own_offer));
+    std::vector<Memory> all;
+    for (int rank = 0; rank < node.size(); ++rank) {
+        const std::int64_t* const offer = &offers[own_offer.size() * static_cast<std::size_t>(rank)];
+        all.push_back(rank == node.rank() ? own : attach(static_cast<int>(offer[0])));
+        if (all.back() == nullptr || mark(all.back()) != offer[1]) {
+            throw core::Error(core::ExitCode::bad_config,
+                              "the ranks of this host share no memory, as where each has a container of its own: start "
+                              "them in one, or with one IPC namespace (docker run --ipc=host), or set "
+                              "parallel.node_ranks = 1, which has each count as a node");
+        }
+    }
+    node.barrier(); // till all have it, nobody may go and take it along
+    return all;
+}
 #endif
 
 } // namespace
 
-static_assert(!std::is_copy_constructible_v<SharedWindow> && std::is_nothrow_move_constructible_v<SharedWindow>);
-
 SharedWindow::SharedWindow(const Communicator& node, std::size_t bytes) {
-    std::array<std::int64_t, 1> all_bytes{static_cast<std::int64_t>(bytes)};
-    node.sum(std::span(all_bytes));
-    // Segments of their own, each on its own pages, rather than one contiguous block.
-    MPI_Info info = MPI_INFO_NULL;
-    check(MPI_Info_create(&info), "MPI_Info_create");
-    check(MPI_Info_set(info, "alloc_shared_noncontig", "true"), "MPI_Info_set");
-    void* base = nullptr;
-    // Every rank maps all segments. Where it cannot, Open MPI says that it was a success.
-    const int outcome = core::has_addresses(static_cast<std::size_t>(all_bytes[0]) + reserve_bytes)
-                            ? allocate(static_cast<MPI_Aint>(bytes + alignment), 1, info, node.handle(),
-                                       static_cast<void*>(&base), &handle_)
-                            : MPI_ERR_NO_MEM;
-    MPI_Info_free(&info);
-    if (outcome != MPI_SUCCESS) { // as where /dev/shm is too small
-        throw core::Error(core::ExitCode::bad_config,
-                          fmt::format("out of memory: MPI_Win_allocate_shared gives no {:.1f} MB that the ranks of "
-                                      "this host share",
-                                      static_cast<double>(all_bytes[0]) / 1e6));
+    constexpr std::size_t heading = 64; // for the mark, and bytes begin on a cache line
+    const std::vector<std::size_t> sizes = node.gather_all(std::span<const std::size_t>(&bytes, 1));
+    for (Memory& memory : share(node, heading + bytes)) {
+        std::byte* const begin = memory.get() + heading;
+        const std::size_t size = sizes[segments_.size()];
+        segments_.push_back({std::move(memory), {begin, size}});
     }
-    check(MPI_Win_lock_all(MPI_MODE_NOCHECK, handle_), "MPI_Win_lock_all");
-    const std::span<std::byte> own = segment(node.rank());
-    core::advise_huge_pages(own.data(), own.size());
-    std::ranges::fill(own, std::byte{0}); // touched first by its owner, for the sake of NUMA
-    node.barrier();
-}
-
-SharedWindow::~SharedWindow() {
-    if (handle_ != MPI_WIN_NULL) {
-        MPI_Win_unlock_all(handle_);
-        MPI_Win_free(&handle_);
-    }
-}
-
-std::span<std::byte> SharedWindow::segment(int rank) const {
-    MPI_Aint size = 0;
-    int unit = 0;
-    void* base = nullptr;
-    check(MPI_Win_shared_query(handle_, rank, &size, &unit, static_cast<void*>(&base)), "MPI_Win_shared_query");
-    // Shared segments begin on a page, but Open MPI gives a rank that is alone plain memory.
-    auto room = static_cast<std::size_t>(size);
-    const std::size_t bytes = room - alignment;
-    return {static_cast<std::byte*>(std::align(alignment, bytes, base, room)), bytes};
 }
 
 } // namespace dtrain::mpi

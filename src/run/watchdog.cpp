@@ -122,13 +122,12 @@ void Watchdog::run(const std::stop_token& stop) {
     std::unique_lock lock(mutex);
     Sight before = sight();
     std::int64_t last = now_ns();
-    std::int64_t look_from = last;
     while (!wake.wait_for(lock, stop, interval, [&] { return stop.stop_requested(); })) {
         const std::int64_t now = now_ns();
-        // After standing still itself, a rank cannot tell who else did: everyone gets time to catch up.
+        // After standing still itself, a rank cannot tell who else did and is yet to be continued: it counts anew.
         const bool continued = now - last > delay_ns;
         if (continued) {
-            look_from = now + delay_ns;
+            counting_from_ = now;
         }
         last = now;
         const Sight seen = sight();
@@ -145,14 +144,12 @@ void Watchdog::run(const std::stop_token& stop) {
         own_->waiting = phase == core::Phase::wait || phase == core::Phase::reduce || seen.waits % 2 == 1 ? 1 : 0;
         own_->alive_at = now;
         before = seen;
-        if (now >= look_from) {
-            look(now);
-        }
+        look(now);
     }
 }
 
 bool Watchdog::is_late(std::int64_t since, std::int64_t now) const {
-    return timeout_ns_ > 0 && now - since > timeout_ns_;
+    return timeout_ns_ > 0 && now - std::max(since, counting_from_) > timeout_ns_;
 }
 
 void Watchdog::look(std::int64_t now) {

@@ -2,18 +2,20 @@
 #include "dtrain/mpi/shared_window.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
+#include <limits>
+#include <optional>
 #include <span>
-#include <type_traits>
+#include <string>
 #include <utility>
 
 namespace dtrain::mpi {
 namespace {
-
-static_assert(!std::is_copy_constructible_v<SharedWindow> && std::is_nothrow_move_constructible_v<SharedWindow>);
 
 class SharedWindowTest : public ::testing::Test {
   protected:
@@ -47,6 +49,42 @@ TEST_F(SharedWindowTest, SegmentsBeginOnCacheLines) {
             EXPECT_EQ(reinterpret_cast<std::uintptr_t>(window.segment(rank).data()) % 64, 0U)
                 << bytes << " bytes, segment of rank " << rank;
         }
+    }
+}
+
+/// The segments that this process made and that would stay if all who have them ended now.
+int lasting_segments() {
+    std::ifstream table("/proc/sysvipc/shm");
+    int found = 0;
+    long key = 0;
+    long id = 0;
+    unsigned mode = 0;
+    std::size_t size = 0;
+    int maker = 0;
+    table.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+    while (table >> key >> id >> std::oct >> mode >> std::dec >> size >> maker) {
+        constexpr unsigned goes_with_the_last = 01000;
+        found += maker == getpid() && (mode & goes_with_the_last) == 0 ? 1 : 0;
+        table.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+    }
+    return found;
+}
+
+TEST_F(SharedWindowTest, LeavesNoSegmentBehindHoweverRanksEnd) {
+    const SharedWindow window(node_, 1000);
+    EXPECT_EQ(lasting_segments(), 0);
+}
+
+TEST_F(SharedWindowTest, StaysWhileAnyRankHasIt) {
+    std::optional<SharedWindow> window(std::in_place, node_, 1000);
+    std::ranges::fill(window->segment(node_.rank()), std::byte{7});
+    node_.barrier();
+    if (node_.is_root()) {
+        window.reset();
+    }
+    node_.barrier();
+    if (window) {
+        EXPECT_TRUE(std::ranges::all_of(window->segment(0), [](std::byte value) { return value == std::byte{7}; }));
     }
 }
 

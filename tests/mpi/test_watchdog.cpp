@@ -31,10 +31,10 @@ constexpr Seconds long_enough{timeout + 1.7};
 
 class WatchdogTest : public ::testing::Test {
   protected:
-    void start(int node_ranks = 0) {
+    void start(int node_ranks = 0, double timeout_seconds = timeout) {
         message_.clear();
         reports_ = 0;
-        watchdog_ = std::make_unique<Watchdog>(world_, node_ranks, timeout, [this](const std::string& message) {
+        watchdog_ = std::make_unique<Watchdog>(world_, node_ranks, timeout_seconds, [this](const std::string& message) {
             message_ += message;
             ++reports_;
         });
@@ -64,10 +64,10 @@ class WatchdogTest : public ::testing::Test {
     }
 
     /// Stops this whole process for a while, which begins when it stands; `together`: all ranks at the same time.
-    void stop(bool together = false) const {
+    void stop(bool together = false, Seconds seconds = long_enough) const {
         std::string script = fmt::format("until grep -q '^State:.T' /proc/{0}/status; do sleep 0.01; done; "
                                          "sleep {1}; kill -CONT {0}",
-                                         getpid(), long_enough.count());
+                                         getpid(), seconds.count());
         std::string shell = "sh";
         std::string option = "-c";
         std::array<char*, 4> words{shell.data(), option.data(), script.data(), nullptr};
@@ -193,6 +193,16 @@ TEST_F(WatchdogTest, IsSilentAfterAllWereStopped) {
     start();
     watchdog_->note(Phase::reduce, 0);
     stop(true);
+    spin(Seconds{0.5});
+    EXPECT_EQ(reports(), 0);
+}
+
+// Rank 0, which sees the others stand still as long as before, does not count the time in which it stood still itself.
+TEST_F(WatchdogTest, IsSilentAfterAllWereStoppedAndContinuedOneByOne) {
+    const double longer = 2.5;
+    start(0, longer);
+    watchdog_->note(Phase::reduce, 0);
+    stop(true, Seconds{longer + 1 + (world_.rank() == 0 ? 0 : 1.6)});
     spin(Seconds{0.5});
     EXPECT_EQ(reports(), 0);
 }

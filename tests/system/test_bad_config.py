@@ -73,6 +73,27 @@ class BadConfigTest(testing.DtrainTestCase):
         self.check("three dimensions", config, words=["rotate", "5", "7 x 28 x 4"])
         self.train({"data.directory": self.folder / "sequences", "augment.elastic_sigma": 3})  # which distorts nothing
 
+    def test_processes_that_are_no_ranks_of_one_job(self):
+        """Started by a launcher that this MPI does not know, such as MPICH's, each would do all of the work."""
+        def start(program, *arguments, ranks=None, **variables):
+            words = [f"{name}={value}" for name, value in variables.items()]
+            with testing.Process(["env", *words, *testing.command(program, *arguments, ranks=ranks)],
+                                 self.folder) as process:
+                return process.wait(testing.TIMEOUT_SECONDS)
+
+        config = self.write_config({})
+        before = testing.snapshot(self.folder)
+        for program in ("dtrain", "dtrain-bench"):
+            with self.subTest(program):
+                self.assert_one_message(start(program, config, PMI_RANK=0, PMI_SIZE=4), testing.EXIT_BAD_CONFIG,
+                                        "PMI_SIZE = 4", "mpirun", "DTRAIN_ALLOW_SINGLETONS=1", program=program)
+        silent = start("dtrain", config, SLURM_PROCID=3, SLURM_STEP_NUM_TASKS=4)
+        self.assertEqual((silent.code, silent.stdout + silent.stderr), (testing.EXIT_BAD_CONFIG, ""))
+        self.assertEqual(testing.snapshot(self.folder), before)
+        for right in (start("dtrain", config, PMI_RANK=0, PMI_SIZE=4, DTRAIN_ALLOW_SINGLETONS=1),
+                      start("dtrain", config, ranks=1, SLURM_PROCID=2, SLURM_STEP_NUM_TASKS=4)):
+            self.assertEqual(right.code, testing.EXIT_OK, right)
+
     def test_check_refuses_too(self):
         config = self.write_config({"training.epochs": "many"})
         self.check("--check", config, "--check", words=["epochs", "many"])

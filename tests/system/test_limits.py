@@ -1,7 +1,10 @@
-"""Too little memory on one rank: the run ends, by exit code 2 and one message, wherever it runs out, or it succeeds."""
+"""Too little memory on one rank: the run ends, by exit code 2 and one message, wherever it runs out, or it succeeds. And
+places where shared memory is short."""
 
 import re
+import subprocess
 import sys
+import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -88,6 +91,47 @@ class LimitsTest(testing.DtrainTestCase):
                 with self.subTest("the limits are those between which it matters", case=name):
                     self.assertEqual(codes, {testing.EXIT_OK, testing.EXIT_BAD_CONFIG})
         self.assertIn(testing.EXIT_BAD_CONFIG, all_codes, "no limit mattered")
+
+
+NAMESPACES = ["unshare", "--mount", "--ipc"]
+
+
+def may_make_namespaces():
+    return subprocess.run([*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"], capture_output=True,
+                          check=False).returncode == 0
+
+
+@unittest.skipUnless(may_make_namespaces(), "needs to be root, and the right to make namespaces")
+class SharedMemoryTest(testing.DtrainTestCase):
+    def run_in_namespace(self, script, *overrides, ranks=4, wrapper=()):
+        """A run that begins after `script`, in namespaces of its own; `wrapper` goes between it and mpirun."""
+        config = self.write_config({"model.layers": "dense 800 relu, dense 10", "data.train_samples": 128})
+        words = testing.command("dtrain", config, *overrides, ranks=ranks)
+        words[-2 - len(overrides):-2 - len(overrides)] = wrapper
+        with testing.Process([*NAMESPACES, "sh", "-ec", f'{script}; exec "$@"', "sh", *words], self.folder) as process:
+            return process.wait(testing.TIMEOUT_SECONDS)
+
+    def test_small_dev_shm(self):
+        """As in containers: neither the windows nor Open MPI's messages need it, nor Open MPI's shared windows."""
+        for reducer in ("node", "mpi"):
+            with self.case(reducer):
+                result = self.run_in_namespace("mount -t tmpfs -o size=1m tmpfs /dev/shm; export OMPI_MCA_osc=^sm",
+                                               f"--parallel.reducer={reducer}")
+                self.assertEqual((result.code, result.messages()), (testing.EXIT_OK, []), result)
+
+    def test_limit_of_the_system(self):
+        limit = "echo 1000000 > /proc/sys/kernel/shmmax"
+        self.assert_one_message(self.run_in_namespace(limit), testing.EXIT_BAD_CONFIG,
+                                " MB of shared memory (Invalid argument)", "kernel.shmmax", "parallel.reducer = mpi")
+        result = self.run_in_namespace(limit, "--parallel.reducer=mpi")
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+
+    def test_a_container_for_each_rank(self):
+        wrapper = ("unshare", "--ipc")
+        self.assert_one_message(self.run_in_namespace("true", ranks=2, wrapper=wrapper), testing.EXIT_BAD_CONFIG,
+                                "share no memory", "--ipc=host", "parallel.node_ranks = 1")
+        result = self.run_in_namespace("true", "--parallel.node_ranks=1", ranks=2, wrapper=wrapper)
+        self.assertEqual(result.code, testing.EXIT_OK, result)
 
 
 if __name__ == "__main__":

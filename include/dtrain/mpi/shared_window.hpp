@@ -2,36 +2,33 @@
 
 #include "dtrain/mpi/communicator.hpp"
 
-#include <mpi.h>
-
 #include <cstddef>
+#include <memory>
 #include <span>
-#include <utility>
+#include <vector>
 
 namespace dtrain::mpi {
 
-/// Memory that the ranks of one node share (MPI_Win_allocate_shared): each rank brings a zeroed segment of its own and
-/// reads and writes those of the others directly. Creation and destruction are collective. Ordering between ranks is
-/// up to atomics inside the window.
+/// Memory that the ranks of one node share: each rank brings a zeroed segment of its own and reads and writes those of
+/// the others directly. Ordering between ranks is up to atomics inside the window. A segment stays as long as any rank
+/// has it, and no longer, however the ranks end.
 class SharedWindow {
   public:
-    /// The ranks of `node` have to share memory, as Communicator::split_by_node sees to. Throws core::Error
-    /// (bad_config), which is to end the job, on a rank that gets no memory.
+    /// Collective. The ranks of `node` are those of one machine, as Communicator::split_by_node has them. Throws
+    /// core::Error (bad_config), which is to end the job, on a rank that gets no memory, or not that of the others.
     SharedWindow(const Communicator& node, std::size_t bytes);
-    SharedWindow(SharedWindow&& other) noexcept : handle_(std::exchange(other.handle_, MPI_WIN_NULL)) {}
-    SharedWindow& operator=(SharedWindow&& other) noexcept {
-        std::swap(handle_, other.handle_);
-        return *this;
-    }
-    ~SharedWindow();
-
-    static constexpr std::size_t alignment = 64;
 
     /// The segment of `rank`, aligned to a cache line.
-    [[nodiscard]] std::span<std::byte> segment(int rank) const;
+    [[nodiscard]] std::span<std::byte> segment(int rank) const noexcept {
+        return segments_[static_cast<std::size_t>(rank)].bytes;
+    }
 
   private:
-    MPI_Win handle_ = MPI_WIN_NULL;
+    struct Segment {
+        std::shared_ptr<std::byte> memory;
+        std::span<std::byte> bytes;
+    };
+    std::vector<Segment> segments_; ///< by rank
 };
 
 } // namespace dtrain::mpi

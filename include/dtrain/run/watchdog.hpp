@@ -81,7 +81,8 @@ class Watchdog final : public core::PhaseObserver {
     Entry* own_;
     clockid_t training_clock_;
     std::int64_t timeout_ns_;
-    std::int64_t patience_ns_ = 0; ///< beyond the timeout, before this node blames another
+    std::int64_t patience_ns_ = 0;   ///< beyond the timeout, before this node blames another
+    std::int64_t counting_from_ = 0; ///< when the watchdog's thread was last continued after standing still
     std::string host_;
     std::string other_nodes_; ///< their ranks and hosts; empty where there is one node
     Report report_;

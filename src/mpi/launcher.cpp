@@ -1,0 +1,59 @@
+#include "dtrain/mpi/launcher.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <cstring>
+#include <optional>
+
+namespace dtrain::mpi {
+namespace {
+
+struct Launcher {
+    const char* rank;
+    const char* size; ///< null where it does not tell
+};
+
+/// Those that others start come first: mpirun starts its ranks from a step of Slurm's, say.
+constexpr std::array launchers{
+    Launcher{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}, // Open MPI
+    Launcher{"MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"},   // MVAPICH
+    Launcher{"PMI_RANK", "PMI_SIZE"},                         // Hydra (MPICH, Intel MPI), PALS, srun --mpi=pmi2
+    Launcher{"PALS_RANKID", nullptr},                         // PALS (HPE Cray)
+    Launcher{"FLUX_TASK_RANK", "FLUX_JOB_SIZE"},              // Flux
+    Launcher{"PMIX_RANK", nullptr},                           // PRRTE, srun --mpi=pmix
+    // A step's number of tasks: SLURM_NTASKS is the allocation's, and a batch script has that too.
+    Launcher{"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"},
+};
+
+std::optional<int> number(const char* text) {
+    int value = 0;
+    if (text == nullptr || std::from_chars(text, text + std::strlen(text), value).ec != std::errc()) {
+        return std::nullopt;
+    }
+    return value;
+}
+
+} // namespace
+
+Launch find_launch(const std::function<const char*(const char* name)>& variable) {
+    Launch launch;
+    if (variable("DTRAIN_ALLOW_SINGLETONS") != nullptr) {
+        return launch;
+    }
+    for (const Launcher& launcher : launchers) {
+        if (const auto rank = number(variable(launcher.rank))) {
+            launch = {*rank, *rank + 1, 1, fmt::format("{} = {}", launcher.rank, *rank)};
+            break;
+        }
+    }
+    for (const Launcher& launcher : launchers) {
+        if (const auto size = launcher.size == nullptr ? std::nullopt : number(variable(launcher.size))) {
+            return {launch.rank, *size, 0, fmt::format("{} = {}", launcher.size, *size)};
+        }
+    }
+    return launch;
+}
+
+} // namespace dtrain::mpi

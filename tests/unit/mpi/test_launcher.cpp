@@ -1,0 +1,87 @@
+#include "dtrain/mpi/launcher.hpp"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+
+namespace dtrain::mpi {
+namespace {
+
+using Variables = std::map<std::string, std::string>;
+
+Launch launch_of(const Variables& variables) {
+    return find_launch([&](const char* name) {
+        const auto found = variables.find(name);
+        return found == variables.end() ? nullptr : found->second.c_str();
+    });
+}
+
+struct Case {
+    const char* name;
+    Variables variables;
+    int rank;
+    int processes;
+    int speaker;
+    const char* told;
+};
+
+TEST(FindLaunch, TellsWhatEachLauncherStarted) {
+    const Case cases[] = {
+        {"by hand", {}, 0, 1, 0, ""},
+        {"mpirun",
+         {{"OMPI_COMM_WORLD_RANK", "3"}, {"OMPI_COMM_WORLD_SIZE", "4"}, {"PMIX_RANK", "3"}},
+         3,
+         4,
+         0,
+         "OMPI_COMM_WORLD_SIZE = 4"},
+        {"MPICH's Hydra, in a step of Slurm's with one task for each node",
+         {{"PMI_RANK", "2"}, {"PMI_SIZE", "4"}, {"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}},
+         2,
+         4,
+         0,
+         "PMI_SIZE = 4"},
+        {"PALS, rank 0, which is told no number", {{"PALS_RANKID", "0"}}, 0, 1, 1, "PALS_RANKID = 0"},
+        {"PALS, rank 1", {{"PALS_RANKID", "1"}}, 1, 2, 1, "PALS_RANKID = 1"},
+        {"a step of Slurm's",
+         {{"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_NTASKS", "4"}},
+         1,
+         4,
+         0,
+         "SLURM_STEP_NUM_TASKS = 4"},
+        {"srun --mpi=pmix",
+         {{"PMIX_RANK", "0"}, {"SLURM_PROCID", "0"}, {"SLURM_STEP_NUM_TASKS", "4"}},
+         0,
+         4,
+         0,
+         "SLURM_STEP_NUM_TASKS = 4"},
+        {"a step's number alone", {{"SLURM_STEP_NUM_TASKS", "4"}}, 0, 4, 0, "SLURM_STEP_NUM_TASKS = 4"},
+        {"a batch script in an allocation of several tasks",
+         {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "4"}},
+         0,
+         1,
+         1,
+         "SLURM_PROCID = 0"},
+        {"mpirun -np 1 in a step of four tasks",
+         {{"OMPI_COMM_WORLD_RANK", "0"},
+          {"OMPI_COMM_WORLD_SIZE", "1"},
+          {"SLURM_PROCID", "2"},
+          {"SLURM_STEP_NUM_TASKS", "4"}},
+         0,
+         1,
+         0,
+         "OMPI_COMM_WORLD_SIZE = 1"},
+        {"on purpose", {{"PMI_RANK", "2"}, {"PMI_SIZE", "4"}, {"DTRAIN_ALLOW_SINGLETONS", "1"}}, 0, 1, 0, ""},
+        {"no numbers", {{"PMI_RANK", ""}, {"PMI_SIZE", "many"}}, 0, 1, 0, ""},
+    };
+    for (const Case& expected : cases) {
+        const Launch launch = launch_of(expected.variables);
+        EXPECT_EQ(launch.rank, expected.rank) << expected.name;
+        EXPECT_EQ(launch.processes, expected.processes) << expected.name;
+        EXPECT_EQ(launch.speaker, expected.speaker) << expected.name;
+        EXPECT_EQ(launch.told, expected.told) << expected.name;
+    }
+}
+
+} // namespace
+} // namespace dtrain::mpi
