@@ -86,9 +86,9 @@ install_packages() { # PACKAGE...
         die $exit_failure "apt-get could not install: ${missing[*]}"
 }
 
-idx_path() { # DIR NAME: prints the path of that IDX file, plain or .gz
-    local path
-    for path in "$1/$2" "$1/$2.gz"; do
+idx_path() { # DIR NAME: prints the path of that IDX file, in the spellings that dtrain takes
+    local dotted=${2/-idx/.idx} path
+    for path in "$1"{,/MNIST/raw,/raw}/{"$2","$2/$2","$dotted","$dotted/$dotted"}{,.gz}; do
         if [[ -f $path ]]; then
             say "$path"
             return
@@ -130,11 +130,13 @@ publish_staging() {
 }
 
 copy_data() { # SET DIR
-    local name path
+    local copy name path
     for name in "${idx_files[@]}"; do
         path=$(idx_path "$2" "$name") || die $exit_data "$2 has no $name and no $name.gz"
-        cp --no-preserve=mode -- "$path" "$staging/"
-        is_genuine "$1" "$name" "$staging/${path##*/}" ||
+        copy=$staging/$name
+        [[ $path != *.gz ]] || copy+=.gz
+        cp --no-preserve=mode -- "$path" "$copy"
+        is_genuine "$1" "$name" "$copy" ||
             die $exit_data "refused $path: the SHA-256 of its uncompressed bytes is not ${sha256[$1/$name]}; nothing was taken"
     done
 }
