@@ -7,6 +7,12 @@ die() { # CODE MESSAGE...
     exit "$1"
 }
 
+put() { # what standard input says, on standard output; where its reader has left, SIGPIPE ends the script
+    local text
+    text=$(cat && echo .) # which keeps empty lines at the end
+    printf '%s' "${text%.}" 2>/dev/null || die 6 "cannot write to standard output"
+}
+
 scaling_files() { # CONFIG: settles $output, unless it is given, and $folder, where the runs' own files go
     [[ $output ]] || output=runs/scaling-$(basename "$1" .ini).h5
     [[ $output == *.h5 ]] || die 2 "--output $output: expected a name that ends in .h5"

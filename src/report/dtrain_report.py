@@ -7,21 +7,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+from program import EXIT_BAD_OUTPUT, guard_output, needing
+
 PROGRAM = "dtrain-report"
 EXIT_NOTHING_SHOWN = 1
-EXIT_USAGE = 2
 MARK = '<meta name="generator" content="dtrain-report">'  # of report.html.j2
-EXIT_BAD_OUTPUT = 6
 
-try:
+with needing(PROGRAM, "python3-h5py", "python3-matplotlib", "python3-jinja2"):
     import page
     import runs
     from hdf5 import Unreadable
     from progress import Progress
-except ModuleNotFoundError as missing:
-    print(f"{PROGRAM}: the Python module {missing.name} is missing; on Debian: apt-get install python3-h5py "
-          "python3-matplotlib python3-jinja2", file=sys.stderr)
-    sys.exit(EXIT_USAGE)
 
 
 def parse(words):
@@ -63,6 +59,7 @@ def write(path, text):
 
 def main(words, folder):
     """`folder` is where the other programs are."""
+    guard_output(PROGRAM)
     arguments = parse(words)
     evaluator = arguments.eval or shutil.which("dtrain-eval", path=folder) or shutil.which("dtrain-eval")
     if arguments.output.exists() and not (arguments.output.is_file() and is_report(arguments.output)):
