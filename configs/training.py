@@ -41,7 +41,7 @@ def parse(parser):
         os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     check = subprocess.run([ROOT / arguments.dtrain, ROOT / "configs/mnist-800.ini",
                             f"--data.directory={arguments.data}", "--check"],
-                           cwd=ROOT, stdout=subprocess.PIPE, text=True)
+                           cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace")
     if check.returncode != 0:
         sys.exit(check.returncode)
     return arguments, re.search(r"^data set +(.*?):", check.stdout, re.MULTILINE)[1]

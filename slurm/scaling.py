@@ -69,7 +69,7 @@ def collect(arguments):
             raise Problem(f"{path}: of another network or version than {arguments.json[0]}")
     if problem := differing_batches(runs):
         raise Problem(f"{problem}: runs of different sweeps, or fewer training samples than a batch")
-    texts = {CONFIGS[arguments.simulated]: Path(arguments.config).read_text()} if arguments.config else {}
+    texts = {CONFIGS[arguments.simulated]: Path(arguments.config).read_text(errors="replace")} if arguments.config else {}
     if arguments.check:
         texts[CHECK] = arguments.check
     runs = list(runs)
@@ -144,6 +144,8 @@ def main():
         arguments.run(arguments)
     except (Problem, Unreadable) as problem:
         sys.exit(f"{PROGRAM}: {problem}")
+    except OSError as error:
+        sys.exit(f"{PROGRAM}: {error.filename}: {error.strerror}")
 
 
 if __name__ == "__main__":

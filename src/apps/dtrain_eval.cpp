@@ -248,7 +248,8 @@ void require_other_file(const std::filesystem::path& file, const std::filesystem
 
 /// The checkpoint at `path`; of a folder the newest whole one, whose file `path` becomes.
 io::Checkpoint open_checkpoint(std::filesystem::path& path) {
-    if (!std::filesystem::is_directory(path)) {
+    std::error_code unknown; // of a name that is too long, say, which is told when it is opened
+    if (!std::filesystem::is_directory(path, unknown)) {
         if (const auto kind = io::kind_of(path); kind && kind != io::FileKind::checkpoint) {
             throw core::Error(core::ExitCode::bad_checkpoint,
                               fmt::format("{}: is {}; expected a checkpoint, or the output folder of a run",
