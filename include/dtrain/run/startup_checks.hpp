@@ -22,6 +22,8 @@ struct Crowd {
     int cores = 0;      ///< that they may run on
     int first_core = 0; ///< the lowest of these
     int host_cores = 0;
+    int host_ranks = 0;
+    bool bound_by_mpirun = false; ///< as against taskset, a batch system or a container, or not at all
 };
 
 /// The ranks that have the fewest cores per thread; `allowed` says for each rank of a host where it may run. Looks at
@@ -29,7 +31,7 @@ struct Crowd {
 /// cores, sockets and hosts are.
 [[nodiscard]] Crowd find_crowd(std::span<const CoreSet> allowed, int threads_per_rank, int host_cores);
 
-/// What is wrong and what helps.
+/// What is wrong and what helps, as far as it is possible there.
 [[nodiscard]] std::string describe(const Crowd& crowd, int threads_per_rank, const std::string& host, int more_hosts);
 
 /// Collective: a warning, the same on every rank, of the most crowded host.
