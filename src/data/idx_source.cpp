@@ -37,7 +37,7 @@ class IdxSet final : public SetReader {
         if (dimensions.size() < 2) {
             samples_.fail(
                 !labels_file_.empty() && IdxReader(labels_file_).dimensions().size() > 1
-                    ? fmt::format("holds labels, and {} samples: the two are swapped", labels_file_.string())
+                    ? fmt::format("holds labels, and {} holds images: the two are swapped", labels_file_.string())
                     : "has one dimension, as labels have; samples need at least two: their number x elements");
         }
         if (samples_.size() == 0) {

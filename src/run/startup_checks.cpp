@@ -159,9 +159,10 @@ std::optional<std::string> ExchangeCheck::add(std::int64_t steps, std::span<cons
         std::max<std::int64_t>(1, static_cast<std::int64_t>(number * compute_seconds_ / exchange_seconds_));
     const double microseconds = 1e6 / static_cast<double>(steps_);
     return fmt::format("exchanging gradients takes longer than computing them, {:.0f} us of a step beside {:.0f} us: "
-                       "unless other programs use these cores, the batch is too small for more than {} rank{}; a "
-                       "larger training.batch_size keeps more busy",
-                       exchange_seconds_ * microseconds, compute_seconds_ * microseconds, even, even == 1 ? "" : "s");
+                       "unless other programs use these cores, the batch is too small for more than {} rank{}; {}",
+                       exchange_seconds_ * microseconds, compute_seconds_ * microseconds, even, even == 1 ? "" : "s",
+                       whole_batches_ ? "it is the whole training set, so start fewer"
+                                      : "a larger training.batch_size keeps more busy");
 }
 
 } // namespace dtrain::run

@@ -40,12 +40,15 @@ struct Crowd {
 /// Finds out whether a run exchanges gradients for longer than it computes them.
 class ExchangeCheck {
   public:
+    /// `whole_batches`: each batch is the whole training set, and cannot be larger.
+    explicit ExchangeCheck(bool whole_batches) : whole_batches_(whole_batches) {}
     /// Adds steps, and what each rank spent them on. As soon as there are enough to judge by, returns what is to be
     /// said, and never again.
     [[nodiscard]] std::optional<std::string> add(std::int64_t steps, std::span<const io::PhaseSeconds> ranks);
 
   private:
     static constexpr std::int64_t enough_steps = 50;
+    bool whole_batches_;
     std::int64_t steps_ = 0;
     double compute_seconds_ = 0;
     double exchange_seconds_ = 0;

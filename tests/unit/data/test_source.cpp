@@ -123,7 +123,7 @@ TEST_F(IdxSource, SaysThatImagesAndLabelsAreSwapped) {
     std::filesystem::rename(labels, images);
     std::filesystem::rename(folder_ / "aside", labels);
     expect_bad(Set::train,
-               images.string() + ": holds labels, and " + labels.string() + " samples: the two are swapped");
+               images.string() + ": holds labels, and " + labels.string() + " holds images: the two are swapped");
     EXPECT_TRUE(error_of([&] { (void)load_split(labels, {}, 4); }) == std::nullopt);
     support::write_file(images, train_.images_file());
     expect_bad(Set::train, labels.string() + ": holds bytes of 3 dimensions, as samples may be; labels need one");
