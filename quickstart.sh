@@ -60,7 +60,7 @@ put() { # what standard input says
 warn() { printf 'quickstart: %s\n' "$*" >&2; }
 
 die() { # CODE MESSAGE
-    warn "$2"
+    warn "$2" || true # which may find a full disk
     exit "$1"
 }
 

@@ -3,7 +3,7 @@
 say() { printf '%s: %s\n' "${program:-slurm}" "$*" >&2; }
 
 die() { # CODE MESSAGE...
-    say "${*:2}"
+    say "${*:2}" || true # which may find a full disk
     exit "$1"
 }
 

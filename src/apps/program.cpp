@@ -1,5 +1,7 @@
 #include "program.hpp"
 
+#include "dtrain/core/terminal.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -68,7 +70,7 @@ int answer(const char* name, const std::function<void()>& action) {
         return 0;
     } catch (...) {
         const core::Error error = core::current_error();
-        fmt::print(stderr, "{}: {}\n", name, error.what());
+        core::print_error("{}: {}\n", name, error.what());
         return static_cast<int>(error.code());
     }
 }
@@ -93,7 +95,7 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
         return static_cast<int>(code);
     } catch (const mpi::AgreedError& error) {
         if (world.is_root()) {
-            fmt::print(stderr, "{}: {}\n", name, error.what());
+            core::print_error("{}: {}\n", name, error.what());
         }
         world.barrier();
         return static_cast<int>(error.code());

@@ -29,23 +29,31 @@ def needing(program, *packages):
 
 
 class _Output(io.FileIO):
-    def __init__(self, program):
-        super().__init__(1, "wb", closefd=False)
-        self._program = program
+    def __init__(self, descriptor, when_it_fails):
+        super().__init__(descriptor, "wb", closefd=False)
+        self._when_it_fails = when_it_fails
 
     def write(self, data):
         try:
             return super().write(data)
         except OSError as error:
-            print(f"{self._program}: cannot write to standard output: {error.strerror}", file=sys.stderr, flush=True)
-            os._exit(EXIT_BAD_OUTPUT)
+            self._when_it_fails(error)
+            return len(data)
 
 
 def guard_output(program):
     """From now on standard output that takes no more ends the program at once, with code 6 and a message, as SIGPIPE
-    does silently where the reader has left."""
+    does silently where the reader has left; what standard error does not take is lost."""
+    def end(error):
+        print(f"{program}: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        os._exit(EXIT_BAD_OUTPUT)
+
+    def text(output, line_buffering):
+        return io.TextIOWrapper(io.BufferedWriter(output), "utf-8", "backslashreplace", line_buffering=line_buffering)
+
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if sys.stdout is None:  # where a file that is opened would take its place
         fail(program, EXIT_BAD_OUTPUT, "standard output is closed")
-    sys.stdout = io.TextIOWrapper(io.BufferedWriter(_Output(program)), "utf-8", "backslashreplace",
-                                  line_buffering=sys.stdout.isatty())
+    if sys.stderr is not None:
+        sys.stderr = text(_Output(2, lambda error: None), line_buffering=True)
+    sys.stdout = text(_Output(1, end), line_buffering=sys.stdout.isatty())

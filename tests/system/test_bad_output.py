@@ -186,6 +186,20 @@ class StandardOutputTest(testing.DtrainTestCase):
                 self.assertRegex(result.stderr, rf"\A{words[0]}: [^\n]*No space left on device\n\Z")
 
 
+    def test_full_standard_error(self):
+        """Messages are lost, and nothing else: a run that warns goes on."""
+        config = self.write_config({"parallel.blas_threads": 2 * os.cpu_count(), "training.epochs": 1})
+        for words, code in {("dtrain", config): testing.EXIT_OK,
+                            ("dtrain", "missing.ini"): testing.EXIT_BAD_CONFIG,
+                            ("dtrain", "missing.ini", "--print-config"): testing.EXIT_BAD_CONFIG,
+                            ("dtrain-eval", "missing.h5"): testing.EXIT_BAD_CHECKPOINT,
+                            ("dtrain-report", "missing"): 1}.items():
+            with self.subTest(" ".join(map(str, words))), open("/dev/full", "w") as full:
+                result = subprocess.run(testing.command(*words), stdout=subprocess.PIPE, stderr=full, cwd=self.folder,
+                                        env=testing.environment(), timeout=60, check=False)
+                self.assertEqual(result.returncode, code)
+
+
 class OutputOptionsTest(testing.DtrainTestCase):
     def test_options_replace_files_of_their_own_kind_alone(self):
         trained = self.train()

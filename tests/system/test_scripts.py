@@ -54,6 +54,9 @@ class OutputTest(testing.DtrainTestCase):
                 result = self.run_with(command, full)
                 self.assertEqual(result.returncode, testing.EXIT_BAD_OUTPUT, result.stderr)
                 self.assertRegex(result.stderr, rf"\A{name}: cannot write to standard output[^\n]*\n\Z")
+                if name in ("quickstart", "scaling.sh", "scaling.py"):
+                    both = subprocess.run(command, cwd=self.folder, stdout=full, stderr=full, timeout=60)
+                    self.assertEqual(both.returncode, testing.EXIT_BAD_OUTPUT)
 
     def test_standard_output_whose_reader_has_left(self):
         for name, command in self.commands().items():
