@@ -69,7 +69,9 @@ def collect(arguments):
             raise Problem(f"{path}: of another network or version than {arguments.json[0]}")
     if problem := differing_batches(runs):
         raise Problem(f"{problem}: runs of different sweeps, or fewer training samples than a batch")
-    texts = {CONFIGS[arguments.simulated]: Path(arguments.config).read_text(errors="replace")} if arguments.config else {}
+    texts = {}
+    if arguments.config:
+        texts[CONFIGS[arguments.simulated]] = Path(arguments.config).read_text(errors="replace")
     if arguments.check:
         texts[CHECK] = arguments.check
     runs = list(runs)

@@ -10,6 +10,7 @@
 #include <cctype>
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -98,7 +99,7 @@ std::string contents_of(const path& folder, const std::string& name) {
     }
     std::ranges::sort(names);
     const std::size_t listed = std::min(names.size(), most_names_listed);
-    return fmt::format("the folder holds {}{}", fmt::join(names.begin(), names.begin() + listed, ", "),
+    return fmt::format("the folder holds {}{}", fmt::join(std::span(names).first(listed), ", "),
                        listed < names.size() ? fmt::format(" and {} more", names.size() - listed) : "");
 }
 

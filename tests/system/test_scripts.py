@@ -92,8 +92,8 @@ class LauncherTest(testing.DtrainTestCase):
         kaggle.mkdir()
         for key, name in testing.FILE_NAMES.items():
             file = testing.find_idx(testing.MNIST, key)
-            place = kaggle / file.name if "labels" in key else kaggle / name.replace("-idx", ".idx") / file.name.replace(
-                "-idx", ".idx")
+            dotted = kaggle / name.replace("-idx", ".idx") / file.name.replace("-idx", ".idx")
+            place = kaggle / file.name if "labels" in key else dotted
             place.parent.mkdir(exist_ok=True)
             place.symlink_to(file)
         result = subprocess.run(["./quickstart.sh", "run"], cwd=self.folder, capture_output=True, text=True, timeout=60,
