@@ -3,7 +3,7 @@
 set -euo pipefail
 
 usage() {
-    cat <<'END'
+    put <<'END'
 usage: ./quickstart.sh run     build dtrain, fetch MNIST and train the default network on 2 ranks
        ./quickstart.sh test    build and run every test
        ./quickstart.sh data    put MNIST into data/mnist
@@ -46,14 +46,21 @@ trap '[[ -z $staging ]] || rm -rf -- "$staging"' EXIT
 exit_failure=1
 exit_usage=2
 exit_data=3
+exit_output=6
 exit_stopped=75
 
-say() { printf '%s\n' "$@"; }
+say() { printf '%s\n' "$@" 2>/dev/null || die $exit_output "cannot write to standard output"; }
+
+put() { # what standard input says
+    local text
+    text=$(cat && echo .) # which keeps empty lines at the end
+    say "${text%$'\n'.}"
+}
 
 warn() { printf 'quickstart: %s\n' "$*" >&2; }
 
 die() { # CODE MESSAGE
-    warn "$2"
+    warn "$2" || true # which may find a full disk
     exit "$1"
 }
 
@@ -86,9 +93,9 @@ install_packages() { # PACKAGE...
         die $exit_failure "apt-get could not install: ${missing[*]}"
 }
 
-idx_path() { # DIR NAME: prints the path of that IDX file, plain or .gz
-    local path
-    for path in "$1/$2" "$1/$2.gz"; do
+idx_path() { # DIR NAME: prints the path of that IDX file, in the spellings that dtrain takes
+    local dotted=${2/-idx/.idx} path
+    for path in "$1"{,/MNIST/raw,/raw}/{"$2","$2/$2","$dotted","$dotted/$dotted"}{,.gz}; do
         if [[ -f $path ]]; then
             say "$path"
             return
@@ -130,11 +137,13 @@ publish_staging() {
 }
 
 copy_data() { # SET DIR
-    local name path
+    local copy name path
     for name in "${idx_files[@]}"; do
         path=$(idx_path "$2" "$name") || die $exit_data "$2 has no $name and no $name.gz"
-        cp --no-preserve=mode -- "$path" "$staging/"
-        is_genuine "$1" "$name" "$staging/${path##*/}" ||
+        copy=$staging/$name
+        [[ $path != *.gz ]] || copy+=.gz
+        cp --no-preserve=mode -- "$path" "$copy"
+        is_genuine "$1" "$name" "$copy" ||
             die $exit_data "refused $path: the SHA-256 of its uncompressed bytes is not ${sha256[$1/$name]}; nothing was taken"
     done
 }
@@ -166,7 +175,7 @@ download_mnist() { # fails when no mirror answers; wrong bytes, and no better mi
 }
 
 say_fashion() {
-    cat <<END
+    put <<END
 
   ***********************************************************************
   *  NOT MNIST: this trains on Fashion-MNIST, pictures of clothes.      *
@@ -235,8 +244,7 @@ run() {
     local before after status=0
     before=$(newest_checkpoint)
     say "" "${train[*]} configs/quickstart.ini"
-    # dtrain says itself what went wrong; Open MPI would add a banner about the exit code.
-    OMPI_MCA_orte_execute_quiet=1 "${train[@]}" configs/quickstart.ini || status=$?
+    "${train[@]}" configs/quickstart.ini || status=$?
     after=$(newest_checkpoint)
 
     case $status in
@@ -248,14 +256,14 @@ run() {
     *)
         # mpirun returns 1 after Ctrl-C and for failures of its own; dtrain never does.
         ((status != 1)) || warn "after Ctrl-C, ./quickstart.sh run goes on from the newest checkpoint"
-        warn "the training ended with code $status; for Open MPI's own messages: ${train[*]} configs/quickstart.ini"
+        warn "the training ended with code $status"
         return $status
         ;;
     esac
 
     say ""
     [[ $before != "$after" ]] || say "This run was complete already: nothing was left to do."
-    cat <<END
+    put <<END
 cost log      runs/quickstart/log.h5
 checkpoints   runs/quickstart/checkpoints/
 
@@ -269,7 +277,7 @@ What to type next:
   rm -r runs/quickstart && ./quickstart.sh run
       starts afresh
 END
-    ((EUID != 0)) || cat <<'END'
+    ((EUID != 0)) || put <<'END'
 As root, Open MPI wants this first:
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 END

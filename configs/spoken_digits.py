@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -E
 """Makes a data set of spoken digits, as sequences for recurrent networks: configs/spoken_digits.py [FOLDER].
 
 espeak-ng (Debian: espeak-ng) speaks the words zero to nine in eight English accents and 35 voices, at many speeds and
@@ -21,7 +21,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src/report"))
+from program import guard_output, needing  # noqa: E402
+
+PROGRAM = "spoken_digits.py"
+
+with needing(PROGRAM, "python3-numpy"):
+    import numpy as np
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ACCENTS = ("en-gb", "en-us", "en-us-nyc", "en-029", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
@@ -116,6 +122,7 @@ def write_idx(path, code, array):
 
 
 def main():
+    guard_output(PROGRAM)
     parser = argparse.ArgumentParser(description="Makes a data set of spoken digits by espeak-ng.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("data/spoken-digits"))
     parser.add_argument("--train", type=int, default=12000, metavar="SAMPLES")
@@ -125,7 +132,7 @@ def main():
     if min(arguments.train, arguments.test) < 1 or arguments.seed < 0:
         parser.error("numbers of samples have to be at least 1, and the seed at least 0")
     if shutil.which("espeak-ng") is None:
-        sys.exit("spoken_digits.py: espeak-ng, which speaks the digits, is missing (Debian: apt-get install espeak-ng)")
+        sys.exit(f"{PROGRAM}: espeak-ng, which speaks the digits, is missing (Debian: apt-get install espeak-ng)")
 
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -E
 """Trains 784-800-10 in larger and larger batches, or with local SGD in longer and longer rounds, and prints a table.
 
 What is trained already is not trained again; a run that was interrupted goes on.

@@ -8,18 +8,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-try:
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src/report"))
+from program import guard_output, needing  # noqa: E402
+
+PROGRAM = Path(sys.argv[0]).name
+
+with needing(PROGRAM, "python3-h5py"):
     import h5py
     import numpy as np
-except ModuleNotFoundError as missing:
-    sys.exit(f"the Python module {missing.name} is missing (Debian: apt-get install python3-h5py, and then "
-             "/usr/bin/python3)")
 
-ROOT = Path(__file__).resolve().parents[1]
 DIVERGED = 5  # exit code of dtrain
 
 
 def add_arguments(parser, output):
+    guard_output(PROGRAM)
     parser.add_argument("--seeds", type=int, default=3, help="seeds per row (3)")
     parser.add_argument("--ranks", type=int, default=2, help="MPI ranks (2); the results do not depend on it")
     parser.add_argument("--data", default="data/mnist", help="folder of MNIST (data/mnist)")
@@ -38,7 +41,7 @@ def parse(parser):
         os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     check = subprocess.run([ROOT / arguments.dtrain, ROOT / "configs/mnist-800.ini",
                             f"--data.directory={arguments.data}", "--check"],
-                           cwd=ROOT, stdout=subprocess.PIPE, text=True)
+                           cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace")
     if check.returncode != 0:
         sys.exit(check.returncode)
     return arguments, re.search(r"^data set +(.*?):", check.stdout, re.MULTILINE)[1]

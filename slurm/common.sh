@@ -3,8 +3,14 @@
 say() { printf '%s: %s\n' "${program:-slurm}" "$*" >&2; }
 
 die() { # CODE MESSAGE...
-    say "${*:2}"
+    say "${*:2}" || true # which may find a full disk
     exit "$1"
+}
+
+put() { # what standard input says, on standard output; where its reader has left, SIGPIPE ends the script
+    local text
+    text=$(cat && echo .) # which keeps empty lines at the end
+    printf '%s' "${text%.}" 2>/dev/null || die 6 "cannot write to standard output"
 }
 
 scaling_files() { # CONFIG: settles $output, unless it is given, and $folder, where the runs' own files go

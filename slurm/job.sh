@@ -23,8 +23,6 @@ job=${job:-$SLURM_JOB_ID}
 export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
 export OMPI_MCA_rmaps_base_mapping_policy=${OMPI_MCA_rmaps_base_mapping_policy:-slot:PE=${SLURM_CPUS_PER_TASK:-1}}
 export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-core}
-# dtrain says itself what went wrong; Open MPI would add a banner about the exit code.
-export OMPI_MCA_orte_execute_quiet=${OMPI_MCA_orte_execute_quiet:-1}
 
 # Ranks on each node: the tasks that were asked for by --ntasks or --ntasks-per-node; otherwise one for each core, also
 # where Slurm counts the hardware threads of a core as CPUs. Prints a list like 32,32,16 from Slurm's 64(x2),32.

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -E
 """Scaling experiments in one HDF5 file: collects what dtrain-bench --json wrote, and prints the table.
 
 A JSON file is one run, and its name says which: strong-ranks0004-repeat1.json or weak-ranks0004-repeat1.json. Strong
@@ -13,13 +13,14 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src/report"))
-try:
+from program import EXIT_BAD_OUTPUT, fail, guard_output, needing  # noqa: E402
+
+PROGRAM = "scaling.py"
+
+with needing(PROGRAM, "python3-h5py"):
     import scaling_file
     from hdf5 import Unreadable
     from scaling_file import CHECK, CONFIGS, MODES, NETWORK, PHASES
-except ModuleNotFoundError as missing:
-    sys.exit(f"scaling.py: the Python module {missing.name} is missing (Debian: apt-get install python3-h5py, and then "
-             "/usr/bin/python3)")
 
 
 class Problem(Exception):
@@ -68,7 +69,9 @@ def collect(arguments):
             raise Problem(f"{path}: of another network or version than {arguments.json[0]}")
     if problem := differing_batches(runs):
         raise Problem(f"{problem}: runs of different sweeps, or fewer training samples than a batch")
-    texts = {CONFIGS[arguments.simulated]: Path(arguments.config).read_text()} if arguments.config else {}
+    texts = {}
+    if arguments.config:
+        texts[CONFIGS[arguments.simulated]] = Path(arguments.config).read_text(errors="replace")
     if arguments.check:
         texts[CHECK] = arguments.check
     runs = list(runs)
@@ -80,9 +83,12 @@ def collect(arguments):
         here = (int(arguments.simulated), arguments.platform)
         runs += [run for run in earlier.runs() if (run["simulated"], run["platform"]) != here]
         if problem := differing_batches(runs):
-            print(f"scaling.py: warning: {output}: holds {problem}, which do not compare", file=sys.stderr)
+            print(f"{PROGRAM}: warning: {output}: holds {problem}, which do not compare", file=sys.stderr)
     runs.sort(key=lambda run: (run["simulated"], run["platform"], run["mode"], run["ranks"], run["repeat"]))
-    scaling_file.write(output, runs, network | texts)
+    try:
+        scaling_file.write(output, runs, network | texts)
+    except OSError as error:
+        fail(PROGRAM, EXIT_BAD_OUTPUT, f"cannot write {output}: {error.strerror or error}")
 
 
 def figure_of(point, value, digits):
@@ -120,6 +126,7 @@ def table(arguments):
 
 
 def main():
+    guard_output(PROGRAM)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("collect", help="puts the runs in JSON files into FILE, in place of what it holds of "
@@ -138,7 +145,9 @@ def main():
     try:
         arguments.run(arguments)
     except (Problem, Unreadable) as problem:
-        sys.exit(f"scaling.py: {problem}")
+        sys.exit(f"{PROGRAM}: {problem}")
+    except OSError as error:
+        sys.exit(f"{PROGRAM}: {error.filename}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 usage() {
-    cat <<'END'
+    put <<'END'
 usage: slurm/scaling.sh CONFIG [option ...] [--section.key=value ...]
 
   --mode strong|weak|both  the batch of all ranks stays the same, or that of each rank (both)
@@ -24,7 +24,6 @@ END
 program=scaling.sh
 here=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")")
 bin=${DTRAIN_BIN:-$here/../build/release/bin}
-python=/usr/bin/python3 # Debian's h5py and numpy are there alone
 source "$here/common.sh"
 
 parse() {
@@ -168,9 +167,9 @@ report() {
         fi
     done
     if ((${#done[@]} > 0)); then
-        "$python" "$here/scaling.py" collect --output "$output" --config "$folder/config.ini" --platform "$platform" \
+        "$here/scaling.py" collect --output "$output" --config "$folder/config.ini" --platform "$platform" \
             "$folder"/*.json
-        "$python" "$here/scaling.py" table "$output"
+        "$here/scaling.py" table "$output"
         say "the figures are in $output, of which dtrain-report makes charts"
     fi
     ((${#failed[@]} == 0)) || die 1 "${#failed[@]} of ${#wanted[@]} runs failed; the same command tries them again"

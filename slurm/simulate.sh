@@ -4,7 +4,7 @@
 set -euo pipefail
 
 usage() {
-    cat <<'END'
+    put <<'END'
 usage: slurm/simulate.sh CONFIG [--section.key=value ...] [options]
 
 Simulates descent steps of CONFIG on more and more ranks, and prints speed-ups and efficiencies. The config's
@@ -133,9 +133,9 @@ measure 1 "$work/real.json" "${short[@]}"
 simulate 1 "${platforms[0]}" 1 "$work/simulated.json" "${short[@]}"
 speed=$(/usr/bin/python3 -c 'import sys; print(float(sys.argv[2]) / float(sys.argv[1]))' \
     "$(figure "$work/real.json" samples_per_second max)" "$(figure "$work/simulated.json" samples_per_second max)")
-printf 'calibration: computation takes %.3f times as long as in an uncalibrated simulation\n\n' "$speed"
+put <<<"calibration: computation takes $(printf %.3f "$speed") times as long as in an uncalibrated simulation"$'\n'
 beside=("| ranks | measured, samples/s | simulated | difference |" "|---|---|---|---|")
-printf '%s\n' "${beside[@]}"
+printf '%s\n' "${beside[@]}" | put
 for n in 1 2; do
     ((n <= $(nproc))) || continue
     short[0]=--training.batch_size=$((n * rows))
@@ -148,9 +148,9 @@ ranks, measured, simulated = map(float, sys.argv[1:])
 difference = simulated / measured - 1
 note = "" if abs(difference) <= 0.15 else ": more than 15 %, do not trust these simulations"
 print(f"| {ranks:.0f} | {measured:.0f} | {simulated:.0f} | {100 * difference:+.1f} %{note} |")' $n "${fastest[@]}")")
-    echo "${beside[-1]}"
+    put <<<"${beside[-1]}"
 done
-echo
+put <<<""
 check=$(printf '%s\n' "${beside[@]}")
 
 for file in "${platforms[@]}"; do

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -E
 """Trains the networks of configs/published with several seeds and prints what was published beside what was measured.
 
 What is trained already, in the output folders of the configs, is not trained again; a run that was interrupted goes on.
@@ -10,11 +10,10 @@ import re
 import sys
 from pathlib import Path
 
-import numpy as np
-
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import training  # noqa: E402
+import numpy as np  # noqa: E402
 
 # In the order of the sources.
 ORDER = ("linear", "lecun-300", "lecun-500-150", "lenet5", "lenet5-distorted", "simard-800", "simard-800-affine",

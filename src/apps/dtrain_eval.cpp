@@ -1,6 +1,7 @@
 #include "dtrain/config/config.hpp"
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/number.hpp"
+#include "dtrain/core/terminal.hpp"
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/source.hpp"
 #include "dtrain/evaluate/cost_surface.hpp"
@@ -207,7 +208,7 @@ void show(const Arguments& arguments, const Subject& subject, const evaluate::Ev
 
 /// The cost that was descended, where that is known: that of the training set, or else of the samples given.
 evaluate::CostSurface surface_of(const Arguments& arguments, const Subject& subject, bool given) {
-    const auto warn = [](std::string_view text) { fmt::print(stderr, "dtrain-eval: warning: {}\n", text); };
+    const auto warn = [](std::string_view text) { core::print_error("dtrain-eval: warning: {}\n", text); };
     const std::vector<evaluate::PathPoint> path =
         evaluate::read_path(arguments.checkpoint, subject.checkpoint, subject.network, warn);
     const auto measure = [&](const data::Split& split) {
@@ -248,7 +249,8 @@ void require_other_file(const std::filesystem::path& file, const std::filesystem
 
 /// The checkpoint at `path`; of a folder the newest whole one, whose file `path` becomes.
 io::Checkpoint open_checkpoint(std::filesystem::path& path) {
-    if (!std::filesystem::is_directory(path)) {
+    std::error_code unknown; // of a name that is too long, say, which is told when it is opened
+    if (!std::filesystem::is_directory(path, unknown)) {
         if (const auto kind = io::kind_of(path); kind && kind != io::FileKind::checkpoint) {
             throw core::Error(core::ExitCode::bad_checkpoint,
                               fmt::format("{}: is {}; expected a checkpoint, or the output folder of a run",
@@ -259,7 +261,7 @@ io::Checkpoint open_checkpoint(std::filesystem::path& path) {
     for (const std::filesystem::path& folder : {path / "checkpoints", path}) {
         const io::CheckpointFolder checkpoints(folder);
         const auto pass_over = [](const core::Error& error) {
-            fmt::print(stderr, "dtrain-eval: warning: {}; looking for an older checkpoint\n", error.what());
+            core::print_error("dtrain-eval: warning: {}; looking for an older checkpoint\n", error.what());
         };
         for (const std::int64_t step : checkpoints.steps()) {
             try {
@@ -344,7 +346,7 @@ int main(int argc, char** argv) {
         return 0;
     } catch (...) {
         const core::Error error = core::current_error();
-        fmt::print(stderr, "dtrain-eval: {}\n", error.what());
+        core::print_error("dtrain-eval: {}\n", error.what());
         // There are no ranks to lose: what nobody has foreseen is most likely in the file.
         return static_cast<int>(error.code() == core::ExitCode::rank_lost ? core::ExitCode::bad_checkpoint
                                                                           : error.code());

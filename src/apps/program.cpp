@@ -1,5 +1,6 @@
 #include "program.hpp"
 
+#include "dtrain/core/terminal.hpp"
 #include "dtrain/mpi/launcher.hpp"
 
 #include <fmt/format.h>
@@ -64,7 +65,7 @@ int answer(const char* name, const std::function<void()>& action) {
         return 0;
     } catch (...) {
         const core::Error error = core::current_error();
-        fmt::print(stderr, "{}: {}\n", name, error.what());
+        core::print_error("{}: {}\n", name, error.what());
         return static_cast<int>(error.code());
     }
 }
@@ -103,7 +104,7 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
         return static_cast<int>(code);
     } catch (const mpi::AgreedError& error) {
         if (world.is_root()) {
-            fmt::print(stderr, "{}: {}\n", name, error.what());
+            core::print_error("{}: {}\n", name, error.what());
         }
         world.barrier();
         return static_cast<int>(error.code());

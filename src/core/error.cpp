@@ -1,5 +1,7 @@
 #include "dtrain/core/error.hpp"
 
+#include <fmt/format.h>
+
 #include <exception>
 #include <filesystem>
 #include <new>
@@ -22,7 +24,7 @@ Error current_error() {
     } catch (const std::length_error&) { // more than a container can hold
         return out_of_memory;
     } catch (const std::filesystem::filesystem_error& error) {
-        return {ExitCode::bad_output, error.what()};
+        return {ExitCode::bad_output, fmt::format("{}: {}", error.path1().string(), error.code().message())};
     } catch (const std::system_error& error) {
         // A new thread is refused by EAGAIN, whether it is its stack or its number that is too much.
         if (error.code() == std::errc::resource_unavailable_try_again || error.code() == std::errc::not_enough_memory) {

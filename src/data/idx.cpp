@@ -9,15 +9,11 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <optional>
 
 namespace dtrain::data {
 namespace {
 
-constexpr std::size_t most_dimensions = 8;
 constexpr const char* truncated = "the file is truncated: it ends before the data its header announces";
-constexpr const char* where_mnist_is = "paths are relative to the working directory, and `./quickstart.sh data` puts "
-                                       "MNIST into data/mnist";
 constexpr std::size_t piece_bytes = std::size_t{1} << 20;
 
 std::size_t big_endian(std::span<const std::byte, 4> bytes) {
@@ -26,18 +22,6 @@ std::size_t big_endian(std::span<const std::byte, 4> bytes) {
         value = value << 8 | std::to_integer<std::size_t>(byte);
     }
     return value;
-}
-
-std::optional<std::filesystem::path> find_plain_or_compressed(const std::filesystem::path& directory,
-                                                              const std::string& name) {
-    for (const char* const ending : {"", ".gz"}) {
-        std::filesystem::path file = directory / (name + ending);
-        std::error_code ignored;
-        if (std::filesystem::exists(file, ignored)) {
-            return file;
-        }
-    }
-    return std::nullopt;
 }
 
 } // namespace
@@ -51,7 +35,8 @@ struct IdxReader::Stream {
 };
 
 IdxReader::IdxReader(const std::filesystem::path& file) : name_(file.string()) {
-    if (std::filesystem::is_directory(file)) {
+    std::error_code error;
+    if (std::filesystem::is_directory(file, error)) {
         fail("is a folder, not an IDX file");
     }
     const gzFile opened = gzopen(name_.c_str(), "rb");
@@ -85,7 +70,6 @@ IdxReader::IdxReader(const std::filesystem::path& file) : name_(file.string()) {
     }
     size_ = product;
     // Deflate never packs tighter than 1032 : 1, so the file's own size bounds what may be believed and allocated.
-    std::error_code error;
     const std::uintmax_t bytes = std::filesystem::file_size(file, error);
     if (!error && size_ * size_of(element_) / (gzdirect(opened) != 0 ? 1 : 1032) > bytes) {
         fail(truncated);
@@ -131,37 +115,6 @@ void IdxReader::expect_end() {
     if (got < 0) {
         fail(fmt::format("damaged gzip data ({})", text));
     }
-}
-
-std::filesystem::path find_idx(const std::filesystem::path& directory, const std::string& name) {
-    if (const auto found = find_plain_or_compressed(directory, name)) {
-        return *found;
-    }
-    throw core::Error(core::ExitCode::bad_data,
-                      fmt::format("{}: no such file, plain or .gz; {}", (directory / name).string(), where_mnist_is));
-}
-
-std::filesystem::path find_samples(const std::filesystem::path& directory, const std::string& stem) {
-    std::optional<std::filesystem::path> only;
-    for (std::size_t dimensions = 2; dimensions <= most_dimensions; ++dimensions) {
-        for (const char* const type : {"ubyte", "float"}) {
-            const auto found = find_plain_or_compressed(directory, fmt::format("{}-idx{}-{}", stem, dimensions, type));
-            if (found && only) {
-                throw core::Error(core::ExitCode::bad_data,
-                                  fmt::format("{}: there is {} too, and only one of them can be meant", only->string(),
-                                              found->filename().string()));
-            }
-            only = found ? found : only;
-        }
-    }
-    if (!only) {
-        throw core::Error(
-            core::ExitCode::bad_data,
-            fmt::format("{}: no such file, plain or .gz, nor one of other dimensions (idx2 to idx{}) or of "
-                        "floats (-float); {}",
-                        (directory / (stem + "-idx3-ubyte")).string(), most_dimensions, where_mnist_is));
-    }
-    return *only;
 }
 
 } // namespace dtrain::data

@@ -1,6 +1,7 @@
 #include "dtrain/core/hash.hpp"
 #include "dtrain/data/idx.hpp"
 
+#include "idx_files.hpp"
 #include "sources.hpp"
 #include <fmt/format.h>
 
@@ -15,13 +16,6 @@ namespace dtrain::data {
 namespace {
 
 constexpr std::size_t piece_bytes = std::size_t{4} << 20;
-
-/// The files of a data set, as MNIST has them: for find_samples, and for find_idx.
-struct Files {
-    const char* samples;
-    const char* labels;
-};
-constexpr PerSet<Files> files{{"train-images", "train-labels-idx1-ubyte"}, {"t10k-images", "t10k-labels-idx1-ubyte"}};
 
 struct KnownDataset {
     const char* name;
@@ -41,7 +35,10 @@ class IdxSet final : public SetReader {
         : samples_(samples_file), labels_file_(std::move(labels_file)) {
         const std::vector<std::size_t>& dimensions = samples_.dimensions();
         if (dimensions.size() < 2) {
-            samples_.fail("samples need at least two dimensions: their number x elements");
+            samples_.fail(
+                !labels_file_.empty() && IdxReader(labels_file_).dimensions().size() > 1
+                    ? fmt::format("holds labels, and {} holds images: the two are swapped", labels_file_.string())
+                    : "has one dimension, as labels have; samples need at least two: their number x elements");
         }
         if (samples_.size() == 0) {
             samples_.fail("holds no samples");
@@ -120,7 +117,9 @@ class IdxSet final : public SetReader {
     void read_labels() {
         IdxReader reader(labels_file_);
         if (reader.dimensions().size() != 1 || reader.element() != Element::ubyte) {
-            reader.fail("labels need one dimension, of unsigned bytes");
+            reader.fail(fmt::format("holds {} of {} dimensions, as samples may be; labels need one, of unsigned bytes",
+                                    reader.element() == Element::ubyte ? "bytes" : "floats",
+                                    reader.dimensions().size()));
         }
         const auto samples = static_cast<std::size_t>(header_.samples);
         if (reader.size() != samples) {
@@ -146,9 +145,10 @@ class IdxSource final : public Source {
   public:
     using Source::Source;
     [[nodiscard]] bool every_rank_reads() const noexcept override { return false; }
-    [[nodiscard]] std::filesystem::path folder() const override { return settings().directory; }
+    [[nodiscard]] std::filesystem::path folder() const override { return find_data_folder(settings().directory); }
     [[nodiscard]] std::unique_ptr<SetReader> open(Set set) const override {
-        return open_idx_pair(find_samples(folder(), files.of(set).samples), find_idx(folder(), files.of(set).labels));
+        const SetFiles files = find_files(settings().directory, set);
+        return open_idx_pair(files.samples, files.labels);
     }
     [[nodiscard]] std::string name(const PerSet<std::uint64_t>& hashes) const override {
         for (const KnownDataset& known : known_datasets) {

@@ -2,6 +2,7 @@
 
 #include "dtrain/core/host_name.hpp"
 #include "dtrain/core/memory.hpp"
+#include "dtrain/core/terminal.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -202,7 +203,7 @@ void fail(const core::Error& error) {
 
 void abort(core::ExitCode code, std::string_view message) {
     if (is_first_to_speak()) {
-        fmt::print(stderr, "{}: {}\n", program_invocation_short_name, message);
+        core::print_error("{}: {}\n", program_invocation_short_name, message);
     } else {
         sleep(end_of_job_seconds); // by then whoever has spoken has ended this process, with a code of its own
     }

@@ -7,21 +7,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+from program import EXIT_BAD_OUTPUT, fail, guard_output, needing
+
 PROGRAM = "dtrain-report"
 EXIT_NOTHING_SHOWN = 1
-EXIT_USAGE = 2
 MARK = '<meta name="generator" content="dtrain-report">'  # of report.html.j2
-EXIT_BAD_OUTPUT = 6
 
-try:
+with needing(PROGRAM, "python3-h5py", "python3-matplotlib", "python3-jinja2"):
     import page
     import runs
     from hdf5 import Unreadable
     from progress import Progress
-except ModuleNotFoundError as missing:
-    print(f"{PROGRAM}: the Python module {missing.name} is missing; on Debian: apt-get install python3-h5py "
-          "python3-matplotlib python3-jinja2", file=sys.stderr)
-    sys.exit(EXIT_USAGE)
 
 
 def parse(words):
@@ -46,7 +42,9 @@ def is_report(path):
 
 def write(path, text):
     """Replaces `path` as a whole, or leaves it as it is."""
-    file = tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False)
+    # Names need not be UTF-8; a page is.
+    file = tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="replace", dir=path.parent, prefix=f".{PROGRAM}.",
+                                       delete=False)
     try:
         with file:
             file.write(text)
@@ -61,14 +59,21 @@ def write(path, text):
         raise
 
 
+def fail_to_write(path, error):
+    fail(PROGRAM, EXIT_BAD_OUTPUT, f"cannot write {path}: {error.strerror}")
+
+
 def main(words, folder):
     """`folder` is where the other programs are."""
+    guard_output(PROGRAM)
     arguments = parse(words)
     evaluator = arguments.eval or shutil.which("dtrain-eval", path=folder) or shutil.which("dtrain-eval")
-    if arguments.output.exists() and not (arguments.output.is_file() and is_report(arguments.output)):
-        print(f"{PROGRAM}: {arguments.output} is there already and is no page of dtrain-report, which replaces nothing "
-              "else; choose another name, or remove it", file=sys.stderr)
-        return EXIT_BAD_OUTPUT
+    try:
+        if arguments.output.exists() and not (arguments.output.is_file() and is_report(arguments.output)):
+            fail(PROGRAM, EXIT_BAD_OUTPUT, f"{arguments.output} is there already and is no page of dtrain-report, "
+                                           "which replaces nothing else; choose another name, or remove it")
+    except OSError as error:
+        fail_to_write(arguments.output, error)
     progress = Progress(PROGRAM)
     shown, problems = [], []
     for path in arguments.run:
@@ -77,6 +82,8 @@ def main(words, folder):
             shown.append(runs.read(path))
         except Unreadable as error:
             problems.append(str(error))
+        except OSError as error:  # of a name that is too long, say, or a folder that may not be searched
+            problems.append(f"{path}: {error.strerror}")
     if shown:
         runs.name_all(shown)
         html = page.render(shown, problems, evaluator, progress)
@@ -88,7 +95,6 @@ def main(words, folder):
     try:
         write(arguments.output, html)
     except OSError as error:
-        print(f"{PROGRAM}: cannot write {arguments.output}: {error.strerror}", file=sys.stderr)
-        return EXIT_BAD_OUTPUT
+        fail_to_write(arguments.output, error)
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1e3:,.0f} kB")
     return 0

@@ -140,7 +140,8 @@ def section_of_runs(shown, progress):
 
 
 def render(shown, problems, evaluator, progress):
-    """The page as text. What could not be shown is appended to `problems`, and named on the page."""
+    """The page as text, which names `problems`. What else it does not show is appended to them, and named in its place.
+    """
     trained = [item for item in shown if isinstance(item, runs.Run)]
     context = {"names": [item.name for item in shown], "single": None, "several": None}
     if len(trained) == 1:
@@ -153,7 +154,10 @@ def render(shown, problems, evaluator, progress):
         context["scaling"].append(scaling.section(experiment))
     for run in trained:
         problems += run.notes
-    context["problems"] = problems
+    context["problems"] = problems.copy()
+    if context["single"] and "evaluation_failed" in context["single"]:
+        problems.append(f"{trained[0].name}: what its network makes of the data is not shown: "
+                        f"{context['single']['evaluation_failed']}")
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                                    trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     templates.filters |= {"significant": significant, "percent": percent, "grouped": "{:,}".format}

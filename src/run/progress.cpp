@@ -60,7 +60,7 @@ void Progress::line(std::string_view text) {
 void Progress::warn(std::string_view text) {
     if (!silent_) {
         clear();
-        fmt::print(stderr, "dtrain: warning: {}\n", text);
+        core::print_error("dtrain: warning: {}\n", text);
     }
 }
 
@@ -141,14 +141,14 @@ WorkProgress::WorkProgress(std::string_view work)
 
 WorkProgress::~WorkProgress() {
     if (drawn_) {
-        fmt::print(stderr, "\r\x1b[K");
+        core::print_error("\r\x1b[K");
     }
 }
 
 void WorkProgress::update(std::size_t done, std::size_t all) {
     const Clock::time_point now = terminal_ ? Clock::now() : Clock::time_point();
     if (terminal_ && now >= next_) {
-        fmt::print(stderr, "\r\x1b[K{}: {} of {}", work_, done, all);
+        core::print_error("\r\x1b[K{}: {} of {}", work_, done, all);
         next_ = now + redraw_interval;
         drawn_ = true;
     }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdlib>
 #include <limits>
 #include <vector>
 
@@ -36,12 +37,47 @@ std::string ranks_of_threads(int ranks, int threads) {
     return threads == 1 ? text : fmt::format("{} of {} threads", text, threads);
 }
 
+/// What gives ranks more cores that may run on a part of the host alone; empty, or with "or" behind.
+std::string on_other_cores(const Crowd& crowd, int threads) {
+    if (crowd.cores >= crowd.host_cores) {
+        return "";
+    }
+    if (!crowd.bound_by_mpirun) {
+        return "mpirun has not bound them: take away what does (taskset, the limits of a batch job or a container), "
+               "or ";
+    }
+    const int cores_per_rank = std::min(threads, crowd.host_cores / crowd.host_ranks);
+    if (cores_per_rank * crowd.ranks <= crowd.cores) {
+        return "";
+    }
+    const std::string unit = cores_per_rank == 1 ? "core" : fmt::format("slot:PE={}", cores_per_rank);
+    return fmt::format(
+        "mpirun --bind-to core --map-by {}, with no taskset behind it, gives each rank {} of its own{}; or ", unit,
+        cores_per_rank == 1 ? "a core" : fmt::format("{} cores", cores_per_rank),
+        cores_per_rank < threads ? fmt::format(", enough for parallel.blas_threads = {}", cores_per_rank) : "");
+}
+
+/// What helps on the cores that they have, which is always possible.
+std::string on_these_cores(const Crowd& crowd, int threads) {
+    const std::string fewer_ranks =
+        fmt::format("start at most {} on each host that is like it", crowd.cores / std::min(threads, crowd.cores));
+    if (crowd.ranks > crowd.cores) {
+        return threads <= crowd.cores
+                   ? fewer_ranks
+                   : fmt::format("set parallel.blas_threads = 1 and start at most {} on each host that is like it",
+                                 crowd.cores);
+    }
+    return fmt::format("set parallel.blas_threads = {}{}", crowd.cores / crowd.ranks,
+                       crowd.ranks > 1 && threads <= crowd.cores ? ", or " + fewer_ranks : "");
+}
+
 } // namespace
 
 Crowd find_crowd(std::span<const CoreSet> allowed, int threads_per_rank, int host_cores) {
     Crowd worst;
     for (const CoreSet& cores : allowed) {
-        Crowd crowd{0, static_cast<int>(cores.count()), static_cast<int>(cores._Find_first()), host_cores};
+        Crowd crowd{0, static_cast<int>(cores.count()), static_cast<int>(cores._Find_first()), host_cores,
+                    static_cast<int>(allowed.size())};
         for (const CoreSet& others : allowed) {
             crowd.ranks += (others & ~cores).none() ? 1 : 0;
         }
@@ -53,32 +89,16 @@ Crowd find_crowd(std::span<const CoreSet> allowed, int threads_per_rank, int hos
 }
 
 std::string describe(const Crowd& crowd, int threads_per_rank, const std::string& host, int more_hosts) {
-    const bool bound = crowd.cores < crowd.host_cores;
-    const bool too_many_ranks = crowd.ranks > crowd.cores;
     std::string text = fmt::format("{} on {}{}", ranks_of_threads(crowd.ranks, threads_per_rank), host,
                                    more_hosts > 0 ? fmt::format(" (and {} more are crowded)", more_hosts) : "");
-    if (bound) {
+    if (crowd.cores < crowd.host_cores) {
         text += fmt::format(" may run only on {} of its {} cores ({} {})", crowd.cores, crowd.host_cores,
                             crowd.cores == 1 ? "number" : "from number", crowd.first_core);
     } else {
         text += fmt::format(", which has {} core{}", crowd.cores, crowd.cores == 1 ? "" : "s");
     }
-    text += ": they take turns, and every step waits for the last; ";
-    if (bound && too_many_ranks) {
-        text += fmt::format(
-            "mpirun --bind-to core --map-by {} gives each rank cores of its own, --bind-to none all of them",
-            threads_per_rank == 1 ? "core" : fmt::format("slot:PE={}", threads_per_rank));
-    } else if (bound) {
-        text += fmt::format("mpirun --bind-to core --map-by slot:PE={} gives each rank as many as it has threads, "
-                            "or set parallel.blas_threads = {}",
-                            threads_per_rank, crowd.cores / crowd.ranks);
-    } else if (too_many_ranks) {
-        text +=
-            fmt::format("start at most {} on each host that is like it", std::max(1, crowd.cores / threads_per_rank));
-    } else {
-        text += fmt::format("set parallel.blas_threads = {}, or start fewer ranks", crowd.cores / crowd.ranks);
-    }
-    return text;
+    return text + ": they take turns, and every step waits for the last; " + on_other_cores(crowd, threads_per_rank) +
+           on_these_cores(crowd, threads_per_rank);
 }
 
 std::optional<std::string> find_crowded_host(const mpi::Communicator& communicator, int threads_per_rank) {
@@ -87,23 +107,23 @@ std::optional<std::string> find_crowded_host(const mpi::Communicator& communicat
     const std::vector<std::byte> bytes = node.gather_all(std::as_bytes(std::span(&own, 1)));
     std::vector<CoreSet> allowed(static_cast<std::size_t>(node.size()));
     std::ranges::copy(bytes, std::as_writable_bytes(std::span(allowed)).begin());
-    const Crowd crowd = find_crowd(allowed, threads_per_rank, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
+    Crowd crowd = find_crowd(allowed, threads_per_rank, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
+    crowd.ranks = node.is_root() ? crowd.ranks : 0; // one rank speaks for each host
+    crowd.bound_by_mpirun = std::getenv("OMPI_MCA_orte_bound_at_launch") != nullptr;
 
-    // One rank speaks for each host.
-    const std::array<int, 4> own_crowd{node.is_root() ? crowd.ranks : 0, crowd.cores, crowd.first_core,
-                                       crowd.host_cores};
     const core::HostName own_host = core::host_name();
-    const std::vector<int> crowds = communicator.gather_all(std::span<const int>(own_crowd));
+    const std::vector<std::byte> crowd_bytes = communicator.gather_all(std::as_bytes(std::span(&crowd, 1)));
+    std::vector<Crowd> crowds(static_cast<std::size_t>(communicator.size()));
+    std::ranges::copy(crowd_bytes, std::as_writable_bytes(std::span(crowds)).begin());
     const std::vector<char> hosts = communicator.gather_all(std::span<const char>(own_host));
     Crowd worst;
     std::string host;
     int crowded = 0;
     for (std::size_t rank = 0; rank < static_cast<std::size_t>(communicator.size()); ++rank) {
-        const Crowd other{crowds[4 * rank], crowds[4 * rank + 1], crowds[4 * rank + 2], crowds[4 * rank + 3]};
-        if (other.ranks > 0) {
+        if (crowds[rank].ranks > 0) {
             ++crowded;
-            if (pressure(other) > pressure(worst)) {
-                worst = other;
+            if (pressure(crowds[rank]) > pressure(worst)) {
+                worst = crowds[rank];
                 host = hosts.data() + rank * own_host.size();
             }
         }
@@ -139,9 +159,10 @@ std::optional<std::string> ExchangeCheck::add(std::int64_t steps, std::span<cons
         std::max<std::int64_t>(1, static_cast<std::int64_t>(number * compute_seconds_ / exchange_seconds_));
     const double microseconds = 1e6 / static_cast<double>(steps_);
     return fmt::format("exchanging gradients takes longer than computing them, {:.0f} us of a step beside {:.0f} us: "
-                       "unless other programs use these cores, the batch is too small for more than {} rank{}; a "
-                       "larger training.batch_size keeps more busy",
-                       exchange_seconds_ * microseconds, compute_seconds_ * microseconds, even, even == 1 ? "" : "s");
+                       "unless other programs use these cores, the batch is too small for more than {} rank{}; {}",
+                       exchange_seconds_ * microseconds, compute_seconds_ * microseconds, even, even == 1 ? "" : "s",
+                       whole_batches_ ? "it is the whole training set, so start fewer"
+                                      : "a larger training.batch_size keeps more busy");
 }
 
 } // namespace dtrain::run

@@ -307,7 +307,7 @@ void Trainer::warn_at_start() {
     if (const auto warning = find_crowded_host(communicator_, config_.parallel.blas_threads)) {
         progress_.warn(*warning);
     } else {
-        exchange_check_.emplace();
+        exchange_check_.emplace(replica_.sampler().steps_per_epoch() == 1);
     }
     if (files_ && !files_->locked()) {
         progress_.warn(fmt::format("{} is on a file system that cannot lock it: nothing keeps another run from writing "

@@ -59,6 +59,43 @@ class BadOutputTest(testing.DtrainTestCase):
             place.mkdir(mode=0o500)
             yield place
 
+    def test_names_that_are_too_long(self):
+        run, name = self.train().folder, "x" * 300
+        config = self.write_config({})
+        for words, code in {("dtrain", config, f"--output.directory={name}"): testing.EXIT_BAD_OUTPUT,
+                            ("dtrain", config, f"--data.directory={name}"): testing.EXIT_BAD_DATA,
+                            ("dtrain", name): testing.EXIT_BAD_CONFIG,
+                            ("dtrain-bench", config, "--steps-only", "--json", name): testing.EXIT_BAD_OUTPUT,
+                            ("dtrain-eval", run, "--record", name): testing.EXIT_BAD_OUTPUT,
+                            ("dtrain-eval", run, "--images", name): testing.EXIT_BAD_DATA,
+                            ("dtrain-eval", name): testing.EXIT_BAD_CHECKPOINT}.items():
+            with self.subTest(words):
+                self.assert_refused(*words, code=code, words=[f"{name}: File name too long"])
+
+    def test_parent_that_may_not_be_searched(self):
+        locked = self.folder / "locked"
+        (locked / "run").mkdir(parents=True)
+        config = self.write_config({"output.directory": locked / "run"})
+        user = []
+        if os.geteuid() == 0:  # who may search all
+            user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+            self.folder.chmod(0o755)
+            locked.chmod(0o700)
+            if subprocess.run([*user, testing.BIN / "dtrain", "--version"], capture_output=True).returncode != 0:
+                self.skipTest("another user cannot start the programs")
+        else:
+            locked.chmod(0o600)
+            self.addCleanup(locked.chmod, 0o700)
+        for words, code in {("dtrain", config, f"--data.directory={locked / 'run'}"): testing.EXIT_BAD_DATA,
+                            ("dtrain", config, "--data.source=synthetic", "--data.train_samples=100"):
+                                testing.EXIT_BAD_OUTPUT,
+                            ("dtrain-eval", locked / "run"): testing.EXIT_BAD_CHECKPOINT}.items():
+            with self.subTest(words):
+                result = subprocess.run([*user, *testing.command(*words)], cwd="/", env=testing.environment(),
+                                        capture_output=True, text=True, timeout=60)
+                self.assert_one_message(testing.Result(result.returncode, result.stdout, result.stderr), code,
+                                        f"{locked / 'run'}: Permission denied", program=words[0])
+
     def test_disk_full(self):
         checkpoint_size = self.train(ranks=2).checkpoints()[0].stat().st_size
         for left in (0, 16 * 1024, checkpoint_size * 3 // 2):
@@ -147,6 +184,20 @@ class StandardOutputTest(testing.DtrainTestCase):
                                         env=testing.environment(), cwd=self.folder, timeout=60, check=False)
                 self.assertEqual(result.returncode, testing.EXIT_BAD_OUTPUT, result.stderr)
                 self.assertRegex(result.stderr, rf"\A{words[0]}: [^\n]*No space left on device\n\Z")
+
+
+    def test_full_standard_error(self):
+        """Messages are lost, and nothing else: a run that warns goes on."""
+        config = self.write_config({"parallel.blas_threads": 2 * os.cpu_count(), "training.epochs": 1})
+        for words, code in {("dtrain", config): testing.EXIT_OK,
+                            ("dtrain", "missing.ini"): testing.EXIT_BAD_CONFIG,
+                            ("dtrain", "missing.ini", "--print-config"): testing.EXIT_BAD_CONFIG,
+                            ("dtrain-eval", "missing.h5"): testing.EXIT_BAD_CHECKPOINT,
+                            ("dtrain-report", "missing"): 1}.items():
+            with self.subTest(" ".join(map(str, words))), open("/dev/full", "w") as full:
+                result = subprocess.run(testing.command(*words), stdout=subprocess.PIPE, stderr=full, cwd=self.folder,
+                                        env=testing.environment(), timeout=60, check=False)
+                self.assertEqual(result.returncode, code)
 
 
 class OutputOptionsTest(testing.DtrainTestCase):

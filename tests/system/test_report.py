@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -230,8 +231,10 @@ class ReportTest(testing.DtrainTestCase):
         shutil.copytree(self.data, data)
         run = self.train({"data.directory": data})
         shutil.rmtree(data)
-        page, _ = self.report(run.folder)
+        page, messages = self.report(run.folder)
         self.assertIn(str(data), page.by_id["evaluation-failed"])
+        self.assertEqual(len(messages), 1, messages)
+        self.assert_named(page.by_id["evaluation-failed"].partition(":\n")[2].strip(), page, messages)
         self.assertNotIn("confusion", page.by_id)
         self.assertIn("weights", page.by_id)
         page, _ = self.report("--eval", self.folder / "no-program", run.folder)
@@ -289,7 +292,8 @@ class ReportTest(testing.DtrainTestCase):
         begin = time.monotonic()
         page, messages = self.report("log.h5")
         self.assertLess(time.monotonic() - begin, 30)
-        self.assertEqual(messages, [])
+        self.assertEqual(len(messages), 1, messages)
+        self.assert_named("there is no checkpoint yet", page, messages)
         self.assertEqual(page.figure("steps"), 10_000_000)
         self.assertLess((self.folder / "page.html").stat().st_size, 1_000_000)
 
@@ -311,16 +315,63 @@ class ReportTest(testing.DtrainTestCase):
         self.assertIn("no/page.html: No such file", result.stderr)
         self.assertEqual(os.listdir(self.folder), ["scaling.h5"])
 
-    def test_missing_module_is_told_with_its_package(self):
-        (self.folder / "matplotlib.py").write_text("raise ModuleNotFoundError('no', name='matplotlib')\n")
-        path = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = str(self.folder)
-        try:
-            result = testing.run("dtrain-report", "run", cwd=self.folder)
-        finally:
-            os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
-        self.assertEqual(result.code, testing.EXIT_BAD_CONFIG, result)
-        self.assertRegex(result.stderr, r"^dtrain-report: .*matplotlib.*apt-get install .*python3-matplotlib.*\n$")
+    def test_names_that_are_not_utf_8(self):
+        os.mkdir(os.fsencode(self.folder) + b"/\xff\xfe")
+        name = os.fsdecode(b"\xff\xfe")
+        for epochs in (1, 2):  # the second one goes on
+            self.train({}, f"--output.directory={self.folder / name / 'run'}", f"--training.epochs={epochs}")
+        page, messages = self.report(f"{name}/run", name=f"{name}/page.html")
+        self.assertEqual(messages, [])
+        self.assertIn("confusion", page.by_id)
+        self.assertEqual(page.figure("epochs"), 2)
+        shutil.copytree(self.folder / name / "run", self.folder / name / "other")
+        page, messages = self.report(f"{name}/run", f"{name}/other", name + "/none")
+        self.assertEqual(len(messages), 1, messages)
+        self.assertIn("there is no such file or folder", messages[0])
+        self.assertEqual([row[0] for row in page.tables["runs"][1:]], ["run", "other"])
+
+    def test_names_that_are_too_long(self):
+        write_scaling(self.folder / "scaling.h5", [(0, 1, 0, "here", 100.0)])
+        name = "x" * 300
+        page, messages = self.report("scaling.h5", name)
+        self.assert_named(f"{name}: File name too long", page, messages)
+        for place in (name, f"{name}/page.html"):
+            result = testing.run("dtrain-report", "scaling.h5", "-o", place, cwd=self.folder)
+            self.assertEqual(result.code, testing.EXIT_BAD_OUTPUT, result)
+            self.assertEqual(result.messages(), [f"dtrain-report: cannot write {place}: File name too long"])
+        longest = "x" * 250 + ".html"
+        self.assertEqual(testing.run("dtrain-report", "scaling.h5", "-o", longest, cwd=self.folder).code,
+                         testing.EXIT_OK)
+
+    def run_with(self, program=testing.BIN / "dtrain-report", **variables):
+        return subprocess.run([program, "run"], cwd=self.folder, capture_output=True, text=True, timeout=60,
+                              env={**testing.environment(), **variables})
+
+    def test_modules_that_do_not_load_are_told_with_their_package(self):
+        """One that is missing, and one that is there for another Python: pip's, which come before Debian's."""
+        for module, failure in {"matplotlib": "ModuleNotFoundError('No module named matplotlib', name='matplotlib')",
+                                "h5py": "ImportError('h5py was built for another Python\\nA page of advice')"}.items():
+            site = self.folder / module / ".local/lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
+            site.mkdir(parents=True)
+            (site / f"{module}.py").write_text(f"raise {failure}\n")
+            result = self.run_with(HOME=str(self.folder / module))
+            self.assertEqual(result.returncode, testing.EXIT_BAD_CONFIG, result)
+            self.assertRegex(result.stderr, rf"\Adtrain-report: .*{module}.*apt-get install .*python3-{module}.*\n\Z")
+
+    def test_modules_of_another_python(self):
+        """What PYTHONPATH names, as environment modules of clusters do, is none of a program's that has its own."""
+        (self.folder / "h5py.py").write_text("raise ImportError('h5py was built for another Python')\n")
+        for program in (testing.BIN / "dtrain-report", testing.SOURCE / "slurm/scaling.py"):
+            result = self.run_with(program, PYTHONPATH=str(self.folder))
+            self.assertNotIn("h5py", result.stderr)
+
+    def test_sources_that_were_moved(self):
+        launcher = self.folder / "dtrain-report"
+        shutil.copy(testing.BIN / "dtrain-report", launcher)
+        launcher.write_text(launcher.read_text().replace(f"{testing.SOURCE}/src", f"{self.folder}/moved/src"))
+        result = self.run_with(launcher)
+        self.assertEqual(result.returncode, testing.EXIT_BAD_CONFIG, result)
+        self.assertRegex(result.stderr, r"\Adtrain-report: .*/moved/src/report; build it again\n\Z")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstddef>
+#include <cstdio>
 #include <optional>
+#include <system_error>
+#include <utility>
 
 namespace dtrain::core {
 
@@ -16,5 +21,14 @@ struct Terminal {
 [[nodiscard]] std::optional<Terminal> output_terminal();
 /// The same for standard error.
 [[nodiscard]] std::optional<Terminal> error_terminal();
+
+/// Prints to standard error. Where that takes no more, as a log on a full disk, the text is lost and nothing else is.
+template <class... T>
+void print_error(fmt::format_string<T...> format, T&&... values) {
+    try {
+        fmt::print(stderr, format, std::forward<T>(values)...);
+    } catch (const std::system_error&) { // there is no other place to tell it
+    }
+}
 
 } // namespace dtrain::core

@@ -12,6 +12,8 @@
 
 namespace dtrain::data {
 
+inline constexpr std::size_t most_dimensions = 8; ///< of an IDX file
+
 /// Reads one file of the IDX format (http://yann.lecun.com/exdb/mnist, "file formats"): a magic number that tells the
 /// element type and the number of dimensions, the dimensions, then the elements. Plain or gzip-compressed. Elements
 /// are unsigned bytes or big-endian float32. Nothing is allocated on the word of the header alone. Throws core::Error
@@ -44,13 +46,6 @@ class IdxReader {
     Element element_ = Element::ubyte;
     std::size_t size_ = 0;
 };
-
-/// The file `name` in `directory`, plain or else with ".gz". Throws core::Error (bad_data) if there is neither.
-[[nodiscard]] std::filesystem::path find_idx(const std::filesystem::path& directory, const std::string& name);
-
-/// The one file `stem`-idx<2 to 8>-<ubyte or float> in `directory`, plain or else with ".gz": its name tells the number
-/// of dimensions and the type, as in MNIST's. Throws core::Error (bad_data) if there is none, or several.
-[[nodiscard]] std::filesystem::path find_samples(const std::filesystem::path& directory, const std::string& stem);
 
 /// A set of samples and their labels from one file each. `labels` may be empty. Throws core::Error (bad_data).
 [[nodiscard]] std::unique_ptr<SetReader> open_idx_pair(const std::filesystem::path& samples,

@@ -41,7 +41,6 @@ def environment():
     return {**os.environ,
             "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-            "OMPI_MCA_orte_execute_quiet": "1",
             "OMPI_MCA_hwloc_base_binding_policy": "none"}
 
 

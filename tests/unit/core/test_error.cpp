@@ -54,7 +54,7 @@ TEST(CurrentError, SaysThatThereIsNoMemoryForAThread) {
 TEST(CurrentError, BlamesTheFileSystem) {
     const std::filesystem::filesystem_error thrown("cannot list", "/a/folder",
                                                    std::make_error_code(std::errc::permission_denied));
-    expect(error_from(thrown), ExitCode::bad_output, thrown.what());
+    expect(error_from(thrown), ExitCode::bad_output, "/a/folder: Permission denied");
 }
 
 TEST(CurrentError, KnowsNoMoreOfTheRest) {

@@ -128,9 +128,10 @@ TEST_F(LoadSplit, DoesWithoutLabels) {
 TEST_F(LoadSplit, RefusesWhatDoesNotFit) {
     expect_bad(idx({3, 2}, "abcdef"), idx({2}, std::string("\x00\x01", 2)), "2 labels for 3 samples");
     expect_bad(idx({3, 2}, "abcdef"), idx({4}, std::string("\x00\x01\x01\x01", 4)), "4 labels for 3 samples");
-    expect_bad(idx({3, 2}, "abcdef"), idx({3, 1}, std::string("\x00\x01\x02", 3)), "labels need one dimension");
+    expect_bad(idx({3, 2}, "abcdef"), idx({3, 1}, std::string("\x00\x01\x02", 3)),
+               "of 2 dimensions, as samples may be; labels need one");
     expect_bad(idx({3, 2}, "abcdef"), idx({3}, std::string(12, '\0'), 0x0d), "of unsigned bytes");
-    expect_bad(idx({3}, "abc"), three_labels_, "at least two dimensions");
+    expect_bad(idx({3}, "abc"), three_labels_, "samples need at least two");
     expect_bad(idx({0, 2}, ""), idx({0}, ""), "no samples");
     expect_bad(idx({3, 0}, ""), three_labels_, "no samples");
 }

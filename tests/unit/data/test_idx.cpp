@@ -173,44 +173,5 @@ TEST_F(Idx, MissingFilesAndFoldersAreRefused) {
     }
 }
 
-TEST_F(Idx, IsFoundPlainBeforeCompressed) {
-    const auto error = error_of([&] { (void)find_idx(folder_.path(), "name"); });
-    ASSERT_TRUE(error);
-    EXPECT_EQ(error->code(), core::ExitCode::bad_data);
-    support::write_file(folder_ / "name.gz", "");
-    EXPECT_EQ(find_idx(folder_.path(), "name"), folder_ / "name.gz");
-    support::write_file(folder_ / "name", "");
-    EXPECT_EQ(find_idx(folder_.path(), "name"), folder_ / "name");
-}
-
-TEST_F(Idx, OfSamplesIsFoundByWhatItsNameSays) {
-    const auto find = [&] { return find_samples(folder_.path(), "train-images").filename().string(); };
-    const auto expect_error = [&](std::string_view part) {
-        const auto error = error_of([&] { (void)find(); });
-        ASSERT_TRUE(error) << part;
-        EXPECT_EQ(error->code(), core::ExitCode::bad_data);
-        EXPECT_NE(std::string_view(error->what()).find(part), std::string_view::npos) << error->what();
-    };
-    expect_error("train-images-idx3-ubyte: no such file");
-    for (const char* const other : {"t10k-images-idx3-ubyte", "train-images-idx9-ubyte", "train-images-idx1-float"}) {
-        support::write_file(folder_ / other, "");
-    }
-    expect_error("train-images-idx3-ubyte: no such file");
-    for (const std::string name :
-         {"train-images-idx2-ubyte", "train-images-idx3-ubyte", "train-images-idx3-float", "train-images-idx8-float"}) {
-        support::write_file(folder_ / (name + ".gz"), "");
-        EXPECT_EQ(find(), name + ".gz");
-        support::write_file(folder_ / name, "");
-        EXPECT_EQ(find(), name); // the same file twice is no contradiction
-        std::filesystem::remove(folder_ / (name + ".gz"));
-        if (name != "train-images-idx8-float") {
-            support::write_file(folder_ / "train-images-idx8-float.gz", "");
-            expect_error("there is train-images-idx8-float.gz too");
-            std::filesystem::remove(folder_ / "train-images-idx8-float.gz");
-        }
-        std::filesystem::remove(folder_ / name);
-    }
-}
-
 } // namespace
 } // namespace dtrain::data

@@ -9,10 +9,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace dtrain::data {
@@ -108,9 +111,37 @@ TEST_F(IdxSource, OpensASetWithoutTheOther) {
 
 TEST_F(IdxSource, RefusesBadFilesWhenTheyAreOpened) {
     support::write_file(folder_ / train_images, support::idx({23}, train_.labels));
-    expect_bad(Set::train, "at least two dimensions");
+    expect_bad(Set::train, "has one dimension, as labels have; samples need at least two");
     support::write_file(folder_ / "t10k-labels-idx1-ubyte", support::idx({6}, test_.labels.substr(0, 6)));
     expect_bad(Set::test, "6 labels for 7 samples");
+}
+
+TEST_F(IdxSource, SaysThatImagesAndLabelsAreSwapped) {
+    const auto images = folder_ / train_images;
+    const auto labels = folder_ / "train-labels-idx1-ubyte";
+    std::filesystem::rename(images, folder_ / "aside");
+    std::filesystem::rename(labels, images);
+    std::filesystem::rename(folder_ / "aside", labels);
+    expect_bad(Set::train,
+               images.string() + ": holds labels, and " + labels.string() + " holds images: the two are swapped");
+    EXPECT_TRUE(error_of([&] { (void)load_split(labels, {}, 4); }) == std::nullopt);
+    support::write_file(images, train_.images_file());
+    expect_bad(Set::train, labels.string() + ": holds bytes of 3 dimensions, as samples may be; labels need one");
+}
+
+// A checkpoint knows its data by their contents, so that a run goes on where files are spelled in another way.
+TEST_F(IdxSource, HasTheSameHashInEverySpelling) {
+    const std::uint64_t hash = source()->open(Set::train)->finish();
+    std::filesystem::create_directories(folder_ / "MNIST/raw");
+    for (const auto& [name, spelling] :
+         {std::pair<std::string_view, const char*>(train_images, "MNIST/raw/train-images.idx3-ubyte"),
+          {"train-labels-idx1-ubyte", "MNIST/raw/train-labels.idx1-ubyte"},
+          {"t10k-images-idx3-ubyte", "aside-1"},
+          {"t10k-labels-idx1-ubyte", "aside-2"}}) {
+        std::filesystem::rename(folder_ / name, folder_ / spelling);
+    }
+    EXPECT_EQ(source()->open(Set::train)->finish(), hash);
+    EXPECT_EQ(source()->folder(), folder_ / "MNIST/raw");
 }
 
 TEST_F(IdxSource, NamesTheFirstLabelBeyondTheClasses) {

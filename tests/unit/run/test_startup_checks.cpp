@@ -41,27 +41,62 @@ TEST(Crowd, MoreThreadsThanCores) {
     EXPECT_EQ(crowd.ranks, 2);
     const std::string text = describe(crowd, 4, "n1", 3);
     EXPECT_TRUE(text.starts_with("2 ranks of 4 threads on n1 (and 3 more are crowded), which has 4 cores: ")) << text;
-    EXPECT_TRUE(text.ends_with("set parallel.blas_threads = 2, or start fewer ranks")) << text;
+    EXPECT_TRUE(text.ends_with("last; set parallel.blas_threads = 2, or start at most 1 on each host that is like it"))
+        << text;
 }
 
 TEST(Crowd, RanksBoundToOneCore) {
     // Also if others have room enough, so that there are as many cores as ranks.
-    const Crowd crowd = find_crowd(Sets{cores({5}), cores({5}), cores({6, 7})}, 1, 8);
+    Crowd crowd = find_crowd(Sets{cores({5}), cores({5}), cores({6, 7})}, 1, 8);
+    crowd.bound_by_mpirun = true;
     EXPECT_EQ(crowd.ranks, 2);
     EXPECT_EQ(crowd.cores, 1);
     EXPECT_EQ(crowd.first_core, 5);
     const std::string text = describe(crowd, 1, "n1", 0);
     EXPECT_TRUE(text.starts_with("2 ranks on n1 may run only on 1 of its 8 cores (number 5): ")) << text;
-    EXPECT_NE(text.find("mpirun --bind-to core --map-by core"), std::string::npos) << text;
+    EXPECT_NE(text.find("mpirun --bind-to core --map-by core, with no taskset behind it, gives each rank a core of its "
+                        "own; or start at most 1"),
+              std::string::npos)
+        << text;
 }
 
 TEST(Crowd, RanksBoundToFewerCoresThanTheirThreads) {
-    const Crowd crowd = find_crowd(Sets{cores({0}), cores({1})}, 4, 8);
+    Crowd crowd = find_crowd(Sets{cores({0}), cores({1})}, 4, 8);
+    crowd.bound_by_mpirun = true;
     EXPECT_EQ(crowd.ranks, 1);
     const std::string text = describe(crowd, 4, "n1", 0);
     EXPECT_TRUE(text.starts_with("1 rank of 4 threads on n1 may run only on 1 of its 8 cores")) << text;
     EXPECT_NE(text.find("--map-by slot:PE=4"), std::string::npos) << text;
     EXPECT_NE(text.find("blas_threads = 1"), std::string::npos) << text;
+}
+
+// What is advised has to be possible there.
+
+TEST(Crowd, UnderTasksetIsNotToldOfMpirunsOptions) {
+    const std::string text = describe(find_crowd(Sets(2, cores({1})), 1, 2), 1, "n1", 0);
+    EXPECT_TRUE(text.ends_with("last; mpirun has not bound them: take away what does (taskset, the limits of a batch "
+                               "job or a container), or start at most 1 on each host that is like it"))
+        << text;
+    EXPECT_EQ(text.find("--bind-to"), std::string::npos) << text;
+}
+
+TEST(Crowd, OfMoreThreadsThanTheMachineHasCores) {
+    EXPECT_EQ(describe(find_crowd(Sets(1, cores({0, 1})), 1024, 2), 1024, "n1", 0),
+              "1 rank of 1024 threads on n1, which has 2 cores: they take turns, and every step waits for the last; "
+              "set parallel.blas_threads = 2");
+    const std::string many = describe(find_crowd(Sets(3, cores({0, 1})), 8, 2), 8, "n1", 0);
+    EXPECT_TRUE(many.ends_with("last; set parallel.blas_threads = 1 and start at most 2 on each host that is like it"))
+        << many;
+    // Bound to a core each by mpirun, of which there are no more.
+    Crowd bound = find_crowd(Sets{cores({0}), cores({1})}, 4, 2);
+    bound.bound_by_mpirun = true;
+    EXPECT_TRUE(describe(bound, 4, "n1", 0).ends_with("last; set parallel.blas_threads = 1"));
+    // There are more, but not four for each.
+    bound.host_cores = 4;
+    EXPECT_NE(describe(bound, 4, "n1", 0)
+                  .find("slot:PE=2, with no taskset behind it, gives each rank 2 cores of its "
+                        "own, enough for parallel.blas_threads = 2; or set"),
+              std::string::npos);
 }
 
 TEST(Crowd, IsTheTightestOne) {
@@ -77,7 +112,7 @@ TEST(Crowd, IsTheTightestOne) {
 }
 
 TEST(ExchangeCheck, SaysOnceBeyondHowManyRanks) {
-    ExchangeCheck check;
+    ExchangeCheck check(false);
     // 50 us of computing and 200 us of exchange in each step; another rank also waits.
     const std::vector<PhaseSeconds> first{{49 * 40e-6, 49 * 150e-6, 49 * 750e-6},
                                           {49 * 60e-6, 49 * 150e-6, 49 * 50e-6},
@@ -93,15 +128,16 @@ TEST(ExchangeCheck, SaysOnceBeyondHowManyRanks) {
 }
 
 TEST(ExchangeCheck, CountsRanksAtWhichBothTakeAsLong) {
-    ExchangeCheck check;
+    ExchangeCheck check(true);
     const auto warning = check.add(100, std::vector<PhaseSeconds>(64, {1.0, 1.5, 0.5}));
     ASSERT_TRUE(warning);
-    EXPECT_NE(warning->find("more than 32 ranks;"), std::string::npos) << *warning;
+    EXPECT_NE(warning->find("more than 32 ranks; it is the whole training set, so start fewer"), std::string::npos)
+        << *warning;
 }
 
 TEST(ExchangeCheck, IsSilentWhereComputingTakesLonger) {
     const auto said = [](const std::vector<PhaseSeconds>& ranks) {
-        return ExchangeCheck().add(100, ranks).has_value();
+        return ExchangeCheck(false).add(100, ranks).has_value();
     };
     EXPECT_FALSE(said({{1.0, 0.5, 0.4}, {1.0, 0.5, 0.4}}));
     EXPECT_FALSE(said({{1.0, 0.1, 0.0}, {1.0, 0.1, 4.9}})) << "which is waiting for the other rank";

@@ -1,0 +1,110 @@
+"""The scripts, Bash and Python: what becomes of their output, and what they let the user see of mpirun's."""
+
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+SOURCE = testing.SOURCE
+
+
+def write_scaling(path):
+    """The file of a scaling experiment of one run."""
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format_version": 1, "kind": "scaling", "layers": "dense 10", "parameters": 7850,
+                           "dtrain_version": "0.1.0"})
+        for name in ("mode", "simulated", "repeat"):
+            file[f"runs/{name}"] = np.uint8([0])
+        for name in ("ranks", "nodes", "batch_size"):
+            file[f"runs/{name}"] = [1]
+        for name in ("samples_per_second", "samples_per_second_min", "samples_per_second_max", "step_seconds",
+                     *(f"{phase}_seconds" for phase in ("fetch", "forward", "backward", "wait", "reduce", "update"))):
+            file[f"runs/{name}"] = [1.0]
+        file.create_dataset("runs/platform", data=["here"], dtype=h5py.string_dtype())
+
+
+class OutputTest(testing.DtrainTestCase):
+    def commands(self):
+        """{name that messages begin with: command}"""
+        write_scaling(self.folder / "scaling.h5")
+        python = ["/usr/bin/python3"]
+        return {"quickstart": [SOURCE / "quickstart.sh", "help"],
+                "scaling.sh": [SOURCE / "slurm/scaling.sh", "--help"],
+                "simulate.sh": [SOURCE / "slurm/simulate.sh", "--help"],
+                "scaling.py": [SOURCE / "slurm/scaling.py", "table", "scaling.h5"],
+                "tables.py": python + [SOURCE / "configs/tables.py", "--help"],
+                "run.py": python + [SOURCE / "configs/published/run.py", "--help"],
+                "spoken_digits.py": python + [SOURCE / "configs/spoken_digits.py", "--help"],
+                "dtrain-report": [testing.BIN / "dtrain-report", "--help"]}
+
+    def run_with(self, command, stdout):
+        return subprocess.run(command, cwd=self.folder, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
+
+    def test_full_standard_output(self):
+        for name, command in self.commands().items():
+            with self.subTest(name), open("/dev/full", "w") as full:
+                result = self.run_with(command, full)
+                self.assertEqual(result.returncode, testing.EXIT_BAD_OUTPUT, result.stderr)
+                self.assertRegex(result.stderr, rf"\A{name}: cannot write to standard output[^\n]*\n\Z")
+                if name in ("quickstart", "scaling.sh", "scaling.py"):
+                    both = subprocess.run(command, cwd=self.folder, stdout=full, stderr=full, timeout=60)
+                    self.assertEqual(both.returncode, testing.EXIT_BAD_OUTPUT)
+
+    def test_standard_output_whose_reader_has_left(self):
+        for name, command in self.commands().items():
+            reader, writer = os.pipe()
+            os.close(reader)
+            with self.subTest(name), open(writer, "w") as pipe:
+                self.assertEqual(self.run_with(command, pipe).stderr, "")
+
+
+class LauncherTest(testing.DtrainTestCase):
+    """What mpirun says of starts that come to nothing is not lost."""
+
+    def test_job_says_why_nothing_starts(self):
+        for words, said in {"ranks=7777; launch dtrain --version": "not enough slots",
+                            "ranks=1; launch dtrian": "Executable: .*/dtrian"}.items():
+            with self.subTest(words):
+                result = subprocess.run(
+                    ["bash", "-c", f"source slurm/job.sh; {words}"], cwd=SOURCE, capture_output=True, text=True,
+                    env={**testing.environment(), "DTRAIN_BIN": str(testing.BIN), "SLURM_JOB_ID": "1",
+                         "SLURM_JOB_CPUS_PER_NODE": "1", "OMPI_MCA_ras": "^slurm", "OMPI_MCA_plm": "isolated"},
+                    timeout=60)
+                self.assertNotEqual(result.returncode, 0)
+                self.assertRegex(result.stderr, said)
+
+    @unittest.skipUnless(testing.MNIST, "needs the genuine MNIST: set DTRAIN_MNIST to its folder")
+    def test_quickstart_takes_downloads_as_they_are_and_says_why_nothing_starts(self):
+        """In a place where all is installed and a build leaves no program."""
+        shutil.copy(SOURCE / "quickstart.sh", self.folder)
+        for name, does in {"cmake": "true", "dpkg-query": 'printf "%s installed\\n" "$@"'}.items():
+            (self.folder / name).write_text(f"#!/bin/sh\n{does}\n")
+            (self.folder / name).chmod(0o755)
+        kaggle = self.folder / "kaggle"
+        kaggle.mkdir()
+        for key, name in testing.FILE_NAMES.items():
+            file = testing.find_idx(testing.MNIST, key)
+            dotted = kaggle / name.replace("-idx", ".idx") / file.name.replace("-idx", ".idx")
+            place = kaggle / file.name if "labels" in key else dotted
+            place.parent.mkdir(exist_ok=True)
+            place.symlink_to(file)
+        result = subprocess.run(["./quickstart.sh", "run"], cwd=self.folder, capture_output=True, text=True, timeout=60,
+                                env={**testing.environment(), "DTRAIN_MNIST_DIR": str(kaggle),
+                                     "PATH": f"{self.folder}:{os.environ['PATH']}"})
+        self.assertIn("MNIST is in data/mnist.", result.stdout, result.stderr)
+        self.assertRegex(result.stderr, "Executable: .*build/release/bin/dtrain")
+        self.assertRegex(result.stderr, r"quickstart: the training ended with code \d+\n\Z")
+        self.assertEqual({path.name.removesuffix(".gz") for path in (self.folder / "data/mnist").iterdir()},
+                         set(testing.FILE_NAMES.values()))
+
+
+if __name__ == "__main__":
+    testing.main()
