@@ -39,7 +39,7 @@ bool is_resolved_config(const std::filesystem::path& file) {
         return true;
     }
     try {
-        return !text.empty() && config::parse(text, file.string()).resolved() == text;
+        return !text.empty() && config::parse_resolved(text, file.string()).resolved() == text;
     } catch (const core::Error&) {
         return false;
     }
