@@ -156,6 +156,7 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
 
 RunFiles::Opened RunFiles::open() {
     Opened opened;
+    const char* const config_name = place_of_resolved_config(); // it may refuse, so before anything is moved or written
     io::create_writable_folder(config_.output.directory);
     if (!output_) {
         output_.emplace(config_.output.directory).lock();
@@ -179,8 +180,12 @@ RunFiles::Opened RunFiles::open() {
         move(folder_.file(step), folder_.name_if_damaged(step));
     }
     checkpoint_output_.emplace(folder_.path());
-    if (const char* const name = write_resolved_config(); name != config_names[0]) {
-        opened.resolved_config = config_.output.directory / name;
+    if (!is_config_read(config_name)) {
+        const std::string text = resolved_config();
+        output_->replace_file(config_name, std::as_bytes(std::span(text)));
+    }
+    if (config_name != config_names[0]) {
+        opened.resolved_config = config_.output.directory / config_name;
     }
     if (config_.output.resume && std::filesystem::exists(log_file())) {
         try {
@@ -198,16 +203,16 @@ bool RunFiles::is_config_read(const char* name) const {
     return std::filesystem::equivalent(config_.output.directory / name, config_.file(), unknown);
 }
 
-const char* RunFiles::write_resolved_config() const {
-    const std::string text = std::string(resolved_heading) + config_.resolved();
+std::string RunFiles::resolved_config() const {
+    return std::string(resolved_heading) + config_.resolved();
+}
+
+const char* RunFiles::place_of_resolved_config() const {
     for (const char* name : config_names) {
         const std::filesystem::path file = config_.output.directory / name;
-        if (!std::filesystem::exists(std::filesystem::symlink_status(file)) ||
-            (is_resolved_config(file) && !is_config_read(name))) {
-            output_->replace_file(name, std::as_bytes(std::span(text)));
-            return name;
-        }
-        if (is_config_read(name) && text_of(file) == text) {
+        if (is_config_read(name)
+                ? text_of(file) == resolved_config()
+                : !std::filesystem::exists(std::filesystem::symlink_status(file)) || is_resolved_config(file)) {
             return name;
         }
     }

@@ -81,8 +81,10 @@ class RunFiles {
   private:
     /// Whether it is the config that this run was started with.
     [[nodiscard]] bool is_config_read(const char* name) const;
-    /// Returns the name under which it is.
-    const char* write_resolved_config() const;
+    [[nodiscard]] std::string resolved_config() const;
+    /// The name of the file that may be replaced by it, or already is what it would become. Throws core::Error
+    /// (bad_output) if there is none.
+    [[nodiscard]] const char* place_of_resolved_config() const;
 
     const config::Config& config_;
     std::optional<io::Folder> output_;            ///< locked

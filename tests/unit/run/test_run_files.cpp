@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -266,11 +267,38 @@ TEST_F(RunFilesTest, ReplacesNeitherTheConfigThatIsReadNorOneOfOthers) {
     EXPECT_EQ(support::read_text(run_ / "config-resolved.ini"), "mine as well");
 }
 
+TEST_F(RunFilesTest, RefusesBeforeAnythingIsMovedOrWritten) {
+    leave_run(configured(), {1, 2});
+    flip_a_bit(2);
+    for (const char* name : {"config.ini", "config-resolved.ini"}) {
+        support::write_file(run_ / name, "mine");
+    }
+    support::write_file(run_ / "log.h5.tmp", "half");
+    const auto names = [this] {
+        std::set<std::filesystem::path> all;
+        for (const auto& entry : std::filesystem::recursive_directory_iterator(run_)) {
+            all.insert(entry.path());
+        }
+        return all;
+    };
+    const auto before = names();
+    for (const char* resume : {"auto", "never"}) {
+        const config::Config config = configured({std::string("--output.resume=") + resume});
+        RunFiles files(config);
+        Strings warnings;
+        (void)newest_step(files, warnings);
+        EXPECT_TRUE(error_of([&] { (void)files.open(); })) << resume;
+        EXPECT_EQ(names(), before) << resume;
+    }
+}
+
 // Version 0.1 wrote the resolved config without a heading.
 TEST_F(RunFilesTest, ReplacesTheResolvedConfigOfAnEarlierVersion) {
     const config::Config config = configured({"--training.epochs=9"});
     std::filesystem::create_directory(run_);
-    support::write_file(run_ / "config.ini", configured().resolved());
+    std::string resolved = configured().resolved();
+    resolved.replace(resolved.find("data/mnist"), 10, "\"~/$HOME\" ; as it stands");
+    support::write_file(run_ / "config.ini", resolved);
     RunFiles files(config);
     EXPECT_EQ(files.open().resolved_config, std::nullopt);
     EXPECT_EQ(support::read_text(run_ / "config.ini"), heading + config.resolved());
