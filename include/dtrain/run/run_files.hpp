@@ -74,6 +74,8 @@ class RunFiles {
     [[nodiscard]] bool locked() const { return output_ && output_->locked(); }
     [[nodiscard]] bool failed() const { return writer_ && writer_->failed(); }
     void wait() { writer_->wait(); }
+    /// CPU time that writing logs, or checkpoints, has taken in the background so far.
+    [[nodiscard]] double writing_seconds(BackgroundWriter::Lane lane) const { return writer_->seconds(lane); }
 
     [[nodiscard]] std::filesystem::path log_file() const;
     [[nodiscard]] const io::CheckpointFolder& checkpoints() const noexcept { return folder_; }
