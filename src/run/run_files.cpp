@@ -250,6 +250,32 @@ void RunFiles::write_log(const LogHeader& header, std::shared_ptr<const io::RunR
         1);
 }
 
+std::optional<std::string> RunFiles::find_full_disk(std::size_t state_bytes, std::int64_t steps_per_epoch,
+                                                    std::int64_t steps_left, int ranks) const {
+    const config::Interval& every = config_.output.checkpoint_every;
+    std::int64_t to_come = 1; // at the end
+    if (every.unit != config::Interval::Unit::seconds) {
+        to_come += steps_left / every.count / (every.unit == config::Interval::Unit::epochs ? steps_per_epoch : 1);
+    }
+    // One more than are kept, as the oldest goes when the newest is there.
+    const double more = std::min(static_cast<double>(to_come), static_cast<double>(most_kept(config_)) + 1 -
+                                                                   static_cast<double>(folder_.steps().size()));
+    // As they are at the end: a row of the record for each step and epoch, and what HDF5 adds, about 2 kB a dataset.
+    constexpr double hdf5_bytes = 40'000;
+    const auto epochs = static_cast<double>(config_.training.epochs);
+    const double record = 8 * epochs * static_cast<double>(steps_per_epoch) + 80 * epochs + hdf5_bytes;
+    const double needed =
+        std::max(more, 1.0) * (static_cast<double>(state_bytes) + record) + 2 * (record + 32 * epochs * ranks);
+    const auto free = output_->free_bytes();
+    if (!free || static_cast<double>(*free) >= needed) {
+        return std::nullopt;
+    }
+    return fmt::format("{} has {:.1f} MB free, and the files of this run will take up to {:.1f} MB more: make room, "
+                       "choose another output.directory, or keep fewer checkpoints (output.keep_checkpoints), else the "
+                       "run ends as soon as the disk is full",
+                       config_.output.directory.string(), static_cast<double>(*free) / 1e6, needed / 1e6);
+}
+
 std::size_t RunFiles::most_waiting(const config::Config& config, std::size_t bytes) {
     constexpr std::size_t memory_bytes = 16 << 20;
     return std::clamp<std::size_t>(memory_bytes / std::max<std::size_t>(bytes, 1), 1, most_kept(config));

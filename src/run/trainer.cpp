@@ -336,10 +336,19 @@ void Trainer::warn_at_start() {
     } else {
         exchange_check_.emplace();
     }
-    if (files_ && !files_->locked()) {
+    if (!files_) {
+        return;
+    }
+    if (!files_->locked()) {
         progress_.warn(fmt::format("{} is on a file system that cannot lock it: nothing keeps another run from writing "
                                    "there too, so be sure that there is none",
                                    config_.output.directory.string()));
+    }
+    const std::size_t state_bytes =
+        replica_.network().layout().arena_size() * (1 + replica_.states().size()) * sizeof(float);
+    if (const auto warning = files_->find_full_disk(state_bytes, replica_.sampler().steps_per_epoch(),
+                                                    total_steps_ - step_, communicator_.size())) {
+        progress_.warn(*warning);
     }
 }
 

@@ -70,6 +70,11 @@ class RunFiles {
     /// The time of each rank in the epoch just finished, for the log, `earlier_epochs` having gone before.
     void add_rank_seconds(std::span<const io::PhaseSeconds> ranks, std::size_t earlier_epochs);
 
+    /// Once open: a warning where the file system has not the room that files of this run will take, the temporary ones
+    /// included. `state_bytes` are parameters and optimizer state.
+    [[nodiscard]] std::optional<std::string> find_full_disk(std::size_t state_bytes, std::int64_t steps_per_epoch,
+                                                            std::int64_t steps_left, int ranks) const;
+
     /// Once open: false where the file system has no locks.
     [[nodiscard]] bool locked() const { return output_ && output_->locked(); }
     [[nodiscard]] bool failed() const { return writer_ && writer_->failed(); }

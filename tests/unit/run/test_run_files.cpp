@@ -340,6 +340,31 @@ TEST_F(RunFilesTest, NoticesThatItsFolderIsNoLongerAtItsPlace) {
     EXPECT_EQ(io::CheckpointFolder(folder_ / "moved" / "checkpoints").steps(), Steps());
 }
 
+TEST_F(RunFilesTest, WarnsWhereTheDiskHasNoRoomForTheRun) {
+    const auto free = static_cast<double>(std::filesystem::space(folder_.path()).available);
+    const auto part = [&](double share) { return static_cast<std::size_t>(share * free); };
+    const auto warns = [&](const Strings& settings, std::size_t state_bytes) {
+        const config::Config config = configured(settings);
+        RunFiles files(config);
+        (void)files.open();
+        const auto warning = files.find_full_disk(state_bytes, 10, 10 * config.training.epochs, 2);
+        EXPECT_TRUE(!warning || warning->starts_with(run_.string() + " has ")) << *warning;
+        return warning.has_value();
+    };
+    EXPECT_FALSE(warns({}, 1000));
+    EXPECT_TRUE(warns({}, part(1.2))) << "one checkpoint";
+    EXPECT_TRUE(warns({"--output.keep_checkpoints=1"}, part(0.6))) << "one beside the one that it replaces";
+    EXPECT_FALSE(warns({"--output.keep_checkpoints=1"}, part(0.4)));
+    EXPECT_TRUE(warns({"--output.keep_checkpoints=2"}, part(0.4)));
+    EXPECT_FALSE(warns({"--output.keep_checkpoints=2", "--training.epochs=1"}, part(0.4)));
+    EXPECT_TRUE(
+        warns({"--output.keep_checkpoints=0", "--training.epochs=9", "--output.checkpoint_every=3 steps"}, part(0.04)))
+        << "thirty of them";
+    EXPECT_FALSE(warns({"--output.keep_checkpoints=0", "--training.epochs=9"}, part(0.04)));
+    leave_run(configured(), {1, 2});
+    EXPECT_FALSE(warns({"--output.keep_checkpoints=2"}, part(0.8))) << "which are there already";
+}
+
 TEST_F(RunFilesTest, SweepsUpWhatWasHalfWritten) {
     const config::Config config = configured();
     leave_run(config, {1});
