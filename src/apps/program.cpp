@@ -43,7 +43,7 @@ config::Config load_config(const Words& words, const char* usage, const mpi::Com
     });
     resolved = communicator.broadcast(std::move(resolved));
     if (!communicator.is_root()) {
-        config = config::parse(resolved, "config");
+        config = config::parse_resolved(resolved, "config");
     }
     return config;
 }

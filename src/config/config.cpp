@@ -247,20 +247,22 @@ std::vector<Assignment> read_ini(std::string_view ini, const std::string& origin
 
 Config::Config() {
     for (const Key& key : keys())
-        set(full_name(key), std::string(key.default_value), "default");
+        set(full_name(key), std::string(key.default_value), "default", Author::dtrain);
 }
 
-void Config::set(std::string_view key, std::string value, std::string origin) {
+void Config::set(std::string_view key, std::string value, std::string origin, Author author) {
     const Key& entry = *find_key(key);
     Setting& setting = settings_[std::string(key)];
     setting = {.value = std::move(value), .origin = std::move(origin)};
-    if (const std::string problem = foreign_notation(setting.value, entry.kind); !problem.empty())
-        throw invalid(key, problem);
-    if (entry.kind == Kind::path && setting.value.starts_with('~')) {
-        std::string path = expanded(setting.value);
-        if (path.empty())
-            throw invalid(key, "expected a path without ~, as there is no HOME in the environment");
-        setting.value = std::move(path);
+    if (author == Author::user) {
+        if (const std::string problem = foreign_notation(setting.value, entry.kind); !problem.empty())
+            throw invalid(key, problem);
+        if (entry.kind == Kind::path && setting.value.starts_with('~')) {
+            std::string path = expanded(setting.value);
+            if (path.empty())
+                throw invalid(key, "expected a path without ~, as there is no HOME in the environment");
+            setting.value = std::move(path);
+        }
     }
     // Such a value could not be written to a file and read back.
     if (std::ranges::any_of(setting.value, [](char c) { return c == '#' || (is_control(c) && c != '\t'); }))
@@ -307,20 +309,29 @@ std::string Config::resolved() const {
     return text;
 }
 
-Config parse(std::string_view ini, const std::string& origin, const std::vector<std::string>& overrides) {
+void Config::read(std::string_view ini, const std::string& origin, Author author) {
     constexpr std::size_t longest_path = 4096;
     const std::string file = printable(origin, longest_path);
-    Config config;
     std::set<std::string, std::less<>> seen;
     for (const auto& [name, value] : read_ini(ini, file)) {
         if (find_key(name) == nullptr)
             throw unknown_in_file(file, name);
         const bool again = !seen.insert(name).second;
-        config.set(name, value, file);
+        set(name, value, file, author);
         if (again)
-            throw config.invalid(name, "set a second time; expected each key once");
+            throw invalid(name, "set a second time; expected each key once");
     }
+}
 
+Config parse_resolved(std::string_view ini, const std::string& origin) {
+    Config config;
+    config.read(ini, origin, Config::Author::dtrain);
+    return config;
+}
+
+Config parse(std::string_view ini, const std::string& origin, const std::vector<std::string>& overrides) {
+    Config config;
+    config.read(ini, origin, Config::Author::user);
     for (const std::string& word : overrides) {
         const std::string_view text = word;
         const std::size_t equals = text.find('=');
@@ -331,7 +342,8 @@ Config parse(std::string_view ini, const std::string& origin, const std::vector<
         const std::string_view name = text.substr(2, equals - 2);
         if (find_key(name) == nullptr)
             throw unknown_on_command_line(text, name);
-        config.set(name, std::string(trimmed(text.substr(equals + 1))), std::string(command_line));
+        config.set(name, std::string(trimmed(text.substr(equals + 1))), std::string(command_line),
+                   Config::Author::user);
     }
     return config;
 }

@@ -48,26 +48,29 @@ std::optional<Terminal> terminal_at(int fd) {
     if (!takes_escapes() || isatty(fd) == 0) {
         return std::nullopt;
     }
-    int shown = fd;
     if (std::getenv("OMPI_COMM_WORLD_RANK") != nullptr) {
         const std::string target = output_of_launcher(fd);
         if (!target.starts_with("/dev/pts/") && !target.starts_with("/dev/tty")) {
             return std::nullopt;
         }
-        shown = open(target.c_str(), O_RDONLY | O_NOCTTY | O_CLOEXEC);
+        return Terminal(open(target.c_str(), O_RDONLY | O_NOCTTY | O_CLOEXEC));
     }
-    Terminal terminal;
-    winsize size{};
-    if (shown >= 0 && ioctl(shown, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
-        terminal.columns = size.ws_col;
-    }
-    if (shown >= 0 && shown != fd) {
-        close(shown);
-    }
-    return terminal;
+    return Terminal(fcntl(fd, F_DUPFD_CLOEXEC, 0));
 }
 
 } // namespace
+
+Terminal::~Terminal() {
+    if (fd_ >= 0) {
+        close(fd_);
+    }
+}
+
+std::size_t Terminal::columns() const noexcept {
+    constexpr std::size_t usual = 80;
+    winsize size{};
+    return ioctl(fd_, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : usual;
+}
 
 std::optional<Terminal> output_terminal() {
     return terminal_at(STDOUT_FILENO);

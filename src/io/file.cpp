@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -136,6 +137,14 @@ void Folder::lock() {
                           fmt::format("{} is in use by another run; wait for it, or choose another output.directory",
                                       path_.string()));
     }
+}
+
+std::optional<std::uintmax_t> Folder::free_bytes() const noexcept {
+    struct statvfs status {};
+    if (::fstatvfs(fd_, &status) != 0 || status.f_blocks == 0) { // some that are served by programs count nothing
+        return std::nullopt;
+    }
+    return std::uintmax_t{status.f_bavail} * status.f_frsize;
 }
 
 void Folder::require_in_place() const {

@@ -4,8 +4,10 @@
 
 #include "hdf5_format.hpp"
 
+#include <cstring>
 #include <fstream>
 #include <ios>
+#include <iterator>
 #include <string>
 
 namespace dtrain::io {
@@ -25,7 +27,17 @@ const char* to_string(FileKind kind) noexcept {
 std::optional<FileKind> kind_of(const std::filesystem::path& file) {
     std::ifstream in(file, std::ios::binary);
     std::string line;
-    if (!std::getline(in, line) || !line.starts_with("dtrain ")) {
+    if (!std::getline(in, line)) {
+        return std::nullopt;
+    }
+    if (line.starts_with(label_1)) { // without an index: what HDF5 calls an attribute stands somewhere behind
+        const std::string rest(std::istreambuf_iterator<char>(in), {});
+        const auto has = [&rest](const char* name) { return rest.find(name, 0, std::strlen(name) + 1) != rest.npos; };
+        return has("logical_shards") ? std::optional(FileKind::checkpoint)
+               : has("created")      ? std::optional(FileKind::log)
+                                     : std::nullopt;
+    }
+    if (!line.starts_with("dtrain ")) {
         return std::nullopt;
     }
     // Each kind has an attribute that no other has.

@@ -95,7 +95,11 @@ hid_t file_type() {
 struct Written {
     std::string description; ///< "f4 16x784 /model/01_dense/weight"
     std::size_t piece_bytes = 0;
-    std::vector<std::size_t> offsets; ///< of the pieces, from the beginning of the HDF5 file
+    struct Piece {
+        std::size_t offset; ///< from the beginning of the HDF5 file
+        std::string digest;
+    };
+    std::vector<Piece> pieces;
 };
 
 Written write(hid_t file, const DatasetView& dataset) {
@@ -132,7 +136,7 @@ Written write(hid_t file, const DatasetView& dataset) {
                             chunk[0] * row * sizeof(T),
                             {}};
             std::vector<hsize_t> corner(extent.size());
-            for (; !values.empty() && corner[0] < extent[0]; corner[0] += chunk[0]) {
+            for (auto rest = std::as_bytes(values); !rest.empty(); corner[0] += chunk[0]) {
                 unsigned skipped_filters = 0;
                 haddr_t offset = HADDR_UNDEF;
                 hsize_t bytes = 0;
@@ -140,7 +144,9 @@ Written write(hid_t file, const DatasetView& dataset) {
                 if (offset == HADDR_UNDEF || skipped_filters != 0 || bytes != written.piece_bytes + fletcher32_bytes) {
                     cannot_write(dataset.path);
                 }
-                written.offsets.push_back(offset);
+                const auto piece = rest.first(std::min(rest.size(), written.piece_bytes));
+                written.pieces.push_back({offset, core::hash128(piece)});
+                rest = rest.subspan(piece.size());
             }
             return written;
         },
@@ -195,29 +201,29 @@ std::vector<std::byte> to_hdf5(std::span<const DatasetView> datasets, const Attr
         }
     }
     made(H5Fflush(file, H5F_SCOPE_LOCAL), "a file in memory");
+    const ssize_t size = made(H5Fget_file_image(file, nullptr, 0), "a file in memory");
 
-    const auto datasets_behind = [&](std::size_t user_block) {
+    const auto rest_behind = [&](std::size_t user_block) {
         std::string lines;
         for (const Written& dataset : written) {
             lines += fmt::format("dataset {} {}", dataset.description, dataset.piece_bytes);
-            for (const std::size_t offset : dataset.offsets) {
-                lines += fmt::format(" {}", user_block + offset);
+            for (const Written::Piece& piece : dataset.pieces) {
+                lines += fmt::format(" {} {}", user_block + piece.offset, piece.digest);
             }
             lines += '\n';
         }
-        return lines + "end\n";
+        return lines + fmt::format("bytes {}\nend\n", user_block + static_cast<std::size_t>(size));
     };
     // As long as the index can become: offsets have more digits the larger the user block is.
-    const std::size_t longest = label_bytes + index.size() + datasets_behind(std::size_t{1} << 62).size();
+    const std::size_t longest = label_bytes + index.size() + rest_behind(std::size_t{1} << 62).size();
     const std::size_t user_block = std::max(smallest_user_block, std::bit_ceil(longest));
-    index += datasets_behind(user_block);
+    index += rest_behind(user_block);
 
     // HDF5 looks for its signature at every power of two from 512 and counts its addresses from there.
-    const ssize_t size = made(H5Fget_file_image(file, nullptr, 0), "a file in memory");
     std::vector<std::byte> bytes(user_block + static_cast<std::size_t>(size));
     made(H5Fget_file_image(file, bytes.data() + user_block, static_cast<std::size_t>(size)), "a file in memory");
     std::memcpy(bytes.data() + label_bytes, index.data(), index.size());
-    const std::string line = fmt::format("{}{}\n", label, core::hash128(std::span(bytes).subspan(label_bytes)));
+    const std::string line = fmt::format("{}{}\n", label, core::hash128(std::as_bytes(std::span(index))));
     std::memcpy(bytes.data(), line.data(), line.size());
     return bytes;
 }

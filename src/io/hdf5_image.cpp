@@ -14,25 +14,41 @@
 #include <utility>
 
 namespace dtrain::io {
+namespace {
+
+constexpr std::string_view by_another_program =
+    "changed by another program, as by h5repack; put back the file that dtrain wrote";
+
+} // namespace
 
 Hdf5Image::Hdf5Image(std::vector<std::byte> bytes, std::string origin)
     : origin_(std::move(origin)), bytes_(std::move(bytes)) {
     std::string_view text(reinterpret_cast<const char*>(bytes_.data()), bytes_.size());
-    if (text.starts_with(earlier_label)) {
+    if (text.starts_with(label_1)) {
         throw core::Error(core::ExitCode::bad_checkpoint,
                           fmt::format("{}: written by an earlier version of dtrain, in a format that this one does "
                                       "not read",
                                       origin_));
     }
-    if (!text.starts_with(label) || text.size() < label_bytes) {
-        fail("not a file written by dtrain");
+    const bool of_pieces = text.starts_with(label);
+    const std::size_t digest_at = of_pieces ? label.size() : label_2.size();
+    const std::size_t index_at = digest_at + digest_characters + 1;
+    if (!(of_pieces || text.starts_with(label_2)) || text.size() < index_at) {
+        fail("not a file written by dtrain, or no longer with the index that dtrain puts in front");
     }
-    if (text.substr(label.size(), digest_characters) != core::hash128(std::span(bytes_).subspan(label_bytes)) ||
-        text[label_bytes - 1] != '\n') {
-        fail("damaged: its checksum does not match its contents");
+    const std::size_t index_bytes = read_index(text.substr(index_at), of_pieces);
+    const std::size_t digest_of = of_pieces ? index_bytes : bytes_.size() - index_at;
+    if (text.substr(digest_at, digest_characters) != core::hash128(std::span(bytes_).subspan(index_at, digest_of)) ||
+        text[index_at - 1] != '\n') {
+        fail(of_pieces ? "damaged: its index does not match its checksum"
+                       : "damaged, or changed by another program: its checksum does not match its contents");
     }
-    text.remove_prefix(label_bytes);
-    read_index(text);
+    const auto is_changed = [](const auto& dataset) { return !dataset.second.intact; };
+    if (const auto changed = std::ranges::count_if(datasets_, is_changed); changed > 0) {
+        fail(fmt::format(
+            "{} of its {} datasets (the first is {}) are not what and where dtrain wrote them: damaged, or {}", changed,
+            datasets_.size(), std::ranges::find_if(datasets_, is_changed)->first, by_another_program));
+    }
 }
 
 void Hdf5Image::fail(const std::string& problem) const {
@@ -47,7 +63,8 @@ T Hdf5Image::number(std::string_view word) const {
     fail("its index has something else where a number should be");
 }
 
-void Hdf5Image::read_index(std::string_view text) {
+std::size_t Hdf5Image::read_index(std::string_view text, bool of_pieces) {
+    const std::size_t bytes = text.size();
     const auto take = [&](std::size_t length) {
         if (length >= text.size() || text[length] != '\n') {
             fail("its index is cut off");
@@ -73,7 +90,7 @@ void Hdf5Image::read_index(std::string_view text) {
     for (;;) {
         const std::vector<std::string_view> words = split(take(text.find('\n')), ' ');
         if (words[0] == "end" && words.size() == 1) {
-            return;
+            return bytes - text.size();
         }
         if (words[0] == "attribute" && words.size() == 4) {
             check_name(words[2]);
@@ -90,20 +107,25 @@ void Hdf5Image::read_index(std::string_view text) {
             }
         } else if (words[0] == "dataset" && words.size() >= 5) {
             check_name(words[3]);
-            Dataset dataset = read_dataset(words);
+            Dataset dataset = read_dataset(words, of_pieces);
             // All of them together, so that a file is never a small one that unfolds into a large one.
             if (dataset.bytes > bytes_left) {
                 fail(fmt::format("dataset {} claims more than the file holds", words[3]));
             }
             bytes_left -= dataset.bytes;
             add(datasets_, words[3], std::move(dataset));
+        } else if (words[0] == "bytes" && words.size() == 2) {
+            if (number<std::size_t>(words[1]) > bytes_.size()) {
+                fail(fmt::format("had {} bytes and has {}: cut off, or {}", words[1], bytes_.size(),
+                                 by_another_program));
+            }
         } else {
             fail("its index has an unknown line");
         }
     }
 }
 
-Hdf5Image::Dataset Hdf5Image::read_dataset(std::span<const std::string_view> words) const {
+Hdf5Image::Dataset Hdf5Image::read_dataset(std::span<const std::string_view> words, bool of_pieces) const {
     const std::string_view path = words[3];
     Dataset dataset;
     dataset.type = words[1];
@@ -121,13 +143,22 @@ Hdf5Image::Dataset Hdf5Image::read_dataset(std::span<const std::string_view> wor
         }
         dataset.shape.push_back(extent);
     }
+    if (dataset.bytes > bytes_.size()) { // before pieces that overlap are read again and again
+        fail(fmt::format("dataset {} claims more than the file holds", path));
+    }
     dataset.piece_bytes = number<std::size_t>(words[4]);
     std::size_t bytes = dataset.bytes;
-    for (const std::string_view word : words.subspan(5)) {
-        const auto offset = number<std::size_t>(word);
+    for (words = words.subspan(5); !words.empty(); words = words.subspan(of_pieces ? 2 : 1)) {
+        const auto offset = number<std::size_t>(words[0]);
         const std::size_t piece = std::min(bytes, dataset.piece_bytes);
         if (piece == 0 || offset > bytes_.size() || piece > bytes_.size() - offset) {
             fail(fmt::format("dataset {} lies outside of the file", path));
+        }
+        if (of_pieces) {
+            if (words.size() < 2) {
+                fail(fmt::format("dataset {} has a piece without a checksum", path));
+            }
+            dataset.intact = dataset.intact && words[1] == core::hash128(std::span(bytes_).subspan(offset, piece));
         }
         bytes -= piece;
         dataset.offsets.push_back(offset);

@@ -91,7 +91,9 @@ void RankSeconds::add_epoch(std::span<const PhaseSeconds> ranks_now) {
     const std::size_t width = std::max(ranks, ranks_now.size());
     for (const NamedPhase& phase : phases) {
         std::vector<double>& column = this->*phase.member;
-        column = widened(column, epochs, ranks, width);
+        if (width > ranks) {
+            column = widened(column, epochs, ranks, width);
+        }
         column.resize((epochs + 1) * width, unknown);
         std::ranges::transform(ranks_now, column.begin() + static_cast<std::ptrdiff_t>(epochs * width), phase.seconds);
     }

@@ -9,7 +9,7 @@ namespace dtrain::model {
 
 config::Config config_of(const io::Checkpoint& checkpoint) {
     try {
-        return config::parse(checkpoint.info().config, "its config");
+        return config::parse_resolved(checkpoint.info().config, "its config");
     } catch (const core::Error& error) {
         checkpoint.fail(error.what());
     }

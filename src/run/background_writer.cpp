@@ -34,6 +34,7 @@ void BackgroundWriter::run() {
         waiting_[lane].pop_front();
         busy_ = true;
         lock.unlock();
+        const double begun = core::thread_seconds();
         std::exception_ptr error;
         try {
             job();
@@ -42,6 +43,7 @@ void BackgroundWriter::run() {
         }
         job = nullptr;
         lock.lock();
+        seconds_[lane] += core::thread_seconds() - begun;
         if (error) {
             error_ = error;
             waiting_ = {};
@@ -81,6 +83,11 @@ void BackgroundWriter::wait() {
 bool BackgroundWriter::failed() const {
     const std::lock_guard lock(mutex_);
     return error_ != nullptr;
+}
+
+double BackgroundWriter::seconds(Lane lane) const {
+    const std::lock_guard lock(mutex_);
+    return seconds_[static_cast<std::size_t>(lane)];
 }
 
 } // namespace dtrain::run

@@ -1,7 +1,5 @@
 #include "dtrain/run/progress.hpp"
 
-#include "dtrain/core/terminal.hpp"
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -47,7 +45,7 @@ std::string fitting(std::initializer_list<std::string> lines, std::size_t column
 
 } // namespace
 
-Progress::Progress(bool silent) : silent_(silent), terminal_(!silent && core::output_terminal()) {}
+Progress::Progress(bool silent) : silent_(silent), terminal_(silent ? std::nullopt : core::output_terminal()) {}
 
 void Progress::line(std::string_view text) {
     if (!silent_) {
@@ -91,8 +89,7 @@ void Progress::draw(std::int64_t step, Clock::time_point now) {
         "epoch {}/{}  cost {}  {} samples/s  {} left", (step - 1) / steps_per_epoch_ + 1, steps_ / steps_per_epoch_,
         std::isfinite(smoothed_cost_) ? fmt::format("{:.4f}", smoothed_cost_) : "-",
         short_number(static_cast<double>(samples_) / elapsed), time_left(static_cast<double>(steps_ - step) / rate));
-    // Asked anew, as windows change.
-    const std::size_t width = core::output_terminal().value_or(core::Terminal{}).columns;
+    const std::size_t width = terminal_->columns();
     std::string bar;
     if (width > text.size() + 12) {
         const std::size_t cells = std::min<std::size_t>(width - text.size() - 5, 40);
@@ -129,7 +126,7 @@ void Progress::epoch(const EpochReport& report) {
                   fmt::format("{}  cost {:.4f}  test cost {:.4f}  accuracy {:6.2f} %  {:>8}/s", epoch,
                               report.train_cost, report.test_cost, accuracy, rate),
                   fmt::format("{}  accuracy {:6.2f} %", epoch, accuracy)},
-                 core::output_terminal().value_or(core::Terminal{}).columns));
+                 terminal_->columns()));
 }
 
 void Progress::end() {
@@ -137,7 +134,7 @@ void Progress::end() {
 }
 
 WorkProgress::WorkProgress(std::string_view work)
-    : work_(work), terminal_(core::error_terminal()), next_(Clock::now() + std::chrono::seconds(1)) {}
+    : work_(work), terminal_(core::error_terminal().has_value()), next_(Clock::now() + std::chrono::seconds(1)) {}
 
 WorkProgress::~WorkProgress() {
     if (drawn_) {

@@ -39,7 +39,7 @@ bool is_resolved_config(const std::filesystem::path& file) {
         return true;
     }
     try {
-        return !text.empty() && config::parse(text, file.string()).resolved() == text;
+        return !text.empty() && config::parse_resolved(text, file.string()).resolved() == text;
     } catch (const core::Error&) {
         return false;
     }
@@ -156,6 +156,7 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
 
 RunFiles::Opened RunFiles::open() {
     Opened opened;
+    const char* const config_name = place_of_resolved_config(); // it may refuse, so before anything is moved or written
     io::create_writable_folder(config_.output.directory);
     if (!output_) {
         output_.emplace(config_.output.directory).lock();
@@ -179,8 +180,12 @@ RunFiles::Opened RunFiles::open() {
         move(folder_.file(step), folder_.name_if_damaged(step));
     }
     checkpoint_output_.emplace(folder_.path());
-    if (const char* const name = write_resolved_config(); name != config_names[0]) {
-        opened.resolved_config = config_.output.directory / name;
+    if (!is_config_read(config_name)) {
+        const std::string text = resolved_config();
+        output_->replace_file(config_name, std::as_bytes(std::span(text)));
+    }
+    if (config_name != config_names[0]) {
+        opened.resolved_config = config_.output.directory / config_name;
     }
     if (config_.output.resume && std::filesystem::exists(log_file())) {
         try {
@@ -198,16 +203,16 @@ bool RunFiles::is_config_read(const char* name) const {
     return std::filesystem::equivalent(config_.output.directory / name, config_.file(), unknown);
 }
 
-const char* RunFiles::write_resolved_config() const {
-    const std::string text = std::string(resolved_heading) + config_.resolved();
+std::string RunFiles::resolved_config() const {
+    return std::string(resolved_heading) + config_.resolved();
+}
+
+const char* RunFiles::place_of_resolved_config() const {
     for (const char* name : config_names) {
         const std::filesystem::path file = config_.output.directory / name;
-        if (!std::filesystem::exists(std::filesystem::symlink_status(file)) ||
-            (is_resolved_config(file) && !is_config_read(name))) {
-            output_->replace_file(name, std::as_bytes(std::span(text)));
-            return name;
-        }
-        if (is_config_read(name) && text_of(file) == text) {
+        if (is_config_read(name)
+                ? text_of(file) == resolved_config()
+                : !std::filesystem::exists(std::filesystem::symlink_status(file)) || is_resolved_config(file)) {
             return name;
         }
     }
@@ -243,6 +248,32 @@ void RunFiles::write_log(const LogHeader& header, std::shared_ptr<const io::RunR
             output_->replace_file(log_name, io::to_hdf5(datasets, attributes));
         },
         1);
+}
+
+std::optional<std::string> RunFiles::find_full_disk(std::size_t state_bytes, std::int64_t steps_per_epoch,
+                                                    std::int64_t steps_left, int ranks) const {
+    const config::Interval& every = config_.output.checkpoint_every;
+    std::int64_t to_come = 1; // at the end
+    if (every.unit != config::Interval::Unit::seconds) {
+        to_come += steps_left / every.count / (every.unit == config::Interval::Unit::epochs ? steps_per_epoch : 1);
+    }
+    // One more than are kept, as the oldest goes when the newest is there.
+    const double more = std::min(static_cast<double>(to_come), static_cast<double>(most_kept(config_)) + 1 -
+                                                                   static_cast<double>(folder_.steps().size()));
+    // As they are at the end: a row of the record for each step and epoch, and what HDF5 adds, about 2 kB a dataset.
+    constexpr double hdf5_bytes = 40'000;
+    const auto epochs = static_cast<double>(config_.training.epochs);
+    const double record = 8 * epochs * static_cast<double>(steps_per_epoch) + 80 * epochs + hdf5_bytes;
+    const double needed =
+        std::max(more, 1.0) * (static_cast<double>(state_bytes) + record) + 2 * (record + 32 * epochs * ranks);
+    const auto free = output_->free_bytes();
+    if (!free || static_cast<double>(*free) >= needed) {
+        return std::nullopt;
+    }
+    return fmt::format("{} has {:.1f} MB free, and the files of this run will take up to {:.1f} MB more: make room, "
+                       "choose another output.directory, or keep fewer checkpoints (output.keep_checkpoints), else the "
+                       "run ends as soon as the disk is full",
+                       config_.output.directory.string(), static_cast<double>(*free) / 1e6, needed / 1e6);
 }
 
 std::size_t RunFiles::most_waiting(const config::Config& config, std::size_t bytes) {

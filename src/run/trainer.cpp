@@ -1,6 +1,7 @@
 #include "dtrain/run/trainer.hpp"
 
 #include "dtrain/core/error.hpp"
+#include "dtrain/core/thread.hpp"
 #include "dtrain/model/fingerprint.hpp"
 #include "dtrain/model/saved_network.hpp"
 #include "dtrain/run/stop_signal.hpp"
@@ -15,6 +16,8 @@
 
 namespace dtrain::run {
 namespace {
+
+using Lane = BackgroundWriter::Lane;
 
 bool all_finite(std::span<const float> values) {
     return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
@@ -75,12 +78,7 @@ void Trainer::restore_or_initialise() {
 }
 
 void Trainer::descent_step() {
-    try {
-        replica_.descend(step_, {StopSignal::requested(), files_ && files_->failed()});
-    } catch (const mpi::AgreedError&) {
-        enter(core::Phase::write); // checkpoints that wait are written before the run ends
-        throw;
-    }
+    replica_.descend(step_, {StopSignal::requested(), files_ && files_->failed()});
     ++step_;
     ++epoch_steps_;
     epoch_samples_ += replica_.batch_samples();
@@ -148,17 +146,23 @@ void Trainer::finish_epoch() {
             progress_.warn(*warning);
         }
         enter(Phase::write);
-        write_log();
+        log_put_off_ = !log_budget_.allows(replica_.timer().now(), files_->writing_seconds(Lane::log));
+        if (!log_put_off_) {
+            write_log();
+        }
     }
     epoch_samples_ = 0;
     epoch_steps_ = 0;
 }
 
 void Trainer::write_log() {
+    const double begun = core::thread_seconds();
     files_->write_log({communicator_.size(), plan_.nodes(),
                        static_cast<std::int64_t>(replica_.network().layout().parameter_count()),
                        replica_.dataset().name, config_.parallel.reducer, plan_.products().arithmetic_name()},
                       copy_of_record());
+    log_put_off_ = false;
+    log_budget_.wrote(replica_.timer().now(), core::thread_seconds() - begun);
 }
 
 std::shared_ptr<const io::RunRecord> Trainer::copy_of_record() {
@@ -173,7 +177,9 @@ bool Trainer::checkpoint_due() {
     const config::Interval& every = config_.output.checkpoint_every;
     switch (every.unit) {
     case config::Interval::Unit::epochs:
-        return epoch_ended() && epoch_of(step_) % every.count == 0;
+        return epoch_ended() && epoch_of(step_) % every.count == 0 &&
+               (config_.output.keep_checkpoints == 0 ||
+                checkpoint_budget_.allows(replica_.timer().now(), files_->writing_seconds(Lane::checkpoint)));
     case config::Interval::Unit::steps:
         return step_ % every.count == 0;
     case config::Interval::Unit::seconds:
@@ -190,6 +196,7 @@ void Trainer::write_checkpoint() {
     if (!all_finite(replica_.parameters())) {
         return; // found by all ranks in the next step; until then the last good checkpoint is the one to keep
     }
+    const double begun = core::thread_seconds();
     const std::size_t size = replica_.network().layout().arena_size();
     const std::span<const std::span<float>> sources = replica_.states();
     auto copy = std::make_shared<core::Buffer<float>>(size * (1 + sources.size()));
@@ -211,6 +218,7 @@ void Trainer::write_checkpoint() {
     std::vector<io::TensorView> views = model::saved_tensors(replica_.network().layout(), copy->values().first(size),
                                                              {plan_.optimizer().state_names(), states});
     files_->write_checkpoint(std::move(info), copy_of_record(), std::move(views), std::move(copy));
+    checkpoint_budget_.wrote(last_checkpoint_, core::thread_seconds() - begun);
 }
 
 core::ExitCode Trainer::run() {
@@ -252,6 +260,35 @@ core::ExitCode Trainer::run() {
     progress_.begin(total_steps_, replica_.sampler().steps_per_epoch(), first_step);
 
     bool stopped = false;
+    try {
+        stopped = train();
+    } catch (const mpi::AgreedError&) {
+        enter(core::Phase::write); // what waits is written before the run ends
+        if (log_put_off_) {
+            write_log();
+        }
+        throw;
+    }
+    enter(core::Phase::write); // all ranks wait for the disk
+    mpi::together(communicator_, [this] {
+        if (files_) {
+            if (checkpoint_step_ != step_) {
+                write_checkpoint();
+            }
+            if (!epoch_ended() || total_steps_ == 0 || log_put_off_) {
+                write_log();
+            }
+            files_->wait();
+        }
+    });
+    stopped = stopped && step_ < total_steps_;
+    report_end(stopped);
+    return stopped ? core::ExitCode::stopped : core::ExitCode::ok;
+}
+
+bool Trainer::train() {
+    const std::int64_t first_step = step_;
+    bool stopped = false;
     enter(core::Phase::other);
     replica_.timer().reset();
     last_checkpoint_ = replica_.timer().now();
@@ -286,21 +323,7 @@ core::ExitCode Trainer::run() {
     }
     progress_.end();
     replica_.require_finite(step_);
-    enter(core::Phase::write); // all ranks wait for the disk
-    mpi::together(communicator_, [this] {
-        if (files_) {
-            if (checkpoint_step_ != step_) {
-                write_checkpoint();
-            }
-            if (!epoch_ended() || total_steps_ == 0) {
-                write_log();
-            }
-            files_->wait();
-        }
-    });
-    stopped = stopped && step_ < total_steps_;
-    report_end(stopped);
-    return stopped ? core::ExitCode::stopped : core::ExitCode::ok;
+    return stopped;
 }
 
 void Trainer::warn_at_start() {
@@ -309,10 +332,19 @@ void Trainer::warn_at_start() {
     } else {
         exchange_check_.emplace(replica_.sampler().steps_per_epoch() == 1);
     }
-    if (files_ && !files_->locked()) {
+    if (!files_) {
+        return;
+    }
+    if (!files_->locked()) {
         progress_.warn(fmt::format("{} is on a file system that cannot lock it: nothing keeps another run from writing "
                                    "there too, so be sure that there is none",
                                    config_.output.directory.string()));
+    }
+    const std::size_t state_bytes =
+        replica_.network().layout().arena_size() * (1 + replica_.states().size()) * sizeof(float);
+    if (const auto warning = files_->find_full_disk(state_bytes, replica_.sampler().steps_per_epoch(),
+                                                    total_steps_ - step_, communicator_.size())) {
+        progress_.warn(*warning);
     }
 }
 

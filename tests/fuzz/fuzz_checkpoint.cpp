@@ -1,5 +1,7 @@
-// A file taken for a checkpoint as dtrain-eval does, and for a log as a resumed run does. The input is the index. It is
-// given the digest that it should have, so that what lies behind that check is reached, and data for it to point at.
+// A file taken for a checkpoint as dtrain-eval does, and for a log as a resumed run does. The input is the index, in
+// the form of today and in the one before, without digests of pieces. It is given the digest that it should have, so
+// that what lies behind that check is reached, and data for it to point at, all alike, so that the digests in the seeds
+// hold wherever a piece is looked for.
 
 #include "dtrain/io/checkpoint.hpp"
 #include "dtrain/io/hdf5.hpp"
@@ -13,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,7 +25,7 @@ using namespace dtrain;
 using fuzzing::require;
 
 const std::string& some_data() {
-    static const std::string data(std::size_t{1} << 15, '?');
+    static const std::string data(std::size_t{1} << 15, '?'); // seeds.cpp knows of it
     return data;
 }
 
@@ -65,11 +68,13 @@ void expect_success_or_refusal(Action&& action) {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    const std::vector<std::byte> file =
-        support::sealed(std::string(reinterpret_cast<const char*>(data), size) + some_data());
+    const std::string contents = std::string(reinterpret_cast<const char*>(data), size) + some_data();
     static fuzzing::MemoryFile stored;
-    stored.write(file);
-    expect_success_or_refusal([&] { read_checkpoint(file.size(), io::Checkpoint(stored.path())); });
-    expect_success_or_refusal([&] { read_log(file); });
+    for (const std::string_view label : {support::label_2, support::label_3}) {
+        const std::vector<std::byte> file = support::sealed(contents, label);
+        stored.write(file);
+        expect_success_or_refusal([&] { read_checkpoint(file.size(), io::Checkpoint(stored.path())); });
+        expect_success_or_refusal([&] { read_log(file); });
+    }
     return 0;
 }

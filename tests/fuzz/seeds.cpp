@@ -1,6 +1,7 @@
 // Writes what dtrain itself writes today, as inputs from which fuzzing sets out: seeds FOLDER.
 
 #include "dtrain/config/config.hpp"
+#include "dtrain/core/hash.hpp"
 #include "dtrain/io/checkpoint.hpp"
 #include "dtrain/io/hdf5.hpp"
 #include "dtrain/io/run_record.hpp"
@@ -13,7 +14,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <regex>
 #include <span>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -54,11 +57,26 @@ io::RunRecord record_of(std::size_t epochs, std::size_t steps) {
     return record;
 }
 
-/// The index of a file, as the target adds the rest.
+/// The index of a file, as the target adds the rest, with the digest that each dataset's only piece has there.
 std::string index_of(const std::vector<std::byte>& file) {
     const std::string contents = support::contents_of(file);
-    constexpr std::string_view end = "\nend\n";
-    return contents.substr(0, contents.find(end) + end.size());
+    std::istringstream lines{std::string(support::index_in(contents))};
+    const std::regex piece(R"((dataset \S+ \S+ \S+ (\d+) \d+ )[0-9a-f]{32})");
+    std::string index;
+    for (std::string line; std::getline(lines, line);) {
+        if (std::smatch words; std::regex_match(line, words, piece)) {
+            const std::string data(std::stoul(words[2]), '?');
+            line = words[1].str() + core::hash128(std::as_bytes(std::span(data)));
+        }
+        index += (line.starts_with("bytes ") ? "bytes 1000" : line) + "\n";
+    }
+    return index;
+}
+
+/// In today's form, and in the one that has no digests of pieces.
+void write_indices(const std::filesystem::path& file, const std::string& index) {
+    support::write_file(file, index);
+    support::write_file(file.string() + "-2", std::regex_replace(index, std::regex(" [0-9a-f]{32}\n"), "\n"));
 }
 
 std::string checkpoint(const std::string& config, std::size_t epochs, std::size_t steps) {
@@ -91,11 +109,11 @@ std::string log(std::size_t epochs) {
 
 void write_checkpoints(const std::filesystem::path& folder) {
     const std::string ini = "[model]\nlayers = dense 2 sigmoid, dense 1\n";
-    support::write_file(folder / "checkpoint", checkpoint(ini, 2, 5));
-    support::write_file(folder / "checkpoint-begun", checkpoint(ini, 0, 0));
-    support::write_file(folder / "checkpoint-resolved", checkpoint(config::parse(ini, "seed").resolved(), 2, 5));
-    support::write_file(folder / "log", log(2));
-    support::write_file(folder / "log-begun", log(0));
+    write_indices(folder / "checkpoint", checkpoint(ini, 2, 5));
+    write_indices(folder / "checkpoint-begun", checkpoint(ini, 0, 0));
+    write_indices(folder / "checkpoint-resolved", checkpoint(config::parse(ini, "seed").resolved(), 2, 5));
+    write_indices(folder / "log", log(2));
+    write_indices(folder / "log-begun", log(0));
 }
 
 } // namespace

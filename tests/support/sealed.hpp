@@ -2,7 +2,6 @@
 
 #include "dtrain/core/hash.hpp"
 
-#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -11,14 +10,24 @@
 
 namespace dtrain::support {
 
-/// A file as io::to_hdf5 makes them, its digest being right and everything behind it an attacker's.
-[[nodiscard]] inline std::vector<std::byte> sealed(std::string_view contents) {
-    const auto bytes = std::as_bytes(std::span(contents));
-    const std::string line = "dtrain 2: XXH3-128 of everything after this line: " + core::hash128(bytes) + "\n";
-    std::vector<std::byte> file(line.size() + bytes.size());
-    std::ranges::copy(std::as_bytes(std::span(line)), file.begin());
-    std::ranges::copy(bytes, file.begin() + static_cast<std::ptrdiff_t>(line.size()));
-    return file;
+/// The index in what follows the first line of a file that io::to_hdf5 made, if it is there as a whole.
+[[nodiscard]] inline std::string_view index_in(std::string_view contents) {
+    constexpr std::string_view end = "end\n";
+    const std::size_t found = contents.starts_with(end) ? 0 : contents.find("\nend\n") + 1;
+    return contents.substr(0, found + end.size()); // of none, found is 0
+}
+
+inline constexpr std::string_view label_2 = "dtrain 2: XXH3-128 of everything after this line: ";
+inline constexpr std::string_view label_3 = "dtrain 3: XXH3-128 of what follows, up to the line \"end\": ";
+
+/// A file as io::to_hdf5 makes them, or made them when a dataset's pieces had no digests, its first digest being right
+/// and everything behind it an attacker's.
+[[nodiscard]] inline std::vector<std::byte> sealed(std::string_view contents, std::string_view label = label_2) {
+    const std::string_view covered = label == label_2 ? contents : index_in(contents);
+    const std::string file =
+        std::string(label) + core::hash128(std::as_bytes(std::span(covered))) + "\n" + std::string(contents);
+    const auto bytes = std::as_bytes(std::span(file));
+    return {bytes.begin(), bytes.end()};
 }
 
 /// What follows the digest in a file that io::to_hdf5 made.

@@ -1,8 +1,10 @@
 """Damaged checkpoints: dtrain-eval refuses them with code 4; a run falls back on an older one, if there is any."""
 
 import ctypes
+import math
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,14 +27,19 @@ class Xxh128(ctypes.Structure):
     _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
 
 
-def sealed(data):
-    """`data` of a checkpoint with the digest in its first line set to what follows that line, so that a change is not
-    noticed by that alone."""
+def digest_of(data):
     xxh128 = ctypes.CDLL("libxxhash.so.0").XXH3_128bits
     xxh128.argtypes, xxh128.restype = (ctypes.c_char_p, ctypes.c_size_t), Xxh128
+    digest = xxh128(data, len(data))
+    return f"{digest.high:016x}{digest.low:016x}"
+
+
+def sealed(data):
+    """`data` of a checkpoint with the digest in its first line set to that of the index behind it, so that a change is
+    not noticed by that alone."""
     line, content = data.split(b"\n", 1)
-    digest = xxh128(content, len(content))
-    line, count = re.subn(rb"\b[0-9a-f]{32}$", f"{digest.high:016x}{digest.low:016x}".encode(), line)
+    index = content[:content.find(b"\nend\n") + len(b"\nend\n")]
+    line, count = re.subn(rb"\b[0-9a-f]{32}$", digest_of(index).encode(), line)
     assert count == 1, line
     return line + b"\n" + content
 
@@ -47,7 +54,7 @@ class Index:
         self.text = data[self._begin:self._end]
 
     def dataset(self, path):
-        """The words of its line: dataset, type, shape, path, bytes per piece, offsets."""
+        """The words of its line: dataset, type, shape, path, bytes per piece, offset and digest of each piece."""
         return re.search(rb"^dataset \S+ \S+ %s .*$" % path.encode(), self.text, re.MULTILINE)[0].decode().split()
 
     def set_dataset(self, path, words):
@@ -83,7 +90,7 @@ def data_offsets(path):
                 _, kind, shape, _, _, *pieces = index.dataset("/" + name)
                 assert item.dtype == np.dtype("<" + kind) and "x".join(map(str, item.shape)) == shape, name
                 values = item[()].tobytes()
-                assert len(pieces) == (1 if values else 0), pieces
+                assert len(pieces) == (2 if values else 0), pieces
                 if values:
                     first = int(pieces[0])
                     assert content[first:first + len(values)] == values, name
@@ -119,11 +126,14 @@ class BadCheckpointTest(testing.DtrainTestCase):
 
     def wrong_contents(self):
         weight = "/model/01_dense/weight"
-        header, kind, shape, path, piece, offset = Index(self.whole).dataset(weight)
+        header, kind, shape, path, piece, offset, _ = Index(self.whole).dataset(weight)
         outputs, inputs = map(int, shape.split("x"))
         config = h5py.File(self.path, "r").attrs["config"]
 
-        def weight_is(*words):
+        def weight_is(kind, shape, path, piece, offset):
+            size = min(int(piece), math.prod(map(int, shape.split("x"))) * int(kind[1:]))
+            data = self.whole[int(offset):int(offset) + size]
+            words = (header, kind, shape, path, piece, offset, digest_of(data))
             return lambda index: index.set_dataset(weight, words)
 
         def with_layers(layers):
@@ -131,14 +141,14 @@ class BadCheckpointTest(testing.DtrainTestCase):
 
         step = len(h5py.File(self.path, "r")["steps/cost"])
         edits = {
-            "weight of another shape": weight_is(header, kind, f"{outputs}x{inputs - 1}", path, piece, offset),
-            "weight transposed": weight_is(header, kind, f"{inputs}x{outputs}", path, piece, offset),
-            "weight beyond the end": weight_is(header, kind, shape, path, piece, str(len(self.whole) - 1)),
-            "weight of a huge shape": weight_is(header, kind, "1048576x1048576", path, piece, offset),
-            "weight of an overflowing shape": weight_is(header, kind, f"{2**32}x{2**32}", path, piece, offset),
-            "weight of doubles": weight_is(header, "f8", shape, path, str(2 * int(piece)), "0"),
-            "weight of another name": weight_is(header, kind, shape, path + "s", piece, offset),
-            "no weight": weight_is(),
+            "weight of another shape": weight_is(kind, f"{outputs}x{inputs - 1}", path, piece, offset),
+            "weight transposed": weight_is(kind, f"{inputs}x{outputs}", path, piece, offset),
+            "weight beyond the end": weight_is(kind, shape, path, piece, str(len(self.whole) - 1)),
+            "weight of a huge shape": weight_is(kind, "1048576x1048576", path, piece, offset),
+            "weight of an overflowing shape": weight_is(kind, f"{2**32}x{2**32}", path, piece, offset),
+            "weight of doubles": weight_is("f8", shape, path, str(2 * int(piece)), "0"),
+            "weight of another name": weight_is(kind, shape, path + "s", piece, offset),
+            "no weight": lambda index: index.set_dataset(weight, ()),
             "weight twice": lambda index: index.replace("end\n", " ".join(index.dataset(weight)) + "\nend\n"),
             "no end": lambda index: index.replace("\nend\n", "\n"),
             "no config": lambda index: index.set_text("config", None),
@@ -188,7 +198,7 @@ class BadCheckpointTest(testing.DtrainTestCase):
                     self.resume_refused(ranks=ranks, most_warnings=1)
 
     def test_flipped_byte_in_a_dataset(self):
-        """The digest of the file finds it, and for other programs the checksums of HDF5."""
+        """The digest of the dataset finds it, and for other programs the checksums of HDF5."""
         for name, offsets in data_offsets(self.path).items():
             for offset in offsets:
                 with self.subTest(name, offset=offset):
@@ -198,10 +208,65 @@ class BadCheckpointTest(testing.DtrainTestCase):
                         _ = file[name][()]
 
     def test_flipped_byte_anywhere(self):
+        """It is refused, or it is none that dtrain reads."""
+        evaluated = self.evaluate()
+        outcomes = set()
         for offset in np.linspace(0, len(self.whole) - 1, SPREAD_OFFSETS, dtype=int):
             with self.subTest(offset=offset):
                 self.path.write_bytes(flipped(self.whole, offset))
-                self.eval_refused()
+                result = testing.run("dtrain-eval", self.path, cwd=self.folder)
+                outcomes.add(result.code)
+                if result.code == testing.EXIT_OK:
+                    self.assertEqual(result.stdout, evaluated)
+                else:
+                    self.assert_one_message(result, testing.EXIT_BAD_CHECKPOINT, self.path.name, program="dtrain-eval")
+        self.assertEqual(outcomes, {testing.EXIT_OK, testing.EXIT_BAD_CHECKPOINT})
+
+    def evaluate(self):
+        result = testing.run("dtrain-eval", self.path, cwd=self.folder)
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        return result.stdout
+
+    def test_opened_for_writing_by_other_programs(self):
+        """What does not touch the values is no damage."""
+        evaluated = self.evaluate()
+
+        def open_by_h5py(path):
+            h5py.File(path, "a").close()
+
+        def add_by_h5py(path):
+            with h5py.File(path, "a") as file:
+                file.attrs["note"] = 3000 * "x"
+                file["notes/values"] = np.arange(1000)
+
+        def clear(path):
+            subprocess.run(["h5clear", "-s", path], check=True, timeout=30)
+
+        for change in (open_by_h5py, add_by_h5py, clear):
+            with self.subTest(change.__name__):
+                self.path.write_bytes(self.whole)
+                change(self.path)
+                self.assertNotEqual(self.path.read_bytes(), self.whole)
+                self.assertEqual(self.evaluate(), evaluated)
+        resumed = self.train(self.settings, "--training.epochs=3")
+        self.assertNotIn("warning", resumed.result.stderr)
+        self.assertIn("resumed     after epoch 2,", resumed.result.stdout)
+
+    def test_values_changed_or_moved_by_other_programs(self):
+        def change_by_h5py(path):
+            with h5py.File(path, "a") as file:
+                file["model/01_dense/bias"][0] = 7
+
+        def repack(path):
+            subprocess.run(["h5repack", path, path.with_suffix(".new")], check=True, timeout=30)
+            path.with_suffix(".new").replace(path)
+
+        for change, words in ((change_by_h5py, ["1 of its", "/model/01_dense/bias"]), (repack, ["h5repack"])):
+            with self.subTest(change.__name__):
+                self.path.write_bytes(self.whole)
+                change(self.path)
+                self.assert_refused("dtrain-eval", self.path, code=testing.EXIT_BAD_CHECKPOINT,
+                                    words=[*words, "put back the file that dtrain wrote"])
 
     def test_no_crash_over_a_flipped_byte_of_the_index(self):
         begin, end = self.whole.index(b"\n") + 1, self.whole.index(b"\nend\n")

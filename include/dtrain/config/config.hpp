@@ -92,6 +92,7 @@ class Config {
     [[nodiscard]] std::string resolved() const;
 
     friend Config parse(std::string_view ini, const std::string& origin, const std::vector<std::string>& overrides);
+    friend Config parse_resolved(std::string_view ini, const std::string& origin);
     friend Config load(const std::filesystem::path& file, const std::vector<std::string>& overrides);
 
   private:
@@ -99,7 +100,11 @@ class Config {
         std::string value;  ///< as the user wrote it, or the default
         std::string origin; ///< file name, "command line", or "default"
     };
-    void set(std::string_view key, std::string value, std::string origin);
+    /// Of a text: the user's, where ~ is replaced and the habits of other languages are refused, or what `resolved`
+    /// made, which is taken as it stands.
+    enum class Author { user, dtrain };
+    void set(std::string_view key, std::string value, std::string origin, Author author);
+    void read(std::string_view ini, const std::string& origin, Author author);
 
     std::map<std::string, Setting, std::less<>> settings_; ///< every key, by "section.name"
     std::filesystem::path file_;
@@ -112,7 +117,11 @@ class Config {
 [[nodiscard]] Config parse(std::string_view ini, const std::string& origin,
                            const std::vector<std::string>& overrides = {});
 
-/// The same for a file. Throws core::Error (bad_config) also if it cannot be read or is larger than 1 MiB.
+/// The config that `resolved` made this text of, in this process, another, or an earlier version: values that no user
+/// may write today are taken as they stand.
+[[nodiscard]] Config parse_resolved(std::string_view ini, const std::string& origin);
+
+/// `parse` for a file. Throws core::Error (bad_config) also if it cannot be read or is larger than 1 MiB.
 [[nodiscard]] Config load(const std::filesystem::path& file, const std::vector<std::string>& overrides = {});
 
 } // namespace dtrain::config

@@ -11,13 +11,26 @@
 namespace dtrain::core {
 
 /// A terminal that takes escape sequences.
-struct Terminal {
-    std::size_t columns = 80;
+class Terminal {
+  public:
+    /// `fd` becomes its own; -1 where the terminal cannot be opened.
+    explicit Terminal(int fd) noexcept : fd_(fd) {}
+    Terminal(Terminal&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    ~Terminal();
+    Terminal(const Terminal&) = delete;
+    Terminal& operator=(const Terminal&) = delete;
+    Terminal& operator=(Terminal&&) = delete;
+
+    /// As many as there are now, as windows change: one system call.
+    [[nodiscard]] std::size_t columns() const noexcept;
+
+  private:
+    int fd_;
 };
 
 /// The terminal that the user sees standard output on, if it is one: neither a file nor a pipe nor TERM=dumb. Of a rank
 /// of Open MPI, which gives every rank a pseudo-terminal of its own whatever becomes of the output, it is that of
-/// mpirun, however many scripts stand between.
+/// mpirun, however many scripts stand between. To be asked once: /proc is searched.
 [[nodiscard]] std::optional<Terminal> output_terminal();
 /// The same for standard error.
 [[nodiscard]] std::optional<Terminal> error_terminal();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <csignal>
+#include <ctime>
 #include <thread>
 #include <utility>
 
@@ -22,6 +23,13 @@ template <class Action>
         ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
     } restore{before};
     return std::jthread(std::forward<Action>(action));
+}
+
+/// CPU time that the calling thread has used so far.
+inline double thread_seconds() noexcept {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 } // namespace dtrain::core

@@ -3,7 +3,9 @@
 #include "dtrain/core/error.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -52,6 +54,8 @@ class Folder {
     /// False without lock(), and on a file system without locks, which lets everyone pass.
     [[nodiscard]] bool locked() const noexcept { return locked_; }
 
+    /// What its file system has left for files of this user; empty where it does not say.
+    [[nodiscard]] std::optional<std::uintmax_t> free_bytes() const noexcept;
     /// Throws core::Error (bad_output) where the folder has been moved or removed.
     void require_in_place() const;
     /// As the function of that name, once the folder is known to be in place. `name` is that of a file in it.

@@ -26,10 +26,10 @@ struct DatasetView {
 using Attributes = std::map<std::string, std::variant<std::int64_t, std::uint64_t, double, std::string>>;
 
 /// An HDF5 file as bytes, made in memory: what then goes wrong on a full disk is a plain write. Every dataset carries a
-/// Fletcher32 checksum. In front of what HDF5 reads, in its user block, stand a digest of all that follows and an index
-/// of the contents as plain text (src/io/hdf5_format.hpp shows it). Names and paths hold no blanks. Same contents, same
-/// bytes. HDF5 is not used from two threads at a time: callers see to that. Throws core::Error (bad_output) with HDF5's
-/// reason, or std::bad_alloc where that is a lack of memory.
+/// Fletcher32 checksum. In front of what HDF5 reads, in its user block, stands an index of the contents as plain text,
+/// with digests of itself and of the values (src/io/hdf5_format.hpp shows it). Names and paths hold no blanks. Same
+/// contents, same bytes. HDF5 is not used from two threads at a time: callers see to that. Throws core::Error
+/// (bad_output) with HDF5's reason, or std::bad_alloc where that is a lack of memory.
 [[nodiscard]] std::vector<std::byte> to_hdf5(std::span<const DatasetView> datasets, const Attributes& attributes);
 
 /// A file that is not what it should be, as against one that is whole but does not fit.
@@ -43,8 +43,9 @@ class DamagedFile : public core::Error {
 /// together are no larger than the file, so that nothing is allocated on its word alone.
 class Hdf5Image {
   public:
-    /// The digest notices a truncated file or a flipped bit. Throws core::Error (bad_checkpoint) for files of earlier
-    /// versions of dtrain, which are not damaged.
+    /// Digests notice whatever changes an attribute or a value, and let pass what another program changes around them,
+    /// which is not read. Throws core::Error (bad_checkpoint) for files of earlier versions of dtrain, which are not
+    /// damaged.
     Hdf5Image(std::vector<std::byte> bytes, std::string origin);
 
     [[nodiscard]] std::int64_t integer(const std::string& name) const;
@@ -71,9 +72,11 @@ class Hdf5Image {
         std::size_t bytes = 0;
         std::size_t piece_bytes = 0;      ///< of every piece but the last
         std::vector<std::size_t> offsets; ///< of the pieces in bytes_
+        bool intact = true;               ///< every piece is what its digest says
     };
-    void read_index(std::string_view text);
-    [[nodiscard]] Dataset read_dataset(std::span<const std::string_view> words) const;
+    /// Returns the length of the index. `of_pieces`: there is a digest behind the offset of each piece.
+    std::size_t read_index(std::string_view text, bool of_pieces);
+    [[nodiscard]] Dataset read_dataset(std::span<const std::string_view> words, bool of_pieces) const;
     template <class T>
     [[nodiscard]] T number(std::string_view word) const;
     template <class T>

@@ -31,6 +31,8 @@ class BackgroundWriter {
     /// Waits until nothing is waiting or in flight. Throws what a job threw.
     void wait();
     [[nodiscard]] bool failed() const;
+    /// CPU time of the lane's jobs that are done.
+    [[nodiscard]] double seconds(Lane lane) const;
 
   private:
     void run();
@@ -39,7 +41,8 @@ class BackgroundWriter {
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     std::array<std::deque<std::function<void()>>, 2> waiting_; ///< by lane, oldest first
-    std::exception_ptr error_;                                 ///< what a job threw
+    std::array<double, 2> seconds_{};
+    std::exception_ptr error_; ///< what a job threw
     bool busy_ = false;
     bool ending_ = false;
     std::jthread thread_;

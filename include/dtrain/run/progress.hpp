@@ -1,8 +1,11 @@
 #pragma once
 
+#include "dtrain/core/terminal.hpp"
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -42,7 +45,7 @@ class Progress {
     void clear();
 
     bool silent_;
-    bool terminal_;
+    std::optional<core::Terminal> terminal_;
     bool drawn_ = false;
     std::int64_t steps_ = 0;
     std::int64_t steps_per_epoch_ = 1;

@@ -73,10 +73,17 @@ class RunFiles {
     /// The time of each rank in the epoch just finished, for the log, `earlier_epochs` having gone before.
     void add_rank_seconds(std::span<const io::PhaseSeconds> ranks, std::size_t earlier_epochs);
 
+    /// Once open: a warning where the file system has not the room that files of this run will take, the temporary ones
+    /// included. `state_bytes` are parameters and optimizer state.
+    [[nodiscard]] std::optional<std::string> find_full_disk(std::size_t state_bytes, std::int64_t steps_per_epoch,
+                                                            std::int64_t steps_left, int ranks) const;
+
     /// Once open: false where the file system has no locks.
     [[nodiscard]] bool locked() const { return output_ && output_->locked(); }
     [[nodiscard]] bool failed() const { return writer_ && writer_->failed(); }
     void wait() { writer_->wait(); }
+    /// CPU time that writing logs, or checkpoints, has taken in the background so far.
+    [[nodiscard]] double writing_seconds(BackgroundWriter::Lane lane) const { return writer_->seconds(lane); }
 
     [[nodiscard]] std::filesystem::path log_file() const;
     [[nodiscard]] const io::CheckpointFolder& checkpoints() const noexcept { return folder_; }
@@ -84,8 +91,10 @@ class RunFiles {
   private:
     /// Whether it is the config that this run was started with.
     [[nodiscard]] bool is_config_read(const char* name) const;
-    /// Returns the name under which it is.
-    const char* write_resolved_config() const;
+    [[nodiscard]] std::string resolved_config() const;
+    /// The name of the file that may be replaced by it, or already is what it would become. Throws core::Error
+    /// (bad_output) if there is none.
+    [[nodiscard]] const char* place_of_resolved_config() const;
 
     const config::Config& config_;
     std::optional<io::Folder> output_;            ///< locked

@@ -11,6 +11,7 @@
 #include "dtrain/run/run_files.hpp"
 #include "dtrain/run/startup_checks.hpp"
 #include "dtrain/run/watchdog.hpp"
+#include "dtrain/run/write_budget.hpp"
 #include "dtrain/train/plan.hpp"
 #include "dtrain/train/replica.hpp"
 
@@ -46,6 +47,8 @@ class Trainer {
     /// Of what will make the run slow, or harm it.
     void warn_at_start();
     void enter(core::Phase phase) noexcept;
+    /// Returns whether it was asked to stop.
+    [[nodiscard]] bool train();
     void descent_step();
     void finish_epoch();
     [[nodiscard]] bool checkpoint_due();
@@ -68,7 +71,10 @@ class Trainer {
     std::int64_t total_steps_;
     std::int64_t checkpoint_step_ = -1; ///< of the last checkpoint begun
     core::PhaseTimer::Clock::time_point last_checkpoint_;
-    bool due_ = false; ///< a checkpoint, as soon as parameters are those of the last step
+    bool due_ = false;         ///< a checkpoint, as soon as parameters are those of the last step
+    bool log_put_off_ = false; ///< that of an epoch
+    WriteBudget log_budget_{core::PhaseTimer::Clock::now()};
+    WriteBudget checkpoint_budget_{core::PhaseTimer::Clock::now()};
     double last_cost_ = std::numeric_limits<double>::quiet_NaN(); ///< of the last step whose cost is known
 
     std::unique_ptr<Watchdog> watchdog_; ///< while running

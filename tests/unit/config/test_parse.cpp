@@ -51,6 +51,21 @@ TEST(Config, ATildeIsTheUsersHome) {
     setenv("HOME", home.c_str(), 1);
 }
 
+// As checkpoints of version 0.1 have it, and the other ranks of a user whose home is called so.
+TEST(Config, ResolvedTextIsTakenAsItStands) {
+    for (const std::string value : {"\"runs\"", "'runs'", "$HOME/runs", "runs ; note", "~/runs", "~somebody/runs"}) {
+        const std::string text = "[output]\ndirectory = " + value + "\n";
+        const Config config = parse_resolved(text, "its config");
+        EXPECT_EQ(config.output.directory, value);
+        EXPECT_EQ(parse_resolved(config.resolved(), "its config").output.directory, value);
+        if (!value.starts_with("~/")) {
+            EXPECT_NE(message(text), "") << value;
+        }
+    }
+    EXPECT_EQ(message_of([] { (void)parse_resolved("[training]\nepochs = x\n", "its config"); }),
+              "its config: [training] epochs = x: expected a whole number from 0 to 1000000");
+}
+
 TEST(Config, ResolvedTextGivesTheSameConfig) {
     const Config config =
         parse("[training]\nlearning_rate = 1e-03\nbatch_size = all\n[output]\ncheckpoint_every = 10   minutes\n",

@@ -5,8 +5,10 @@
 #include "support/temporary_folder.hpp"
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace dtrain::io {
 namespace {
@@ -27,6 +29,27 @@ TEST(FileKind, IsTheSameForWholeAndForDamagedFiles) {
     EXPECT_EQ(kind_of(folder / "log"), FileKind::log);
     replace_file(folder / "evaluation", to_hdf5({}, {{"checkpoint", std::string("x.h5")}, {"cost", 0.5}}));
     EXPECT_EQ(kind_of(folder / "evaluation"), FileKind::evaluation);
+}
+
+// Version 0.1 began with a label of its own, and had no index.
+TEST(FileKind, IsKnownOfAnEarlierVersionsFiles) {
+    const support::TemporaryFolder folder;
+    const auto write_as_before = [&](const char* name, const std::vector<std::byte>& bytes) {
+        const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+        std::string heading = "dtrain: XXH3-128 of everything after these 512 bytes: " + std::string(32, '0') + "\n";
+        heading.resize(512);
+        support::write_file(folder / name, heading + text.substr(text.find("\x89HDF")));
+    };
+    const std::string config = "[model]\nlayers = dense 10\n\n[parallel]\nlogical_shards = 8\n";
+    CheckpointInfo info;
+    info.config = config;
+    info.sample_shape = {4};
+    write_as_before("checkpoint", encode_checkpoint(info, {}));
+    EXPECT_EQ(kind_of(folder / "checkpoint"), FileKind::checkpoint);
+    write_as_before("log", to_hdf5({}, {{"config", config}, {"created", std::string("now")}}));
+    EXPECT_EQ(kind_of(folder / "log"), FileKind::log);
+    write_as_before("other", to_hdf5({}, {}));
+    EXPECT_EQ(kind_of(folder / "other"), std::nullopt);
 }
 
 TEST(FileKind, IsNoneOfWhatOthersWrote) {

@@ -1,3 +1,4 @@
+#include "dtrain/core/hash.hpp"
 #include "dtrain/io/file.hpp"
 #include "dtrain/io/hdf5.hpp"
 
@@ -15,6 +16,7 @@
 #include <functional>
 #include <limits>
 #include <optional>
+#include <regex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -245,15 +247,35 @@ TEST(Hdf5, TextsOfAnyBytesSurvive) {
     EXPECT_EQ(image.integer("x"), 2);
 }
 
-TEST(Hdf5, AFlippedBitAnywhereIsRefused) {
+/// For each byte of what make_file() makes, whether dtrain reads it: first line, index and values.
+std::vector<bool> bytes_read(std::span<const std::byte> file) {
+    std::vector<bool> read(file.size());
+    const auto mark = [&](std::size_t offset, std::size_t size) {
+        std::fill_n(read.begin() + static_cast<std::ptrdiff_t>(offset), size, true);
+    };
+    const std::string contents = support::contents_of(file);
+    mark(0, file.size() - contents.size() + support::index_in(contents).size());
+    for (const auto& values :
+         {std::as_bytes(std::span(floats)), std::as_bytes(std::span(doubles)), std::as_bytes(std::span(integers))}) {
+        mark(static_cast<std::size_t>(std::ranges::search(file, values).begin() - file.begin()), values.size());
+    }
+    return read;
+}
+
+// The rest is HDF5's, and what is read stays the same, as damage_of sees to.
+TEST(Hdf5, AFlippedBitOfWhatIsReadIsRefused) {
     const auto whole = make_file();
+    const std::vector<bool> read = bytes_read(whole);
+    EXPECT_LT(std::ranges::count(read, true), std::ssize(whole));
     for (std::size_t place = 0; place < whole.size(); ++place) {
         auto bytes = whole;
         bytes[place] ^= std::byte{1} << (place % 8);
         const auto damage = damage_of(std::move(bytes));
-        ASSERT_TRUE(damage) << "byte " << place;
-        ASSERT_TRUE(std::string_view(damage->what()).starts_with("run/file.h5: ")) << damage->what();
-        ASSERT_EQ(damage->code(), core::ExitCode::bad_checkpoint);
+        ASSERT_EQ(damage.has_value(), read[place]) << "byte " << place;
+        if (damage) {
+            ASSERT_TRUE(std::string_view(damage->what()).starts_with("run/file.h5: ")) << damage->what();
+            ASSERT_EQ(damage->code(), core::ExitCode::bad_checkpoint);
+        }
     }
 }
 
@@ -262,10 +284,63 @@ TEST(Hdf5, TruncatedFilesAreRefused) {
     for (std::size_t length = 0; length < whole.size(); length += length < 600 ? 1 : 97) {
         EXPECT_TRUE(damage_of({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(length)})) << length;
     }
-    EXPECT_TRUE(damage_of({whole.begin(), whole.end() - 1}));
+    const auto cut = damage_of({whole.begin(), whole.end() - 1});
+    ASSERT_TRUE(cut);
+    EXPECT_NE(std::string_view(cut->what()).find("cut off"), std::string_view::npos) << cut->what();
     auto longer = whole;
     longer.push_back(std::byte{0});
-    EXPECT_TRUE(damage_of(longer));
+    EXPECT_FALSE(damage_of(longer));
+}
+
+// As h5py does in mode "a", once without any wish to change something.
+TEST(Hdf5, OpenedForWritingByAnotherProgramIsRead) {
+    const support::TemporaryFolder folder;
+    const auto whole = make_file();
+    replace_file(folder / "file.h5", whole);
+    for (const bool adds : {false, true}) {
+        const hid_t file = H5Fopen((folder / "file.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+        ASSERT_GE(file, 0);
+        if (adds) {
+            const hid_t group = H5Gcreate2(file, "notes", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+            EXPECT_GE(group, 0);
+            H5Gclose(group);
+        }
+        H5Fclose(file);
+        const auto changed = read_file(folder / "file.h5");
+        EXPECT_NE(changed, whole);
+        EXPECT_FALSE(damage_of(changed)) << adds;
+    }
+}
+
+TEST(Hdf5, SaysWhichValuesAnotherProgramChanged) {
+    const support::TemporaryFolder folder;
+    replace_file(folder / "file.h5", make_file());
+    const hid_t file = H5Fopen((folder / "file.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+    const hid_t dataset = H5Dopen2(file, "/epochs/step", H5P_DEFAULT);
+    const std::vector<std::int64_t> others{1, 2, 3};
+    EXPECT_GE(H5Dwrite(dataset, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, others.data()), 0);
+    H5Dclose(dataset);
+    H5Fclose(file);
+    const auto damage = damage_of(read_file(folder / "file.h5"));
+    ASSERT_TRUE(damage);
+    EXPECT_NE(std::string_view(damage->what()).find("1 of its 3 datasets (the first is /epochs/step)"),
+              std::string_view::npos)
+        << damage->what();
+}
+
+// Their index has no digests of pieces, and the first line one of the whole file.
+TEST(Hdf5, FilesOfTheFormBeforeAreRead) {
+    const std::string contents = support::contents_of(make_file());
+    std::string index(support::index_in(contents));
+    index = std::regex_replace(index, std::regex(" [0-9a-f]{32}(?=\n)|bytes [0-9]+\n"), "");
+    // As many bytes in front of the HDF5 file as before, where offsets point.
+    const std::size_t longer_label = support::label_3.size() - support::label_2.size();
+    const std::string hdf5 = contents.substr(contents.find("\x89HDF"));
+    index.resize(contents.size() + longer_label - hdf5.size());
+    auto bytes = support::sealed(index + hdf5);
+    EXPECT_FALSE(damage_of(bytes));
+    bytes.back() ^= std::byte{1};
+    EXPECT_TRUE(damage_of(bytes));
 }
 
 TEST(Hdf5, FilesOfEarlierVersionsAreNotCalledDamaged) {
@@ -324,6 +399,21 @@ TEST(Hdf5, IndexIsReadAsItsFormatSays) {
     EXPECT_EQ(image.values<float>("/x"), (std::vector<float>{1, 2}));
     EXPECT_EQ(image.shape("/empty"), (std::vector<std::size_t>{0, 3}));
     EXPECT_TRUE(image.values<std::int64_t>("/empty").empty());
+}
+
+TEST(Hdf5, ADigestStandsBehindEachPiece) {
+    const auto complaint = [](const std::string& pieces) {
+        const auto error = error_of<DamagedFile>([&] {
+            const std::string contents = "dataset f4 4 /x 8 " + pieces + "\nend\n" + std::string(500, '?');
+            const Hdf5Image image(support::sealed(contents, support::label_3), "f");
+        });
+        return std::string(error ? error->what() : "");
+    };
+    const std::string digest = core::hash128(std::as_bytes(std::span("????????", 8)));
+    EXPECT_EQ(complaint("300 " + digest + " 400 " + digest), "");
+    EXPECT_NE(complaint("300 " + digest + " 400").find("without a checksum"), std::string::npos);
+    EXPECT_NE(complaint("300 400").find("not there as a whole"), std::string::npos);
+    EXPECT_NE(complaint("300 " + digest + " 0 " + digest).find("/x) are not what and where"), std::string::npos);
 }
 
 TEST(Hdf5, DatasetsEndWithTheFileAtTheLatest) {

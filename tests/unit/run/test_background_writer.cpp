@@ -1,3 +1,4 @@
+#include "dtrain/core/thread.hpp"
 #include "dtrain/run/background_writer.hpp"
 
 #include "support/errors.hpp"
@@ -161,6 +162,22 @@ TEST(BackgroundWriter, LetsLanesTakeTurns) {
     }
     held.finish();
     EXPECT_EQ(held.done, (std::vector<std::string>{"c1", "l1", "c2", "l2", "c3"}));
+}
+
+TEST(BackgroundWriter, CountsTheTimeOfEachLane) {
+    BackgroundWriter writer;
+    writer.submit(
+        Lane::checkpoint,
+        [] {
+            for (const double begun = core::thread_seconds(); core::thread_seconds() - begun < 0.02;) {
+            }
+        },
+        1);
+    writer.submit(
+        Lane::log, [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }, 1);
+    writer.wait();
+    EXPECT_GE(writer.seconds(Lane::checkpoint), 0.02);
+    EXPECT_LT(writer.seconds(Lane::log), 0.01) << "a disk that lets it wait costs no time of training";
 }
 
 TEST(BackgroundWriter, LetsGoOfWhatAJobOwned) {

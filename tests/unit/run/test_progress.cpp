@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <pty.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -243,6 +244,22 @@ TEST_F(ProgressTest, FitsIntoTheTerminal) {
         const std::string text = "epoch 1/4000  cost -  1 samples/s  1"; // hours, or as much as there is room for
         EXPECT_NE(parts[1].find(text.substr(0, columns - 1U)), std::string::npos) << parts[1];
     }
+}
+
+// What else there is to know of a terminal takes a look at /proc, too much for ten times a second.
+TEST_F(ProgressTest, AsksATerminalForItsWidthAloneWheneverItDraws) {
+    const Strings parts = split(written(stdout, make_terminal(40), [] {
+        Progress progress(false);
+        progress.begin(200, 100, 0);
+        const Term changed("dumb");
+        const winsize size{.ws_row = 24, .ws_col = 100, .ws_xpixel = 0, .ws_ypixel = 0};
+        EXPECT_EQ(ioctl(STDOUT_FILENO, TIOCSWINSZ, &size), 0);
+        progress.step(50, 1, 320'000, std::chrono::steady_clock::now() + 100s);
+        progress.end();
+    }));
+    ASSERT_GE(parts.size(), 2U);
+    EXPECT_EQ(parts[1], "[" + std::string(10, '#') + std::string(30, '.') +
+                            "] epoch 1/2  cost 1.0000  3.2 k samples/s  5:00 left");
 }
 
 TEST_F(ProgressTest, FitsAnEpochIntoTheTerminal) {

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,7 +64,7 @@ class RunFilesTest : public ::testing::Test {
     void flip_a_bit(std::int64_t step) const {
         const std::filesystem::path file = checkpoints_.file(step);
         std::string contents = support::read_text(file);
-        contents[contents.size() / 2] = static_cast<char>(contents[contents.size() / 2] ^ 1);
+        contents[contents.find("/model")] ^= 1;
         support::write_file(file, contents);
     }
 
@@ -266,11 +267,38 @@ TEST_F(RunFilesTest, ReplacesNeitherTheConfigThatIsReadNorOneOfOthers) {
     EXPECT_EQ(support::read_text(run_ / "config-resolved.ini"), "mine as well");
 }
 
+TEST_F(RunFilesTest, RefusesBeforeAnythingIsMovedOrWritten) {
+    leave_run(configured(), {1, 2});
+    flip_a_bit(2);
+    for (const char* name : {"config.ini", "config-resolved.ini"}) {
+        support::write_file(run_ / name, "mine");
+    }
+    support::write_file(run_ / "log.h5.tmp", "half");
+    const auto names = [this] {
+        std::set<std::filesystem::path> all;
+        for (const auto& entry : std::filesystem::recursive_directory_iterator(run_)) {
+            all.insert(entry.path());
+        }
+        return all;
+    };
+    const auto before = names();
+    for (const char* resume : {"auto", "never"}) {
+        const config::Config config = configured({std::string("--output.resume=") + resume});
+        RunFiles files(config);
+        Strings warnings;
+        (void)newest_step(files, warnings);
+        EXPECT_TRUE(error_of([&] { (void)files.open(); })) << resume;
+        EXPECT_EQ(names(), before) << resume;
+    }
+}
+
 // Version 0.1 wrote the resolved config without a heading.
 TEST_F(RunFilesTest, ReplacesTheResolvedConfigOfAnEarlierVersion) {
     const config::Config config = configured({"--training.epochs=9"});
     std::filesystem::create_directory(run_);
-    support::write_file(run_ / "config.ini", configured().resolved());
+    std::string resolved = configured().resolved();
+    resolved.replace(resolved.find("data/mnist"), 10, "\"~/$HOME\" ; as it stands");
+    support::write_file(run_ / "config.ini", resolved);
     RunFiles files(config);
     EXPECT_EQ(files.open().resolved_config, std::nullopt);
     EXPECT_EQ(support::read_text(run_ / "config.ini"), heading + config.resolved());
@@ -310,6 +338,31 @@ TEST_F(RunFilesTest, NoticesThatItsFolderIsNoLongerAtItsPlace) {
     EXPECT_TRUE(first.failed());
     EXPECT_EQ(checkpoints_.steps(), Steps{4});
     EXPECT_EQ(io::CheckpointFolder(folder_ / "moved" / "checkpoints").steps(), Steps());
+}
+
+TEST_F(RunFilesTest, WarnsWhereTheDiskHasNoRoomForTheRun) {
+    const auto free = static_cast<double>(std::filesystem::space(folder_.path()).available);
+    const auto part = [&](double share) { return static_cast<std::size_t>(share * free); };
+    const auto warns = [&](const Strings& settings, std::size_t state_bytes) {
+        const config::Config config = configured(settings);
+        RunFiles files(config);
+        (void)files.open();
+        const auto warning = files.find_full_disk(state_bytes, 10, 10 * config.training.epochs, 2);
+        EXPECT_TRUE(!warning || warning->starts_with(run_.string() + " has ")) << *warning;
+        return warning.has_value();
+    };
+    EXPECT_FALSE(warns({}, 1000));
+    EXPECT_TRUE(warns({}, part(1.2))) << "one checkpoint";
+    EXPECT_TRUE(warns({"--output.keep_checkpoints=1"}, part(0.6))) << "one beside the one that it replaces";
+    EXPECT_FALSE(warns({"--output.keep_checkpoints=1"}, part(0.4)));
+    EXPECT_TRUE(warns({"--output.keep_checkpoints=2"}, part(0.4)));
+    EXPECT_FALSE(warns({"--output.keep_checkpoints=2", "--training.epochs=1"}, part(0.4)));
+    EXPECT_TRUE(
+        warns({"--output.keep_checkpoints=0", "--training.epochs=9", "--output.checkpoint_every=3 steps"}, part(0.04)))
+        << "thirty of them";
+    EXPECT_FALSE(warns({"--output.keep_checkpoints=0", "--training.epochs=9"}, part(0.04)));
+    leave_run(configured(), {1, 2});
+    EXPECT_FALSE(warns({"--output.keep_checkpoints=2"}, part(0.8))) << "which are there already";
 }
 
 TEST_F(RunFilesTest, SweepsUpWhatWasHalfWritten) {
