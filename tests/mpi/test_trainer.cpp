@@ -296,6 +296,20 @@ TEST_F(TrainerTest, LogsWhatTheContractPromises) {
     EXPECT_TRUE(support::read_text(config.output.directory / "config.ini").ends_with("\n" + config.resolved()));
 }
 
+// So many that log and checkpoint are not written after each.
+TEST_F(TrainerTest, EndsWithAWholeLogAndCheckpointAfterVeryShortEpochs) {
+    if (world_.size() > 1) {
+        return; // what is put off is rank 0's business
+    }
+    const config::Config config = configure("short", {"--training.epochs=12000", "--data.train_samples=9",
+                                                      "--data.test_samples=9", "--parallel.check_every=0"});
+    EXPECT_EQ(run(config, world_), core::ExitCode::ok);
+    const io::Hdf5Image log(io::read_file(config.output.directory / "log.h5"), "log.h5");
+    EXPECT_EQ(log.shape("/epochs/epoch"), std::vector<std::size_t>{12000});
+    EXPECT_EQ(log.shape("/ranks/compute_seconds"), (std::vector<std::size_t>{12000, 1}));
+    EXPECT_EQ(outcome(config).record.epochs.epoch.back(), 12000);
+}
+
 TEST_F(TrainerTest, RefusesOnAllRanksAlikeAndWritesNothing) {
     const auto expect_refused = [&](core::ExitCode code, std::string_view part,
                                     const std::vector<std::string>& overrides) {

@@ -470,19 +470,28 @@ TEST_F(RunFilesTest, ReplacesTheLogAndKeepsTheTimesOfAnEarlierStart) {
 
 TEST_F(RunFilesTest, ADamagedLogCostsOnlyTheTimesInIt) {
     const config::Config config = configured();
-    leave_run(config, {1});
-    std::string contents = support::read_text(run_ / "log.h5");
-    contents.back() = static_cast<char>(contents.back() ^ 1);
-    support::write_file(run_ / "log.h5", contents);
-    RunFiles files(config);
-    (void)files.open();
-    files.add_rank_seconds(std::vector<io::PhaseSeconds>{{1, 2, 3, 4}}, 1);
-    files.write_log({}, record_of_epochs(2));
-    files.wait();
-    const Log log(files.log_file());
-    ASSERT_EQ(log.ranks.compute.size(), 2U);
-    EXPECT_TRUE(std::isnan(log.ranks.compute[0]));
-    EXPECT_EQ(log.ranks.compute[1], 1);
+    for (const bool damaged : {false, true}) {
+        {
+            RunFiles files(config);
+            (void)files.open();
+            files.add_rank_seconds(std::vector<io::PhaseSeconds>{{5, 6, 7, 8}}, 0);
+            files.write_log({}, record_of_epochs(1));
+            files.wait();
+        }
+        std::string contents = support::read_text(run_ / "log.h5");
+        contents[damaged ? contents.find("/ranks") : contents.find("\x89HDF") + 20] ^=
+            1; // HDF5's own: as h5py changes it
+        support::write_file(run_ / "log.h5", contents);
+        RunFiles files(config);
+        (void)files.open();
+        files.add_rank_seconds(std::vector<io::PhaseSeconds>{{1, 2, 3, 4}}, 1);
+        files.write_log({}, record_of_epochs(2));
+        files.wait();
+        const Log log(files.log_file());
+        ASSERT_EQ(log.ranks.compute.size(), 2U);
+        EXPECT_EQ(std::isnan(log.ranks.compute[0]), damaged);
+        EXPECT_EQ(log.ranks.compute[1], 1);
+    }
 }
 
 TEST_F(RunFilesTest, WaitingTellsWhatCouldNotBeWritten) {
