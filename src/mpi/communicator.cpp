@@ -40,6 +40,13 @@ bool is_first_to_speak() {
            errno != EEXIST;
 }
 
+/// Whatever signals come meanwhile, such as mpirun's that asks ranks to stop.
+void sleep_through(unsigned seconds) {
+    while (seconds > 0) {
+        seconds = sleep(seconds);
+    }
+}
+
 /// Messages within a host go through files of Open MPI's in /dev/shm, of which nothing is reserved: a rank that finds
 /// no room when it writes dies of SIGBUS. Where that is small, as in containers, they go to the folder that mpirun made
 /// for the job here.
@@ -193,7 +200,7 @@ std::size_t Communicator::receive(std::span<std::byte> bytes, int source) const 
 
 void fail(const core::Error& error) {
     if (!beside_first) {
-        sleep(end_of_job_seconds); // the first host speaks, if it has the same trouble
+        sleep_through(end_of_job_seconds); // the first host speaks, if it has the same trouble
     }
     std::array<char, 4096> text{};
     const auto end = fmt::format_to_n(text.data(), text.size(), "rank {} on {}: {}", own_rank, core::host_name().data(),
@@ -205,7 +212,7 @@ void abort(core::ExitCode code, std::string_view message) {
     if (is_first_to_speak()) {
         core::print_error("{}: {}\n", program_invocation_short_name, message);
     } else {
-        sleep(end_of_job_seconds); // by then whoever has spoken has ended this process, with a code of its own
+        sleep_through(end_of_job_seconds); // by then whoever has spoken has ended this process, with a code of its own
     }
     // Should MPI_Abort hang, as it may where it is called from another thread than MPI was initialised in, or crash, as
     // it may where memory is short, this process ends all the same, and the launcher ends the others.

@@ -137,7 +137,8 @@ void Plan::choose_rows() {
                 core::ExitCode::bad_config,
                 fmt::format(
                     "out of memory: {} about {:.0f} MB on {}, {} {:.0f} MB; this rank takes {}; {}",
-                    room.sharing == 1 ? "one rank needs" : fmt::format("{} ranks need", room.sharing),
+                    room.sharing == 1 ? fmt::format("rank {} needs", communicator_.rank())
+                                      : fmt::format("{} ranks need", room.sharing),
                     static_cast<double>(room.taken + room.sharing * memory_.activations) / 1e6,
                     core::host_name().data(), room.owner, static_cast<double>(room.bytes) / 1e6, describe(memory_),
                     smaller_fits ? "a smaller training.micro_batch needs less, and 0 takes as many samples as fit"

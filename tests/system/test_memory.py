@@ -93,7 +93,7 @@ class MemoryTest(testing.DtrainTestCase):
         """A whole batch is refused, by --check as well, and parts of it fit."""
         for words in ([], ["--check"]):
             result = self.run_words(*wrapper, *testing.command("dtrain", config, "--training.micro_batch=2000", *words))
-            self.assert_one_message(result, testing.EXIT_BAD_CONFIG, "out of memory: one rank needs about ",
+            self.assert_one_message(result, testing.EXIT_BAD_CONFIG, "out of memory: rank 0 needs about ",
                                     "training.micro_batch")
             self.assertNotIn("epoch 1/", result.stdout)
         result = self.run_words(*wrapper, *testing.command("dtrain", config))
