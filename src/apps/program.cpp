@@ -83,8 +83,7 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
     // Processes that do not know of each other would each do all of the work.
     if (world.size() == 1 && launch.processes > 1) {
         if (launch.rank == launch.speaker) {
-            fmt::print(
-                stderr,
+            core::print_error(
                 "{}: the launcher started several processes ({}), but not as ranks of this program's MPI, so that "
                 "each would do all of the work: start them by the mpirun of that Open MPI, or by srun "
                 "--mpi=pmix if it was built for that, or set DTRAIN_ALLOW_SINGLETONS=1 if each is to run by "
