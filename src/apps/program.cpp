@@ -4,6 +4,7 @@
 #include "dtrain/mpi/launcher.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -80,8 +81,9 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
     const mpi::Launch launch = mpi::find_launch(std::getenv); // now, as MPI sets variables of its own
     const mpi::Environment environment(argc, argv);
     const mpi::Communicator world = mpi::Communicator::world();
-    // Processes that do not know of each other would each do all of the work.
-    if (world.size() == 1 && launch.processes > 1) {
+    // Processes that do not know of each other would each do all of the work. One on a terminal was started by hand, as
+    // from the shell that srun --pty makes of the first of several tasks.
+    if (world.size() == 1 && launch.processes > 1 && isatty(STDIN_FILENO) == 0) {
         if (launch.rank == launch.speaker) {
             core::print_error(
                 "{}: the launcher started several processes ({}), but not as ranks of this program's MPI, so that "

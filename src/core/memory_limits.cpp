@@ -15,8 +15,6 @@
 namespace dtrain::core {
 namespace {
 
-constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
-
 /// A line of /proc/self/status, such as "RssAnon:      1234 kB".
 std::size_t status_bytes(std::string_view name) {
     std::ifstream status("/proc/self/status");
@@ -47,7 +45,7 @@ std::size_t own_bytes() {
     return status_bytes("RssAnon") + status_bytes("RssShmem");
 }
 
-std::optional<GroupLimit> group_limit(const std::filesystem::path& root) {
+std::vector<GroupLimit> group_limits(const std::filesystem::path& root) {
     struct Hierarchy {
         std::string_view controllers;
         const char* mount;
@@ -55,7 +53,7 @@ std::optional<GroupLimit> group_limit(const std::filesystem::path& root) {
     };
     static constexpr std::array hierarchies{Hierarchy{"", "sys/fs/cgroup", "memory.max"},
                                             Hierarchy{"memory", "sys/fs/cgroup/memory", "memory.limit_in_bytes"}};
-    std::optional<GroupLimit> tightest;
+    std::vector<GroupLimit> limits;
     std::ifstream groups(root / "proc/self/cgroup");
     for (std::string line; std::getline(groups, line);) {
         for (const Hierarchy& hierarchy : hierarchies) {
@@ -70,8 +68,8 @@ std::optional<GroupLimit> group_limit(const std::filesystem::path& root) {
                 std::ifstream(group / hierarchy.file) >> text;
                 const auto bytes = parse_number<std::size_t>(text);
                 struct stat status {};
-                if (bytes && (!tightest || *bytes < tightest->bytes) && stat(group.c_str(), &status) == 0) {
-                    tightest = {*bytes, status.st_ino};
+                if (bytes && stat(group.c_str(), &status) == 0) {
+                    limits.push_back({*bytes, status.st_ino});
                 }
                 if (group == top || group == group.parent_path()) {
                     break;
@@ -79,21 +77,18 @@ std::optional<GroupLimit> group_limit(const std::filesystem::path& root) {
             }
         }
     }
-    return tightest;
+    return limits;
 }
 
-std::size_t bytes_left_by_ulimit() {
-    std::size_t left = unlimited;
-    const auto apply = [&left](__rlimit_resource resource, std::string_view used) {
+UlimitRoom room_under_ulimit() {
+    const auto room = [](__rlimit_resource resource, std::string_view used) {
         rlimit limit{};
-        if (getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
-            const std::size_t bytes = status_bytes(used);
-            left = std::min<std::size_t>(left, limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, bytes));
+        if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+            return std::numeric_limits<std::size_t>::max();
         }
+        return limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, status_bytes(used));
     };
-    apply(RLIMIT_AS, "VmSize");
-    apply(RLIMIT_DATA, "VmData");
-    return left;
+    return {room(RLIMIT_AS, "VmSize"), room(RLIMIT_DATA, "VmData")};
 }
 
 } // namespace dtrain::core

@@ -35,6 +35,16 @@ std::vector<std::uint8_t> merges_after_leaves(Range node) {
     return merges;
 }
 
+std::vector<std::size_t> levels_of_leaves(Range node) {
+    std::vector<std::size_t> levels;
+    std::size_t level = 0;
+    for (const std::uint8_t merges : merges_after_leaves(node)) {
+        levels.push_back(level);
+        level = level + 1 - merges;
+    }
+    return levels;
+}
+
 std::vector<Range> complete_subtrees(std::int64_t shards, Range part) {
     std::vector<Range> found;
     collect({0, shards}, part, found);

@@ -1,5 +1,6 @@
 #include "dtrain/data/augment.hpp"
 
+#include "dtrain/core/memory_book.hpp"
 #include "dtrain/core/random.hpp"
 
 #include <algorithm>
@@ -76,13 +77,14 @@ bool Augmentation::any() const noexcept {
 Augmenter::Augmenter(const Augmentation& amount, std::size_t rows, std::size_t cols, std::uint64_t seed)
     : amount_(amount), rows_(rows), cols_(cols), seed_(seed),
       radius_(amount.elastic_alpha > 0 ? static_cast<std::size_t>(std::lround(3 * amount.elastic_sigma)) : 0) {
-    book_.grant(2 * radius_ + 1, weights_);
-    book_.grant(if_elastic(cols * width()), weight_matrix_);
-    book_.grant(if_elastic(round_up(2 * rows * cols, 4)), words_);
-    book_.grant(if_elastic(2 * rows * width()), noise_, half_smooth_);
-    book_.grant(rows * cols + tile, field_y_, field_x_);
-    book_.grant(round_up(rows * cols, tile), place_y_, place_x_);
-    book_.grant((rows + 3) * (cols + 3), framed_);
+    core::MemoryBook book;
+    book.grant(2 * radius_ + 1, weights_);
+    book.grant(if_elastic(cols * width()), weight_matrix_);
+    book.grant(if_elastic(round_up(2 * rows * cols, 4)), words_);
+    book.grant(if_elastic(2 * rows * width()), noise_, half_smooth_);
+    book.grant(rows * cols + tile, field_y_, field_x_);
+    book.grant(round_up(rows * cols, tile), place_y_, place_x_);
+    book.grant((rows + 3) * (cols + 3), framed_);
     const auto gauss = [&](std::size_t k) {
         const double distance = (static_cast<double>(k) - static_cast<double>(radius_)) / amount.elastic_sigma;
         return std::exp(-0.5 * distance * distance);

@@ -1,5 +1,7 @@
 #include "dtrain/data/batch.hpp"
 
+#include "dtrain/core/memory_book.hpp"
+
 #include <algorithm>
 #include <utility>
 
@@ -8,13 +10,10 @@ namespace dtrain::data {
 BatchLoader::BatchLoader(const Split& split, std::size_t max_rows, std::size_t max_fetched, std::size_t local_shards,
                          std::optional<Augmenter> augmenter)
     : split_(split), augmenter_(std::move(augmenter)) {
-    book_.grant(max_fetched * split.sample_size, x_);
-    book_.grant(max_rows, labels_, rows_, next_rows_);
-    book_.grant(local_shards + 1, offsets_, next_offsets_);
-}
-
-std::size_t BatchLoader::bytes() const noexcept {
-    return book_.bytes() + (augmenter_ ? augmenter_->bytes() : 0);
+    core::MemoryBook book;
+    book.grant(max_fetched * split.sample_size, x_);
+    book.grant(max_rows, labels_, rows_, next_rows_);
+    book.grant(local_shards + 1, offsets_, next_offsets_);
 }
 
 Batch BatchLoader::select(const Sampler& sampler, std::int64_t step) {

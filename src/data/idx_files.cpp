@@ -113,7 +113,7 @@ std::string contents_of(const path& folder, const std::string& name) {
 } // namespace
 
 path find_data_folder(const path& directory) {
-    path outer = directory;
+    path outer = directory.has_filename() ? directory : directory.parent_path(); // without a slash behind
     while (is_spelling(outer.filename())) {
         outer = outer.has_parent_path() ? outer.parent_path() : ".";
     }

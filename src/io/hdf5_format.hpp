@@ -20,6 +20,7 @@ namespace dtrain::io {
 // Behind a dataset's path stand the bytes per piece, then where in the file each piece begins, and its XXH3-128. A
 // piece holds whole rows, the last one of a dataset what is left. Values are little-endian. So all that dtrain reads
 // has a digest, and what is HDF5's alone has none: other programs change that as soon as they open a file for writing.
+inline constexpr int format = 3;
 inline constexpr std::string_view label = "dtrain 3: XXH3-128 of what follows, up to the line \"end\": ";
 /// Of files that have one digest for everything after the first line, and none for pieces.
 inline constexpr std::string_view label_2 = "dtrain 2: XXH3-128 of everything after this line: ";

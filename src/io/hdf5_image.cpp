@@ -16,6 +16,17 @@
 namespace dtrain::io {
 namespace {
 
+/// Labels of all versions begin with "dtrain ", a number and a colon.
+bool is_of_later_version(std::string_view text) {
+    constexpr std::string_view start = label.substr(0, label.find_first_of("0123456789"));
+    if (!text.starts_with(start)) {
+        return false;
+    }
+    const std::string_view word = text.substr(start.size(), text.find(':') - start.size());
+    const auto version = core::parse_number<int>(word);
+    return version && *version > format;
+}
+
 constexpr std::string_view by_another_program =
     "changed by another program, as by h5repack; put back the file that dtrain wrote";
 
@@ -29,6 +40,11 @@ Hdf5Image::Hdf5Image(std::vector<std::byte> bytes, std::string origin)
                           fmt::format("{}: written by an earlier version of dtrain, in a format that this one does "
                                       "not read",
                                       origin_));
+    }
+    if (is_of_later_version(text)) {
+        throw core::Error(
+            core::ExitCode::bad_checkpoint,
+            fmt::format("{}: written by a later version of dtrain, in a format that this one does not read", origin_));
     }
     const bool of_pieces = text.starts_with(label);
     const std::size_t digest_at = of_pieces ? label.size() : label_2.size();

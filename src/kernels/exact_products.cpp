@@ -100,10 +100,11 @@ void multiply_panel(const Job<Real>& job, std::size_t first, std::size_t width, 
 class ExactProducts final : public Products {
   public:
     explicit ExactProducts(int threads) : workers_(static_cast<std::size_t>(threads)) {
+        core::MemoryBook book;
         for (Worker& worker : workers_) {
-            book_.grant(panel_bytes, worker.panel);
+            book.grant(panel_bytes, worker.panel);
         }
-        book_.grant(packed_bytes, packed_rows_);
+        book.grant(packed_bytes, packed_rows_);
         fuses_ = measure_fusing();
     }
 
@@ -129,7 +130,6 @@ class ExactProducts final : public Products {
     }
 
     void fetch_beside(const PrefetchQueue& rows) noexcept override { workers_.front().upcoming = rows; }
-    [[nodiscard]] std::size_t bytes() const noexcept override { return book_.bytes(); }
     [[nodiscard]] std::string arithmetic_name() const override {
         return fmt::format("{}-bit vectors, {}fused multiply-add", 8 * vector_bytes, fuses_ ? "" : "no ");
     }
@@ -208,7 +208,6 @@ class ExactProducts final : public Products {
         return difference == epsilon * epsilon;
     }
 
-    core::MemoryBook book_;
     std::vector<Worker> workers_; ///< the first is the calling thread
     core::Buffer<std::byte> packed_rows_;
     bool fuses_ = false;

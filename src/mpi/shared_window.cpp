@@ -1,6 +1,7 @@
 // System V shared memory, because it is in nobody's file system: /dev/shm is small in containers (64 MB in Docker's),
-// a write into it may find it full, and files in it may stay behind. Where the kernel gives a segment, all of it is
-// there to be used.
+// a write into it may find it full, and files in it may stay behind. A segment is memory as any other: where there is
+// none, the system says so when it is asked, or kills as it does then. Only a rank that is killed between asking for it
+// and marking it for removal, the next call, leaves one behind.
 
 #include "dtrain/mpi/shared_window.hpp"
 

@@ -11,7 +11,8 @@ EXIT_BAD_OUTPUT = 6
 
 
 def fail(program, code, problem):
-    print(f"{program}: {problem}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:
+        print(f"{program}: {problem}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 
@@ -21,10 +22,10 @@ def needing(program, *packages):
     another Python or NumPy, in whatever way that shows."""
     try:
         yield
-    except Exception as error:
+    except (ImportError, AttributeError, RuntimeError, ValueError) as error:
         while error.__cause__:
             error = error.__cause__
-        fail(program, EXIT_USAGE, f"{str(error).strip().splitlines()[0]}; this wants Debian's modules (apt-get install "
+        fail(program, EXIT_USAGE, f"{(str(error).strip() or repr(error)).splitlines()[0]}; this wants Debian's modules (apt-get install "
                                   f"{' '.join(packages)}), /usr/bin/python3, and no others from PYTHONPATH or pip")
 
 
@@ -45,7 +46,8 @@ def guard_output(program):
     """From now on standard output that takes no more ends the program at once, with code 6 and a message, as SIGPIPE
     does silently where the reader has left; what standard error does not take is lost."""
     def end(error):
-        print(f"{program}: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        if sys.stderr is not None:
+            print(f"{program}: cannot write to standard output: {error.strerror}", file=sys.stderr)
         os._exit(EXIT_BAD_OUTPUT)
 
     def text(output, line_buffering):

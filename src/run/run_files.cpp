@@ -14,6 +14,7 @@
 #include <fstream>
 #include <iterator>
 #include <limits>
+#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -26,20 +27,33 @@ constexpr const char* log_name = "log.h5";
 constexpr std::array<const char*, 2> config_names{"config.ini", "config-resolved.ini"};
 constexpr std::string_view resolved_heading = "# Written by dtrain: every key of the run in this folder.\n";
 
+/// Of the resolved config of the first version, 26 keys in 6 sections, with an empty line between these.
+constexpr std::size_t fewest_config_lines = 26 + 2 * 6 - 1;
+
 /// Empty where it cannot be read.
 std::string text_of(const std::filesystem::path& file) {
     std::ifstream in(file, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-/// Whether dtrain wrote it. Versions up to 0.1 wrote no heading.
+/// Whether dtrain wrote it. Versions up to 0.1 wrote no heading, and had fewer keys: every one of them, a line each.
 bool is_resolved_config(const std::filesystem::path& file) {
     const std::string text = text_of(file);
     if (text.starts_with(resolved_heading)) {
         return true;
     }
     try {
-        return !text.empty() && config::parse_resolved(text, file.string()).resolved() == text;
+        std::istringstream now(config::parse_resolved(text, file.string()).resolved());
+        std::istringstream then(text);
+        std::size_t lines = 0;
+        for (std::string line, candidate; std::getline(then, line); ++lines) {
+            do {
+                if (!std::getline(now, candidate)) {
+                    return false;
+                }
+            } while (candidate != line);
+        }
+        return lines >= fewest_config_lines;
     } catch (const core::Error&) {
         return false;
     }
@@ -257,9 +271,14 @@ std::optional<std::string> RunFiles::find_full_disk(std::size_t state_bytes, std
     if (every.unit != config::Interval::Unit::seconds) {
         to_come += steps_left / every.count / (every.unit == config::Interval::Unit::epochs ? steps_per_epoch : 1);
     }
+    double here = 0;
+    try {
+        here = static_cast<double>(folder_.steps().size());
+    } catch (const core::Error&) {
+        return std::nullopt; // this is but a warning
+    }
     // One more than are kept, as the oldest goes when the newest is there.
-    const double more = std::min(static_cast<double>(to_come), static_cast<double>(most_kept(config_)) + 1 -
-                                                                   static_cast<double>(folder_.steps().size()));
+    const double more = std::min(static_cast<double>(to_come), static_cast<double>(most_kept(config_)) + 1 - here);
     // As they are at the end: a row of the record for each step and epoch, and what HDF5 adds, about 2 kB a dataset.
     constexpr double hdf5_bytes = 40'000;
     const auto epochs = static_cast<double>(config_.training.epochs);

@@ -22,15 +22,6 @@ nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t most_adde
             std::max({parallel::tail_size, most_added_up, tools.network.most_added_up()}), tools.products, in_parts};
 }
 
-/// Of additions in this rank's subtrees of shards.
-std::size_t levels_of(const config::Config& config, core::Range local_shards) {
-    std::size_t levels = 0;
-    for (const core::Range& subtree : core::complete_subtrees(config.parallel.logical_shards, local_shards)) {
-        levels = std::max(levels, core::tree_depth(subtree));
-    }
-    return levels;
-}
-
 } // namespace
 
 Descent::Descent(const Tools& tools, std::size_t most_added_up, bool in_parts)
@@ -115,19 +106,18 @@ ExchangeSizes exchange_sizes(const config::Config& config, const nn::ParameterLa
 }
 
 std::size_t descent_bytes(const config::Config& config, const nn::Network<float>& network,
-                          const optim::Optimizer& optimizer, const data::Sampler& sampler, core::Range local_shards) {
-    std::size_t values = levels_of(config, local_shards) * std::max(parallel::tail_size, network.most_added_up());
-    if (config.parallel.sync_every > 1) {
-        const std::size_t vector = exchange_sizes(config, network.layout(), optimizer, sampler).parameters;
-        values += static_cast<std::size_t>(local_shards.size()) * vector + network.layout().arena_size();
+                          const parallel::ReducerSettings& exchange, core::Range local_shards, bool in_parts) {
+    std::size_t levels = 0;
+    for (const core::Range& subtree : core::complete_subtrees(exchange.shards, local_shards)) {
+        levels = std::max(levels, std::ranges::max(core::levels_of_leaves(subtree)));
+    }
+    const bool local = config.parallel.sync_every > 1;
+    std::size_t values = levels * (in_parts && !local ? exchange.parameters + parallel::tail_size
+                                                      : std::max(parallel::tail_size, network.most_added_up()));
+    if (local) {
+        values += static_cast<std::size_t>(local_shards.size()) * exchange.parameters + network.layout().arena_size();
     }
     return values * sizeof(float);
-}
-
-std::size_t partial_sum_bytes(const config::Config& config, const parallel::ReducerSettings& exchange,
-                              core::Range local_shards) {
-    const std::size_t levels = config.parallel.sync_every > 1 ? 0 : levels_of(config, local_shards);
-    return levels * (exchange.parameters + parallel::tail_size) * sizeof(float);
 }
 
 std::unique_ptr<Descent> make_descent(const config::Config& config, const Tools& tools) {

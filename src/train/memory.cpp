@@ -1,12 +1,13 @@
 #include "dtrain/train/memory.hpp"
 
 #include "dtrain/core/memory.hpp"
+#include "dtrain/nn/interleave.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,26 +20,55 @@ std::string megabytes(std::size_t bytes) {
 
 } // namespace
 
-MemoryRoom tightest_room(const MemoryUse& own, const mpi::Communicator& communicator) {
-    const std::optional<core::GroupLimit> limit = core::group_limit();
-    const mpi::Communicator node = communicator.split_by_node();
-    const std::uint64_t own_group = limit ? limit->group : 0;
-    const std::vector<std::uint64_t> groups = node.gather_all(std::span(&own_group, 1));
-    const std::uint64_t own_bytes = own.total();
-    const std::vector<std::uint64_t> needs = node.gather_all(std::span(&own_bytes, 1));
+std::vector<MemoryRoom> find_rooms(const MemoryUse& own, const mpi::Communicator& communicator) {
+    constexpr std::size_t most_groups = 8; // on the way up, which is short
+    struct Member {
+        std::uint64_t total = 0;
+        std::uint64_t shared = 0;
+        std::array<std::uint64_t, most_groups> groups{}; ///< and none
+    };
+    std::vector<core::GroupLimit> limits = core::group_limits();
+    limits.resize(std::min(limits.size(), most_groups));
+    Member self{own.total(), own.shared, {}};
+    std::ranges::transform(limits, self.groups.begin(), &core::GroupLimit::group);
 
-    MemoryRoom machine{"this machine has", core::physical_bytes(), 0, needs.size()};
-    MemoryRoom group{"their control group has", limit ? limit->bytes : machine.bytes, 0, 0};
-    for (std::size_t rank = 0; rank < needs.size(); ++rank) {
-        machine.taken += needs[rank];
-        if (groups[rank] == own_group) {
-            group.taken += needs[rank];
-            ++group.sharing;
+    const mpi::Communicator node = communicator.split_by_node();
+    const std::vector<std::byte> bytes = node.gather_all(std::as_bytes(std::span(&self, 1)));
+    std::vector<Member> members(static_cast<std::size_t>(node.size()));
+    std::ranges::copy(bytes, std::as_writable_bytes(std::span(members)).begin());
+
+    const std::size_t more = own.total() - own.program;
+    const core::UlimitRoom ulimit = core::room_under_ulimit();
+    std::vector<MemoryRoom> rooms{{"this machine has", core::physical_bytes(), 0, members.size()},
+                                  {"ulimit -v leaves", ulimit.addresses, more - own.shared, 1},
+                                  {"ulimit -d leaves", ulimit.data, more - own.shared, 1}};
+    for (const Member& member : members) {
+        rooms[0].taken += member.total;
+        rooms[1].taken += member.shared; // mapped by all
+    }
+    for (const core::GroupLimit& limit : limits) {
+        MemoryRoom& room = rooms.emplace_back(MemoryRoom{"their control group has", limit.bytes, 0, 0});
+        for (const Member& member : members) {
+            if (std::ranges::find(member.groups, limit.group) != member.groups.end()) {
+                room.taken += member.total;
+                ++room.sharing;
+            }
         }
     }
-    const MemoryRoom process{"ulimit leaves", core::bytes_left_by_ulimit(), own.total() - own.program, 1};
-    return std::min({machine, group, process},
-                    [](const MemoryRoom& a, const MemoryRoom& b) { return a.left() < b.left(); });
+    return rooms;
+}
+
+std::size_t rows_that_fit(std::size_t wanted, std::size_t left,
+                          const std::function<std::size_t(std::size_t rows)>& bytes) {
+    if (bytes(wanted) <= left / 2) {
+        return wanted;
+    }
+    std::size_t rows = nn::group_rows;
+    while (2 * rows < wanted && bytes(2 * rows) <= left / 2) {
+        rows *= 2;
+    }
+    // Parts of a step take partial sums, which may be more than the rows.
+    return bytes(rows) > left / 2 && bytes(wanted) <= bytes(rows) ? wanted : rows;
 }
 
 std::string describe(const MemoryUse& use) {

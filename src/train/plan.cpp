@@ -90,10 +90,14 @@ void Plan::count_memory(const std::function<std::size_t(std::size_t bytes)>& che
         memory_.samples += samples * (header(set).sample_bytes() + sizeof(std::uint8_t));
     }
     const std::size_t arenas = core::complete_subtrees(exchange_.shards, local_shards()).size();
-    memory_.gradients = arenas * (exchange_.parameters + parallel::tail_size) * sizeof(float) +
-                        descent_bytes(config_, *network_, *optimizer_, *sampler_, local_shards());
+    memory_.gradients = arenas * (exchange_.parameters + parallel::tail_size) * sizeof(float);
     const std::size_t parameters = exchange_.parameters * (1 + exchange_.states) * sizeof(float);
     const mpi::Communicator node = communicator_.split_by_node(config_.parallel.node_ranks);
+    const bool has_own = node.is_root() || !parallel::shares_parameters(config_.parallel.reducer);
+    memory_.parameters = has_own ? parameters : 0;
+    if (node.size() > 1 && parallel::shares_parameters(config_.parallel.reducer)) {
+        memory_.shared = memory_.parameters + memory_.gradients;
+    }
     if (nodes_ > 1 && parallel::shares_parameters(config_.parallel.reducer)) {
         // What a slice is sent and received by, for each subtree that the node sums up.
         const int first = communicator_.rank() - node.rank();
@@ -102,47 +106,51 @@ void Plan::count_memory(const std::function<std::size_t(std::size_t bytes)>& che
         memory_.gradients += 2 * core::complete_subtrees(exchange_.shards, shards).size() * exchange_.parameters /
                              static_cast<std::size_t>(node.size()) * sizeof(float);
     }
-    const bool has_own = node.is_root() || !parallel::shares_parameters(config_.parallel.reducer);
-    memory_.parameters = has_own ? parameters : 0;
     memory_.checkpoints = communicator_.is_root() && checkpoint_bytes ? checkpoint_bytes(parameters) : 0;
 }
 
 std::size_t Plan::activation_bytes(std::size_t rows) const {
-    const nn::Extent wanted = wanted_extent();
-    const nn::Extent extent = nn::Extent::of(std::min(rows, wanted.rows), wanted.shards);
-    const std::size_t partial_sums =
-        extent.rows < wanted.rows ? partial_sum_bytes(config_, exchange_, local_shards()) : 0;
-    return network_->bytes_for(extent.larger(nn::Extent::of(model::evaluation_rows, 1))) + partial_sums +
-           (extent.rows + model::evaluation_rows) * network_->inputs() * sizeof(float);
+    const nn::Extent extent = nn::Extent::of(rows, wanted_extent().shards);
+    return network_->bytes_for(extent.larger(nn::Extent::of(model::evaluation_rows, 1))) +
+           (rows + model::evaluation_rows) * network_->inputs() * sizeof(float);
 }
 
 void Plan::choose_rows() {
-    const MemoryRoom room = tightest_room(memory_, communicator_);
+    const std::vector<MemoryRoom> rooms = find_rooms(memory_, communicator_);
     mpi::together(communicator_, [&] {
         const nn::Extent wanted = wanted_extent();
+        const auto own_bytes = [&](std::size_t rows) {
+            return descent_bytes(config_, *network_, exchange_, local_shards(), rows < wanted.rows);
+        };
         const auto given = static_cast<std::size_t>(config_.training.micro_batch);
-        std::size_t rows = given == 0 ? wanted.rows : std::min(given, wanted.rows);
-        // Half of what is left is for the system's file cache, and for what nobody counts.
-        const auto fits = [&](std::size_t number) { return activation_bytes(number) <= room.left() / 2; };
-        if (given == 0 && !fits(rows)) {
-            for (rows = nn::group_rows; 2 * rows < wanted.rows && fits(2 * rows);) {
-                rows *= 2;
-            }
-        }
+        const std::size_t left = std::ranges::min(rooms, {}, &MemoryRoom::left).left();
+        const std::size_t rows =
+            given != 0 ? std::min(given, wanted.rows) : rows_that_fit(wanted.rows, left, [&](std::size_t number) {
+                return activation_bytes(number) + own_bytes(number);
+            });
         step_extent_ = nn::Extent::of(rows, wanted.shards);
         memory_.activations = activation_bytes(rows);
-        if (memory_.activations > room.left()) {
-            const bool smaller_fits = given != 0 && activation_bytes(nn::group_rows) <= room.left();
-            throw core::Error(
-                core::ExitCode::bad_config,
-                fmt::format(
-                    "out of memory: {} about {:.0f} MB on {}, {} {:.0f} MB; this rank takes {}; {}",
-                    room.sharing == 1 ? fmt::format("rank {} needs", communicator_.rank())
-                                      : fmt::format("{} ranks need", room.sharing),
-                    static_cast<double>(room.taken + room.sharing * memory_.activations) / 1e6,
-                    core::host_name().data(), room.owner, static_cast<double>(room.bytes) / 1e6, describe(memory_),
-                    smaller_fits ? "a smaller training.micro_batch needs less, and 0 takes as many samples as fit"
-                                 : "fewer samples, a smaller network or more hosts need less"));
+        memory_.gradients += own_bytes(rows);
+    });
+    require_memory();
+}
+
+void Plan::require_memory() const {
+    const std::vector<MemoryRoom> rooms = find_rooms(memory_, communicator_);
+    mpi::together(communicator_, [&] {
+        for (const MemoryRoom& room : rooms) {
+            if (room.taken > room.bytes) {
+                throw core::Error(
+                    core::ExitCode::bad_config,
+                    fmt::format("out of memory: {} about {:.0f} MB on {}, {} {:.0f} MB; rank {} takes {}; {}",
+                                room.sharing == 1 ? fmt::format("rank {} needs", communicator_.rank())
+                                                  : fmt::format("{} ranks need", room.sharing),
+                                static_cast<double>(room.taken) / 1e6, core::host_name().data(), room.owner,
+                                static_cast<double>(room.bytes) / 1e6, communicator_.rank(), describe(memory_),
+                                config_.training.micro_batch != 0
+                                    ? "a smaller training.micro_batch may need less, and 0 takes as many samples as fit"
+                                    : "fewer samples, a smaller network or more hosts need less"));
+            }
         }
     });
 }

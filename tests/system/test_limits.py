@@ -1,5 +1,5 @@
-"""Too little memory on one rank: the run ends, by exit code 2 and one message, wherever it runs out, or it succeeds. And
-places where shared memory is short."""
+"""Too little memory on one rank: the run ends, by exit code 2 and one message, wherever it runs out, or it succeeds.
+And places where shared memory is short."""
 
 import re
 import subprocess

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <new>
-#include <optional>
+#include <vector>
 
 namespace dtrain::core {
 
@@ -33,11 +33,14 @@ struct GroupLimit {
     std::size_t bytes = 0;
     std::uint64_t group = 0; ///< tells groups of this machine apart
 };
-/// The tightest limit that this process is under, as of cgroup v1 or v2, if there is one; as it is found below `root`.
-[[nodiscard]] std::optional<GroupLimit> group_limit(const std::filesystem::path& root = "/");
+/// The limits that this process is under, as of cgroup v1 or v2; as they are found below `root`.
+[[nodiscard]] std::vector<GroupLimit> group_limits(const std::filesystem::path& root = "/");
 
-/// What its own limits (ulimit -v and -d) leave to this process beyond what it has; the largest number where there are
-/// none.
-[[nodiscard]] std::size_t bytes_left_by_ulimit();
+/// What this process may have beyond what it has by its own limits; the largest number where there are none.
+struct UlimitRoom {
+    std::size_t addresses = 0; ///< ulimit -v: of all memory that is mapped
+    std::size_t data = 0;      ///< ulimit -d: of memory that it alone has
+};
+[[nodiscard]] UlimitRoom room_under_ulimit();
 
 } // namespace dtrain::core

@@ -28,6 +28,9 @@ inline constexpr std::size_t max_tree_depth = 16;
 /// replaced by their sum merges[l] times. What is left in the end is the sum over the node.
 [[nodiscard]] std::vector<std::uint8_t> merges_after_leaves(Range node);
 
+/// How many partial sums there are when each leaf of `node` is pushed.
+[[nodiscard]] std::vector<std::size_t> levels_of_leaves(Range node);
+
 /// The fewest nodes of the tree over [0, shards) that together cover exactly `part`, in ascending order.
 [[nodiscard]] std::vector<Range> complete_subtrees(std::int64_t shards, Range part);
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "dtrain/core/matrix.hpp"
-#include "dtrain/core/memory_book.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -29,7 +28,6 @@ class Augmenter {
 
     /// Allocates all that it ever will.
     Augmenter(const Augmentation& amount, std::size_t rows, std::size_t cols, std::uint64_t seed);
-    [[nodiscard]] std::size_t bytes() const noexcept { return book_.bytes(); } ///< of what it has allocated
 
     /// Distorts `image`, rows × cols, in place: the sample's affine transformation about the centre, then its
     /// displacement, with bilinear interpolation and 0 outside of the image.
@@ -68,8 +66,7 @@ class Augmenter {
     Augmentation amount_;
     std::size_t rows_, cols_;
     std::uint64_t seed_;
-    std::size_t radius_; ///< of the Gaussian
-    core::MemoryBook book_;
+    std::size_t radius_;                      ///< of the Gaussian
     core::Buffer<float> weights_;             ///< 2 · radius + 1
     core::Buffer<float> weight_matrix_;       ///< cols × width: what each column adds to each
     core::Buffer<std::uint32_t> words_;       ///< random ones, for both directions

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "dtrain/core/matrix.hpp"
-#include "dtrain/core/memory_book.hpp"
 #include "dtrain/data/augment.hpp"
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/sampler.hpp"
@@ -32,9 +31,6 @@ class BatchLoader {
     BatchLoader(const Split& split, std::size_t max_rows, std::size_t max_fetched, std::size_t local_shards,
                 std::optional<Augmenter> augmenter = std::nullopt);
 
-    /// That a loader takes, of batches and what makes them.
-    [[nodiscard]] std::size_t bytes() const noexcept;
-
     [[nodiscard]] Batch select(const Sampler& sampler, std::int64_t step);
     /// count × elements of a sample: rows `first` and what follows of the batch selected last.
     [[nodiscard]] core::MatrixView<const float> fetch(const Batch& batch, std::size_t first, std::size_t count);
@@ -46,7 +42,6 @@ class BatchLoader {
     static constexpr std::size_t most_prefetched = 512;
     const Split& split_;
     std::optional<Augmenter> augmenter_;
-    core::MemoryBook book_;
     core::Buffer<float> x_;
     core::Buffer<std::uint8_t> labels_;
     core::Buffer<std::uint32_t> rows_, next_rows_;

@@ -79,7 +79,6 @@ class Products {
     /// Has `rows`, instead of what is left of those given before, asked for beside the next products.
     virtual void fetch_beside(const PrefetchQueue& rows) noexcept = 0;
 
-    [[nodiscard]] virtual std::size_t bytes() const noexcept = 0; ///< of scratch memory
     /// What the last bits of a result depend on, for the log: "512-bit vectors, fused multiply-add".
     [[nodiscard]] virtual std::string arithmetic_name() const = 0;
 };

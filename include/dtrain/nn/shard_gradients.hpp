@@ -33,14 +33,9 @@ class ShardGradients {
         : products_(products), in_parts_(in_parts), level_size_(most_added_up) {
         std::size_t depth = 0;
         for (std::size_t i = 0; i < subtrees.size(); ++i) {
-            Subtree& subtree =
-                subtrees_.emplace_back(Subtree{subtrees[i], core::merges_after_leaves(subtrees[i]), {}, arenas[i]});
-            std::size_t level = 0;
-            for (const std::uint8_t merges : subtree.merges) {
-                subtree.levels.push_back(level);
-                depth = std::max(depth, level);
-                level = level + 1 - merges;
-            }
+            subtrees_.push_back(
+                {subtrees[i], core::merges_after_leaves(subtrees[i]), core::levels_of_leaves(subtrees[i]), arenas[i]});
+            depth = std::max(depth, std::ranges::max(subtrees_.back().levels));
             if (in_parts_) {
                 level_size_ = std::max(level_size_, arenas[i].size());
             }
@@ -99,7 +94,7 @@ class ShardGradients {
     struct Subtree {
         core::Range shards;
         std::vector<std::uint8_t> merges;
-        std::vector<std::size_t> levels; ///< at which each leaf arrives: how many partial sums there are by then
+        std::vector<std::size_t> levels; ///< of its leaves
         std::span<Real> arena;
     };
 

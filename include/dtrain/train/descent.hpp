@@ -107,13 +107,10 @@ struct ExchangeSizes {
 [[nodiscard]] ExchangeSizes exchange_sizes(const config::Config& config, const nn::ParameterLayout& layout,
                                            const optim::Optimizer& optimizer, const data::Sampler& sampler);
 
-/// Bytes that a descent allocates itself where it works on all rows of its shards at once.
+/// Bytes that a descent allocates itself; `in_parts`: where the rows of a step come in several micro-batches.
 [[nodiscard]] std::size_t descent_bytes(const config::Config& config, const nn::Network<float>& network,
-                                        const optim::Optimizer& optimizer, const data::Sampler& sampler,
-                                        core::Range local_shards);
-/// And those more that it takes in micro-batches.
-[[nodiscard]] std::size_t partial_sum_bytes(const config::Config& config, const parallel::ReducerSettings& exchange,
-                                            core::Range local_shards);
+                                        const parallel::ReducerSettings& exchange, core::Range local_shards,
+                                        bool in_parts);
 
 /// The descent that the config asks for. Not collective.
 [[nodiscard]] std::unique_ptr<Descent> make_descent(const config::Config& config, const Tools& tools);

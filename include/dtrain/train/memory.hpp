@@ -3,19 +3,22 @@
 #include "dtrain/mpi/communicator.hpp"
 
 #include <cstddef>
+#include <functional>
 #include <string>
+#include <vector>
 
 namespace dtrain::train {
 
 /// Bytes of memory that a rank is going to have, item by item. What the ranks of a node have in common is the first
 /// one's.
 struct MemoryUse {
-    std::size_t program = 0; ///< MPI, libraries and dtrain itself: what is there already
+    std::size_t program = 0; ///< what it has already: MPI, libraries, labels, orders of samples, scratch of products
     std::size_t samples = 0;
     std::size_t parameters = 0;  ///< and optimizer state
-    std::size_t gradients = 0;   ///< and what shards have of their own in local SGD
-    std::size_t activations = 0; ///< of the rows that are worked on at once, these themselves, and partial sums
+    std::size_t gradients = 0;   ///< partial sums of them, and what shards have of their own in local SGD
+    std::size_t activations = 0; ///< of the rows that are worked on at once, and these themselves
     std::size_t checkpoints = 0; ///< while they are written
+    std::size_t shared = 0;      ///< what of these, of parameters and gradients, other ranks map as well
 
     [[nodiscard]] std::size_t total() const noexcept {
         return program + samples + parameters + gradients + activations + checkpoints;
@@ -33,9 +36,15 @@ struct MemoryRoom {
     [[nodiscard]] std::size_t left() const noexcept { return (bytes - (taken < bytes ? taken : bytes)) / sharing; }
 };
 
-/// Collective: what bounds the memory of this rank most tightly, the machine, the control group that ranks are in, or a
-/// ulimit, where each rank needs what it says.
-[[nodiscard]] MemoryRoom tightest_room(const MemoryUse& own, const mpi::Communicator& communicator);
+/// Collective: what bounds the memory of this rank, the machine, the control groups that ranks are in, and ulimits,
+/// where each rank needs what it says.
+[[nodiscard]] std::vector<MemoryRoom> find_rooms(const MemoryUse& own, const mpi::Communicator& communicator);
+
+/// How many of `wanted` rows to work on at once: all, where bytes(rows) are no more than half of what is left, as the
+/// rest is for the system's file cache and for what nobody counts; else as many as that allows, if not all at once take
+/// less.
+[[nodiscard]] std::size_t rows_that_fit(std::size_t wanted, std::size_t left,
+                                        const std::function<std::size_t(std::size_t rows)>& bytes);
 
 /// "47.2 MB samples, ...", without what is not known yet.
 [[nodiscard]] std::string describe(const MemoryUse& use);

@@ -63,6 +63,7 @@ class Plan {
     [[nodiscard]] std::size_t activation_bytes(std::size_t rows) const;
     /// Collective: sets the extent of a step, and what it takes.
     void choose_rows();
+    void require_memory() const;
 
     const config::Config& config_;
     const mpi::Communicator& communicator_;

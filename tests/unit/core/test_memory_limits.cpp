@@ -18,48 +18,55 @@ class GroupLimitTest : public ::testing::Test {
         std::filesystem::create_directories((folder_ / name).parent_path());
         std::ofstream(folder_ / name) << text << "\n";
     }
-    [[nodiscard]] std::size_t limit() const {
-        const auto found = group_limit(folder_.path());
-        return found ? found->bytes : 0;
+    [[nodiscard]] std::vector<std::size_t> limits() const {
+        std::vector<std::size_t> found;
+        for (const GroupLimit& limit : group_limits(folder_.path())) {
+            found.push_back(limit.bytes);
+        }
+        return found;
     }
     const support::TemporaryFolder folder_;
 };
 
-TEST_F(GroupLimitTest, IsTheTightestOnTheWayUp) {
+using Bytes = std::vector<std::size_t>;
+
+TEST_F(GroupLimitTest, IsFoundOnTheWayUp) {
+    EXPECT_EQ(limits(), Bytes{});
     write("proc/self/cgroup", "0::/slurm/job/step");
-    EXPECT_FALSE(group_limit(folder_.path()));
+    EXPECT_EQ(limits(), Bytes{});
     write("sys/fs/cgroup/slurm/job/step/memory.max", "max");
-    EXPECT_FALSE(group_limit(folder_.path()));
+    EXPECT_EQ(limits(), Bytes{});
     write("sys/fs/cgroup/slurm/job/memory.max", "1000000");
     write("sys/fs/cgroup/slurm/memory.max", "2000000");
-    EXPECT_EQ(limit(), 1000000U);
-    write("sys/fs/cgroup/slurm/job/step/memory.max", "500000");
-    EXPECT_EQ(limit(), 500000U);
+    EXPECT_EQ(limits(), (Bytes{1000000, 2000000}));
 }
 
 TEST_F(GroupLimitTest, IsFoundInVersion1) {
     write("proc/self/cgroup", "5:devices:/\n4:memory:/user/1\n0::/");
-    write("sys/fs/cgroup/memory/user/1/memory.limit_in_bytes", "9223372036854771712");
+    write("sys/fs/cgroup/memory/user/1/memory.limit_in_bytes", "9223372036854771712"); // none
     write("sys/fs/cgroup/memory/user/memory.limit_in_bytes", "600000000");
-    EXPECT_EQ(limit(), 600000000U);
+    EXPECT_EQ(limits(), (Bytes{9223372036854771712U, 600000000}));
 }
 
 // A container sees its own group as the top, by a path that is the machine's.
 TEST_F(GroupLimitTest, IsFoundInAContainer) {
     write("proc/self/cgroup", "0::/system.slice/docker-0123.scope");
     write("sys/fs/cgroup/memory.max", "700000000");
-    EXPECT_EQ(limit(), 700000000U);
+    EXPECT_EQ(limits(), Bytes{700000000});
 }
 
 TEST_F(GroupLimitTest, BelongsToAGroup) {
-    write("proc/self/cgroup", "0::/a");
+    write("sys/fs/cgroup/memory.max", "1000");
     write("sys/fs/cgroup/a/memory.max", "1000");
-    const auto first = group_limit(folder_.path());
-    write("proc/self/cgroup", "0::/b");
     write("sys/fs/cgroup/b/memory.max", "1000");
-    const auto second = group_limit(folder_.path());
-    ASSERT_TRUE(first && second);
-    EXPECT_NE(first->group, second->group);
+    write("proc/self/cgroup", "0::/a");
+    const std::vector<GroupLimit> first = group_limits(folder_.path());
+    write("proc/self/cgroup", "0::/b");
+    const std::vector<GroupLimit> second = group_limits(folder_.path());
+    ASSERT_EQ(first.size(), 2U);
+    ASSERT_EQ(second.size(), 2U);
+    EXPECT_NE(first[0].group, second[0].group);
+    EXPECT_EQ(first[1].group, second[1].group);
 }
 
 TEST(OwnBytes, GrowByWhatIsTouched) {

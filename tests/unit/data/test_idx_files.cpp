@@ -86,6 +86,7 @@ TEST_F(IdxFiles, AreFoundByOneOfThem) {
                                    "train-labels.idx1-ubyte/train-labels.idx1-ubyte", "t10k-images-idx3-ubyte"}) {
         EXPECT_EQ(samples(file), "train-images-idx3-ubyte.gz") << file;
     }
+    EXPECT_EQ(samples("train-labels.idx1-ubyte/"), "train-images-idx3-ubyte.gz"); // as a shell completes it
     put("notes.txt");
     expect_error("notes.txt: Not a directory; expected train-images-idx3-ubyte", "notes.txt");
 }

@@ -170,13 +170,6 @@ TEST(FloatProducts, AreNamedByWhatTheyDo) {
               std::to_string(8 * vector_bytes) + "-bit vectors, " + (cpu_fuses ? "" : "no ") + "fused multiply-add");
 }
 
-TEST(FloatProducts, HaveScratchMemoryForEachThread) {
-    const std::size_t one = make_exact_products(1)->bytes();
-    const std::size_t of_a_thread = make_exact_products(2)->bytes() - one;
-    EXPECT_GT(of_a_thread, 0U);
-    EXPECT_EQ(make_exact_products(4)->bytes(), one + 3 * of_a_thread);
-}
-
 TEST(FloatProducts, AgreeWithABlas) {
     constexpr std::size_t m = 100;
     constexpr std::size_t n = 90;
