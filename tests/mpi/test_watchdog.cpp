@@ -104,7 +104,7 @@ TEST_F(WatchdogTest, IsSilentWhileAllWork) {
         }
         world_.barrier();
     }
-    EXPECT_EQ(reports(), 0);
+    EXPECT_EQ(reports(), 0) << message_;
 }
 
 // However long a rank computes, and others wait for it: spinning on their own, as the node reducer has it, or in MPI.
@@ -118,7 +118,7 @@ TEST_F(WatchdogTest, IsSilentWhileOneRankComputesForLong) {
         spin();
     }
     world_.barrier();
-    EXPECT_EQ(reports(), 0);
+    EXPECT_EQ(reports(), 0) << message_;
 }
 
 TEST_F(WatchdogTest, NamesARankWhoseTrainingThreadIsBlocked) {
@@ -157,7 +157,7 @@ TEST_F(WatchdogTest, IsSilentWhileTheDiskTakesItsTime) {
             block();
         }
         world_.barrier();
-        EXPECT_EQ(reports(), 0);
+        EXPECT_EQ(reports(), 0) << message_;
     }
 }
 
@@ -170,7 +170,7 @@ TEST_F(WatchdogTest, IsSilentWithoutFileDescriptors) {
     setrlimit(RLIMIT_NOFILE, &none);
     spin();
     setrlimit(RLIMIT_NOFILE, &before);
-    EXPECT_EQ(reports(), 0);
+    EXPECT_EQ(reports(), 0) << message_;
 }
 
 TEST_F(WatchdogTest, NamesARankWhoseProcessIsStopped) {
@@ -194,7 +194,7 @@ TEST_F(WatchdogTest, IsSilentAfterAllWereStopped) {
     watchdog_->note(Phase::reduce, 0);
     stop(true);
     spin(Seconds{0.5});
-    EXPECT_EQ(reports(), 0);
+    EXPECT_EQ(reports(), 0) << message_;
 }
 
 // Rank 0, which sees the others stand still as long as before, does not count the time in which it stood still itself.
@@ -204,7 +204,7 @@ TEST_F(WatchdogTest, IsSilentAfterAllWereStoppedAndContinuedOneByOne) {
     watchdog_->note(Phase::reduce, 0);
     stop(true, Seconds{longer + 1 + (world_.rank() == 0 ? 0 : 1.6)});
     spin(Seconds{0.5});
-    EXPECT_EQ(reports(), 0);
+    EXPECT_EQ(reports(), 0) << message_;
 }
 
 TEST_F(WatchdogTest, TellsThatAllWaitForEachOther) {
