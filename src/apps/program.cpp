@@ -87,7 +87,7 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
         if (launch.rank == launch.speaker) {
             core::print_error(
                 "{}: the launcher started several processes ({}), but not as ranks of this program's MPI, so that "
-                "each would do all of the work: start them by the mpirun of that Open MPI, or by srun "
+                "each would do all of the work: start them by the mpirun of the Open MPI it was built with, or by srun "
                 "--mpi=pmix if it was built for that, or set DTRAIN_ALLOW_SINGLETONS=1 if each is to run by "
                 "itself\n",
                 name, launch.told);

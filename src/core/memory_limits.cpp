@@ -15,9 +15,11 @@
 namespace dtrain::core {
 namespace {
 
-/// A line of /proc/self/status, such as "RssAnon:      1234 kB".
-std::size_t status_bytes(std::string_view name) {
-    std::ifstream status("/proc/self/status");
+constexpr const char* status_file = "/proc/self/status";
+
+/// Of a line such as "RssAnon:      1234 kB".
+std::size_t bytes_in(const char* file, std::string_view name) {
+    std::ifstream status(file);
     for (std::string line; std::getline(status, line);) {
         if (line.starts_with(name) && line.substr(name.size()).starts_with(':')) {
             const std::size_t first = line.find_first_of("0123456789");
@@ -42,7 +44,11 @@ std::string_view path_in(std::string_view line, std::string_view controllers) {
 } // namespace
 
 std::size_t own_bytes() {
-    return status_bytes("RssAnon") + status_bytes("RssShmem");
+    return bytes_in(status_file, "RssAnon") + bytes_in(status_file, "RssShmem");
+}
+
+std::size_t available_bytes() {
+    return bytes_in("/proc/meminfo", "MemAvailable");
 }
 
 std::vector<GroupLimit> group_limits(const std::filesystem::path& root) {
@@ -86,7 +92,7 @@ UlimitRoom room_under_ulimit() {
         if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
             return std::numeric_limits<std::size_t>::max();
         }
-        return limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, status_bytes(used));
+        return limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, bytes_in(status_file, used));
     };
     return {room(RLIMIT_AS, "VmSize"), room(RLIMIT_DATA, "VmData")};
 }

@@ -39,7 +39,7 @@ std::optional<int> number(const char* text) {
 
 Launch find_launch(const std::function<const char*(const char* name)>& variable) {
     Launch launch;
-    if (variable("DTRAIN_ALLOW_SINGLETONS") != nullptr) {
+    if (const char* const allowed = variable("DTRAIN_ALLOW_SINGLETONS"); allowed && std::strcmp(allowed, "1") == 0) {
         return launch;
     }
     for (const Launcher& launcher : launchers) {

@@ -1,7 +1,6 @@
 #include "dtrain/train/memory.hpp"
 
 #include "dtrain/core/memory.hpp"
-#include "dtrain/nn/interleave.hpp"
 
 #include <fmt/format.h>
 
@@ -18,18 +17,27 @@ std::string megabytes(std::size_t bytes) {
     return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
 }
 
+/// What threads take of a ulimit that are yet to begin, for their stacks and malloc's arenas, and MPI as it goes.
+constexpr std::size_t most_addresses = std::size_t{256} << 20;
+constexpr std::size_t most_data = std::size_t{48} << 20;
+
+std::size_t but(std::size_t bytes, std::size_t part) {
+    return bytes - std::min(bytes, part);
+}
+
 } // namespace
 
 std::vector<MemoryRoom> find_rooms(const MemoryUse& own, const mpi::Communicator& communicator) {
     constexpr std::size_t most_groups = 8; // on the way up, which is short
     struct Member {
         std::uint64_t total = 0;
+        std::uint64_t more = 0; ///< than it has already
         std::uint64_t shared = 0;
         std::array<std::uint64_t, most_groups> groups{}; ///< and none
     };
     std::vector<core::GroupLimit> limits = core::group_limits();
     limits.resize(std::min(limits.size(), most_groups));
-    Member self{own.total(), own.shared, {}};
+    Member self{own.total(), own.total() - own.program, own.shared, {}};
     std::ranges::transform(limits, self.groups.begin(), &core::GroupLimit::group);
 
     const mpi::Communicator node = communicator.split_by_node();
@@ -39,15 +47,15 @@ std::vector<MemoryRoom> find_rooms(const MemoryUse& own, const mpi::Communicator
 
     const std::size_t more = own.total() - own.program;
     const core::UlimitRoom ulimit = core::room_under_ulimit();
-    std::vector<MemoryRoom> rooms{{"this machine has", core::physical_bytes(), 0, members.size()},
-                                  {"ulimit -v leaves", ulimit.addresses, more - own.shared, 1},
-                                  {"ulimit -d leaves", ulimit.data, more - own.shared, 1}};
+    std::vector<MemoryRoom> rooms{{"its free memory is", core::available_bytes(), 0, members.size()},
+                                  {"ulimit -v leaves", but(ulimit.addresses, most_addresses), more - own.shared, 1},
+                                  {"ulimit -d leaves", but(ulimit.data, most_data), more - own.shared, 1}};
     for (const Member& member : members) {
-        rooms[0].taken += member.total;
+        rooms[0].taken += member.more;
         rooms[1].taken += member.shared; // mapped by all
     }
     for (const core::GroupLimit& limit : limits) {
-        MemoryRoom& room = rooms.emplace_back(MemoryRoom{"their control group has", limit.bytes, 0, 0});
+        MemoryRoom& room = rooms.emplace_back(MemoryRoom{"the control group allows", limit.bytes, 0, 0});
         for (const Member& member : members) {
             if (std::ranges::find(member.groups, limit.group) != member.groups.end()) {
                 room.taken += member.total;
@@ -56,19 +64,6 @@ std::vector<MemoryRoom> find_rooms(const MemoryUse& own, const mpi::Communicator
         }
     }
     return rooms;
-}
-
-std::size_t rows_that_fit(std::size_t wanted, std::size_t left,
-                          const std::function<std::size_t(std::size_t rows)>& bytes) {
-    if (bytes(wanted) <= left / 2) {
-        return wanted;
-    }
-    std::size_t rows = nn::group_rows;
-    while (2 * rows < wanted && bytes(2 * rows) <= left / 2) {
-        rows *= 2;
-    }
-    // Parts of a step take partial sums, which may be more than the rows.
-    return bytes(rows) > left / 2 && bytes(wanted) <= bytes(rows) ? wanted : rows;
 }
 
 std::string describe(const MemoryUse& use) {

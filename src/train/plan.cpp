@@ -46,6 +46,15 @@ std::vector<core::Range> share_out(int shards, int ranks) {
     return shares;
 }
 
+/// Of a micro-batch: so many as evaluation has at once in any case. Larger ones push their own activations out of the
+/// caches: steps of thousands of rows take twice as long in one piece. Parts cost time too, to go on with sums.
+std::size_t usual_rows(std::size_t wanted) {
+    return wanted <= 2 * model::evaluation_rows ? wanted : model::evaluation_rows;
+}
+
+/// What a rank takes beyond what is counted, when all is there.
+constexpr std::size_t later_bytes = std::size_t{12} << 20;
+
 } // namespace
 
 Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
@@ -83,7 +92,7 @@ nn::Extent Plan::wanted_extent() const {
 }
 
 void Plan::count_memory(const std::function<std::size_t(std::size_t bytes)>& checkpoint_bytes) {
-    memory_.program = core::own_bytes();
+    memory_.program = core::own_bytes() + later_bytes;
     for (const data::Set set : data::sets) {
         const auto samples = static_cast<std::size_t>(
             data::samples_of_shards(header(set).samples, exchange_.shards, local_shards()).size());
@@ -116,18 +125,19 @@ std::size_t Plan::activation_bytes(std::size_t rows) const {
 }
 
 void Plan::choose_rows() {
-    const std::vector<MemoryRoom> rooms = find_rooms(memory_, communicator_);
+    const std::size_t left = std::ranges::min(find_rooms(memory_, communicator_), {}, &MemoryRoom::left).left();
     mpi::together(communicator_, [&] {
         const nn::Extent wanted = wanted_extent();
-        const auto own_bytes = [&](std::size_t rows) {
-            return descent_bytes(config_, *network_, exchange_, local_shards(), rows < wanted.rows);
+        const auto own_bytes = [&](std::size_t number) {
+            return descent_bytes(config_, *network_, exchange_, local_shards(), number < wanted.rows);
         };
+        const auto bytes = [&](std::size_t number) { return activation_bytes(number) + own_bytes(number); };
         const auto given = static_cast<std::size_t>(config_.training.micro_batch);
-        const std::size_t left = std::ranges::min(rooms, {}, &MemoryRoom::left).left();
-        const std::size_t rows =
-            given != 0 ? std::min(given, wanted.rows) : rows_that_fit(wanted.rows, left, [&](std::size_t number) {
-                return activation_bytes(number) + own_bytes(number);
-            });
+        std::size_t rows = std::min(given == 0 ? usual_rows(wanted.rows) : given, wanted.rows);
+        // In many shards of a large network the partial sums of a step in parts take more than all of its rows.
+        if (given == 0 && bytes(rows) > left && bytes(wanted.rows) < bytes(rows)) {
+            rows = wanted.rows;
+        }
         step_extent_ = nn::Extent::of(rows, wanted.shards);
         memory_.activations = activation_bytes(rows);
         memory_.gradients += own_bytes(rows);
@@ -148,8 +158,8 @@ void Plan::require_memory() const {
                                 static_cast<double>(room.taken) / 1e6, core::host_name().data(), room.owner,
                                 static_cast<double>(room.bytes) / 1e6, communicator_.rank(), describe(memory_),
                                 config_.training.micro_batch != 0
-                                    ? "a smaller training.micro_batch may need less, and 0 takes as many samples as fit"
-                                    : "fewer samples, a smaller network or more hosts need less"));
+                                    ? "a smaller training.micro_batch needs less, or 0, which is 256"
+                                    : "fewer samples, a smaller network or more hosts need less, or raise the limit"));
             }
         }
     });

@@ -16,7 +16,7 @@ MEGABYTE = 10 ** 6
 CONVOLUTIONS = {"data.source": "synthetic", "data.train_samples": 2000, "data.test_samples": 100,
                 "model.layers": "conv 8x5x5 relu, maxpool 2, dropout 0.2, dense 10", "model.cost": "cross_entropy",
                 "training.batch_size": "all", "training.learning_rate": 0.1, "training.epochs": 2}
-TOO_FEW_MEGABYTES = 140  # for its activations, which take 166
+TOO_FEW_MEGABYTES = 150  # for its activations, which take 166
 CASES = {
     "wide layers, a narrow batch": {"model.layers": "dense 3000 relu, dense 1000 relu, dense 10",
                                     "training.optimizer": "adam"},
@@ -88,7 +88,7 @@ class MemoryTest(testing.DtrainTestCase):
                 self.assertLess(result.stdout.index("\nmemory "), result.stdout.index("\ndata set "), result)
                 peak = int(re.search(r"^peak (\d+)", result.stdout, re.MULTILINE)[1]) / MEGABYTE
                 # Programs and libraries are in files, which the system can take from memory.
-                self.assertAlmostEqual(peak, float(said[1]) + 20, delta=15 + 0.05 * peak)
+                self.assertAlmostEqual(peak, float(said[1]) + 8, delta=15 + 0.05 * peak)
 
     def test_micro_batches_change_no_bit(self):
         fingerprints = set()
@@ -107,8 +107,8 @@ class MemoryTest(testing.DtrainTestCase):
             self.assertNotIn("epoch 1/", result.stdout)
         result = self.run_words(*wrapper, *testing.command("dtrain", config))
         self.assertEqual(result.code, testing.EXIT_OK, result)
-        self.assertRegex(result.stdout, r"in micro-batches of up to \d+\n")
-        whole = self.train(CONVOLUTIONS, output="whole")
+        self.assertIn("in micro-batches of up to 256\n", result.stdout)
+        whole = self.train({**CONVOLUTIONS, "training.micro_batch": 2000}, output="whole")
         self.assertNotIn("micro-batches", whole.result.stdout)
         self.assertEqual(*(re.findall(r"weights (\w{16})", run.stdout)[-1] for run in (result, whole.result)))
 
@@ -132,7 +132,7 @@ class MemoryTest(testing.DtrainTestCase):
             self.assertEqual(fits.code, testing.EXIT_OK, fits)
             self.assert_one_message(self.run_words(*wrapper, *testing.command("dtrain", config, "--check", ranks=3)),
                                     testing.EXIT_BAD_CONFIG, "out of memory: 3 ranks need about ",
-                                    "their control group has ")
+                                    "the control group allows ")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Config {
     struct Training {
         std::int64_t epochs = 0;
         std::int64_t batch_size = 0;  ///< samples per descent step over all ranks; 0 = `all`, the whole training set
-        std::int64_t micro_batch = 0; ///< samples that a rank works on at once; 0 = as many as fit into memory
+        std::int64_t micro_batch = 0; ///< samples that a rank works on at once; 0 = the usual number
         std::string optimizer;
         double learning_rate = 0;
         double momentum = 0;

@@ -27,6 +27,8 @@ void advise_huge_pages(void* block, std::size_t bytes) noexcept;
 
 /// The physical memory of this machine.
 [[nodiscard]] std::size_t physical_bytes() noexcept;
+/// And what of it is free at present, or held by files that can go.
+[[nodiscard]] std::size_t available_bytes();
 
 /// What the processes of a control group may have together: a container's limit, a Slurm step's.
 struct GroupLimit {

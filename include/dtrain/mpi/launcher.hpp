@@ -13,7 +13,7 @@ struct Launch {
     std::string told;  ///< by which variable: "PMI_SIZE = 4"
 };
 
-/// `variable` looks a name up, as std::getenv does. Where there is DTRAIN_ALLOW_SINGLETONS, each process is by itself.
+/// `variable` looks a name up, as std::getenv does. With DTRAIN_ALLOW_SINGLETONS = 1 each process is by itself.
 [[nodiscard]] Launch find_launch(const std::function<const char*(const char* name)>& variable);
 
 } // namespace dtrain::mpi

@@ -3,7 +3,6 @@
 #include "dtrain/mpi/communicator.hpp"
 
 #include <cstddef>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -12,7 +11,9 @@ namespace dtrain::train {
 /// Bytes of memory that a rank is going to have, item by item. What the ranks of a node have in common is the first
 /// one's.
 struct MemoryUse {
-    std::size_t program = 0; ///< what it has already: MPI, libraries, labels, orders of samples, scratch of products
+    /// What it has already, MPI, libraries, labels, orders of samples, scratch of products, and what comes to that in
+    /// time, of threads and page tables.
+    std::size_t program = 0;
     std::size_t samples = 0;
     std::size_t parameters = 0;  ///< and optimizer state
     std::size_t gradients = 0;   ///< partial sums of them, and what shards have of their own in local SGD
@@ -27,7 +28,7 @@ struct MemoryUse {
 
 /// Memory that several ranks share, or that one has to itself.
 struct MemoryRoom {
-    std::string owner;       ///< and a verb: "this machine has"
+    std::string owner;       ///< and a verb: "the control group allows"
     std::size_t bytes = 0;   ///< of it
     std::size_t taken = 0;   ///< by what all who share it need
     std::size_t sharing = 1; ///< ranks
@@ -39,12 +40,6 @@ struct MemoryRoom {
 /// Collective: what bounds the memory of this rank, the machine, the control groups that ranks are in, and ulimits,
 /// where each rank needs what it says.
 [[nodiscard]] std::vector<MemoryRoom> find_rooms(const MemoryUse& own, const mpi::Communicator& communicator);
-
-/// How many of `wanted` rows to work on at once: all, where bytes(rows) are no more than half of what is left, as the
-/// rest is for the system's file cache and for what nobody counts; else as many as that allows, if not all at once take
-/// less.
-[[nodiscard]] std::size_t rows_that_fit(std::size_t wanted, std::size_t left,
-                                        const std::function<std::size_t(std::size_t rows)>& bytes);
 
 /// "47.2 MB samples, ...", without what is not known yet.
 [[nodiscard]] std::string describe(const MemoryUse& use);
