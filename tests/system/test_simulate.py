@@ -50,7 +50,8 @@ class SimulateTest(testing.DtrainTestCase):
         # Two nodes have a network between them, and the slower one is noticed: its latency alone tells.
         exchange = runs["/runs/reduce_seconds"] + runs["/runs/wait_seconds"]
         self.assertGreater(exchange[2:4].mean(), 40e-6, "two messages, one after the other")
-        self.assertGreater(exchange[2:4].mean(), exchange[6:].mean())
+        # The faster of the two repeats: computation is timed on this machine, and what disturbs it makes ranks wait.
+        self.assertGreater(exchange[2:4].min(), exchange[6:].min())
 
         # One real rank takes the same steps.
         real = testing.run("dtrain-bench", config, "--steps-only", "--steps", STEPS, "--blocks", BLOCKS,

@@ -14,6 +14,8 @@ from .constants import BIN, MPIRUN, TIMEOUT_SECONDS
 SLOW = r"dtrain: warning: (\d+ ranks? .*on .*: they take turns|exchanging gradients takes longer)"
 # mpirun, now and then, of a rank that ends with an error: https://github.com/open-mpi/ompi/issues/2004
 LIBEVENT = r"\[warn\] Epoll "
+# And where a rank is ended while it hands it a message.
+ORTE = r"\[\S+:\d+\] \[\[\d+,\d+\],\d+\] ORTE_ERROR_LOG: "
 
 
 @dataclasses.dataclass
@@ -32,7 +34,7 @@ class Result:
         for line in self.stderr.splitlines():
             if re.fullmatch(r"-{20,}", line):
                 in_banner = not in_banner
-            elif line.strip() and not in_banner and not re.match(f"{SLOW}|{LIBEVENT}", line):
+            elif line.strip() and not in_banner and not re.match(f"{SLOW}|{LIBEVENT}|{ORTE}", line):
                 lines.append(line)
         return lines
 
