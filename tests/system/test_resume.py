@@ -3,6 +3,7 @@
 DTRAIN_CHAIN_SEED sets the moments and the numbers of ranks of the chains of interrupted runs.
 """
 
+import math
 import os
 import random
 import signal
@@ -17,9 +18,7 @@ import dtrain_testing as testing  # noqa: E402
 
 SEED = int(os.environ.get("DTRAIN_CHAIN_SEED", 1))
 INTERRUPTIONS = 8 if testing.LONG else 2
-# Small networks take so many steps for each interruption that it finds them at work; in large batches fewer do.
-LINK_STEPS, LINK_STEPS_OF_LARGE_BATCHES = 600, 200
-LARGE_BATCH = 100
+LINK_SECONDS = 0.5  # of training for each interruption, in which a checkpoint comes to be and a signal arrives
 
 
 class RunningOnTest(testing.DtrainTestCase):
@@ -124,19 +123,13 @@ class ChainTest(testing.DtrainTestCase):
     """Runs interrupted again and again, each time going on with another number of ranks and other nodes."""
 
     def settings_of_chain(self, settings):
-        samples = settings.get("data.train_samples", testing.TRAIN_SAMPLES)
-        batch = settings.get("training.batch_size", 64)
-        steps_per_epoch = -(-samples // (samples if batch == "all" else batch))
-        link = LINK_STEPS_OF_LARGE_BATCHES if batch == "all" or batch >= LARGE_BATCH else LINK_STEPS
-        epochs = -(-link * (INTERRUPTIONS + 1) // steps_per_epoch)
-        every = 5
-        if "data.directory" in settings:  # larger networks on real images, a step of which takes long
-            samples = settings.get("data.train_samples", 60000)
-            steps_per_epoch = -(-samples // batch)
-            epochs = max(2, -(-24 // steps_per_epoch))
-            every = max(1, steps_per_epoch // 40)
+        """As many epochs as interruptions take on this machine, and their steps."""
+        probe = self.train({**settings, "training.epochs": 2}, ranks=2, output="probe").log().datasets
+        steps_per_epoch = int(probe["/epochs/step"][0])
+        link = max(3, LINK_SECONDS * steps_per_epoch / probe["/epochs/seconds"][1])
+        epochs = math.ceil(link * (INTERRUPTIONS + 1) / steps_per_epoch)
         return {**settings, "training.epochs": epochs, "training.learning_rate": 0.001,
-                "output.checkpoint_every": f"{every} steps"}, epochs * steps_per_epoch
+                "output.checkpoint_every": f"{max(1, int(link / 40))} steps"}, epochs * steps_per_epoch
 
     def interrupt(self, config, split, target, moments):
         """Runs until there is a new checkpoint, of step `target` or a later one, and a little longer. Says how it was
