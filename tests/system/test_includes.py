@@ -61,6 +61,15 @@ class IncludesTest(unittest.TestCase):
             with self.subTest(module):
                 self.assertEqual(modules_linked(module), self.table[module])
 
+    def test_a_source_includes_its_own_header_first(self):
+        """So that the header compiles by itself."""
+        for header in (SOURCE / "include" / "dtrain").rglob("*.hpp"):
+            name = header.relative_to(SOURCE / "include" / "dtrain").with_suffix("")
+            source = SOURCE / "src" / name.with_suffix(".cpp")
+            if source.exists():
+                first = re.search(r"^#include (.*)$", source.read_text(), re.MULTILINE)
+                self.assertEqual(first and first.group(1), f'"dtrain/{name}.hpp"', source)
+
     def test_nobody_reaches_into_a_folder(self):
         for file in (SOURCE / "src").rglob("*.[ch]pp"):
             self.assertNotRegex(file.read_text(), r'#include "\.\.', str(file))
