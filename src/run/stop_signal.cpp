@@ -8,7 +8,7 @@
 namespace dtrain::run {
 namespace {
 
-constexpr std::array<int, 3> signals{SIGTERM, SIGINT, SIGUSR1};
+constexpr std::array<int, 4> signals{SIGTERM, SIGINT, SIGUSR1, SIGHUP};
 std::array<struct sigaction, signals.size()> previous;
 std::atomic<bool> was_requested = false; // for a handler to set, and for any thread to read
 static_assert(std::atomic<bool>::is_always_lock_free);
@@ -28,7 +28,10 @@ StopSignal::StopSignal() {
     action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
     for (std::size_t i = 0; i < signals.size(); ++i) {
-        sigaction(signals[i], &action, &previous[i]);
+        sigaction(signals[i], nullptr, &previous[i]);
+        if (signals[i] != SIGHUP || previous[i].sa_handler != SIG_IGN) { // under nohup a run outlives its terminal
+            sigaction(signals[i], &action, nullptr);
+        }
     }
 }
 

@@ -65,7 +65,7 @@ class StoppingTest(testing.DtrainTestCase):
                 self.check_goes_on(stopped, ranks=RANKS)
 
     def test_without_mpirun(self):
-        for signal_number in (signal.SIGTERM, signal.SIGUSR1):
+        for signal_number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
             with self.case(signal_number.name):
                 stopped = self.stop(signal_number, MPIRUN, ranks=None, expected_codes={testing.EXIT_STOPPED})
                 self.assertIn("same command", stopped.result.stdout + stopped.result.stderr)

@@ -2,8 +2,8 @@
 
 namespace dtrain::run {
 
-/// While one lives, SIGTERM, SIGINT and SIGUSR1 are requests to stop after a checkpoint; a second SIGINT ends the
-/// process at once. At most one at a time.
+/// While one lives, SIGTERM, SIGINT, SIGUSR1 and SIGHUP are requests to stop after a checkpoint. A second SIGINT ends
+/// the process at once. SIGHUP stays ignored if it was. At most one object may live at a time.
 class StopSignal {
   public:
     StopSignal();

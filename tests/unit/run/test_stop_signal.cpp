@@ -26,8 +26,8 @@ TEST(StopSignalTest, IsNotRequestedByItself) {
         ::testing::ExitedWithCode(no), "");
 }
 
-TEST(StopSignalTest, IsRequestedByEachOfThreeSignals) {
-    for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
+TEST(StopSignalTest, IsRequestedByEachOfFourSignals) {
+    for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) {
         EXPECT_EXIT(
             {
                 const StopSignal stop;
@@ -51,6 +51,17 @@ TEST(StopSignalTest, ToleratesRepetitionsOfTerm) {
         ::testing::ExitedWithCode(yes), "");
 }
 
+TEST(StopSignalTest, OutlivesItsTerminalUnderNohup) {
+    EXPECT_EXIT(
+        {
+            std::signal(SIGHUP, SIG_IGN);
+            const StopSignal stop;
+            std::raise(SIGHUP);
+            exit_with_request();
+        },
+        ::testing::ExitedWithCode(no), "");
+}
+
 TEST(StopSignalTest, ASecondInterruptEndsTheProcess) {
     EXPECT_EXIT(
         {
@@ -63,7 +74,7 @@ TEST(StopSignalTest, ASecondInterruptEndsTheProcess) {
 }
 
 TEST(StopSignalTest, GivesTheSignalsBackInTheEnd) {
-    for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
+    for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) {
         EXPECT_EXIT(
             {
                 { const StopSignal stop; }
