@@ -4,6 +4,7 @@
 #include "dtrain/mpi/launcher.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -71,6 +72,24 @@ int answer(const char* name, const std::function<void()>& action) {
     }
 }
 
+namespace {
+
+/// Collective. Ranks of one job with different configs would train something else than each of these says.
+void require_same_words(const Words& words, const mpi::Communicator& communicator) {
+    const auto separator = std::string(1, '\0');
+    const std::string own = fmt::format("{}", fmt::join(words, separator));
+    const bool same = communicator.broadcast(own) == own;
+    mpi::together(communicator, [&] {
+        if (!same) {
+            throw core::Error(core::ExitCode::bad_config,
+                              fmt::format("rank {} has other arguments than rank 0 ({}): give all ranks the same ones",
+                                          communicator.rank(), fmt::join(words, " ")));
+        }
+    });
+}
+
+} // namespace
+
 int run_program(int argc, char** argv, const char* name, const char* usage,
                 const std::function<core::ExitCode(Words, const mpi::Communicator&)>& run) {
     Words words = words_of(argc, argv);
@@ -95,6 +114,7 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
         return static_cast<int>(core::ExitCode::bad_config);
     }
     try {
+        require_same_words(words, world);
         const core::ExitCode code = run(std::move(words), world);
         mpi::together(world, [&] {
             if (world.is_root()) {

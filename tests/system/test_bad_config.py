@@ -94,6 +94,16 @@ class BadConfigTest(testing.DtrainTestCase):
                       start("dtrain", config, ranks=1, SLURM_PROCID=2, SLURM_STEP_NUM_TASKS=4)):
             self.assertEqual(right.code, testing.EXIT_OK, right)
 
+    def test_ranks_with_different_arguments(self):
+        """As "mpirun -np 1 dtrain a.ini : -np 1 dtrain b.ini" starts them."""
+        config = self.write_config({})
+        first, second = (testing.command("dtrain", config, f"--model.seed={seed}", ranks=1) for seed in (1, 2))
+        before = testing.snapshot(self.folder)
+        with testing.Process([*first, ":", *second[2:]], self.folder) as process:
+            result = process.wait(testing.TIMEOUT_SECONDS)
+        self.assert_one_message(result, testing.EXIT_BAD_CONFIG, "rank 1", "--model.seed=2", "rank 0")
+        self.assertEqual(testing.snapshot(self.folder), before)
+
     def test_check_refuses_too(self):
         config = self.write_config({"training.epochs": "many"})
         self.check("--check", config, "--check", words=["epochs", "many"])
