@@ -106,7 +106,7 @@ constexpr std::array table{
         c.training.batch_size = 0;
         return v == "all" ? Verdict::ok : whole<std::int64_t>(v, 1, max_batch, c.training.batch_size);
     }},
-    Key{"training", "micro_batch", "0", "0 (as many as are fast) or a whole number of samples from 8 to 2147483647",
+    Key{"training", "micro_batch", "0", "0 (the whole batch up to 512 samples, else 256) or a whole number of samples from 8 to 2147483647",
         [](Config& c, Text v) {
         std::int64_t& x = c.training.micro_batch;
         return verdict(whole<std::int64_t>(v, 0, max_batch, x) == Verdict::ok && (x == 0 || x >= 8));

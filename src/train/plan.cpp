@@ -46,16 +46,14 @@ std::vector<core::Range> share_out(int shards, int ranks) {
     return shares;
 }
 
-/// Of a micro-batch: so many as evaluation has at once in any case. Larger ones push their own activations out of the
-/// caches: steps of thousands of rows take twice as long in one piece. Parts cost time too, to go on with sums.
-std::size_t usual_rows(std::size_t wanted) {
-    return wanted <= 2 * model::evaluation_rows ? wanted : model::evaluation_rows;
-}
-
 /// What a rank takes beyond what is counted, when all is there.
 constexpr std::size_t later_bytes = std::size_t{12} << 20;
 
 } // namespace
+
+std::size_t usual_rows(std::size_t wanted) noexcept {
+    return wanted <= 2 * model::evaluation_rows ? wanted : model::evaluation_rows;
+}
 
 Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
            const std::function<std::size_t(std::size_t bytes)>& checkpoint_bytes)
@@ -158,7 +156,7 @@ void Plan::require_memory() const {
                                 static_cast<double>(room.taken) / 1e6, core::host_name().data(), room.owner,
                                 static_cast<double>(room.bytes) / 1e6, communicator_.rank(), describe(memory_),
                                 config_.training.micro_batch != 0
-                                    ? "a smaller training.micro_batch needs less, or 0, which is 256"
+                                    ? "a smaller training.micro_batch needs less"
                                     : "fewer samples, a smaller network or more hosts need less, or raise the limit"));
             }
         }

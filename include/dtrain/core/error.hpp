@@ -17,9 +17,8 @@ enum class ExitCode : int {
     stopped = 75,       ///< stopped on request after a checkpoint (EX_TEMPFAIL: running it again goes on)
 };
 
-/// What goes wrong as the user is told of it: a message, and the exit code it leads to. Thrown anywhere;
-/// CONTRIBUTING.md
-/// ("Errors") says who catches it. It is copied without allocating.
+/// A message for the user and the exit code it leads to. Any code may throw it. CONTRIBUTING.md ("Errors") says who
+/// catches it. Copying it allocates nothing.
 class Error : public std::runtime_error {
   public:
     Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}

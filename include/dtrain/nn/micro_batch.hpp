@@ -22,8 +22,8 @@ struct MicroBatch {
     [[nodiscard]] std::size_t size() const noexcept { return rows.back(); }
 };
 
-/// Cuts the rows of a step into micro-batches, so that a batch may have more rows than there is memory for their
-/// activations. A shard is cut between groups of `group_rows` only, as its weight gradients are added up by these.
+/// Cuts the rows of a step into micro-batches, whose activations fit caches and memory. A shard is cut between groups
+/// of `group_rows` only, as its weight gradients are added up by these.
 class MicroBatches {
   public:
     /// Of up to `most_rows` rows, at least group_rows, and `most_shards` shards.

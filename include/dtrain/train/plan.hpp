@@ -21,6 +21,11 @@
 
 namespace dtrain::train {
 
+/// Rows of a micro-batch for a step of `wanted` rows: all of them up to 512, otherwise 256, which evaluation works on
+/// at once anyway. Activations of thousands of rows do not fit the caches, and a step takes twice as long. Many parts
+/// cost time too, since each continues the sums of the one before.
+[[nodiscard]] std::size_t usual_rows(std::size_t wanted) noexcept;
+
 /// What is going to be trained on what, and how much memory it will take: all that follows from the config, the number
 /// of ranks and the headers of the data, before anything large is allocated. Construction and what says so is
 /// collective; errors that all ranks see alike are mpi::AgreedError.
