@@ -282,7 +282,7 @@ io::Checkpoint open_checkpoint(std::filesystem::path& path) {
 void execute(Arguments arguments) {
     const io::Checkpoint checkpoint = open_checkpoint(arguments.checkpoint);
     const config::Config config = model::config_of(checkpoint);
-    const auto products = kernels::make_exact_products(config.parallel.blas_threads);
+    const auto products = kernels::make_exact_products(config.parallel.threads);
     nn::Network<float> network = model::network_of(checkpoint, *products);
     const core::Buffer<float> parameters = model::parameters_of(checkpoint, network);
 

@@ -40,7 +40,7 @@ std::vector<ExchangeMeasurement> measure_exchanges(std::size_t parameters, const
     parallel::ReducerSettings settings;
     settings.parameters = parameters;
     settings.shards = communicator.size(); // one subtree per rank: the exchange alone is timed
-    settings.node_ranks = config.parallel.node_ranks;
+    settings.ranks_per_node = config.parallel.ranks_per_node;
     for (int rank = 0; rank < communicator.size(); ++rank) {
         settings.shards_of_rank.push_back({rank, rank + 1});
     }

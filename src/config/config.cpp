@@ -158,9 +158,12 @@ std::string list_for_section(std::string_view section) {
 
 core::Error unknown_in_file(const std::string& origin, std::string_view name) {
     const auto [section, key] = split(name);
+    const std::string_view current = current_name(name);
     const Key* const near = nearest_key(name);
     std::string hint;
-    if (near == nullptr)
+    if (current != name)
+        hint = fmt::format("it is now called {}", split(current).key);
+    else if (near == nullptr)
         hint = list_for_section(section);
     else if (near->section == section)
         hint = fmt::format("did you mean {}?", near->name);
@@ -172,9 +175,11 @@ core::Error unknown_in_file(const std::string& origin, std::string_view name) {
 }
 
 core::Error unknown_on_command_line(std::string_view word, std::string_view name) {
+    const std::string_view current = current_name(name);
     const Key* const near = nearest_key(name);
-    const std::string hint =
-        near == nullptr ? list_for_section(split(name).section) : fmt::format("did you mean --{}?", full_name(*near));
+    const std::string hint = current != name   ? fmt::format("it is now called --{}", current)
+                             : near == nullptr ? list_for_section(split(name).section)
+                                               : fmt::format("did you mean --{}?", full_name(*near));
     return bad_config(fmt::format("{}: {}: unknown key; {}", command_line, printable(word), hint));
 }
 
@@ -314,12 +319,13 @@ void Config::read(std::string_view ini, const std::string& origin, Author author
     const std::string file = printable(origin, longest_path);
     std::set<std::string, std::less<>> seen;
     for (const auto& [name, value] : read_ini(ini, file)) {
-        if (find_key(name) == nullptr)
+        const std::string_view current = author == Author::dtrain ? current_name(name) : name;
+        if (find_key(current) == nullptr)
             throw unknown_in_file(file, name);
-        const bool again = !seen.insert(name).second;
-        set(name, value, file, author);
+        const bool again = !seen.emplace(current).second;
+        set(current, value, file, author);
         if (again)
-            throw invalid(name, "set a second time; expected each key once");
+            throw invalid(current, "set a second time; expected each key once");
     }
 }
 

@@ -2,6 +2,7 @@
 
 #include "dtrain/core/number.hpp"
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstdint>
@@ -132,16 +133,16 @@ constexpr std::array table{
         [](Config& c, Text v) { return whole(v, 1, 65536, c.parallel.logical_shards); }},
     Key{"parallel", "reducer", "auto", "the name of a reducer",
         [](Config& c, Text v) { return non_empty(v, c.parallel.reducer); }},
-    Key{"parallel", "blas_threads", "1", "a whole number from 1 to 1024",
-        [](Config& c, Text v) { return whole(v, 1, 1024, c.parallel.blas_threads); }},
+    Key{"parallel", "threads", "1", "a whole number from 1 to 1024",
+        [](Config& c, Text v) { return whole(v, 1, 1024, c.parallel.threads); }},
     Key{"parallel", "stall_timeout", "60", "0 (off) or a number of seconds from 1 to 86400", [](Config& c, Text v) {
         double& x = c.parallel.stall_timeout_seconds;
         return verdict(real_within(v, 0, 86400, x) == Verdict::ok && (x == 0 || x >= 1));
     }},
     Key{"parallel", "sync_every", "1", "a whole number of steps from 1 to 1000000000",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 1, 1'000'000'000, c.parallel.sync_every); }},
-    Key{"parallel", "node_ranks", "0", "0 (as the machines have it) or a whole number up to 1000000",
-        [](Config& c, Text v) { return whole(v, 0, 1'000'000, c.parallel.node_ranks); }},
+    Key{"parallel", "ranks_per_node", "0", "0 (as the machines have it) or a whole number up to 1000000",
+        [](Config& c, Text v) { return whole(v, 0, 1'000'000, c.parallel.ranks_per_node); }},
     Key{"parallel", "check_every", "500", "0 (never) or a whole number of steps up to 1000000000",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, 1'000'000'000, c.parallel.check_every); }},
 
@@ -159,10 +160,24 @@ constexpr std::array table{
 };
 // clang-format on
 
+struct Renamed {
+    std::string_view before;
+    std::string_view now;
+};
+constexpr std::array renamed{
+    Renamed{"parallel.blas_threads", "parallel.threads"},
+    Renamed{"parallel.node_ranks", "parallel.ranks_per_node"},
+};
+
 } // namespace
 
 std::span<const Key> keys() {
     return table;
+}
+
+std::string_view current_name(std::string_view name) {
+    const auto* const found = std::ranges::find(renamed, name, &Renamed::before);
+    return found == renamed.end() ? name : found->now;
 }
 
 } // namespace dtrain::config

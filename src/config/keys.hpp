@@ -30,4 +30,7 @@ struct Key {
 /// All keys, section by section, in the order in which they are printed.
 [[nodiscard]] std::span<const Key> keys();
 
+/// What the key "section.name" is called today, if it was renamed; otherwise `name` itself.
+[[nodiscard]] std::string_view current_name(std::string_view name);
+
 } // namespace dtrain::config

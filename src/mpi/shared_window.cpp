@@ -103,7 +103,7 @@ std::vector<Memory> share(const Communicator& node, std::size_t bytes) {
             throw core::Error(core::ExitCode::bad_config,
                               "the ranks of this host share no memory, as where each has a container of its own: start "
                               "them in one, or with one IPC namespace (docker run --ipc=host), or set "
-                              "parallel.node_ranks = 1, which has each count as a node");
+                              "parallel.ranks_per_node = 1, which has each count as a node");
         }
     }
     node.barrier(); // till all have it, nobody may go and take it along

@@ -41,8 +41,8 @@ struct Topology {
     std::vector<int> first_rank; ///< of each node, and the number of ranks behind them
     int slices;                  ///< the fewest ranks of any node
 
-    Topology(const mpi::Communicator& communicator, int node_ranks)
-        : node(communicator.split_by_node(node_ranks)), slices(communicator.size()) {
+    Topology(const mpi::Communicator& communicator, int ranks_per_node)
+        : node(communicator.split_by_node(ranks_per_node)), slices(communicator.size()) {
         const int leads = node.is_root() ? 1 : 0;
         const std::vector<int> leaders = communicator.gather_all(std::span<const int>(&leads, 1));
         for (int rank = 0; rank < communicator.size(); ++rank) {
@@ -65,7 +65,7 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
   public:
     NodeReducer(const ReducerSettings& settings, const mpi::Communicator& communicator)
         : GradientReducer(settings, communicator.rank()), size_(settings.parameters),
-          topology_(communicator, settings.node_ranks), window_(topology_.node, segment_bytes(settings)),
+          topology_(communicator, settings.ranks_per_node), window_(topology_.node, segment_bytes(settings)),
           waiter_(communicator.split_by_node().size() > sysconf(_SC_NPROCESSORS_ONLN)),
           barrier_(counters(), topology_.node.rank(), waiter_), own_arena_(arena(topology_.node.rank(), 0)),
           common_(arena(0, subtrees_of(settings, first_rank()).size())), tail_(tail_size),

@@ -54,7 +54,7 @@ std::string on_other_cores(const Crowd& crowd, int threads) {
     return fmt::format(
         "mpirun --bind-to core --map-by {}, with no taskset behind it, gives each rank {} of its own{}; or ", unit,
         cores_per_rank == 1 ? "a core" : fmt::format("{} cores", cores_per_rank),
-        cores_per_rank < threads ? fmt::format(", enough for parallel.blas_threads = {}", cores_per_rank) : "");
+        cores_per_rank < threads ? fmt::format(", enough for parallel.threads = {}", cores_per_rank) : "");
 }
 
 /// What helps on the cores that they have, which is always possible.
@@ -64,10 +64,10 @@ std::string on_these_cores(const Crowd& crowd, int threads) {
     if (crowd.ranks > crowd.cores) {
         return threads <= crowd.cores
                    ? fewer_ranks
-                   : fmt::format("set parallel.blas_threads = 1 and start at most {} on each host that is like it",
+                   : fmt::format("set parallel.threads = 1 and start at most {} on each host that is like it",
                                  crowd.cores);
     }
-    return fmt::format("set parallel.blas_threads = {}{}", crowd.cores / crowd.ranks,
+    return fmt::format("set parallel.threads = {}{}", crowd.cores / crowd.ranks,
                        crowd.ranks > 1 && threads <= crowd.cores ? ", or " + fewer_ranks : "");
 }
 

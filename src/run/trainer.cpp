@@ -222,9 +222,9 @@ void Trainer::write_checkpoint() {
 }
 
 core::ExitCode Trainer::run() {
-    watchdog_ =
-        std::make_unique<Watchdog>(communicator_, config_.parallel.node_ranks, config_.parallel.stall_timeout_seconds,
-                                   [](const std::string& message) { mpi::abort(core::ExitCode::rank_lost, message); });
+    watchdog_ = std::make_unique<Watchdog>(
+        communicator_, config_.parallel.ranks_per_node, config_.parallel.stall_timeout_seconds,
+        [](const std::string& message) { mpi::abort(core::ExitCode::rank_lost, message); });
     replica_.timer().set_observer(watchdog_.get());
     mpi::together(communicator_, [this] {
         if (communicator_.is_root()) {
@@ -327,7 +327,7 @@ bool Trainer::train() {
 }
 
 void Trainer::warn_at_start() {
-    if (const auto warning = find_crowded_host(communicator_, config_.parallel.blas_threads)) {
+    if (const auto warning = find_crowded_host(communicator_, config_.parallel.threads)) {
         progress_.warn(*warning);
     } else {
         exchange_check_.emplace(replica_.sampler().steps_per_epoch() == 1);

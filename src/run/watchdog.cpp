@@ -52,8 +52,8 @@ bool is_gone(int pid) {
 
 } // namespace
 
-Watchdog::Watchdog(const mpi::Communicator& communicator, int node_ranks, double timeout_seconds, Report report)
-    : node_(communicator.split_by_node(node_ranks)), window_(node_, sizeof(Entry)),
+Watchdog::Watchdog(const mpi::Communicator& communicator, int ranks_per_node, double timeout_seconds, Report report)
+    : node_(communicator.split_by_node(ranks_per_node)), window_(node_, sizeof(Entry)),
       timeout_ns_(static_cast<std::int64_t>(timeout_seconds * 1e9)), host_(core::host_name().data()),
       report_(std::move(report)) {
     for (int rank = 0; rank < node_.size(); ++rank) {

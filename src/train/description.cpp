@@ -16,7 +16,7 @@ std::string describe(const Plan& plan) {
     std::string text = fmt::format("dtrain {}\n", DTRAIN_VERSION);
     auto out = std::back_inserter(text);
     fmt::format_to(out, "ranks       {} on {}, {} each, {}\n", count_of(plan.communicator().size(), "rank"),
-                   count_of(plan.nodes(), "node"), count_of(config.parallel.blas_threads, "thread"),
+                   count_of(plan.nodes(), "node"), count_of(config.parallel.threads, "thread"),
                    count_of(config.parallel.logical_shards, "logical shard"));
     fmt::format_to(out, "reducer     {}\n", parallel::describe_reducer(config.parallel.reducer, plan.nodes()));
     fmt::format_to(out, "arithmetic  {}\n", plan.products().arithmetic_name());

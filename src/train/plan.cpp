@@ -32,8 +32,8 @@ void check(const config::Config& config, int ranks) {
     }
 }
 
-int count_nodes(const mpi::Communicator& communicator, int node_ranks) {
-    std::array<int, 1> first{communicator.split_by_node(node_ranks).is_root() ? 1 : 0};
+int count_nodes(const mpi::Communicator& communicator, int ranks_per_node) {
+    std::array<int, 1> first{communicator.split_by_node(ranks_per_node).is_root() ? 1 : 0};
     communicator.sum(std::span(first));
     return first[0];
 }
@@ -57,14 +57,14 @@ std::size_t usual_rows(std::size_t wanted) noexcept {
 
 Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
            const std::function<std::size_t(std::size_t bytes)>& checkpoint_bytes)
-    : config_(config), communicator_(communicator), nodes_(count_nodes(communicator, config.parallel.node_ranks)),
+    : config_(config), communicator_(communicator), nodes_(count_nodes(communicator, config.parallel.ranks_per_node)),
       shards_of_rank_(share_out(config.parallel.logical_shards, communicator.size())) {
     mpi::together(communicator, [&] { check(config, communicator.size()); });
     source_.emplace(model::open_dataset(config_, communicator_));
     const data::SetHeader& train = header(data::Set::train);
     mpi::together(communicator_, [&] {
         model::check_augmentation(config_, train.sample_shape);
-        products_ = kernels::make_exact_products(config_.parallel.blas_threads);
+        products_ = kernels::make_exact_products(config_.parallel.threads);
         network_ = std::make_unique<nn::Network<float>>(model::build_network(config_, train.sample_shape, *products_));
     });
     source_->require_classes(network_->outputs());
@@ -75,7 +75,7 @@ Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
         optimizer_ = model::build_optimizer(config_);
         const ExchangeSizes sizes = exchange_sizes(config_, network_->layout(), *optimizer_, *sampler_);
         exchange_ = {sizes.parameters, sizes.states, config_.parallel.logical_shards, shards_of_rank_,
-                     config_.parallel.node_ranks};
+                     config_.parallel.ranks_per_node};
     });
     count_memory(checkpoint_bytes);
     choose_rows();
@@ -99,7 +99,7 @@ void Plan::count_memory(const std::function<std::size_t(std::size_t bytes)>& che
     const std::size_t arenas = core::complete_subtrees(exchange_.shards, local_shards()).size();
     memory_.gradients = arenas * (exchange_.parameters + parallel::tail_size) * sizeof(float);
     const std::size_t parameters = exchange_.parameters * (1 + exchange_.states) * sizeof(float);
-    const mpi::Communicator node = communicator_.split_by_node(config_.parallel.node_ranks);
+    const mpi::Communicator node = communicator_.split_by_node(config_.parallel.ranks_per_node);
     const bool has_own = node.is_root() || !parallel::shares_parameters(config_.parallel.reducer);
     memory_.parameters = has_own ? parameters : 0;
     if (node.size() > 1 && parallel::shares_parameters(config_.parallel.reducer)) {

@@ -38,11 +38,11 @@ struct Case {
     std::string name;
     std::size_t parameters;
     std::int64_t shards;
-    int node_ranks;
+    int ranks_per_node;
     [[nodiscard]] bool exact() const { return name == "node"; }
     [[nodiscard]] std::string text() const {
         return name + ", " + std::to_string(parameters) + " parameters, " + std::to_string(shards) +
-               " shards, nodes of " + std::to_string(node_ranks);
+               " shards, nodes of " + std::to_string(ranks_per_node);
     }
 };
 
@@ -55,14 +55,14 @@ class Reducer : public ::testing::Test {
         for (const std::size_t parameters : {16U, 48U, 1600U, 13'072U, 50'000U}) {
             for (const std::string& name : reducer_names()) {
                 for (const std::int64_t more_shards : {0, 1, 6}) {
-                    for (const int node_ranks : {0, 1, 2, 3}) {
-                        all.push_back({name, parameters, world_.size() + more_shards, node_ranks});
+                    for (const int ranks_per_node : {0, 1, 2, 3}) {
+                        all.push_back({name, parameters, world_.size() + more_shards, ranks_per_node});
                     }
                 }
             }
         }
-        for (const int node_ranks : {1, 2}) { // so many that they go from node to node in several chunks
-            all.push_back({"node", 400'000, world_.size(), node_ranks});
+        for (const int ranks_per_node : {1, 2}) { // so many that they go from node to node in several chunks
+            all.push_back({"node", 400'000, world_.size(), ranks_per_node});
         }
         return all;
     }
@@ -74,7 +74,7 @@ class Reducer : public ::testing::Test {
         for (int rank = 0; rank < world_.size(); ++rank) {
             made.shards_of_rank.push_back(core::partition(c.shards, world_.size(), rank));
         }
-        made.node_ranks = c.node_ranks;
+        made.ranks_per_node = c.ranks_per_node;
         return made;
     }
     [[nodiscard]] core::Range local(const Case& c) const {
@@ -249,8 +249,8 @@ TEST_F(Reducer, SumsOverSlicesThatMakeUpTheWhole) {
 
 TEST_F(Reducer, AllocatesNothingInAStep) {
     for (const std::string& name : reducer_names()) {
-        for (const int node_ranks : {0, 1, 2}) {
-            const Case c{name, 1600, world_.size() + 3, node_ranks};
+        for (const int ranks_per_node : {0, 1, 2}) {
+            const Case c{name, 1600, world_.size() + 3, ranks_per_node};
             const auto reducer = make_reducer(name, settings(c), world_);
             std::vector<std::int64_t> counts(8);
             const auto step = [&] {

@@ -77,14 +77,14 @@ TEST_F(ReplicaTest, AStepAllocatesNothing) {
 TEST_F(ReplicaTest, AnExchangeBetweenNodesAllocatesNothing) {
     for (const std::string more : {"--parallel.sync_every=1", "--parallel.sync_every=3", "--parallel.reducer=mpi"}) {
         EXPECT_EQ(allocations({"--model.layers=dense 2500 relu, dense 4", "--training.optimizer=momentum",
-                               "--parallel.node_ranks=1", more}),
+                               "--parallel.ranks_per_node=1", more}),
                   0U)
             << more;
     }
 }
 
 TEST_F(ReplicaTest, ThreadsOfProductsAllocateNothing) {
-    EXPECT_EQ(allocations({"--model.layers=dense 200 relu, dense 4", "--parallel.blas_threads=2"}), 0U);
+    EXPECT_EQ(allocations({"--model.layers=dense 200 relu, dense 4", "--parallel.threads=2"}), 0U);
 }
 
 TEST_F(ReplicaTest, MicroBatchesAllocateNothing) {

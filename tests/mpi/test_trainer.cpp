@@ -129,10 +129,11 @@ TEST_F(TrainerTest, GivesTheSameBitsAsOneRank) {
         if (world_.is_root()) {
             EXPECT_EQ(run(alone, self_), core::ExitCode::ok);
         }
-        for (const std::string node_ranks : {"0", "1", "2"}) {
-            const std::string name = optimizer + "-on-nodes-of-" + node_ranks;
+        for (const std::string ranks_per_node : {"0", "1", "2"}) {
+            const std::string name = optimizer + "-on-nodes-of-" + ranks_per_node;
             auto overrides = common;
-            overrides.insert(overrides.end(), {"--parallel.reducer=node", "--parallel.node_ranks=" + node_ranks});
+            overrides.insert(overrides.end(),
+                             {"--parallel.reducer=node", "--parallel.ranks_per_node=" + ranks_per_node});
             const config::Config config = configure(name, overrides);
             EXPECT_EQ(run(config, world_), core::ExitCode::ok);
             if (world_.is_root()) {

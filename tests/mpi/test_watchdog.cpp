@@ -31,13 +31,14 @@ constexpr Seconds long_enough{timeout + 1.7};
 
 class WatchdogTest : public ::testing::Test {
   protected:
-    void start(int node_ranks = 0, double timeout_seconds = timeout) {
+    void start(int ranks_per_node = 0, double timeout_seconds = timeout) {
         message_.clear();
         reports_ = 0;
-        watchdog_ = std::make_unique<Watchdog>(world_, node_ranks, timeout_seconds, [this](const std::string& message) {
-            message_ += message;
-            ++reports_;
-        });
+        watchdog_ =
+            std::make_unique<Watchdog>(world_, ranks_per_node, timeout_seconds, [this](const std::string& message) {
+                message_ += message;
+                ++reports_;
+            });
     }
 
     /// Collective: ends the watchdog; on how many ranks it reported.
@@ -150,8 +151,8 @@ TEST_F(WatchdogTest, NamesARankThatIsBlockedWhileItReduces) {
 
 // One rank reads or writes a file, and the others wait for it, also those on other nodes.
 TEST_F(WatchdogTest, IsSilentWhileTheDiskTakesItsTime) {
-    for (const int node_ranks : {0, 1}) {
-        start(node_ranks);
+    for (const int ranks_per_node : {0, 1}) {
+        start(ranks_per_node);
         watchdog_->note(Phase::write, 7);
         if (world_.rank() == 0) {
             block();

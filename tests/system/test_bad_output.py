@@ -190,7 +190,7 @@ class StandardOutputTest(testing.DtrainTestCase):
 
     def test_full_standard_error(self):
         """Messages are lost, and nothing else: a run that warns goes on."""
-        config = self.write_config({"parallel.blas_threads": 2 * os.cpu_count(), "training.epochs": 1})
+        config = self.write_config({"parallel.threads": 2 * os.cpu_count(), "training.epochs": 1})
         for words, code in {("dtrain", config): testing.EXIT_OK,
                             ("dtrain", "missing.ini"): testing.EXIT_BAD_CONFIG,
                             ("dtrain", "missing.ini", "--print-config"): testing.EXIT_BAD_CONFIG,

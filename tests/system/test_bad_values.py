@@ -37,7 +37,7 @@ VALUES = [
     ("model.layers", ""),
     ("parallel.logical_shards", "0"),
     ("parallel.reducer", "mip", "mpi"),
-    ("parallel.blas_threads", "-2"),
+    ("parallel.threads", "-2"),
     ("data.source", "jdx", "idx, synthetic; did you mean idx?"),
     ("data.train_samples", "-5"),
     ("data.train_samples", "1000000", str(testing.TRAIN_SAMPLES)),

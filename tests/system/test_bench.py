@@ -108,10 +108,10 @@ class BenchTest(testing.DtrainTestCase):
 
     def test_figures(self):
         config = self.write_config(SETTINGS)
-        for ranks, node_ranks in ((1, 0), (2, 0), (2, 1)):
-            with self.subTest(ranks=ranks, node_ranks=node_ranks):
-                nodes = 2 if node_ranks else 1
-                figures, text, seconds = self.measure(config, f"--parallel.node_ranks={node_ranks}", ranks=ranks)
+        for ranks, ranks_per_node in ((1, 0), (2, 0), (2, 1)):
+            with self.subTest(ranks=ranks, ranks_per_node=ranks_per_node):
+                nodes = 2 if ranks_per_node else 1
+                figures, text, seconds = self.measure(config, f"--parallel.ranks_per_node={ranks_per_node}", ranks=ranks)
                 said = {key: figures[key] for key in ("ranks", "nodes", "logical_shards", "layers", "batch_size",
                                                       "parameters", "flops_per_sample", "blocks", "steps_per_block")}
                 self.assertEqual(said, {"ranks": ranks, "nodes": nodes, "logical_shards": 8,

@@ -45,9 +45,9 @@ class FaultsTest(testing.DtrainTestCase):
                 self.assert_stall_is_told(rf"rank {victim} on \S+ .*stood still", victim, 3, reducer=reducer)
 
     def test_stalled_rank_alone_on_its_node(self):
-        for ranks, node_ranks, victim, reducer in ((2, 1, 0, "node"), (2, 1, 1, "mpi"), (3, 2, 2, "node")):
+        for ranks, ranks_per_node, victim, reducer in ((2, 1, 0, "node"), (2, 1, 1, "mpi"), (3, 2, 2, "node")):
             self.assert_stall_is_told(rf"all ranks on (\S+) have waited for another node \(rank {victim} on \1\)",
-                                      victim, ranks, node_ranks=node_ranks, reducer=reducer)
+                                      victim, ranks, ranks_per_node=ranks_per_node, reducer=reducer)
 
     def test_job_stopped_for_a_while(self):
         with self.start({"parallel.stall_timeout": 1}, 3) as process:

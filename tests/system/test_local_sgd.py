@@ -34,7 +34,7 @@ class LocalSgdTest(testing.DtrainTestCase):
                 self.assert_same_result(self.train(settings, ranks=ranks, output=f"ranks-{ranks}"), one)
         with self.case("two nodes"):
             self.assert_same_result(
-                self.train(settings, "--parallel.node_ranks=2", ranks=3, output="nodes"), one)
+                self.train(settings, "--parallel.ranks_per_node=2", ranks=3, output="nodes"), one)
         with self.case("resumed on other ranks"):
             self.train(settings, "--training.epochs=1", ranks=3, output="resumed")
             self.assert_same_result(self.train(settings, ranks=2, output="resumed"), one)

@@ -15,9 +15,9 @@ class NumberOfRanksTest(testing.DtrainTestCase):
             with self.case(name):
                 expected = self.train(settings, ranks=1, output="one")
                 fingerprints = []
-                for ranks, node_ranks in testing.splits_of(settings):
-                    with self.case(name, ranks=ranks, node_ranks=node_ranks):
-                        actual = self.train({**settings, "parallel.node_ranks": node_ranks}, ranks=ranks)
+                for ranks, ranks_per_node in testing.splits_of(settings):
+                    with self.case(name, ranks=ranks, ranks_per_node=ranks_per_node):
+                        actual = self.train({**settings, "parallel.ranks_per_node": ranks_per_node}, ranks=ranks)
                         fingerprints.append(actual.fingerprint())
                         self.assert_same_result(actual, expected)
                 print(f"{name}: {len(fingerprints)} runs, fingerprints {set(fingerprints)}", flush=True)

@@ -134,10 +134,10 @@ class ChainTest(testing.DtrainTestCase):
     def interrupt(self, config, split, target, moments):
         """Runs until there is a new checkpoint, of step `target` or a later one, and a little longer. Says how it was
         interrupted, or None where it was through before."""
-        ranks, node_ranks = split
+        ranks, ranks_per_node = split
         folder = self.folder / "chain"
         target = max(target, testing.newest_step(folder) + 1)
-        words = testing.command("dtrain", config, f"--parallel.node_ranks={node_ranks}", ranks=ranks)
+        words = testing.command("dtrain", config, f"--parallel.ranks_per_node={ranks_per_node}", ranks=ranks)
         with testing.Process(words, self.folder) as process:
             process.wait_until(lambda: len(process.rank_pids()) == ranks)
             pids = process.rank_pids()
@@ -168,9 +168,9 @@ class ChainTest(testing.DtrainTestCase):
                     links.append((split, self.interrupt(config, split, target, moments)))
                     if links[-1][1] is None:
                         break
-                ranks, node_ranks = moments.choice([other for other in splits if other != links[-1][0]])
-                through = self.train({**settings, "parallel.node_ranks": node_ranks}, ranks=ranks, output="chain")
-                print(f"{name}: {links}, then {(ranks, node_ranks)}", flush=True)
+                ranks, ranks_per_node = moments.choice([other for other in splits if other != links[-1][0]])
+                through = self.train({**settings, "parallel.ranks_per_node": ranks_per_node}, ranks=ranks, output="chain")
+                print(f"{name}: {links}, then {(ranks, ranks_per_node)}", flush=True)
                 self.assert_same_result(through, undisturbed)
                 self.assertGreater(sum(how is not None for _, how in links), INTERRUPTIONS // 2, links)
 

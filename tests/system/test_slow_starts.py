@@ -46,9 +46,9 @@ class SlowStartsTest(testing.DtrainTestCase):
     @unittest.skipIf(len(CORES) < 2, "needs two cores")
     def test_more_threads_than_cores(self):
         warning = self.warning(2, "taskset", "-c", ",".join(map(str, CORES[:2])),
-                             settings={"parallel.blas_threads": 2, "training.epochs": 1})
+                             settings={"parallel.threads": 2, "training.epochs": 1})
         self.assertRegex(warning, r"^2 ranks of 2 threads on \S+")
-        self.assertIn("set parallel.blas_threads = 1", warning)
+        self.assertIn("set parallel.threads = 1", warning)
 
     @unittest.skipIf(len(CORES) < 2, "needs two cores")
     def test_nothing_to_warn_of(self):

@@ -23,14 +23,14 @@ def snippet(word):
 
 class SnippetTest(testing.DtrainTestCase):
     def run_snippet(self, code):
-        """The names it leaves behind, and what it prints; run where runs/mnist-seed is."""
+        """The names it leaves behind, and what it prints; run where runs/mnist-sigmoid is."""
         names, printed = {}, io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(printed):
             exec(compile(code, "README.md", "exec"), names)
         return names, printed.getvalue()
 
-    def train_seed_network(self):
-        return self.train({"output.directory": self.folder / "runs/mnist-seed", "training.batch_size": 32})
+    def train_sigmoid_network(self):
+        return self.train({"output.directory": self.folder / "runs/mnist-sigmoid", "training.batch_size": 32})
 
     def need(self, module):
         if importlib.util.find_spec(module) is None:
@@ -43,14 +43,14 @@ class SnippetTest(testing.DtrainTestCase):
             self.assertEqual((self.folder / "file").read_bytes(), testing.idx_bytes(array))
 
     def test_log(self):
-        run = self.train_seed_network()
+        run = self.train_sigmoid_network()
         _, printed = self.run_snippet(snippet("log.attrs["))
         log = run.log()
         self.assertEqual(printed, f"{log.datasets['/epochs/test_accuracy']} {log.attributes['dataset']}\n")
 
     def test_pandas(self):
         self.need("pandas")
-        run = self.train_seed_network()
+        run = self.train_sigmoid_network()
         names, _ = self.run_snippet(snippet("import pandas"))
         table, log = names["epochs"], run.log().datasets
         self.assertEqual(set(table.columns), {name[8:] for name in log if name.startswith("/epochs/")} - {"epoch"})
@@ -60,7 +60,7 @@ class SnippetTest(testing.DtrainTestCase):
 
     def test_pytorch(self):
         self.need("torch")
-        run = self.train_seed_network()
+        run = self.train_sigmoid_network()
         steps = run.last_checkpoint().attributes["step"]
         code = re.sub(r"step-\d{8}", f"step-{steps:08d}", snippet("import torch"))
         names, _ = self.run_snippet(code)

@@ -16,9 +16,9 @@ class SyntheticTest(testing.DtrainTestCase):
         self.assertIn("data set    synthetic digits: 1003 training and 501 test samples of 28 x 28",
                       expected.result.stdout)
         self.assertEqual(expected.log().attributes["dataset"], "synthetic digits")
-        for ranks, node_ranks in ((2, 0), (3, 0), (3, 2), (5, 2)):
-            with self.case(ranks=ranks, node_ranks=node_ranks):
-                self.assert_same_result(self.train({**DRAWN, "parallel.node_ranks": node_ranks}, ranks=ranks), expected)
+        for ranks, ranks_per_node in ((2, 0), (3, 0), (3, 2), (5, 2)):
+            with self.case(ranks=ranks, ranks_per_node=ranks_per_node):
+                self.assert_same_result(self.train({**DRAWN, "parallel.ranks_per_node": ranks_per_node}, ranks=ranks), expected)
 
     def test_evaluated_as_trained(self):
         """The config of the README, in short: the network learns, and dtrain-eval draws the same test set."""

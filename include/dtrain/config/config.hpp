@@ -64,10 +64,10 @@ class Config {
     struct Parallel {
         int logical_shards = 0;
         std::string reducer;
-        int blas_threads = 0;
+        int threads = 0;
         double stall_timeout_seconds = 0; ///< 0 = off
         std::int64_t sync_every = 0;      ///< descent steps between two averagings
-        int node_ranks = 0;               ///< ranks that form a node for the reducer; 0 = those that share a machine
+        int ranks_per_node = 0;           ///< ranks that form a node for the reducer; 0 = those that share a machine
         std::int64_t check_every = 0;     ///< steps between comparisons of the replicas' fingerprints; 0 = never
     } parallel;
     struct Output {

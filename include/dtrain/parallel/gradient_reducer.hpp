@@ -20,7 +20,7 @@ struct ReducerSettings {
     std::size_t states = 0;                  ///< arenas of optimizer state
     std::int64_t shards = 0;                 ///< logical shards over all ranks
     std::vector<core::Range> shards_of_rank; ///< ascending, one range per rank
-    int node_ranks = 0;                      ///< ranks that count as a node; 0 = those that share a machine
+    int ranks_per_node = 0;                  ///< ranks that count as a node; 0 = those that share a machine
 };
 
 /// Turns the gradients of all logical shards into their sum, and owns the memory that this takes: the arenas of

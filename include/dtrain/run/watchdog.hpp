@@ -27,9 +27,9 @@ class Watchdog final : public core::PhaseObserver {
     /// Called once, on the watchdog's thread, with a message that names rank, host, and the phase it was last seen in.
     using Report = std::function<void(const std::string& message)>;
 
-    /// Collective, on the thread that trains. `node_ranks` as Communicator::split_by_node has it; `timeout_seconds` 0
-    /// looks for dead ranks only.
-    Watchdog(const mpi::Communicator& communicator, int node_ranks, double timeout_seconds, Report report);
+    /// Collective, on the thread that trains. `ranks_per_node` as Communicator::split_by_node has it; `timeout_seconds`
+    /// 0 looks for dead ranks only.
+    Watchdog(const mpi::Communicator& communicator, int ranks_per_node, double timeout_seconds, Report report);
     /// Collective: a rank that has got here is not missed any more.
     ~Watchdog();
     Watchdog(const Watchdog&) = delete;

@@ -26,6 +26,8 @@ TEST(CommandLine, IsQuotedInMessages) {
         {"--trainin.epoch=3", "command line: --trainin.epoch=3: unknown key; did you mean --training.epochs?"},
         {"--output.dir=x", "command line: --output.dir=x: unknown key; "
                            "the keys of [output] are directory, checkpoint_every, keep_checkpoints, resume"},
+        {"--parallel.blas_threads=3",
+         "command line: --parallel.blas_threads=3: unknown key; it is now called --parallel.threads"},
         {"--epochs=3", "command line: --epochs=3: unknown key; did you mean --training.epochs?"},
         {"--model.whatever=3",
          "command line: --model.whatever=3: unknown key; the keys of [model] are layers, cost, seed"},

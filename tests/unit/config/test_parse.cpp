@@ -66,6 +66,20 @@ TEST(Config, ResolvedTextIsTakenAsItStands) {
               "its config: [training] epochs = x: expected a whole number from 0 to 1000000");
 }
 
+TEST(Config, ARenamedKeyIsRefusedWithItsNewNameAndReadInResolvedText) {
+    EXPECT_EQ(message("[parallel]\nblas_threads = 2\n"),
+              "x.ini: unknown key [parallel] blas_threads; it is now called threads");
+    EXPECT_EQ(message("[parallel]\nnode_ranks = 2\n"),
+              "x.ini: unknown key [parallel] node_ranks; it is now called ranks_per_node");
+    const Config config = parse_resolved("[parallel]\nblas_threads = 2\nnode_ranks = 3\n", "its config");
+    EXPECT_EQ(config.parallel.threads, 2);
+    EXPECT_EQ(config.parallel.ranks_per_node, 3);
+    EXPECT_EQ(config.resolved().find("blas"), std::string::npos);
+    EXPECT_EQ(
+        message_of([] { (void)parse_resolved("[parallel]\nnode_ranks = 2\nranks_per_node = 2\n", "its config"); }),
+        "its config: [parallel] ranks_per_node = 2: set a second time; expected each key once");
+}
+
 TEST(Config, ResolvedTextGivesTheSameConfig) {
     const Config config =
         parse("[training]\nlearning_rate = 1e-03\nbatch_size = all\n[output]\ncheckpoint_every = 10   minutes\n",

@@ -49,10 +49,10 @@ decay_factor = 0.1
 [parallel]
 logical_shards = 8
 reducer = auto
-blas_threads = 1
+threads = 1
 stall_timeout = 60
 sync_every = 1
-node_ranks = 0
+ranks_per_node = 0
 check_every = 500
 
 [output]
@@ -98,10 +98,10 @@ decay_factor = 0.75
 [parallel]
 logical_shards = 106
 reducer = mpi
-blas_threads = 107
+threads = 107
 stall_timeout = 2.5
 sync_every = 112
-node_ranks = 108
+ranks_per_node = 108
 check_every = 109
 
 [output]
@@ -133,8 +133,8 @@ std::string fields_of(const Config& c) {
                c.training.warmup_epochs, c.training.decay_epochs, c.training.decay_factor) +
            fmt::format("\n[parallel]\nlogical_shards = {}\nreducer = {}\nblas_threads = {}\nstall_timeout = {:g}\n"
                        "sync_every = {}\nnode_ranks = {}\ncheck_every = {}\n",
-                       c.parallel.logical_shards, c.parallel.reducer, c.parallel.blas_threads,
-                       c.parallel.stall_timeout_seconds, c.parallel.sync_every, c.parallel.node_ranks,
+                       c.parallel.logical_shards, c.parallel.reducer, c.parallel.threads,
+                       c.parallel.stall_timeout_seconds, c.parallel.sync_every, c.parallel.ranks_per_node,
                        c.parallel.check_every) +
            fmt::format("\n[output]\ndirectory = {}\ncheckpoint_every = {} {}\nkeep_checkpoints = {}\nresume = {}\n",
                        c.output.directory.string(), count, units, c.output.keep_checkpoints,
@@ -196,9 +196,9 @@ TEST(Values, MayBeNumbersWithinRanges) {
         {"training.decay_epochs", {"0.5", "1e6"}, {"0", "-1", "1e7"}},
         {"training.decay_factor", {"1e-9", "1"}, {"0", "-0.5", "1.5"}},
         {"parallel.logical_shards", {"1", "65536"}, {"0", "65537", "8.0"}},
-        {"parallel.blas_threads", {"1", "1024"}, {"0", "1025"}},
+        {"parallel.threads", {"1", "1024"}, {"0", "1025"}},
         {"parallel.stall_timeout", {"0", "1", "1.5", "86400"}, {"0.5", "-1", "86401"}},
-        {"parallel.node_ranks", {"0", "1000000"}, {"-1", "1000001"}},
+        {"parallel.ranks_per_node", {"0", "1000000"}, {"-1", "1000001"}},
         {"parallel.check_every", {"0", "1000000000"}, {"-1", "1000000001"}},
         {"output.keep_checkpoints", {"0", "1000000"}, {"-1", "1000001"}},
     };

@@ -41,7 +41,7 @@ TEST(Crowd, MoreThreadsThanCores) {
     EXPECT_EQ(crowd.ranks, 2);
     const std::string text = describe(crowd, 4, "n1", 3);
     EXPECT_TRUE(text.starts_with("2 ranks of 4 threads on n1 (and 3 more are crowded), which has 4 cores: ")) << text;
-    EXPECT_TRUE(text.ends_with("last; set parallel.blas_threads = 2, or start at most 1 on each host that is like it"))
+    EXPECT_TRUE(text.ends_with("last; set parallel.threads = 2, or start at most 1 on each host that is like it"))
         << text;
 }
 
@@ -67,7 +67,7 @@ TEST(Crowd, RanksBoundToFewerCoresThanTheirThreads) {
     const std::string text = describe(crowd, 4, "n1", 0);
     EXPECT_TRUE(text.starts_with("1 rank of 4 threads on n1 may run only on 1 of its 8 cores")) << text;
     EXPECT_NE(text.find("--map-by slot:PE=4"), std::string::npos) << text;
-    EXPECT_NE(text.find("blas_threads = 1"), std::string::npos) << text;
+    EXPECT_NE(text.find("threads = 1"), std::string::npos) << text;
 }
 
 // What is advised has to be possible there.
@@ -83,19 +83,19 @@ TEST(Crowd, UnderTasksetIsNotToldOfMpirunsOptions) {
 TEST(Crowd, OfMoreThreadsThanTheMachineHasCores) {
     EXPECT_EQ(describe(find_crowd(Sets(1, cores({0, 1})), 1024, 2), 1024, "n1", 0),
               "1 rank of 1024 threads on n1, which has 2 cores: they take turns, and every step waits for the last; "
-              "set parallel.blas_threads = 2");
+              "set parallel.threads = 2");
     const std::string many = describe(find_crowd(Sets(3, cores({0, 1})), 8, 2), 8, "n1", 0);
-    EXPECT_TRUE(many.ends_with("last; set parallel.blas_threads = 1 and start at most 2 on each host that is like it"))
+    EXPECT_TRUE(many.ends_with("last; set parallel.threads = 1 and start at most 2 on each host that is like it"))
         << many;
     // Bound to a core each by mpirun, of which there are no more.
     Crowd bound = find_crowd(Sets{cores({0}), cores({1})}, 4, 2);
     bound.bound_by_mpirun = true;
-    EXPECT_TRUE(describe(bound, 4, "n1", 0).ends_with("last; set parallel.blas_threads = 1"));
+    EXPECT_TRUE(describe(bound, 4, "n1", 0).ends_with("last; set parallel.threads = 1"));
     // There are more, but not four for each.
     bound.host_cores = 4;
     EXPECT_NE(describe(bound, 4, "n1", 0)
                   .find("slot:PE=2, with no taskset behind it, gives each rank 2 cores of its "
-                        "own, enough for parallel.blas_threads = 2; or set"),
+                        "own, enough for parallel.threads = 2; or set"),
               std::string::npos);
 }
 
