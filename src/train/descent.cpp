@@ -19,7 +19,7 @@ nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t most_adde
         arenas.push_back(tools.reducer.gradients(i));
     }
     return {tools.reducer.subtrees(), arenas,
-            std::max({parallel::tail_size, most_added_up, tools.network.most_added_up()}), tools.products, in_parts};
+            std::max({parallel::tail_size, most_added_up, tools.network.max_added_up()}), tools.products, in_parts};
 }
 
 } // namespace
@@ -113,7 +113,7 @@ std::size_t descent_bytes(const config::Config& config, const nn::Network<float>
     }
     const bool local = config.parallel.sync_every > 1;
     std::size_t values = levels * (in_parts && !local ? exchange.parameters + parallel::tail_size
-                                                      : std::max(parallel::tail_size, network.most_added_up()));
+                                                      : std::max(parallel::tail_size, network.max_added_up()));
     if (local) {
         values += static_cast<std::size_t>(local_shards.size()) * exchange.parameters + network.layout().arena_size();
     }
