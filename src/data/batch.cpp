@@ -41,10 +41,10 @@ core::MatrixView<const float> BatchLoader::fetch(const Batch& batch, std::size_t
     return x;
 }
 
-kernels::PrefetchQueue BatchLoader::behind(const Batch& batch, std::size_t end) const noexcept {
+kernels::PrefetchQueue BatchLoader::prefetch_after(const Batch& batch, std::size_t end) const noexcept {
     const std::span<const std::uint32_t> rows =
         end < batch.samples.size() ? batch.samples.subspan(end) : batch.upcoming;
-    return {split_.elements.data(), split_.sample_bytes(), rows.first(std::min(rows.size(), most_prefetched))};
+    return {split_.elements.data(), split_.sample_bytes(), rows.first(std::min(rows.size(), max_prefetched))};
 }
 
 } // namespace dtrain::data

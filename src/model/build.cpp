@@ -68,7 +68,7 @@ void check_augmentation(const config::Config& config, const nn::Shape& shape) {
         double value;
     };
     const auto& keys = config.augment;
-    constexpr std::size_t most = data::Augmenter::most_pixels;
+    constexpr std::size_t most = data::Augmenter::max_pixels;
     const bool distortable = shape.size() == 2 && shape[0] <= most && shape[1] <= most;
     for (const Amount& amount : {Amount{"augment.shift", keys.shift}, Amount{"augment.rotate", keys.rotate},
                                  Amount{"augment.scale", keys.scale}, Amount{"augment.shear", keys.shear},

@@ -42,7 +42,7 @@ void Descent::add_gradients(std::int64_t step, const data::Batch& batch, nn::Sha
         own_draw.samples = draw.samples.subspan(part.first_row, part.size());
 
         tools_.timer.enter(core::Phase::forward, step);
-        tools_.products.fetch_beside(tools_.loader.behind(batch, part.first_row + part.size()));
+        tools_.products.prefetch_during_products(tools_.loader.prefetch_after(batch, part.first_row + part.size()));
         const core::MatrixView<const float> outputs = tools_.network.forward(parameters, {part.rows, &own_draw}, x);
         const core::MatrixView<float> output_gradient = tools_.network.output_gradient(x.rows);
         for (std::size_t s = 0; s + 1 < part.rows.size(); ++s) {
