@@ -22,7 +22,7 @@ void check_names(const config::Config& config) {
     config.require_one_of("model.cost", nn::cost_names());
     config.require_one_of("training.optimizer", optim::optimizer_names());
     config.require_one_of("training.schedule", optim::schedule_names());
-    if (config.parallel.sync_every > 1 && build_optimizer(config)->wants_norms()) {
+    if (config.parallel.sync_every > 1 && build_optimizer(config)->needs_norms()) {
         throw config.invalid("parallel.sync_every", fmt::format("expected 1 with optimizer = {}, whose norms are of "
                                                                 "common parameters",
                                                                 config.training.optimizer));
