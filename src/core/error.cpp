@@ -21,7 +21,7 @@ Error current_error() {
         return error;
     } catch (const std::bad_alloc&) {
         return out_of_memory;
-    } catch (const std::length_error&) { // more than a container can hold
+    } catch (const std::length_error&) { // a container would exceed its maximum size
         return out_of_memory;
     } catch (const std::filesystem::filesystem_error& error) {
         return {ExitCode::bad_output, fmt::format("{}: {}", error.path1().string(), error.code().message())};

@@ -107,7 +107,7 @@ Augmenter::Augmenter(const Augmentation& amount, std::size_t rows, std::size_t c
     }
 }
 
-void Augmenter::distort(std::span<float> image, std::int64_t epoch, std::int64_t sample) noexcept {
+void Augmenter::augment(std::span<float> image, std::int64_t epoch, std::int64_t sample) noexcept {
     warp(image, transformation(epoch, sample), displacement(epoch, sample));
 }
 

@@ -35,7 +35,7 @@ core::MatrixView<const float> BatchLoader::fetch(const Batch& batch, std::size_t
         const std::uint32_t sample = batch.samples[first + n];
         split_.fetch(sample, x.row(n));
         if (augmenter_) {
-            augmenter_->distort(x.row(n), batch.epoch, split_.local.begin + sample);
+            augmenter_->augment(x.row(n), batch.epoch, split_.local.begin + sample);
         }
     }
     return x;

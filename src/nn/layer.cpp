@@ -74,7 +74,8 @@ std::vector<std::unique_ptr<Layer<Real>>> make_layers(std::string_view list, con
         const std::vector<std::string> words{std::istream_iterator<std::string>(entry), {}};
         begin = end + 1;
         if (words.empty()) {
-            throw std::invalid_argument("empty entry; expected a layer before and after each comma");
+            throw std::invalid_argument(
+                "empty entry in the list of layers; expected a layer before and after each comma");
         }
         const LayerArguments arguments{fmt::format("{}", fmt::join(words, " ")),
                                        words,

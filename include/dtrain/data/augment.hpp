@@ -31,9 +31,9 @@ class Augmenter {
 
     /// Transforms `image`, rows × cols, in place: first the sample's affine transformation about the centre, then its
     /// elastic displacement. Interpolates bilinearly; pixels outside the image are 0.
-    void distort(std::span<float> image, std::int64_t epoch, std::int64_t sample) noexcept;
+    void augment(std::span<float> image, std::int64_t epoch, std::int64_t sample) noexcept;
 
-    // The steps of distort(), public for tests.
+    // The steps of augment(), public for tests.
 
     /// Shear, then scaling, then clockwise rotation, all about the centre, then shift.
     struct Transformation {
