@@ -167,8 +167,8 @@ TEST_F(LoadDataset, HandsOutSequencesOfFloats) {
 
     values[sample_size * 8 + 7] = std::numeric_limits<float>::infinity();
     on_rank_0([&] { write("train-images-idx3-float"); });
-    expect_all_refuse(core::ExitCode::bad_data, "sample 8 holds a value that is not finite");
-    expect_all_refuse(core::ExitCode::bad_data, "sample 8 holds a value that is not finite", {2, 0});
+    expect_all_refuse(core::ExitCode::bad_data, "sample 8 has a value that is not finite");
+    expect_all_refuse(core::ExitCode::bad_data, "sample 8 has a value that is not finite", {2, 0});
 }
 
 TEST_F(LoadDataset, TellsTheSameHeadersOnAllRanks) {
