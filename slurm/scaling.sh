@@ -193,8 +193,8 @@ report() {
         fi
     done
     if ((${#done[@]} > 0)); then
-        "$python" -E "$here/scaling.py" collect --output "$output" --config "$folder/config.ini" --platform "$platform" \
-            "$folder"/*.json
+        "$python" -E "$here/scaling.py" collect --output "$output" --config "$folder/config.ini" \
+            --platform "$platform" "$folder"/*.json
         "$python" -E "$here/scaling.py" table "$output"
         say "results: $output. For charts, run: dtrain-report $output"
     fi
