@@ -171,6 +171,15 @@ class DocumentsTest(testing.DtrainTestCase):
                 names = f"`{path.name}`", f"`{path.stem}`", f"]({path.name})"
                 self.assertTrue(any(name in index[str(path.parent)] for name in names), f"{path} is in no index")
 
+    def test_published_table_is_that_of_the_configs(self):
+        """configs/published/run.py prints the same columns, from the same lines."""
+        rows = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text_of("configs/published/README.md"), re.MULTILINE)
+        documented = {name: columns.split(" | ")[:3] for name, columns in rows if columns.count(" | ") > 3}
+        self.assertEqual(documented, {
+            path.stem: [re.search(rf"^# {key}: (.*?)(?: %)?$", text_of(path), re.MULTILINE).group(1)
+                        for key in ("Network", "Source", "Published test error")]
+            for path in FILES if path.match("configs/published/*.ini")})
+
     def test_exit_codes_are_those_of_the_program(self):
         header = text_of("include/dtrain/core/error.hpp")
         codes = set(re.findall(r"^    \w+ = (\d+),", header, re.MULTILINE))
