@@ -1,33 +1,38 @@
 #!/usr/bin/env bash
-# From a bare Debian 12 to a trained network: packages, build, data, then the main job or the tests.
+# Installs packages, builds dtrain and downloads MNIST on Debian 12. Then trains a network or runs the tests.
 set -euo pipefail
 
 usage() {
     put <<'END'
-usage: ./quickstart.sh run     build dtrain, fetch MNIST and train the default network on 2 ranks
-       ./quickstart.sh test    build and run every test
+usage: ./quickstart.sh run     build dtrain, download MNIST, train 784-16-16-10 on 2 ranks, show the results
+       ./quickstart.sh test    build dtrain, download MNIST, run all tests
        ./quickstart.sh data    put MNIST into data/mnist
        ./quickstart.sh help    print this text
 
-Missing Debian packages are installed with apt-get, as root or with sudo. Each command may be repeated.
+`run` trains configs/mnist-sigmoid.ini into runs/mnist-sigmoid and writes runs/mnist-sigmoid/report.html. The build
+takes about two minutes and the training about ten seconds. You can repeat every command: installed packages, built
+files, data and finished training are kept. `test` runs all tests each time: 10 to 20 minutes on two cores.
 
-  DTRAIN_MNIST_DIR   take the four MNIST files, plain or .gz, from this folder instead of the network
+On Debian, apt-get installs missing packages, as root or with sudo. On other systems, install them first.
+
+  DTRAIN_MNIST_DIR   copy the four MNIST files, plain or .gz, from this folder instead of downloading them
   DTRAIN_MNIST_URL   try this mirror first
+  DTRAIN_PYTHON      Python for dtrain-report and the tests (default: /usr/bin/python3, which finds Debian's modules)
 END
 }
 
 build_packages=(cmake ninja-build pkgconf g++ libopenmpi-dev openmpi-bin libopenblas-dev libhdf5-dev
     libboost-program-options-dev libfmt-dev nlohmann-json3-dev zlib1g-dev libxxhash-dev ca-certificates curl gzip)
-test_packages=(python3-h5py python3-numpy python3-matplotlib python3-jinja2 python3-pandas chromium espeak-ng hdf5-tools
-    libgtest-dev clang clang-format clang-tidy libclang-rt-14-dev slurm-wlm munge iproute2
-    util-linux hostname libsimgrid-dev)
+report_packages=(python3-h5py python3-matplotlib python3-jinja2)
+test_packages=(python3-numpy python3-pandas chromium espeak-ng hdf5-tools libgtest-dev clang clang-format clang-tidy
+    libclang-rt-14-dev slurm-wlm munge iproute2 util-linux hostname libsimgrid-dev)
 
 mirrors=(https://storage.googleapis.com/cvdf-datasets/mnist https://ossci-datasets.s3.amazonaws.com/mnist)
 
-# Small files first: a wrong mirror shows before the long download.
+# Small files first, so that a bad mirror is detected before the long download.
 idx_files=(t10k-labels-idx1-ubyte train-labels-idx1-ubyte t10k-images-idx3-ubyte train-images-idx3-ubyte)
 
-# Of the uncompressed bytes: the same file may be compressed in many ways.
+# SHA-256 of the uncompressed bytes, since compressed files differ between mirrors.
 declare -A sha256=(
     [mnist/train-images-idx3-ubyte]=ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db
     [mnist/train-labels-idx1-ubyte]=65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5
@@ -40,7 +45,7 @@ declare -A sha256=(
 )
 
 data_dir=data/mnist
-staging= # files wait here, inside data_dir, until all four are verified
+staging= # temporary folder in data_dir that holds the files until all four are verified
 trap '[[ -z $staging ]] || rm -rf -- "$staging"' EXIT
 
 exit_failure=1
@@ -51,16 +56,16 @@ exit_stopped=75
 
 say() { printf '%s\n' "$@" 2>/dev/null || die $exit_output "cannot write to standard output"; }
 
-put() { # what standard input says
+put() { # prints standard input
     local text
-    text=$(cat && echo .) # which keeps empty lines at the end
+    text=$(cat && echo .) # the dot keeps empty lines at the end
     say "${text%$'\n'.}"
 }
 
 warn() { printf 'quickstart: %s\n' "$*" >&2; }
 
-die() { # CODE MESSAGE
-    warn "$2" || true # which may find a full disk
+die() { # CODE MESSAGE...
+    warn "${*:2}" || true # standard error may be a file on a full disk
     exit "$1"
 }
 
@@ -75,7 +80,7 @@ as_root() {
 install_packages() { # PACKAGE...
     local installed package missing=()
     command -v dpkg-query >/dev/null || {
-        warn "this is not Debian; what Debian calls the following is taken to be installed: $*"
+        warn "this is not Debian, so nothing is installed. The equivalents of these Debian packages are needed: $*"
         return
     }
     installed=$(dpkg-query --show --showformat='${Package} ${db:Status-Status}\n' "$@" 2>/dev/null || true)
@@ -86,14 +91,15 @@ install_packages() { # PACKAGE...
 
     say "Installing: ${missing[*]}"
     ((EUID == 0)) || command -v sudo >/dev/null ||
-        die $exit_failure "this needs sudo; or run once as root: apt-get update && apt-get install ${missing[*]}"
-    as_root apt-get -qq update || warn "going on with the package lists at hand"
+        die $exit_failure "cannot install packages: sudo is missing. As root, run:" \
+            "apt-get update && apt-get install ${missing[*]}"
+    as_root apt-get -qq update || warn "apt-get update failed; the present package lists are used"
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get -qq -o Dpkg::Use-Pty=0 install --yes --no-install-recommends "${missing[@]}" >/dev/null ||
-        die $exit_failure "apt-get could not install: ${missing[*]}"
+        die $exit_failure "apt-get cannot install: ${missing[*]}. Its messages are above."
 }
 
-idx_path() { # DIR NAME: prints the path of that IDX file, in the spellings that dtrain takes
+idx_path() { # DIR NAME: prints the path of an IDX file, under any of the names that dtrain accepts
     local dotted=${2/-idx/.idx} path
     for path in "$1"{,/MNIST/raw,/raw}/{"$2","$2/$2","$dotted","$dotted/$dotted"}{,.gz}; do
         if [[ -f $path ]]; then
@@ -139,50 +145,53 @@ publish_staging() {
 copy_data() { # SET DIR
     local copy name path
     for name in "${idx_files[@]}"; do
-        path=$(idx_path "$2" "$name") || die $exit_data "$2 has no $name and no $name.gz"
+        path=$(idx_path "$2" "$name") || die $exit_data "$2 contains neither $name nor $name.gz"
         copy=$staging/$name
         [[ $path != *.gz ]] || copy+=.gz
         cp --no-preserve=mode -- "$path" "$copy"
         is_genuine "$1" "$name" "$copy" ||
-            die $exit_data "refused $path: the SHA-256 of its uncompressed bytes is not ${sha256[$1/$name]}; nothing was taken"
+            die $exit_data "$path is not the genuine file: the SHA-256 of its uncompressed bytes is not" \
+                "${sha256[$1/$name]}. Nothing was copied."
     done
 }
 
-download_from() { # MIRROR: returns exit_data for a file with the wrong hash
+download_from() { # MIRROR: returns exit_data if a file has a wrong hash
     local name
     for name in "${idx_files[@]}"; do
         curl --fail --silent --show-error --location --connect-timeout 4 --speed-limit 1000 --speed-time 8 \
             --output "$staging/$name.gz" "$1/$name.gz" || return $exit_failure
         is_genuine mnist "$name" "$staging/$name.gz" || {
-            warn "refused $1/$name.gz: the SHA-256 of its uncompressed bytes is not ${sha256[mnist/$name]}"
+            warn "$1/$name.gz is not the genuine file: the SHA-256 of its uncompressed bytes is not" \
+                "${sha256[mnist/$name]}"
             return $exit_data
         }
     done
 }
 
-download_mnist() { # fails when no mirror answers; wrong bytes, and no better mirror, end the program
+download_mnist() { # fails if no mirror answers; ends the program if mirrors answer but none sends the genuine files
     local mirror refused=
     for mirror in ${DTRAIN_MNIST_URL:+"${DTRAIN_MNIST_URL%/}"} "${mirrors[@]}"; do
-        say "Fetching MNIST from $mirror"
+        say "Downloading MNIST from $mirror"
         if download_from "$mirror"; then
             return
         elif (($? == exit_data)); then
             refused+=" $mirror"
         fi
     done
-    [[ -z $refused ]] || die $exit_data "no mirror has sent the genuine MNIST; refused:$refused"
+    [[ -z $refused ]] || die $exit_data "no mirror sent the genuine MNIST files. These sent other files:$refused." \
+        "Set DTRAIN_MNIST_DIR or DTRAIN_MNIST_URL."
     return 1
 }
 
-say_fashion() {
+announce_fashion() {
     put <<END
 
-  ***********************************************************************
-  *  NOT MNIST: this trains on Fashion-MNIST, pictures of clothes.      *
-  *  The format is the same, the task harder, the accuracies are lower. *
-  ***********************************************************************
-  For MNIST: DTRAIN_MNIST_DIR=<folder with the four files> ./quickstart.sh data
-  To ask the mirrors again: rm -r $data_dir && ./quickstart.sh data
+  *************************************************************************
+  *  NOT MNIST: no mirror of MNIST answered, so this uses Fashion-MNIST,  *
+  *  pictures of clothes. The task is harder: expect lower accuracies.    *
+  *************************************************************************
+  To use MNIST from a folder: DTRAIN_MNIST_DIR=FOLDER ./quickstart.sh data
+  To try the mirrors again:   rm -r $data_dir && ./quickstart.sh data
 
 END
 }
@@ -196,7 +205,7 @@ data() {
     local had_fashion=
     ! holds fashion-mnist "$data_dir" || had_fashion=yes
     if [[ $had_fashion && -z ${DTRAIN_MNIST_DIR:-}${DTRAIN_MNIST_URL:-} ]]; then
-        say_fashion
+        announce_fashion
         return
     fi
 
@@ -206,11 +215,11 @@ data() {
     else
         install_packages ca-certificates curl gzip
         if ! download_mnist; then
-            say "No mirror of MNIST answers."
+            say "No mirror of MNIST answered."
             install_packages dataset-fashion-mnist
             copy_data fashion-mnist /usr/share/datasets/fashion-mnist
             publish_staging
-            say_fashion
+            announce_fashion
             return
         fi
     fi
@@ -218,78 +227,73 @@ data() {
 
     say "MNIST is in $data_dir."
     [[ -z $had_fashion ]] ||
-        say "It replaces Fashion-MNIST. Runs begun with that cannot go on with MNIST: move or remove their folders in runs/."
+        say "It replaces Fashion-MNIST. Runs that began with Fashion-MNIST cannot resume:" \
+            "move or remove their folders in runs/."
 }
 
 build() { # PRESET
     say "Building the $1 preset"
-    cmake --preset "$1"
+    cmake --preset "$1" -D DTRAIN_PYTHON="$python"
     cmake --build --preset "$1"
 }
 
-newest_checkpoint() { # prints nothing when there is none
-    local checkpoints
-    shopt -s nullglob
-    checkpoints=(runs/quickstart/checkpoints/step-*.h5)
-    ((${#checkpoints[@]} == 0)) || say "${checkpoints[-1]}"
-}
-
 run() {
-    install_packages "${build_packages[@]}"
+    install_packages "${build_packages[@]}" "${report_packages[@]}"
     data
     build release
 
-    # --oversubscribe makes no difference where there are two cores, and two ranks possible where there is one.
-    local train=(mpirun --oversubscribe -np 2 build/release/bin/dtrain)
-    local before after status=0
-    before=$(newest_checkpoint)
-    say "" "${train[*]} configs/quickstart.ini"
-    "${train[@]}" configs/quickstart.ini || status=$?
-    after=$(newest_checkpoint)
-
+    # --oversubscribe allows two ranks on a machine with one core.
+    local bin=build/release/bin run=runs/mnist-sigmoid status=0
+    local train=(mpirun --oversubscribe -np 2 "$bin/dtrain" configs/mnist-sigmoid.ini)
+    say "" "\$ ${train[*]}"
+    "${train[@]}" || status=$?
     case $status in
     0) ;;
     "$exit_stopped")
-        say "" "Stopped on request, after a checkpoint. To go on: ./quickstart.sh run"
+        say "" "The training was stopped and wrote a checkpoint. To resume, type: ./quickstart.sh run"
         return $status
         ;;
     *)
-        # mpirun returns 1 after Ctrl-C and for failures of its own; dtrain never does.
-        ((status != 1)) || warn "after Ctrl-C, ./quickstart.sh run goes on from the newest checkpoint"
+        # mpirun returns 1 after Ctrl-C and for its own failures. dtrain never returns 1.
+        ((status != 1)) || warn "after Ctrl-C, ./quickstart.sh run resumes from the newest checkpoint"
         warn "the training ended with code $status"
         return $status
         ;;
     esac
 
-    say ""
-    [[ $before != "$after" ]] || say "This run was complete already: nothing was left to do."
+    say "" "\$ $bin/dtrain-eval $run --show 2"
+    "$bin/dtrain-eval" "$run" --show 2
+    say "" "\$ $bin/dtrain-report $run -o $run/report.html"
+    "$bin/dtrain-report" "$run" -o "$run/report.html" ||
+        warn "no report was written; the training is complete, and everything but dtrain-report works"
+
     put <<END
-cost log      runs/quickstart/log.h5
-checkpoints   runs/quickstart/checkpoints/
+
+The log is $run/log.h5, and the checkpoints are in $run/checkpoints.
 
 What to type next:
-  build/release/bin/dtrain-eval $after
-      accuracy and confusion matrix of the newest checkpoint
-  ${train[*]} configs/mnist-softmax.ini
-      another network; configs/ has more
-  ./quickstart.sh run
-      goes on from the newest checkpoint, if epochs are left
-  rm -r runs/quickstart && ./quickstart.sh run
-      starts afresh
+  xdg-open $run/report.html
+      opens the report, or open this file in any browser
+  $bin/dtrain-eval $run --show 4 --wrong
+      draws the 4 worst mistakes
+  ${train[*]::4} $bin/dtrain configs/mnist-softmax.ini
+      trains another network; configs/TUTORIAL.md explains both, step by step
+  ${train[*]} --output.resume=never
+      trains from scratch instead of resuming
 END
     ((EUID != 0)) || put <<'END'
-As root, Open MPI wants this first:
+As root, Open MPI needs these variables first:
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 END
 }
 
 run_tests() {
-    install_packages "${build_packages[@]}" "${test_packages[@]}"
+    install_packages "${build_packages[@]}" "${report_packages[@]}" "${test_packages[@]}"
     data
     build dev
     build fuzz
     build simulate
-    # Tests on the genuine MNIST are skipped without it.
+    # Some tests need the genuine MNIST and skip without it.
     ! holds mnist "$data_dir" || export DTRAIN_MNIST=$PWD/$data_dir
     ctest --preset fuzz
     ctest --preset dev
@@ -302,8 +306,11 @@ main() {
         exit $exit_usage
     }
 
-    # Relative to the caller's folder, so before the cd.
+    # The path is relative to the caller's folder, so resolve it before cd.
     [[ -z ${DTRAIN_MNIST_DIR:-} ]] || DTRAIN_MNIST_DIR=$(realpath -m -- "$DTRAIN_MNIST_DIR")
+    python=/usr/bin/python3
+    [[ -z ${DTRAIN_PYTHON:-} ]] || python=$(realpath -s -- "$(command -v -- "$DTRAIN_PYTHON")") ||
+        die $exit_usage "DTRAIN_PYTHON=$DTRAIN_PYTHON: no such program"
     cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
     if ((EUID == 0)); then
         export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -315,7 +322,7 @@ main() {
     data) data ;;
     help | -h | --help) usage ;;
     *)
-        warn "unknown command '$command'"
+        warn "unknown command: $command"
         usage >&2
         exit $exit_usage
         ;;

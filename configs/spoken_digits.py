@@ -1,15 +1,14 @@
 #!/usr/bin/python3 -E
 """Makes a data set of spoken digits, as sequences for recurrent networks: configs/spoken_digits.py [FOLDER].
 
-espeak-ng (Debian: espeak-ng) speaks the words zero to nine in eight English accents and 35 voices, at many speeds and
-pitches. Recordings are stretched or squeezed and begin somewhere in the sample's second; noise is added, at signal
-to noise ratios from 0 to 30 dB. All accents occur in both sets, but the test set has voices of its own, m4, m8 and f3,
-which training never hears.
+espeak-ng (Debian package: espeak-ng) speaks the words zero to nine in eight English accents and 35 voices, at many
+speeds and pitches. Each recording is stretched or compressed and starts at a random time within the one second of its
+sample. Noise is added, at signal-to-noise ratios from 0 to 30 dB. All accents occur in both sets. The test set has its
+own voices, m4, m8 and f3, which do not occur in the training set.
 
-A sample is 40 frames x 24 mel bands of float32: every 25 ms the logarithm of the energy between 100 and 8000 Hz, in the
-unit of the training set: each band has mean 0 and standard deviation 1 over all its frames. The files are IDX under the
-names that dtrain looks for. Everything is a function of --seed, of the numbers of samples, and of the versions of
-espeak-ng and NumPy.
+A sample is 40 frames x 24 mel bands of float32: the logarithm of the energy between 100 and 8000 Hz, every 25 ms. Each
+band is normalized to mean 0 and standard deviation 1 over the training set. The files are IDX, under the names that
+dtrain expects. They depend only on --seed, the numbers of samples, and the versions of espeak-ng and NumPy.
 """
 
 import argparse
@@ -38,7 +37,7 @@ VOICES = {
     "t10k": ("m4", "m8", "f3"),
 }
 
-RATE = 22050  # samples per second, as espeak-ng speaks
+RATE = 22050  # samples per second in the output of espeak-ng
 FRAMES, BANDS = 40, 24
 HOP = round(0.025 * RATE)
 WINDOW = 1024
@@ -62,19 +61,19 @@ FILTERS = mel_filters()
 
 
 def speak(word, accent, voice, speed, pitch):
-    """What espeak-ng says, from -1 to 1, without the silence around."""
+    """The recording by espeak-ng, from -1 to 1, without silence at its ends."""
     command = ["espeak-ng", "--stdout", "-v", f"{accent}+{voice}", "-s", str(speed), "-p", str(pitch), word]
     wave = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-    # A header of 44 bytes, whose lengths mean nothing when written to a pipe; then 16 bits per sample.
+    # The header has 44 bytes; its lengths are invalid when written to a pipe. Samples have 16 bits.
     if wave[:4] != b"RIFF" or struct.unpack_from("<I", wave, 24)[0] != RATE:
-        raise RuntimeError(f"{' '.join(command)}: no recording of {RATE} samples per second")
+        raise RuntimeError(f"{' '.join(command)}: expected a recording with {RATE} samples per second")
     sound = np.frombuffer(wave[44:len(wave) // 2 * 2], "<i2") / 32768
     loud = np.flatnonzero(np.abs(sound) > 0.01 * np.abs(sound).max())
     return sound[loud[0]:loud[-1] + 1]
 
 
 def noise_of(random):
-    """White to brown, of power 1."""
+    """Noise between white and brown, of power 1."""
     spectrum = np.fft.rfft(random.standard_normal(LENGTH))
     spectrum[1:] *= np.arange(1, len(spectrum)) ** -random.uniform(0, 1)
     spectrum[0] = 0
@@ -83,7 +82,7 @@ def noise_of(random):
 
 
 def make_sample(arguments):
-    """Label and frames x bands of a sample, a function of (seed, part, number)."""
+    """Label and values (frames x bands) of a sample, which depend only on (seed, part, number)."""
     seed, part, number = arguments
     random = np.random.default_rng((seed, list(VOICES).index(part), number))
     label = number % len(WORDS)
@@ -123,16 +122,16 @@ def write_idx(path, code, array):
 
 def main():
     guard_output(PROGRAM)
-    parser = argparse.ArgumentParser(description="Makes a data set of spoken digits by espeak-ng.")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("data/spoken-digits"))
-    parser.add_argument("--train", type=int, default=12000, metavar="SAMPLES")
-    parser.add_argument("--test", type=int, default=2000, metavar="SAMPLES")
-    parser.add_argument("--seed", type=int, default=1)
+    parser = argparse.ArgumentParser(description="Makes a data set of spoken digits with espeak-ng.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("data/spoken-digits"), help="default: %(default)s")
+    parser.add_argument("--train", type=int, default=12000, metavar="SAMPLES", help="default: %(default)s")
+    parser.add_argument("--test", type=int, default=2000, metavar="SAMPLES", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     arguments = parser.parse_args()
     if min(arguments.train, arguments.test) < 1 or arguments.seed < 0:
-        parser.error("numbers of samples have to be at least 1, and the seed at least 0")
+        parser.error("--train and --test must be at least 1, and --seed at least 0")
     if shutil.which("espeak-ng") is None:
-        sys.exit(f"{PROGRAM}: espeak-ng, which speaks the digits, is missing (Debian: apt-get install espeak-ng)")
+        sys.exit(f"{PROGRAM}: espeak-ng is missing: apt-get install espeak-ng")
 
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:

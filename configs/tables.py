@@ -1,7 +1,7 @@
 #!/usr/bin/python3 -E
-"""Trains 784-800-10 in larger and larger batches, or with local SGD in longer and longer rounds, and prints a table.
+"""Trains 784-800-10 with increasing batches or increasing rounds of local SGD, and prints a Markdown table.
 
-What is trained already is not trained again; a run that was interrupted goes on.
+The tables are in configs/README.md. Repeat the command after an interruption: complete runs are kept, others resume.
 """
 
 import argparse
@@ -15,8 +15,8 @@ WARMUP_EPOCHS = 5
 
 
 def large_batch():
-    """Goyal et al. 2017: the learning rate grows with the batch, after a warm-up; from some size on LARS (You et al.
-    2017), whose rates were found by trying some on one seed."""
+    """The learning rate is proportional to the batch, after a warm-up (Goyal et al. 2017). For batches from 2048 the
+    optimizer is LARS (You et al. 2017), with the best of a few learning rates for one seed."""
     columns = ("batch_size", "optimizer", "learning_rate", "warmup_epochs")
     recipes = [(batch, "momentum", BASE_RATE * batch / BASE_BATCH, 0 if batch == BASE_BATCH else WARMUP_EPOCHS)
                for batch in (64, 256, 1024)]
@@ -27,7 +27,7 @@ def large_batch():
 
 
 def local_sgd():
-    """Rounds of H steps; with momentum, twice as many numbers travel as there are parameters."""
+    """Rounds of H steps. With momentum, each exchange has two floats per parameter."""
     parameters, steps = 784 * 800 + 800 + 800 * 10 + 10, math.ceil(60000 / 256)
     for every in (1, 4, 16, 64):
         rounds, arenas = math.ceil(steps / every), 1 if every == 1 else 2
@@ -45,12 +45,12 @@ def label_of(settings):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=TABLES)
-    parser.add_argument("--epochs", type=int, default=20, help="epochs of every run (20)")
+    parser.add_argument("table", choices=TABLES, help="the table to print")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of every run (default: %(default)s)")
     training.add_arguments(parser, "runs/tables")
     arguments, _ = training.parse(parser)
     if arguments.epochs < 1:
-        parser.error("at least one epoch")
+        parser.error("--epochs must be at least 1")
     common = {"training.epochs": arguments.epochs, "training.schedule": "cosine",
               "output.checkpoint_every": f"{arguments.epochs} epochs"}
     for number, (settings, more) in enumerate(TABLES[arguments.table]()):

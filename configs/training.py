@@ -1,5 +1,4 @@
-"""What the scripts that train whole tables share. A run is trained once: of one that is there only the log is read, and
-one that was interrupted goes on."""
+"""Functions for the scripts that train all rows of a table. Complete runs are only read, interrupted runs resume."""
 
 import os
 import re
@@ -23,20 +22,20 @@ DIVERGED = 5  # exit code of dtrain
 
 def add_arguments(parser, output):
     guard_output(PROGRAM)
-    parser.add_argument("--seeds", type=int, default=3, help="seeds per row (3)")
-    parser.add_argument("--ranks", type=int, default=2, help="MPI ranks (2); the results do not depend on it")
-    parser.add_argument("--data", default="data/mnist", help="folder of MNIST (data/mnist)")
-    parser.add_argument("--output", default=output, help=f"folder of the runs ({output})")
-    parser.add_argument("--dtrain", default="build/release/bin/dtrain", help="the program (build/release/bin/dtrain)")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds per row (default: %(default)s)")
+    parser.add_argument("--ranks", type=int, default=2, help="MPI ranks (default: %(default)s); results do not depend on it")
+    parser.add_argument("--data", default="data/mnist", help="folder of MNIST (default: %(default)s)")
+    parser.add_argument("--output", default=output, help="folder of the runs (default: %(default)s)")
+    parser.add_argument("--dtrain", default="build/release/bin/dtrain", help="the program (default: %(default)s)")
 
 
 def parse(parser):
-    """The arguments, once training can begin, and the name of the data set."""
+    """The arguments and the name of the data set. Ends the program if training cannot start."""
     arguments = parser.parse_args()
     if arguments.seeds < 1:
-        parser.error("at least one seed")
+        parser.error("--seeds must be at least 1")
     if not shutil.which(ROOT / arguments.dtrain):
-        parser.error(f"there is no program {arguments.dtrain}; README says how to build it")
+        parser.error(f"no program {arguments.dtrain}: build the preset release, or give --dtrain")
     if os.geteuid() == 0:
         os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     check = subprocess.run([ROOT / arguments.dtrain, ROOT / "configs/mnist-800.ini",
@@ -52,12 +51,12 @@ def seeds(arguments):
 
 
 class Row:
-    """A row of a table: one config, trained with one seed after another."""
+    """A row of a table: one config, trained with several seeds."""
 
     def __init__(self, config, output, settings):
-        """A run's folder is `output` with its seed behind."""
+        """The folder of a run is `output` followed by the seed."""
         self.config, self.output, self.settings = config, output, settings
-        self.runs = []  # of each the columns of /epochs in its log, None if it diverged
+        self.runs = []  # for each seed the columns of /epochs in the log, or None if it diverged
 
     def train(self, seed, arguments):
         self.runs.append(train(self.config, f"{self.output}{seed}", {**self.settings, "model.seed": seed}, arguments))
@@ -67,7 +66,7 @@ class Row:
         return None in self.runs
 
     def accuracies(self):
-        """On the test set after the last epoch, in per cent: the best epoch is not picked by the test set."""
+        """Test accuracies after the last epoch, in per cent. The test set does not select the epoch."""
         return [100 * run["test_accuracy"][-1] for run in self.runs]
 
 
@@ -81,7 +80,7 @@ def print_row(*cells):
 
 
 def train(config, output, options, arguments):
-    """The columns of /epochs in the run's log; None if it diverged."""
+    """The columns of /epochs in the log of the run, or None if it diverged."""
     output = Path(arguments.output) / output
     options = {**options, "output.directory": output, "data.directory": arguments.data}
     command = ["mpirun", "--oversubscribe", "-np", str(arguments.ranks), arguments.dtrain, str(config),
@@ -91,12 +90,12 @@ def train(config, output, options, arguments):
     if code == DIVERGED:
         return None
     if code != 0:
-        sys.exit(f"dtrain ended with code {code}; the same command goes on from there")
+        sys.exit(f"{PROGRAM}: dtrain ended with code {code}. Repeat this command to resume")
     with h5py.File(ROOT / output / "log.h5") as log:
         return {name: column[:] for name, column in log["epochs"].items()}
 
 
 def spread(values):
-    """Mean, least and largest."""
+    """Mean, min and max, as text."""
     mean = f"{np.mean(values):.2f}"
     return mean if len(values) == 1 else f"{mean} ({min(values):.2f} to {max(values):.2f})"

@@ -1,25 +1,29 @@
-# What all scripts of this folder share; they source it. $program is the name that messages begin with.
+# Functions for all scripts of this folder, which source this file. $program is the name at the start of messages.
+#
+#   DTRAIN_PYTHON  Python with h5py (default: /usr/bin/python3)
+
+python=${DTRAIN_PYTHON:-/usr/bin/python3}
 
 say() { printf '%s: %s\n' "${program:-slurm}" "$*" >&2; }
 
 die() { # CODE MESSAGE...
-    say "${*:2}" || true # which may find a full disk
+    say "${*:2}" || true # standard error may be a file on a full disk
     exit "$1"
 }
 
-put() { # what standard input says, on standard output; where its reader has left, SIGPIPE ends the script
+put() { # prints standard input; SIGPIPE ends the script if nothing reads standard output any more
     local text
-    text=$(cat && echo .) # which keeps empty lines at the end
+    text=$(cat && echo .) # the dot keeps empty lines at the end
     printf '%s' "${text%.}" 2>/dev/null || die 6 "cannot write to standard output"
 }
 
-scaling_files() { # CONFIG: settles $output, unless it is given, and $folder, where the runs' own files go
+scaling_files() { # CONFIG: sets $output, unless it is set, and $folder for the files of each run
     [[ $output ]] || output=runs/scaling-$(basename "$1" .ini).h5
     [[ $output == *.h5 ]] || die 2 "--output $output: expected a name that ends in .h5"
     folder=${output%.h5}.runs
 }
 
-scaling_modes() { # MODE: settles $modes
+scaling_modes() { # MODE: sets $modes
     case $1 in
     strong | weak) modes=("$1") ;;
     both) modes=(strong weak) ;;
@@ -27,22 +31,28 @@ scaling_modes() { # MODE: settles $modes
     esac
 }
 
-run_name() { # MODE RANKS REPEAT: the stem of a run's files, which scaling.py understands
+run_name() { # MODE RANKS REPEAT: prints the stem of a run's files, which scaling.py parses
     printf '%s-ranks%04d-repeat%d' "$@"
 }
 
-training_samples() { # DTRAIN CONFIG OVERRIDE...: their number, or what is wrong with the data
+training_samples() { # DTRAIN CONFIG OVERRIDE...: prints their number; dtrain reports errors in the data
     "$@" --check | sed -nE 's/^data set .*: ([0-9]+) training.*/\1/p'
 }
 
-require_samples() { # BATCH SAMPLES RANKS...: said before anything is run, and not by the run that is too large
+require_samples() { # BATCH SAMPLES RANKS...: ends the script before any run if the largest run needs more samples
     local n most=0
     for n in "${@:3}"; do ((n <= most)) || most=$n; done
-    ((most * $1 <= $2)) || die 2 "weak scaling to $most ranks wants $((most * $1)) training samples," \
-        "and there are $2; --data.source=synthetic --data.train_samples=$((most * $1)) makes as many"
+    ((most * $1 <= $2)) || die 2 "weak scaling needs $((most * $1)) training samples ($1 for each of" \
+        "$most ranks): there are $2. Use fewer ranks, a smaller batch, or" \
+        "--data.source=synthetic --data.train_samples=$((most * $1))"
 }
 
-setting() { # SECTION.KEY: its value in $resolved, which dtrain --print-config printed
+setting() { # SECTION.KEY: prints its value in $resolved, the output of dtrain --print-config
     awk -F ' = ' -v key="$1" '/^\[/ { section = substr($0, 2, length($0) - 2) }
         section "." $1 == key { print $2 }' <<<"$resolved"
+}
+
+require_python() { # SCALING_PY: ends the script unless Python can run it; scaling.py itself names a missing package
+    command -v -- "$python" >/dev/null || die 2 "there is no $python: install python3-h5py, or set DTRAIN_PYTHON"
+    "$python" -E "$1" --help >/dev/null || exit 2
 }

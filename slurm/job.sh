@@ -1,31 +1,32 @@
-# What the batch scripts of this folder share; they source it. It finds out how many ranks the allocation has room for
+# Functions for the batch scripts of this folder, which source this file. It computes how many ranks fit into the job
 # and defines `launch`, which starts a program on them, and `train_and_requeue`.
 #
-# Ranks are started by Open MPI's mpirun, not by srun: mpirun inside a batch script learns the nodes from Slurm and
-# starts its daemons there by srun itself, with any build of Open MPI, whereas `srun --mpi=pmix` wants one that was
-# built with Slurm's own PMIx, which Debian's, among others, was not.
+# mpirun starts the ranks, not srun. Inside a batch script mpirun reads the nodes from Slurm's variables and starts its
+# daemons there, with any build of Open MPI. `srun --mpi=pmix` works only with an Open MPI that was built with Slurm's
+# PMIx, and Debian's was not.
 #
-#   DTRAIN_BIN            folder of the programs (build/release/bin)
-#   DTRAIN_MOST_FAILURES  starts in a row without a new checkpoint after which a job is not requeued any more (3)
+#   DTRAIN_BIN            folder of the programs (default: build/release/bin)
+#   DTRAIN_MOST_FAILURES  failed starts in a row without a new checkpoint, after which a job ends (default: 3)
 set -uo pipefail
 source slurm/common.sh
 
 DTRAIN_BIN=${DTRAIN_BIN:-build/release/bin}
 
-[[ ${SLURM_JOB_ID:-} ]] || die 2 "this is a batch script: submit it with sbatch"
-[[ -x $DTRAIN_BIN/dtrain ]] || die 2 "no $DTRAIN_BIN/dtrain in $PWD: build it, or set DTRAIN_BIN"
-# What scontrol calls this job alone; the number of an array's job stands for the whole array.
+[[ ${SLURM_JOB_ID:-} ]] || die 2 "this script runs only inside a Slurm job: submit it with sbatch"
+[[ -x $DTRAIN_BIN/dtrain ]] ||
+    die 2 "no program $DTRAIN_BIN/dtrain in $PWD: build dtrain, or set DTRAIN_BIN to the folder of the programs"
+# The name of this one job for scontrol: in an array, SLURM_JOB_ID may stand for the whole array.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 
-# One thread for OpenBLAS; a core (or --cpus-per-task of them) for each rank, and ranks that follow each other side by
-# side. Whoever knows better sets these variables before.
+# One OpenBLAS thread. Each rank gets one core, or --cpus-per-task cores, and consecutive ranks share a node. Values
+# that the user has set take precedence.
 export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
 export OMPI_MCA_rmaps_base_mapping_policy=${OMPI_MCA_rmaps_base_mapping_policy:-slot:PE=${SLURM_CPUS_PER_TASK:-1}}
 export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-core}
 
-# Ranks on each node: the tasks that were asked for by --ntasks or --ntasks-per-node; otherwise one for each core, also
-# where Slurm counts the hardware threads of a core as CPUs. Prints a list like 32,32,16 from Slurm's 64(x2),32.
+# Prints the number of ranks on each node, for example 32,32,16 if Slurm's variable is 64(x2),32. This is the number of
+# tasks from --ntasks or --ntasks-per-node, or else one rank per core, even if Slurm counts hardware threads as CPUs.
 ranks_per_node() {
     local cores
     cores=$(lscpu --parse=core,socket | grep -v '^#' | sort -u | wc -l)
@@ -43,13 +44,13 @@ ranks_per_node() {
     }'
 }
 
-# From these mpirun takes the slots of the nodes, which it multiplies by the CPUs of a task.
+# mpirun computes the slots of a node as SLURM_TASKS_PER_NODE times SLURM_CPUS_PER_TASK.
 SLURM_TASKS_PER_NODE=$(ranks_per_node)
 unset SLURM_CPUS_PER_TASK
 ranks=$((${SLURM_TASKS_PER_NODE//,/+}))
 
-# Slurm's notice before the time limit (SIGUSR1) and the end of a job's life (SIGTERM) both ask the ranks to stop, by
-# way of mpirun, which hands SIGUSR1 on to them.
+# Slurm sends SIGUSR1 before the time limit and SIGTERM at the end of a job. Both stop the ranks: mpirun forwards
+# SIGUSR1 to them.
 stop_requested=
 interrupted=
 mpirun_pid=
@@ -63,65 +64,65 @@ launch() { # PROGRAM ARGUMENT...: returns what mpirun returns
     local status
     mpirun -np "$ranks" "$DTRAIN_BIN/$1" "${@:2}" &
     mpirun_pid=$!
-    # One that came before there was a process to hand it to.
+    # The signal may have arrived before mpirun was started.
     [[ ! $stop_requested ]] || kill -USR1 "$mpirun_pid" 2>/dev/null
     while :; do
         interrupted=
         wait "$mpirun_pid"
         status=$?
-        # A signal ends `wait` early; of a process that has ended bash keeps the status.
+        # A signal ends `wait` early, so wait again. Bash keeps the status of a process that has ended.
         [[ $interrupted ]] || break
     done
     mpirun_pid=
     return $status
 }
 
-resolve() { # CONFIG [OVERRIDE...]: the config as dtrain understands it; a bad one ends the job
+resolve() { # CONFIG [OVERRIDE...]: sets $resolved to the complete config; a bad config ends the job
     local code
     resolved=$("$DTRAIN_BIN/dtrain" "$@" --print-config) && return
     code=$?
     [[ $stop_requested ]] || exit $code
 }
 
-newest_checkpoint() { # OUTPUT: prints nothing when there is none
+newest_checkpoint() { # OUTPUT: prints its path, or nothing if there is none
     local checkpoints=("$1"/checkpoints/step-*.h5)
     [[ ! -e ${checkpoints[-1]} ]] || printf '%s\n' "${checkpoints[-1]}"
 }
 
-# Puts the job back into the queue and ends it. A job that is no longer RUNNING is being cancelled, or requeued by Slurm
-# itself, and left alone.
+# Requeues the job and ends it. A job that is no longer RUNNING is left alone: it is being cancelled, or Slurm itself is
+# requeueing it.
 requeue() { # CODE REASON
     local state
     local tries=5
     until state=$(scontrol --oneliner show job "$job" | grep -o '\bJobState=[A-Z_]*') || ((--tries == 0)); do
-        sleep 2 # the controller is busy
+        sleep 2 # the controller may be busy
     done
-    [[ $state == JobState=RUNNING ]] || die "$1" "$2; not requeued by itself: $state"
+    [[ $state == JobState=RUNNING ]] || die "$1" "$2; not requeued by this script, since Slurm reports $state"
     say "$2; requeueing job $job"
-    scontrol requeue "$job" || say "cannot requeue job $job"
+    scontrol requeue "$job" || say "scontrol cannot requeue job $job: submit it again to resume"
     exit "$1"
 }
 
-# Trains on all ranks and ends the job. It is requeued when it was stopped, and when it failed by the fault of a node or
-# of a rank; a failure that would repeat ends it: bad config, data or checkpoint, divergence, output that cannot be
-# written, and starts in a row that came to no new checkpoint.
+# Trains on all ranks and ends the job. The job is requeued if it was stopped, or if a node or rank failed. It is not
+# requeued after errors that would repeat: bad config, data or checkpoint, divergence, or output that cannot be written.
+# It also ends after several failed starts in a row that wrote no new checkpoint.
 train_and_requeue() { # CONFIG [OVERRIDE...]
     local status=75 output shards newest failures count=0
-    # Begin anew at most once.
+    # --output.resume=never holds for the first start only: a requeued job has to resume.
     ((${SLURM_RESTART_COUNT:-0} == 0)) || set -- "$@" --output.resume=auto
     resolve "$@"
-    [[ ! $stop_requested ]] || requeue 75 "stopped before the first step"
+    [[ ! $stop_requested ]] || requeue 75 "stopped before the first training step"
 
     shards=$(setting parallel.logical_shards)
     if ((ranks > shards)); then
-        say "warning: room for $ranks ranks, but parallel.logical_shards = $shards allows for $shards only;" \
-            "more logical shards, of which results depend on the number, use them all"
+        say "warning: this job has room for $ranks ranks, but parallel.logical_shards = $shards: using $shards." \
+            "Add --parallel.logical_shards=$ranks to use all; this changes the results"
         ranks=$shards
     fi
     output=$(setting output.directory)
     newest=$(newest_checkpoint "$output")
     say "job $job, start $((${SLURM_RESTART_COUNT:-0} + 1)): $ranks ranks on $SLURM_JOB_NODELIST," \
-        "from ${newest:-the beginning}"
+        "${newest:+resuming from }${newest:-from scratch}"
 
     launch dtrain "$@"
     status=$?
@@ -139,7 +140,8 @@ train_and_requeue() { # CONFIG [OVERRIDE...]
         count=$((count + 1))
         if ((count >= ${DTRAIN_MOST_FAILURES:-3})); then
             rm -f -- "$failures"
-            die $status "ended with code $status; $count starts in a row came to no new checkpoint: not requeued"
+            die $status "ended with code $status: $count starts in a row failed without a new checkpoint." \
+                "The job is not requeued: fix the cause reported above, then submit it again"
         fi
         mkdir -p -- "$output" && printf '%d\n' $count >"$failures"
     fi

@@ -1,8 +1,8 @@
 #!/usr/bin/python3 -E
-"""Scaling experiments in one HDF5 file: collects what dtrain-bench --json wrote, and prints the table.
+"""Collects the JSON files of dtrain-bench in one HDF5 file, and prints its table.
 
-A JSON file is one run, and its name says which: strong-ranks0004-repeat1.json or weak-ranks0004-repeat1.json. Strong
-scaling keeps the batch of all ranks, weak scaling the batch of each rank.
+Each JSON file is one run. Its name gives the kind of run: strong-ranks0004-repeat1.json or weak-ranks0004-repeat1.json.
+Strong scaling keeps the global batch constant, weak scaling the batch per rank.
 """
 
 import argparse
@@ -24,11 +24,11 @@ with needing(PROGRAM, "python3-h5py"):
 
 
 class Problem(Exception):
-    """What is wrong, in words for the user."""
+    """An error with a message for the user."""
 
 
 def read_json(path, simulated, platform):
-    """The run in a JSON file, and what it says of the network."""
+    """The run in a JSON file, and the attributes of its network."""
     name = re.fullmatch(r"(strong|weak)-ranks(\d+)-repeat(\d+)\.json", Path(path).name)
     if not name:
         raise Problem(f"{path}: expected a name like strong-ranks0004-repeat1.json")
@@ -43,14 +43,14 @@ def read_json(path, simulated, platform):
                **{f"{phase}_seconds": bench["phases"][phase]["seconds"] for phase in PHASES}}
         network = {key: bench[key] for key in NETWORK}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Problem(f"{path}: not what dtrain-bench --json writes: {error!r}") from None
+        raise Problem(f"{path}: not a file of dtrain-bench --json: {error!r}") from None
     if run["ranks"] != int(name[2]):
-        raise Problem(f"{path}: holds a run on {run['ranks']} ranks")
+        raise Problem(f"{path}: the name does not match the content, a run on {run['ranks']} ranks")
     return run, network
 
 
 def differing_batches(runs):
-    """Where the batches of a mode are not what it says: in words, or None."""
+    """A description of batches that differ within a mode, or None."""
     for mode in range(len(MODES)):
         batches = {run["batch_size"] / (run["ranks"] if MODES[mode] == "weak" else 1) for run in runs
                    if run["mode"] == mode}
@@ -66,9 +66,9 @@ def collect(arguments):
     network = networks[0]
     for path, other in zip(arguments.json, networks):
         if other != network:
-            raise Problem(f"{path}: of another network or version than {arguments.json[0]}")
+            raise Problem(f"{path}: the network or the version of dtrain differs from {arguments.json[0]}")
     if problem := differing_batches(runs):
-        raise Problem(f"{problem}: runs of different sweeps, or fewer training samples than a batch")
+        raise Problem(f"{problem}: these are runs of different experiments, or a batch exceeds the training set")
     texts = {}
     if arguments.config:
         texts[CONFIGS[arguments.simulated]] = Path(arguments.config).read_text(errors="replace")
@@ -78,12 +78,13 @@ def collect(arguments):
     if output.exists():
         earlier = scaling_file.read(output)
         if earlier.attributes["layers"] != network["layers"]:
-            raise Problem(f"{output}: holds a scaling experiment with another network: {earlier.attributes['layers']}")
+            raise Problem(f"{output}: contains runs of another network, {earlier.attributes['layers']}. "
+                          "Choose another --output")
         texts = {name: earlier.attributes[name] for name in (*CONFIGS, CHECK) if name in earlier.attributes} | texts
         here = (int(arguments.simulated), arguments.platform)
         runs += [run for run in earlier.runs() if (run["simulated"], run["platform"]) != here]
         if problem := differing_batches(runs):
-            print(f"{PROGRAM}: warning: {output}: holds {problem}, which do not compare", file=sys.stderr)
+            print(f"{PROGRAM}: warning: {output}: contains {problem}; these runs are not comparable", file=sys.stderr)
     runs.sort(key=lambda run: (run["simulated"], run["platform"], run["mode"], run["ranks"], run["repeat"]))
     try:
         scaling_file.write(output, runs, network | texts)
@@ -92,13 +93,13 @@ def collect(arguments):
 
 
 def figure_of(point, value, digits):
-    """`value` of the mean rate, with those of the least and the largest where there are several."""
+    """`value` for the mean rate; for several repeats also for the min and max."""
     texts = [f"{value * rate / point.rate:.{digits}f}" for rate in (point.rate, point.low, point.high)]
     return texts[0] if point.repeats == 1 else "{} ({} to {})".format(*texts)
 
 
 def table_of(columns):
-    """Lines of a Markdown table. The baseline of a speed-up is the smallest number of ranks of the same kind."""
+    """Lines of a Markdown table. Speed-ups are relative to the run on the fewest ranks of the same kind."""
     lines = ["| mode | ranks | nodes | batch | samples/s | speed-up | efficiency | compute | reduce | wait | data |",
              "|---|---|---|---|---|---|---|---|---|---|---|"]
     for series in sorted(scaling_file.series_of(columns), key=lambda one: (one.simulated, one.platform)):
@@ -122,23 +123,22 @@ def table(arguments):
           f"{'; measured on ' if measured else ''}{measured}\n")
     print("\n".join(table_of(columns)))
     if CHECK in attributes:
-        print(f"\nSimulated runs beside real ones:\n\n{attributes[CHECK]}")
+        print(f"\nSimulated and real runs compared:\n\n{attributes[CHECK]}")
 
 
 def main():
     guard_output(PROGRAM)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("collect", help="puts the runs in JSON files into FILE, in place of what it holds of "
-                                                  "the same platform")
-    command.add_argument("--output", required=True, metavar="FILE", help="the HDF5 file; made if it is missing")
-    command.add_argument("--simulated", action="store_true", help="the runs are simulated ones")
-    command.add_argument("--platform", default=socket.gethostname(), help="where they ran (this host's name)")
-    command.add_argument("--config", metavar="FILE", help="the config of the runs, to be kept with them")
-    command.add_argument("--check", metavar="TABLE", help="simulated runs beside real ones, to be kept with them")
+    command = commands.add_parser("collect", help="put runs into FILE; they replace earlier runs of the same platform")
+    command.add_argument("--output", required=True, metavar="FILE", help="the HDF5 file; created if missing")
+    command.add_argument("--simulated", action="store_true", help="the runs are simulated")
+    command.add_argument("--platform", default=socket.gethostname(), help="name of the machine (default: this host)")
+    command.add_argument("--config", metavar="FILE", help="the config of the runs, stored with them")
+    command.add_argument("--check", metavar="TABLE", help="comparison of simulated and real runs, stored with them")
     command.add_argument("json", nargs="+", metavar="JSON")
     command.set_defaults(run=collect)
-    command = commands.add_parser("table", help="prints the speed-ups and efficiencies in FILE")
+    command = commands.add_parser("table", help="print the speed-ups and efficiencies in FILE")
     command.add_argument("file", metavar="FILE")
     command.set_defaults(run=table)
     arguments = parser.parse_args()

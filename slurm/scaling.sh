@@ -1,23 +1,35 @@
 #!/usr/bin/env bash
-# Strong and weak scaling of one config: measures with dtrain-bench, collects into one HDF5 file, prints the table.
+# Measures strong and weak scaling of one config with dtrain-bench; see usage().
 set -euo pipefail
 
 usage() {
     put <<'END'
 usage: slurm/scaling.sh CONFIG [option ...] [--section.key=value ...]
 
-  --mode strong|weak|both  the batch of all ranks stays the same, or that of each rank (both)
-  --ranks "1 2 4"          numbers of ranks; without Slurm: powers of two up to the number of cores
-  --nodes "1 2 4"          with Slurm, instead of --ranks: numbers of whole nodes, with
-  --ranks-per-node N       so many ranks each
-  --repeats N              runs of each kind (3)
-  --steps N                descent steps per block of dtrain-bench
-  --output FILE.h5         (runs/scaling-CONFIG.h5); the runs' own files are kept in the folder FILE.runs
-  --local                  runs here, one after the other, also where there is Slurm
+Measures strong and weak scaling of CONFIG with dtrain-bench, collects all runs in one HDF5 file, and prints a table.
 
-Where sbatch is found, each run is a job of slurm/scaling.sbatch, for which SBATCH_PARTITION and SBATCH_ACCOUNT may be
-set, and this script waits for all. The same command again goes on where an interrupted one ended. All runs have the
-same number of logical shards, enough for the most ranks. Weak scaling takes the batch_size of the config for each rank.
+  strong scaling  all runs have the same global batch: the config's batch_size
+  weak scaling    all ranks have the same batch: the config's batch_size, or --weak-batch, for each rank
+
+A rank needs about 64 samples per step to scale well. Example for up to 128 ranks:
+  slurm/scaling.sh configs/mnist-800.ini --ranks "32 64 128" --training.batch_size=8192 --weak-batch 64
+
+  --mode MODE          strong, weak or both (default: both)
+  --weak-batch N       batch of each rank in weak scaling (default: the config's batch_size)
+  --ranks "1 2 4"      numbers of ranks (default without Slurm: powers of two up to the number of cores)
+  --nodes "1 2 4"      with Slurm, instead of --ranks: numbers of whole nodes
+  --ranks-per-node N   with --nodes: ranks on each node
+  --repeats N          runs of each kind (default: 3)
+  --steps N            training steps per block of dtrain-bench (default: chosen by dtrain-bench)
+  --output FILE.h5     result (default: runs/scaling-CONFIG.h5); the folder FILE.runs keeps the output of each run
+  --local              run on this machine, one run after the other, even if Slurm is available
+
+If sbatch is available, each run is a job of slurm/scaling.sbatch, and this script waits for all jobs. Set
+SBATCH_PARTITION and SBATCH_ACCOUNT if your site needs them. After an interruption, repeat the command: existing runs
+are kept. All runs use the same number of logical shards, enough for the largest number of ranks.
+
+  DTRAIN_BIN      folder of the programs (default: build/release/bin of this repository)
+  DTRAIN_PYTHON   Python with h5py (default: /usr/bin/python3)
 END
 }
 
@@ -27,15 +39,16 @@ bin=${DTRAIN_BIN:-$here/../build/release/bin}
 source "$here/common.sh"
 
 parse() {
-    config='' mode=both ranks='' nodes='' ranks_per_node='' repeats=3 output=''
+    config='' mode=both weak_batch='' ranks='' nodes='' ranks_per_node='' repeats=3 output=''
     place=slurm overrides=() steps=()
     command -v sbatch >/dev/null || place=local
     while (($# > 0)); do
         case $1 in
-        --mode | --ranks | --nodes | --ranks-per-node | --repeats | --output | --steps)
+        --mode | --weak-batch | --ranks | --nodes | --ranks-per-node | --repeats | --output | --steps)
             (($# > 1)) || die 2 "$1 needs a value"
             case $1 in
             --mode) mode=$2 ;;
+            --weak-batch) weak_batch=$2 ;;
             --ranks) ranks=$2 ;;
             --nodes) nodes=$2 ;;
             --ranks-per-node) ranks_per_node=$2 ;;
@@ -48,9 +61,9 @@ parse() {
         --local) place=local ;;
         --help | -h) usage && exit ;;
         --*.*=*) overrides+=("$1") ;;
-        -*) die 2 "unknown option $1; slurm/scaling.sh --help lists them" ;;
+        -*) die 2 "unknown option $1: see slurm/scaling.sh --help" ;;
         *)
-            [[ ! $config ]] || die 2 "two configs: $config and $1"
+            [[ ! $config ]] || die 2 "expected one config, got two: $config and $1"
             config=$1
             ;;
         esac
@@ -59,43 +72,56 @@ parse() {
     [[ $config ]] || { usage >&2 && exit 2; }
     scaling_modes "$mode"
     [[ "$ranks $nodes $ranks_per_node $repeats" =~ ^[0-9\ ]+$ ]] && ((repeats > 0)) ||
-        die 2 "--ranks, --nodes, --ranks-per-node and --repeats want whole numbers from 1"
+        die 2 "--ranks, --nodes, --ranks-per-node and --repeats need whole numbers, at least 1"
+    [[ ! $weak_batch || $weak_batch =~ ^[1-9][0-9]*$ ]] ||
+        die 2 "--weak-batch $weak_batch: expected a whole number, at least 1"
     if [[ $nodes ]]; then
         [[ $place == slurm && $ranks_per_node && ! $ranks ]] ||
-            die 2 "--nodes wants Slurm and --ranks-per-node, and no --ranks"
+            die 2 "--nodes needs Slurm and --ranks-per-node, and does not go with --ranks or --local"
         for n in $nodes; do ranks+="$((n * ranks_per_node)) "; done
     elif [[ $ranks_per_node ]]; then
-        die 2 "--ranks-per-node wants --nodes"
+        die 2 "--ranks-per-node needs --nodes"
     elif [[ ! $ranks ]]; then
-        [[ $place == local ]] || die 2 "with Slurm say --ranks, or --nodes and --ranks-per-node"
+        [[ $place == local ]] || die 2 "with Slurm, give --ranks, or --nodes and --ranks-per-node, or --local"
         for ((n = 1; n <= $(nproc); n *= 2)); do ranks+="$n "; done
     fi
     scaling_files "$config"
 }
 
-# The config with enough logical shards for all runs, kept beside them: runs of another one must not get among them.
+# Sets enough logical shards for all runs, checks the config, and keeps it next to the runs: runs of different configs
+# must not mix. Sets $weak_batch.
 prepare() {
-    local n shards samples
+    local n shards batch samples most=0
     resolved=$("$bin/dtrain" "$config" ${overrides[@]+"${overrides[@]}"} --print-config) || exit
     shards=$(setting parallel.logical_shards)
-    for n in $ranks; do ((n <= shards)) || shards=$n; done
+    for n in $ranks; do
+        ((n <= shards)) || shards=$n
+        ((n <= most)) || most=$n
+    done
     overrides+=("--parallel.logical_shards=$shards")
     resolved=$("$bin/dtrain" "$config" "${overrides[@]}" --print-config) || exit
     batch=$(setting training.batch_size)
-    [[ $mode == strong || $batch =~ ^[0-9]+$ ]] || die 2 "weak scaling wants a number as batch_size, not $batch"
+    [[ $mode == strong || $weak_batch || $batch =~ ^[0-9]+$ ]] ||
+        die 2 "training.batch_size = $batch: weak scaling needs a number. Give --weak-batch N"
+    weak_batch=${weak_batch:-$batch}
+    [[ $mode == weak || ! $batch =~ ^[0-9]+$ ]] || ((batch >= 8 * most)) ||
+        say "warning: strong scaling to $most ranks with training.batch_size = $batch: fewer than 8 samples per rank." \
+            "Exchanging gradients will dominate; a larger --training.batch_size scales further"
     samples=$(training_samples "$bin/dtrain" "$config" "${overrides[@]}")
     # shellcheck disable=SC2086 # words
-    [[ $mode == strong ]] || require_samples "$batch" "$samples" $ranks
-    resolved="# dtrain-bench${steps[*]+ ${steps[*]}}"$'\n'$resolved
+    [[ $mode == strong ]] || require_samples "$weak_batch" "$samples" $ranks
+    resolved="# dtrain-bench${steps[*]+ ${steps[*]}}$(
+        [[ $weak_batch == "$batch" ]] || printf '; weak scaling with batches of %s per rank' "$weak_batch"
+    )"$'\n'$resolved
     mkdir -p -- "$folder"
     [[ ! -e $folder/config.ini ]] || [[ $(<"$folder/config.ini") == "$resolved" ]] ||
-        die 2 "$folder holds runs of another config, or with other logical shards or --steps:" \
-            "remove it, or name another --output"
+        die 2 "$folder contains runs of another config, or with other logical shards, --steps or --weak-batch:" \
+            "remove it, or choose another --output"
     printf '%s\n' "$resolved" >"$folder/config.ini"
 }
 
-# Runs, or submits, what is not there yet. Repeats are outermost, so that what changes on the machine meanwhile shows as
-# spread instead of as scaling.
+# Starts or submits all missing runs. Repeats are the outermost loop, so that slow changes of the machine appear as
+# spread between repeats and not as scaling.
 run_all() {
     local repeat n mode json words
     wanted=() jobs=()
@@ -106,7 +132,7 @@ run_all() {
                 wanted+=("$json")
                 [[ ! -e $json ]] || continue
                 words=("$config" "${overrides[@]}" ${steps[@]+"${steps[@]}"})
-                [[ $mode == strong ]] || words+=("--training.batch_size=$((batch * n))")
+                [[ $mode == strong ]] || words+=("--training.batch_size=$((weak_batch * n))")
                 "run_$place" "$json" "$n" "${words[@]}"
             done
         done
@@ -115,7 +141,7 @@ run_all() {
 
 run_local() { # JSON RANKS WORD...
     local more=''
-    (($2 <= $(nproc))) || more=", $2 ranks on $(nproc) cores: of little meaning"
+    (($2 <= $(nproc))) || more=": warning: $2 ranks share $(nproc) cores, so this run is not meaningful"
     say "${1##*/}$more"
     OPENBLAS_NUM_THREADS=1 mpirun --oversubscribe -np "$2" "$bin/dtrain-bench" "${@:3}" --json "$1" \
         </dev/null >"${1%.json}.out" 2>&1 || true
@@ -123,9 +149,9 @@ run_local() { # JSON RANKS WORD...
 
 run_slurm() { # JSON RANKS WORD...
     local job='' size=(--ntasks="$2") record=${1%.json}.job
-    # One that an earlier call of this script left in the queue.
+    # An earlier call of this script may have left the job in the queue.
     if [[ -e $record ]] && job=$(<"$record") && [[ $(squeue --noheader --jobs="$job" 2>/dev/null) ]]; then
-        say "${1##*/} is job $job already"
+        say "${1##*/} is already job $job"
     else
         [[ ! $nodes ]] || size=(--nodes=$(($2 / ranks_per_node)) --ntasks-per-node="$ranks_per_node")
         job=$(DTRAIN_BIN=$(realpath -- "$bin") DTRAIN_ROOT=$(realpath -- "$here/..") sbatch --parsable "${size[@]}" \
@@ -140,7 +166,7 @@ run_slurm() { # JSON RANKS WORD...
 wait_for_jobs() {
     local list states
     list=$(IFS=, && printf '%s' "${jobs[*]}")
-    # A controller that does not answer has not ended the jobs; one that has forgotten them has.
+    # If the controller does not answer, the jobs may still run. If it does not know the jobs any more, they have ended.
     while :; do
         if states=$(squeue --noheader --states=all --format=%T --jobs="$list" 2>&1); then
             grep -qE 'PENDING|RUNNING|CONFIGURING|COMPLETING|SUSPENDED|REQUEUED|RESIZING|STOPPED' <<<"$states" || break
@@ -151,9 +177,9 @@ wait_for_jobs() {
     done
 }
 
-# What a failed run said of it: dtrain-bench itself, or else mpirun between its dashes.
+# Prints why a run failed: the message of dtrain-bench, or else that of mpirun, which is between lines of dashes.
 reason() { # FILE
-    grep -m 1 '^dtrain-bench: ' "$1" || grep -m 1 '^[^-]' "$1" || printf 'it said nothing\n'
+    grep -m 1 '^dtrain-bench: ' "$1" || grep -m 1 '^[^-]' "$1" || printf 'no message\n'
 }
 
 report() {
@@ -163,20 +189,21 @@ report() {
             done+=("$json")
         else
             failed+=("$json")
-            say "failed: $(basename "$json" .json): $(reason "${json%.json}.out" 2>/dev/null)"
+            say "failed: $(basename "$json" .json): $(reason "${json%.json}.out" 2>/dev/null) (see ${json%.json}.out)"
         fi
     done
     if ((${#done[@]} > 0)); then
-        "$here/scaling.py" collect --output "$output" --config "$folder/config.ini" --platform "$platform" \
-            "$folder"/*.json
-        "$here/scaling.py" table "$output"
-        say "the figures are in $output, of which dtrain-report makes charts"
+        "$python" -E "$here/scaling.py" collect --output "$output" --config "$folder/config.ini" \
+            --platform "$platform" "$folder"/*.json
+        "$python" -E "$here/scaling.py" table "$output"
+        say "results: $output. For charts, run: dtrain-report $output"
     fi
-    ((${#failed[@]} == 0)) || die 1 "${#failed[@]} of ${#wanted[@]} runs failed; the same command tries them again"
+    ((${#failed[@]} == 0)) || die 1 "${#failed[@]} of ${#wanted[@]} runs failed: repeat the command to retry them"
 }
 
-trap 'exit 130' INT # also where mpirun, after Ctrl-C, returns as if it had failed
+trap 'exit 130' INT # after Ctrl-C mpirun returns an ordinary code, so bash would continue
 parse "$@"
+require_python "$here/scaling.py"
 prepare
 run_all
 platform=$(hostname)

@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
-# What takes hours: the long forms of tests, sanitizers and fuzzing, unattended, with a line for each form in the end.
+# Runs the long forms of the tests, the sanitizers and the fuzzers, which take hours. Prints a summary at the end.
 set -uo pipefail
 
 usage() {
     cat <<'END'
 usage: tests/long.sh [FORM ...]
 
-  kills     100 ranks are killed, half of them while a checkpoint is written
-  ranks     the same bits on any number of ranks and nodes: the full matrix
-  resume    interrupted again and again, going on with other numbers of ranks
-  limits    20 limits of memory for one rank, in runs of every kind
+  kills     kill 100 ranks, half of them while a checkpoint is written
+  ranks     bitwise identical results on any number of ranks and nodes: all combinations
+  resume    interrupt runs repeatedly and resume on other numbers of ranks
+  limits    20 memory limits for one rank, in runs of every kind
   asan      unit and MPI tests under AddressSanitizer and UndefinedBehaviorSanitizer
-  tsan      what has threads under ThreadSanitizer
+  tsan      tests of code with threads under ThreadSanitizer
   fuzz      each fuzz target for 20 minutes, or DTRAIN_FUZZ_SECONDS
 
-All of them unless some are named, in this order. What they print goes to build/long/FORM.log. Wants what
-`./quickstart.sh test` installs, MNIST in data/mnist or DTRAIN_MNIST, and an idle machine. The code is 1 if any failed.
+Runs the named forms, or all forms in this order. The output goes to build/long/FORM.log. The exit code is 1 if a form
+failed. Needs the packages of `./quickstart.sh test` and an idle machine.
+
+  DTRAIN_MNIST          folder of MNIST (default: data/mnist)
+  DTRAIN_FUZZ_SECONDS   seconds for each fuzz target (default: 1200)
+  DTRAIN_PYTHON         Python of the system tests (default: /usr/bin/python3)
 END
 }
 
@@ -28,22 +32,22 @@ for form in "$@"; do
     *" $form "*) ;;
     *)
         [[ $form == -h || $form == --help ]] && usage && exit 0
-        printf 'tests/long.sh: there is no %s; these are: %s\n' "$form" "${all[*]}" >&2
+        printf 'tests/long.sh: unknown form %s: expected some of %s\n' "$form" "${all[*]}" >&2
         exit 2
         ;;
     esac
 done
 
-preset() { # NAME [CMAKE-OPTION ...]: builds and tests it
+preset() { # NAME [CMAKE-OPTION ...]: builds and tests a preset
     cmake --preset "$@" && cmake --build --preset "$1" && ctest --preset "$1"
 }
 
-system_test() { # NAME [ARGUMENT ...]: the long form, of the release build
+system_test() { # NAME [ARGUMENT ...]: runs the long form of a test with the release build
     local name=$1
     shift
     cmake --preset release && cmake --build --preset release &&
         DTRAIN_LONG=1 DTRAIN_MNIST=${DTRAIN_MNIST:-$PWD/data/mnist} OPENBLAS_NUM_THREADS=1 \
-            /usr/bin/python3 "tests/system/test_$name.py" -v "$@"
+            "${DTRAIN_PYTHON:-/usr/bin/python3}" "tests/system/test_$name.py" -v "$@"
 }
 
 run() { # FORM
@@ -58,7 +62,7 @@ run() { # FORM
     esac
 }
 
-# As root, and for more ranks than cores, as tests do.
+# The tests may run as root.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 mkdir -p -- "$logs"
 summary=()
@@ -68,7 +72,7 @@ for form in "$@"; do
     began=$SECONDS
     if run "$form" >"$logs/$form.log" 2>&1 </dev/null; then
         result=passed
-        grep -qiE 'skipped[=:]? *[1-9]|\*\*\*Skipped' "$logs/$form.log" && result='passed, but skipped some,'
+        grep -qiE 'skipped[=:]? *[1-9]|\*\*\*Skipped' "$logs/$form.log" && result='passed (some tests skipped)'
     else
         result=FAILED
         failed=1

@@ -1,8 +1,8 @@
 #!/usr/bin/python3 -E
-"""Trains the networks of configs/published with several seeds and prints what was published beside what was measured.
+"""Trains the networks of configs/published with several seeds, and prints published and measured test errors.
 
-What is trained already, in the output folders of the configs, is not trained again; a run that was interrupted goes on.
-The measured figure is the test error after the last epoch, the best epoch not being picked by the test set.
+The measured error is the error after the last epoch; the test set does not select the epoch. Repeat the command after
+an interruption: complete runs are kept, others resume.
 """
 
 import argparse
@@ -15,7 +15,7 @@ sys.path.insert(0, str(HERE.parent))
 import training  # noqa: E402
 import numpy as np  # noqa: E402
 
-# In the order of the sources.
+# In the order of the publications.
 ORDER = ("linear", "lecun-300", "lecun-500-150", "lenet5", "lenet5-distorted", "simard-800", "simard-800-affine",
          "simard-800-elastic", "simard-conv", "nielsen-30", "nielsen-100", "nielsen-100-cross-entropy", "nielsen-conv",
          "nielsen-conv-shifted", "nielsen-conv-dropout", "lstm-rows", "best")
@@ -35,7 +35,7 @@ class Published(training.Row):
     def train(self, seed, arguments):
         super().train(seed, arguments)
         if self.diverged:
-            sys.exit(f"{self.name} diverged")
+            sys.exit(f"{training.PROGRAM}: {self.name} diverged")
 
     def errors(self):
         return [100 - accuracy for accuracy in self.accuracies()]
@@ -51,16 +51,16 @@ class Published(training.Row):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="configs to run: " + ", ".join(ORDER))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="train only these: " + ", ".join(ORDER))
     training.add_arguments(parser, "runs/published")
     arguments, data_set = training.parse(parser)
     unknown = set(arguments.names) - set(ORDER)
     if unknown:
-        parser.error(f"no config named {', '.join(sorted(unknown))}; there are {', '.join(ORDER)}")
+        parser.error(f"unknown name {', '.join(sorted(unknown))}: expected some of {', '.join(ORDER)}")
     if data_set != "MNIST":
-        sys.exit(f"{arguments.data} holds {data_set}, and the published figures are for MNIST")
+        sys.exit(f"{training.PROGRAM}: {arguments.data} contains {data_set}: the published errors are for MNIST")
     rows = [Published(name) for name in ORDER if not arguments.names or name in arguments.names]
-    for seed in training.seeds(arguments):  # every network once before any a second time
+    for seed in training.seeds(arguments):  # so that early results cover all networks
         for row in rows:
             row.train(seed, arguments)
     training.print_head("config", "network", "source", "published error, %", "measured error, %", "seeds", "seconds")
@@ -68,7 +68,7 @@ def main():
         row.print()
     missed = [row.name for row in rows if not row.is_met()]
     if missed:
-        sys.exit(f"above the published error: {', '.join(missed)}")
+        sys.exit(f"{training.PROGRAM}: above the published error: {', '.join(missed)}")
 
 
 if __name__ == "__main__":

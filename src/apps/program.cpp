@@ -103,13 +103,13 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
     // Processes that do not know of each other would each do all of the work. One on a terminal was started by hand, as
     // from the shell that srun --pty makes of the first of several tasks.
     if (world.size() == 1 && launch.processes > 1 && isatty(STDIN_FILENO) == 0) {
-        if (launch.rank == launch.speaker) {
+        if (launch.rank == launch.reporter) {
             core::print_error(
                 "{}: the launcher started several processes ({}), but not as ranks of this program's MPI, so that "
                 "each would do all of the work: start them by the mpirun of the Open MPI it was built with, or by srun "
                 "--mpi=pmix if it was built for that, or set DTRAIN_ALLOW_SINGLETONS=1 if each is to run by "
                 "itself\n",
-                name, launch.told);
+                name, launch.evidence);
         }
         return static_cast<int>(core::ExitCode::bad_config);
     }

@@ -45,7 +45,7 @@ bool is_control(char c) {
     return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
 }
 
-/// Text for a message: one line, of bearable length, that leaves a terminal alone.
+/// Text for a message: one line of limited length, with control characters escaped.
 std::string printable(std::string_view text, std::size_t max_bytes = 200) {
     std::size_t length = std::min(text.size(), max_bytes);
     if (length < text.size())
@@ -63,7 +63,7 @@ std::string printable(std::string_view text, std::size_t max_bytes = 200) {
     return result;
 }
 
-/// Where a comment begins: at a # that begins the line or has a blank before it.
+/// The position of a comment: a # at the beginning of the line or after a blank. npos if there is no comment.
 std::size_t comment_in(std::string_view line) {
     std::size_t at = line.find('#');
     while (at != std::string_view::npos && at > 0 && blanks.find(line[at - 1]) == std::string_view::npos)
@@ -71,24 +71,24 @@ std::size_t comment_in(std::string_view line) {
     return at;
 }
 
-/// What of a value looks like the habit of another language, with what to do about it; empty if nothing does. Taken
-/// literally it would name a file or folder that nobody means.
+/// A message if a value uses the notation of another language, such as quotes or $HOME; otherwise empty. Without this
+/// check, such a value would silently name the wrong file or folder.
 std::string foreign_notation(std::string_view value, Kind kind) {
     if (value.starts_with('"') || value.starts_with('\''))
-        return "expected the text without quotes";
+        return "expected a value without quotes";
     if (value.find(" ;") != std::string_view::npos)
-        return "a comment begins with #, not with ;";
+        return "comments begin with #, not with ;";
     const std::size_t dollar = value.find('$');
     if (kind == Kind::path && dollar != std::string_view::npos && dollar + 1 < value.size() &&
         (std::isalpha(static_cast<unsigned char>(value[dollar + 1])) != 0 || value[dollar + 1] == '{' ||
          value[dollar + 1] == '_'))
-        return "variables are not replaced here: expected the path itself, or one that begins with ~/ for your home";
+        return "environment variables are not expanded; expected a path, or ~/ for your home folder";
     if (kind == Kind::path && value.starts_with('~') && value.size() > 1 && value[1] != '/')
-        return "expected ~/ for your own home, or the path of another's";
+        return "expected ~/ for your home folder, or the full path of another user's folder";
     return {};
 }
 
-/// A path that begins with ~ or ~/, by $HOME. Empty where there is no such variable.
+/// Expands a leading ~ or ~/ to $HOME. Empty if HOME is not set.
 std::string expanded(std::string_view value) {
     const char* const home = std::getenv("HOME");
     return home == nullptr || *home == '\0' ? std::string() : home + std::string(value.substr(1));
@@ -112,9 +112,9 @@ Name split(std::string_view name) {
 
 const Key* find_key(std::string_view name) {
     const auto all = keys();
-    const Name wanted = split(name);
+    const Name parts = split(name);
     const auto found = std::ranges::find_if(
-        all, [&](const Key& key) { return key.section == wanted.section && key.name == wanted.key; });
+        all, [&](const Key& key) { return key.section == parts.section && key.name == parts.key; });
     return found == all.end() ? nullptr : &*found;
 }
 
@@ -134,8 +134,8 @@ std::vector<std::string> names_in(std::string_view section) {
     return result;
 }
 
-/// The key that an unknown name may have been meant as: of the same section (or the one nearest to it) if possible,
-/// else of any.
+/// The key that the user may have meant by an unknown name. Searches the section (or the section with the nearest name)
+/// first, then all sections.
 const Key* nearest_key(std::string_view name) {
     const auto [section, key] = split(name);
     const std::string near_section = nearest(section, sections()).value_or("");
@@ -170,7 +170,7 @@ core::Error unknown_in_file(const std::string& origin, std::string_view name) {
     else
         hint = fmt::format("did you mean [{}] {}?", near->section, near->name);
     if (section.empty())
-        return bad_config(fmt::format("{}: key {} stands in no section; {}", origin, printable(key), hint));
+        return bad_config(fmt::format("{}: key {} is not in a section; {}", origin, printable(key), hint));
     return bad_config(fmt::format("{}: unknown key [{}] {}; {}", origin, printable(section), printable(key), hint));
 }
 
@@ -183,8 +183,9 @@ core::Error unknown_on_command_line(std::string_view word, std::string_view name
     return bad_config(fmt::format("{}: {}: unknown key; {}", command_line, printable(word), hint));
 }
 
-/// What Boost's parser lets pass or stumbles over: up to 1.74 at least it reads past the end of an empty section name,
-/// later ones take ; for a comment; it ignores sections without keys whatever their name, and takes any bytes for text.
+/// Checks for errors that Boost's parser does not handle. Up to version 1.74 at least, it reads beyond the end of an
+/// empty section name; later versions accept ; as the start of a comment. It ignores sections without keys, whatever
+/// their name, and accepts any bytes as text.
 void check_lines(std::string_view ini, const std::string& origin) {
     const std::vector<std::string> known = sections();
     for (std::size_t number = 1; !ini.empty(); ++number) {
@@ -206,8 +207,8 @@ void check_lines(std::string_view ini, const std::string& origin) {
         if (line.empty())
             continue;
         if (line.find('#') != std::string_view::npos)
-            throw fail(
-                fmt::format("{}: a value cannot contain #; for a comment, write a blank before it", printable(line)));
+            throw fail(fmt::format("{}: a value cannot contain #. For a comment, write a blank before the #",
+                                   printable(line)));
         if (line.starts_with('[') && line.ends_with(']')) {
             const std::string section(line.substr(1, line.size() - 2));
             if (std::ranges::find(known, section) != known.end())
@@ -238,7 +239,7 @@ std::vector<Assignment> read_ini(std::string_view ini, const std::string& origin
     std::istringstream stream{std::string(ini)};
     std::vector<Assignment> result;
     try {
-        // No key is declared to Boost: its messages name neither the file nor the nearest key.
+        // No key is declared to Boost, because its messages have neither the file name nor the nearest key.
         const po::options_description undeclared;
         for (const po::option& option : po::parse_config_file(stream, undeclared, true).options)
             result.push_back({.name = option.string_key, .value = option.value.at(0)});
@@ -265,13 +266,13 @@ void Config::set(std::string_view key, std::string value, std::string origin, Au
         if (entry.kind == Kind::path && setting.value.starts_with('~')) {
             std::string path = expanded(setting.value);
             if (path.empty())
-                throw invalid(key, "expected a path without ~, as there is no HOME in the environment");
+                throw invalid(key, "expected a path without ~, because the environment variable HOME is not set");
             setting.value = std::move(path);
         }
     }
     // Such a value could not be written to a file and read back.
     if (std::ranges::any_of(setting.value, [](char c) { return c == '#' || (is_control(c) && c != '\t'); }))
-        throw invalid(key, "expected text without # and control characters");
+        throw invalid(key, "expected text without # or control characters");
     if (entry.assign(*this, setting.value) == Verdict::wrong) {
         throw invalid(key, fmt::format("expected {}", entry.allowed));
     }
@@ -315,8 +316,8 @@ std::string Config::resolved() const {
 }
 
 void Config::read(std::string_view ini, const std::string& origin, Author author) {
-    constexpr std::size_t longest_path = 4096;
-    const std::string file = printable(origin, longest_path);
+    constexpr std::size_t max_path = 4096;
+    const std::string file = printable(origin, max_path);
     std::set<std::string, std::less<>> seen;
     for (const auto& [name, value] : read_ini(ini, file)) {
         const std::string_view current = author == Author::dtrain ? current_name(name) : name;
@@ -325,7 +326,7 @@ void Config::read(std::string_view ini, const std::string& origin, Author author
         const bool again = !seen.emplace(current).second;
         set(current, value, file, author);
         if (again)
-            throw invalid(current, "set a second time; expected each key once");
+            throw invalid(current, "this key is set more than once; expected each key at most once");
     }
 }
 
@@ -343,7 +344,7 @@ Config parse(std::string_view ini, const std::string& origin, const std::vector<
         const std::size_t equals = text.find('=');
         if (!text.starts_with("--") || equals == std::string_view::npos)
             throw bad_config(fmt::format(
-                "{}: {}: expected --section.key=value, without spaces around the =, or an option that --help lists",
+                "{}: {}: expected --section.key=value without spaces around the =, or an option listed by --help",
                 command_line, printable(text)));
         const std::string_view name = text.substr(2, equals - 2);
         if (find_key(name) == nullptr)
@@ -358,7 +359,7 @@ Config load(const std::filesystem::path& file, const std::vector<std::string>& o
     const auto fail = [&](std::string_view problem) {
         return bad_config(fmt::format("cannot read config {}: {}", printable(file.native(), 4096), problem));
     };
-    // C's streams, because they promise an errno that says what went wrong, for a directory as well.
+    // C's streams set errno on failure, also for a directory. C++ streams do not guarantee that.
     struct Close {
         void operator()(std::FILE* stream) const noexcept { std::fclose(stream); }
     };

@@ -75,9 +75,9 @@ constexpr std::array table{
         [](Config& c, Text v) { return non_empty(v, c.data.source); }},
     Key{"data", "directory", "data/mnist", "a directory",
         [](Config& c, Text v) { return non_empty(v, c.data.directory); }, Kind::path},
-    Key{"data", "train_samples", "0", "0 (all) or a whole number up to 1099511627776",
+    Key{"data", "train_samples", "0", "0 (all) or a whole number from 1 to 1099511627776",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.train_samples); }},
-    Key{"data", "test_samples", "0", "0 (all) or a whole number up to 1099511627776",
+    Key{"data", "test_samples", "0", "0 (all) or a whole number from 1 to 1099511627776",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.test_samples); }},
 
     Key{"augment", "shift", "0", "a number of pixels from 0 to 10000",
@@ -107,7 +107,8 @@ constexpr std::array table{
         c.training.batch_size = 0;
         return v == "all" ? Verdict::ok : whole<std::int64_t>(v, 1, max_batch, c.training.batch_size);
     }},
-    Key{"training", "micro_batch", "0", "0 (the whole batch up to 512 samples, else 256) or a whole number of samples from 8 to 2147483647",
+    Key{"training", "micro_batch", "0",
+        "0 (all samples of the rank if there are at most 512, otherwise 256) or a whole number from 8 to 2147483647",
         [](Config& c, Text v) {
         std::int64_t& x = c.training.micro_batch;
         return verdict(whole<std::int64_t>(v, 0, max_batch, x) == Verdict::ok && (x == 0 || x >= 8));
@@ -141,17 +142,17 @@ constexpr std::array table{
     }},
     Key{"parallel", "sync_every", "1", "a whole number of steps from 1 to 1000000000",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 1, 1'000'000'000, c.parallel.sync_every); }},
-    Key{"parallel", "ranks_per_node", "0", "0 (as the machines have it) or a whole number up to 1000000",
+    Key{"parallel", "ranks_per_node", "0", "0 (all ranks of a machine) or a whole number from 1 to 1000000",
         [](Config& c, Text v) { return whole(v, 0, 1'000'000, c.parallel.ranks_per_node); }},
-    Key{"parallel", "check_every", "500", "0 (never) or a whole number of steps up to 1000000000",
+    Key{"parallel", "check_every", "500", "0 (never) or a whole number of steps from 1 to 1000000000",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, 1'000'000'000, c.parallel.check_every); }},
 
     Key{"output", "directory", "runs/mnist", "a directory",
         [](Config& c, Text v) { return non_empty(v, c.output.directory); }, Kind::path},
     Key{"output", "checkpoint_every", "1 epoch",
-        "N epochs, N steps, N seconds, N minutes or N hours with N from 1 to 1000000000",
+        "N epochs, N steps, N seconds, N minutes or N hours, where N is a whole number from 1 to 1000000000",
         [](Config& c, Text v) { return interval(v, c.output.checkpoint_every); }},
-    Key{"output", "keep_checkpoints", "3", "0 (all) or a whole number up to 1000000",
+    Key{"output", "keep_checkpoints", "3", "0 (all) or a whole number from 1 to 1000000",
         [](Config& c, Text v) { return whole(v, 0, 1'000'000, c.output.keep_checkpoints); }},
     Key{"output", "resume", "auto", "auto or never", [](Config& c, Text v) {
         c.output.resume = v == "auto";

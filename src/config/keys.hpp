@@ -9,15 +9,15 @@ namespace dtrain::config {
 
 enum class Verdict {
     ok,
-    wrong, ///< not among what is allowed
+    wrong, ///< not an allowed value
 };
 
 enum class Kind {
     plain,
-    path, ///< of a file or folder: a leading ~ is the user's home
+    path, ///< a file or folder; a leading ~ stands for the user's home folder
 };
 
-/// One key of the config. Its text in the file, the default and the check all come from here.
+/// One key of the config, with its default and its check.
 struct Key {
     std::string_view section;
     std::string_view name;
@@ -30,7 +30,7 @@ struct Key {
 /// All keys, section by section, in the order in which they are printed.
 [[nodiscard]] std::span<const Key> keys();
 
-/// What the key "section.name" is called today, if it was renamed; otherwise `name` itself.
+/// The new name of the key "section.name" if it was renamed, otherwise `name` itself.
 [[nodiscard]] std::string_view current_name(std::string_view name);
 
 } // namespace dtrain::config

@@ -16,7 +16,7 @@ std::string lower(std::string_view text) {
     return result;
 }
 
-/// Damerau-Levenshtein distance in its restricted form (optimal string alignment): no letter is moved twice.
+/// The restricted Damerau-Levenshtein distance (optimal string alignment), where no letter is moved twice.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
     std::vector<std::size_t> before(b.size() + 1), above(b.size() + 1), row(b.size() + 1);
     for (std::size_t j = 0; j <= b.size(); ++j)
@@ -42,7 +42,7 @@ std::optional<std::string> nearest(std::string_view word, std::span<const std::s
     std::size_t best_distance = 0;
     for (const std::string& candidate : candidates) {
         const std::size_t limit = std::max<std::size_t>(1, candidate.size() / 3);
-        // The distance is at least the difference of the lengths; this also keeps an absurdly long word cheap.
+        // The distance is at least the difference of the lengths. This check also makes very long words cheap.
         if (word.size() > candidate.size() + limit || candidate.size() > word.size() + limit)
             continue;
         const std::size_t distance = edit_distance(lower(word), lower(candidate));

@@ -20,7 +20,7 @@ std::align_val_t alignment_of(std::size_t bytes) noexcept {
 }
 
 void advise_huge_pages(void* block, std::size_t bytes) noexcept {
-    // Whole pages only: what is beyond the block is not this program's to advise. It is a wish, and may be denied.
+    // Only whole pages inside the block, because other data may share the first and the last page. madvise may fail.
     void* begin = block;
     if (bytes >= large && std::align(huge_page, huge_page, begin, bytes) != nullptr) {
         madvise(begin, bytes / huge_page * huge_page, MADV_HUGEPAGE);

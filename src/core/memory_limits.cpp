@@ -17,7 +17,7 @@ namespace {
 
 constexpr const char* status_file = "/proc/self/status";
 
-/// Of a line such as "RssAnon:      1234 kB".
+/// The bytes in a line of `file` such as "RssAnon:      1234 kB"; 0 if there is no such line.
 std::size_t bytes_in(const char* file, std::string_view name) {
     std::ifstream status(file);
     for (std::string line; std::getline(status, line);) {
@@ -30,8 +30,8 @@ std::size_t bytes_in(const char* file, std::string_view name) {
     return 0;
 }
 
-/// The path of this process in the hierarchy that a line of /proc/self/cgroup is about, if that has memory:
-/// "0::/path" of v2, "4:memory:/path" of v1.
+/// The path in a line of /proc/self/cgroup if the line is about these controllers, otherwise empty. Lines look like
+/// "0::/path" in v2 and "4:memory:/path" in v1.
 std::string_view path_in(std::string_view line, std::string_view controllers) {
     const std::size_t first = line.find(':');
     const std::size_t second = line.find(':', first + 1);
@@ -67,7 +67,8 @@ std::vector<GroupLimit> group_limits(const std::filesystem::path& root) {
             if (path.empty()) {
                 continue;
             }
-            // In a container the path may be that of the machine, of which only the end, its top, is to be seen.
+            // In a container the path may start at the root of the host, and only the container's own group is mounted
+            // here, at `top`. So groups that do not exist are skipped on the way up.
             const std::filesystem::path top = root / hierarchy.mount;
             for (std::filesystem::path group = top / path.substr(1);; group = group.parent_path()) {
                 std::string text;

@@ -5,7 +5,7 @@
 namespace dtrain::core {
 namespace {
 
-/// Unrolled, so that loops over blocks vectorise.
+/// One block of Philox4x32-10. The rounds are unrolled so that the compiler vectorises loops over blocks.
 [[gnu::always_inline]] inline std::array<std::uint32_t, 4> block_of(std::array<std::uint32_t, 4> counter,
                                                                     std::array<std::uint32_t, 2> key) noexcept {
 #pragma GCC unroll 10

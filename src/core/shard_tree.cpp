@@ -3,7 +3,7 @@
 namespace dtrain::core {
 namespace {
 
-void collect(Range node, Range part, std::vector<Range>& found) {
+void find_subtrees(Range node, Range part, std::vector<Range>& found) {
     if (part.begin >= node.end || part.end <= node.begin) {
         return;
     }
@@ -12,8 +12,8 @@ void collect(Range node, Range part, std::vector<Range>& found) {
         return;
     }
     const std::int64_t middle = split_node(node);
-    collect({node.begin, middle}, part, found);
-    collect({middle, node.end}, part, found);
+    find_subtrees({node.begin, middle}, part, found);
+    find_subtrees({middle, node.end}, part, found);
 }
 
 void count_merges(Range node, std::vector<std::uint8_t>& merges) {
@@ -47,7 +47,7 @@ std::vector<std::size_t> levels_of_leaves(Range node) {
 
 std::vector<Range> complete_subtrees(std::int64_t shards, Range part) {
     std::vector<Range> found;
-    collect({0, shards}, part, found);
+    find_subtrees({0, shards}, part, found);
     return found;
 }
 

@@ -25,16 +25,16 @@ std::string target_of(pid_t process, int fd) {
     return std::filesystem::read_symlink(fmt::format("/proc/{}/fd/{}", process, fd), unknown).string();
 }
 
-/// 0 if there is none that can be seen.
+/// 0 if the parent is unknown.
 pid_t parent_of(pid_t process) {
     std::ifstream status(fmt::format("/proc/{}/stat", process));
     std::string text;
     std::getline(status, text);
-    const std::size_t behind_name = text.rfind(") "); // then a letter, a blank, the parent
-    return behind_name == std::string::npos ? 0 : std::atoi(text.c_str() + behind_name + 4);
+    const std::size_t end_of_name = text.rfind(") "); // followed by a letter, a blank and the parent's id
+    return end_of_name == std::string::npos ? 0 : std::atoi(text.c_str() + end_of_name + 4);
 }
 
-/// What the launcher of a rank has as its own output: that of the nearest process above that does not share this one's.
+/// The output of the rank's launcher: the output of the nearest ancestor process whose output differs from this one's.
 std::string output_of_launcher(int fd) {
     const std::string own = target_of(getpid(), fd);
     std::string other = own;

@@ -9,21 +9,21 @@
 #include <cstring>
 #include <numbers>
 
-// No bits may depend on how wide vectors are, or on what is left to the end of a loop: what is to be one operation is
-// written as std::fma, and nothing else has a product that could be fused with a sum.
+// The bits must not depend on the vector width or on the remainder of a loop. So fused operations are written as
+// std::fma, and no other expression has a product that the compiler could fuse with an addition.
 
 namespace dtrain::data {
 namespace {
 
-/// Elements that are worked on at once, in registers. Buffers have room for whole tiles.
+/// The number of elements that are processed at once, in registers. Buffers have room for whole tiles.
 constexpr std::size_t tile = 32;
 
 constexpr std::size_t round_up(std::size_t size, std::size_t to) noexcept {
     return (size + to - 1) / to * to;
 }
 
-/// out[i] = sum over k < count of weights[k] · rows[k · stride + i], for a tile of i. Two at once, as a sum has to wait
-/// for each of its additions.
+/// out[i] = sum over k < count of weights[k] · rows[k · stride + i], for a tile of i. add_up() computes two such sums
+/// at once to hide the latency of the additions.
 struct WeightedRows {
     const float* weights;
     const float* rows;
@@ -45,7 +45,7 @@ struct WeightedRows {
     std::copy(sum_b.begin(), sum_b.end(), b.out);
 }
 
-/// `place`, or the nearest of 0 and `end`; not std::clamp, whose references keep loops from being vectorised.
+/// `place` clamped to [0, end]. Not std::clamp, because its references prevent vectorisation.
 float within(float place, float end) noexcept {
     const float above = place > 0 ? place : 0;
     return above < end ? above : end;
@@ -55,7 +55,7 @@ struct Turn {
     double sine, cosine;
 };
 
-/// By the power series, up to half a turn: the C library's functions differ from machine to machine.
+/// Sine and cosine by their power series, for up to 180 degrees. The C library's functions differ between machines.
 Turn turn_by(double degrees) noexcept {
     const double angle = degrees * (std::numbers::pi / 180);
     const double square = angle * angle;
@@ -107,14 +107,14 @@ Augmenter::Augmenter(const Augmentation& amount, std::size_t rows, std::size_t c
     }
 }
 
-void Augmenter::distort(std::span<float> image, std::int64_t epoch, std::int64_t sample) noexcept {
+void Augmenter::augment(std::span<float> image, std::int64_t epoch, std::int64_t sample) noexcept {
     warp(image, transformation(epoch, sample), displacement(epoch, sample));
 }
 
 Augmenter::Transformation Augmenter::transformation(std::int64_t epoch, std::int64_t sample) const noexcept {
     core::RandomStream random(seed_, core::Purpose::transformation, static_cast<std::uint32_t>(epoch),
                               static_cast<std::uint64_t>(sample));
-    // All are drawn, whether used or not, so that each stays the same when another is switched on.
+    // All values are drawn, used or not, so that enabling one transformation does not change the others.
     const auto draw = [&](double amount, double middle) { return std::fma(amount, 2 * random.uniform() - 1, middle); };
     Transformation drawn;
     drawn.shift_y = draw(amount_.shift, 0);
@@ -142,7 +142,7 @@ Augmenter::Displacement Augmenter::displacement(std::int64_t epoch, std::int64_t
         }
     }
 
-    // Both directions' fields together, first along the columns.
+    // Smooths the fields of both directions together, first along the columns.
     const std::size_t apart = rows_ * width();
     for (std::size_t y = 0; y < rows_; ++y) {
         const std::size_t first = y - std::min(y, radius_);
@@ -154,8 +154,8 @@ Augmenter::Displacement Augmenter::displacement(std::int64_t epoch, std::int64_t
             add_up(count, width(), {weights, in, out}, {weights, in + apart, out + apart});
         }
     }
-    // Then along the rows, as weighted rows of the matrix. A tile that reaches beyond the end of a row gives what the
-    // next row then replaces.
+    // Then along the rows, as weighted sums of the rows of weight_matrix_. A tile may extend beyond the end of a row;
+    // the next row overwrites the excess.
     for (std::size_t y = 0; y < rows_; ++y) {
         for (std::size_t x = 0; x < cols_; x += tile) {
             const std::size_t first = x - std::min(x, radius_);
@@ -179,13 +179,14 @@ std::size_t Augmenter::width() const noexcept {
 }
 
 void Augmenter::warp(std::span<float> image, const Transformation& transformation, Displacement displacement) noexcept {
-    // One row of zeros above and to the left, two below and to the right: all that interpolation may ask for.
+    // Interpolation needs a border of zeros: one row above, one column to the left, two rows below, two columns to the
+    // right.
     const std::size_t stride = cols_ + 3;
     for (std::size_t y = 0; y < rows_; ++y) {
         std::copy_n(image.data() + y * cols_, cols_, framed_.data() + (y + 1) * stride + 1);
     }
 
-    // The value at (y, x) comes from where the inverse transformation leads, in coordinates of the framed copy.
+    // The value at (y, x) is taken at the inverse transformation of (y, x), in coordinates of the copy with the border.
     const auto [sine, cosine] = turn_by(transformation.rotation_degrees);
     const double inverse = 1 / transformation.scale;
     const double xx = std::fma(transformation.shear, sine, cosine) * inverse;
@@ -221,7 +222,7 @@ void Augmenter::warp(std::span<float> image, const Transformation& transformatio
             lower_share[i] = y - static_cast<float>(top);
             corner[i] = top * row_step + left;
         }
-        // By itself, as no loop with it would be vectorised. Neighbours in a row are fetched together.
+        // A separate loop, because a loop with this gather is not vectorised. Loads two neighbours in a row at once.
         std::array<float, 2 * tile> upper, lower;
         for (std::size_t i = 0; i < tile; ++i) {
             std::memcpy(&upper[2 * i], framed + corner[i], 2 * sizeof(float));

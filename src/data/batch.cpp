@@ -35,16 +35,16 @@ core::MatrixView<const float> BatchLoader::fetch(const Batch& batch, std::size_t
         const std::uint32_t sample = batch.samples[first + n];
         split_.fetch(sample, x.row(n));
         if (augmenter_) {
-            augmenter_->distort(x.row(n), batch.epoch, split_.local.begin + sample);
+            augmenter_->augment(x.row(n), batch.epoch, split_.local.begin + sample);
         }
     }
     return x;
 }
 
-kernels::PrefetchQueue BatchLoader::behind(const Batch& batch, std::size_t end) const noexcept {
+kernels::PrefetchQueue BatchLoader::prefetch_after(const Batch& batch, std::size_t end) const noexcept {
     const std::span<const std::uint32_t> rows =
         end < batch.samples.size() ? batch.samples.subspan(end) : batch.upcoming;
-    return {split_.elements.data(), split_.sample_bytes(), rows.first(std::min(rows.size(), most_prefetched))};
+    return {split_.elements.data(), split_.sample_bytes(), rows.first(std::min(rows.size(), max_prefetched))};
 }
 
 } // namespace dtrain::data

@@ -13,7 +13,7 @@
 namespace dtrain::data {
 namespace {
 
-/// The first `samples` of a set, once all of it is known to be good.
+/// Loads the first `samples` samples of a set and validates the rest.
 Split load_first(SetReader& reader, std::int64_t samples, std::size_t classes) {
     reader.require_classes(classes);
     SetHeader header = reader.header();
@@ -47,10 +47,11 @@ Split allocate_split(const SetHeader& header, core::Range local) {
 double require_room(const SourceSettings& settings, Set set, const SetHeader& header, double room) {
     constexpr auto countable = static_cast<double>(std::numeric_limits<std::uint32_t>::max()); // as in an IDX file
     const auto bytes = static_cast<double>(header.sample_bytes() + 1);
-    const auto most = static_cast<std::int64_t>(std::clamp(room / bytes, 0.0, countable));
-    if (header.samples > most) {
-        throw settings.invalid(limit_key(set),
-                               fmt::format("expected at most {}, as more samples do not fit into memory", most));
+    const auto max_samples = static_cast<std::int64_t>(std::clamp(room / bytes, 0.0, countable));
+    if (header.samples > max_samples) {
+        throw settings.invalid(limit_key(set), fmt::format("expected at most {}, because more samples do not fit into "
+                                                           "memory",
+                                                           max_samples));
     }
     return room - static_cast<double>(header.samples) * bytes;
 }
@@ -83,7 +84,8 @@ void Split::fetch(std::int64_t local_index, std::span<float> out) const noexcept
 }
 
 void to_unit_interval(std::span<const std::uint8_t> bytes, std::span<float> out) noexcept {
-    // The reciprocal in two parts: one alone is an ulp off for some values, and dividing takes several times as long.
+    // The reciprocal has two parts, because one float gives errors of one ulp for some values. A division would be
+    // several times slower.
     constexpr float high = 1.0F / 255.0F;
     constexpr auto low = static_cast<float>(1.0 / 255.0 - static_cast<double>(high));
     const std::uint8_t* const in = bytes.data();

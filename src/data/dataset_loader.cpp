@@ -15,8 +15,8 @@ namespace {
 
 constexpr std::size_t message_bytes = std::size_t{4} << 20;
 
-/// Collective: gives rank 0's header to all.
-void share_header(SetHeader& header, const mpi::Communicator& communicator) {
+/// Collective: copies rank 0's header to all ranks.
+void broadcast_header(SetHeader& header, const mpi::Communicator& communicator) {
     std::array<std::uint64_t, 3> sizes{static_cast<std::uint64_t>(header.samples),
                                        static_cast<std::uint64_t>(header.element), header.sample_shape.size()};
     communicator.broadcast(std::span(sizes));
@@ -26,8 +26,8 @@ void share_header(SetHeader& header, const mpi::Communicator& communicator) {
     communicator.broadcast(std::span(header.sample_shape));
 }
 
-/// How many samples travel at once: no message is longer than MPI can count, and rank 0 holds little of others'
-/// samples.
+/// The number of samples per message. A message must not be longer than MPI can count, and rank 0 should buffer only a
+/// few samples of other ranks.
 std::int64_t samples_per_message(const SetHeader& header) {
     return std::clamp<std::int64_t>(static_cast<std::int64_t>(message_bytes / header.sample_bytes()), 1,
                                     header.samples);
@@ -41,10 +41,10 @@ void for_each_piece(core::Range samples, std::int64_t piece_samples, Action&& ac
     }
 }
 
-/// On rank 0. Ranks hold ascending parts of the set, so reading it through once serves them one after the other.
-/// Whatever ends it early, an empty message releases those that still wait. `piece` is room for a message.
-void hand_out(SetReader& reader, const Split& own, const Split& piece,
-              const std::function<core::Range(int)>& samples_of, const mpi::Communicator& communicator) {
+/// Called on rank 0. The ranks have ascending ranges of the set, so one pass over the file serves them in order. After
+/// an error, an empty message releases the ranks that still wait. `piece` is the memory for a message.
+void distribute(SetReader& reader, const Split& own, const Split& piece,
+                const std::function<core::Range(int)>& samples_of, const mpi::Communicator& communicator) {
     int rank = 0;
     try {
         reader.read(own.local, own.elements.values(), own.labels.values());
@@ -68,7 +68,7 @@ void hand_out(SetReader& reader, const Split& own, const Split& piece,
     }
 }
 
-/// On the others. Leaves off where rank 0 does.
+/// Called on the other ranks. Stops receiving after an empty message from rank 0.
 void receive(const Split& own, std::int64_t piece_samples, const mpi::Communicator& communicator) {
     bool given_up = false;
     for_each_piece(own.local, piece_samples, [&](core::Range samples) {
@@ -96,24 +96,24 @@ DatasetLoader::DatasetLoader(std::unique_ptr<const Source> source, const mpi::Co
             header = readers_.of(set)->header();
             if (!header.labelled) {
                 throw core::Error(core::ExitCode::bad_data,
-                                  fmt::format("{}: samples have no labels", settings.directory.string()));
+                                  fmt::format("{}: the samples have no labels", settings.directory.string()));
             }
             const std::int64_t limit = settings.limits.of(set);
             if (limit > header.samples) {
-                throw settings.invalid(limit_key(set),
-                                       fmt::format("{} holds {} samples", settings.directory.string(), header.samples));
+                throw settings.invalid(limit_key(set), fmt::format("expected at most {}, the number of samples in {}",
+                                                                   header.samples, settings.directory.string()));
             }
             header.samples = limit > 0 ? limit : header.samples;
         }
         if (headers_.train.sample_shape != headers_.test.sample_shape) {
             throw core::Error(core::ExitCode::bad_data,
-                              fmt::format("{}: training samples are {}, test samples {}", settings.directory.string(),
-                                          fmt::join(headers_.train.sample_shape, " x "),
+                              fmt::format("{}: training samples have shape {}, but test samples have shape {}",
+                                          settings.directory.string(), fmt::join(headers_.train.sample_shape, " x "),
                                           fmt::join(headers_.test.sample_shape, " x ")));
         }
     });
     for (const Set set : sets) {
-        share_header(headers_.of(set), communicator_);
+        broadcast_header(headers_.of(set), communicator_);
     }
     const double share_of_node = static_cast<double>(communicator_.split_by_node().size()) / communicator_.size();
     mpi::together(communicator_, [&] {
@@ -139,7 +139,7 @@ Dataset DatasetLoader::load(std::int64_t shards, std::span<const core::Range> sh
         return samples_of_shards(headers_.of(set).samples, shards, shards_of_rank[static_cast<std::size_t>(rank)]);
     };
     PerSet<Split> splits;
-    PerSet<Split> pieces; // where rank 0 hands them out
+    PerSet<Split> pieces; // message memory on rank 0
     mpi::together(communicator_, [&] {
         for (const Set set : sets) {
             splits.of(set) = allocate_split(headers_.of(set), samples_of(set, communicator_.rank()));
@@ -161,7 +161,7 @@ Dataset DatasetLoader::load(std::int64_t shards, std::span<const core::Range> sh
             if (source_->every_rank_reads()) {
                 reader.read(split.local, split.elements.values(), split.labels.values());
             } else {
-                hand_out(
+                distribute(
                     reader, split, pieces.of(set), [&](int rank) { return samples_of(set, rank); }, communicator_);
             }
             hashes.of(set) = reader.finish();

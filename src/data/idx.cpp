@@ -13,7 +13,7 @@
 namespace dtrain::data {
 namespace {
 
-constexpr const char* truncated = "the file is truncated: it ends before the data its header announces";
+constexpr const char* truncated = "damaged: the file is truncated; its header announces more data";
 constexpr std::size_t piece_bytes = std::size_t{1} << 20;
 
 std::size_t big_endian(std::span<const std::byte, 4> bytes) {
@@ -37,7 +37,7 @@ struct IdxReader::Stream {
 IdxReader::IdxReader(const std::filesystem::path& file) : name_(file.string()) {
     std::error_code error;
     if (std::filesystem::is_directory(file, error)) {
-        fail("is a folder, not an IDX file");
+        fail("expected an IDX file, not a folder");
     }
     const gzFile opened = gzopen(name_.c_str(), "rb");
     if (opened == nullptr) {
@@ -50,26 +50,26 @@ IdxReader::IdxReader(const std::filesystem::path& file) : name_(file.string()) {
     read(word);
     const auto rank = std::to_integer<std::size_t>(word[3]);
     if (word[0] != std::byte{0} || word[1] != std::byte{0}) {
-        fail("not an IDX file (wrong magic number)");
+        fail("not an IDX file: wrong magic number");
     }
     element_ = Element{std::to_integer<std::uint8_t>(word[2])};
     if (element_ != Element::ubyte && element_ != Element::float32) {
-        fail(fmt::format("IDX element type 0x{:02x} is not supported; unsigned bytes (0x08) and float32 (0x0d) are",
+        fail(fmt::format("unsupported IDX element type 0x{:02x}; expected unsigned bytes (0x08) or float32 (0x0d)",
                          std::to_integer<int>(word[2])));
     }
-    if (rank == 0 || rank > most_dimensions) {
-        fail(fmt::format("an IDX file of {} dimensions; 1 to {} are supported", rank, most_dimensions));
+    if (rank == 0 || rank > max_dimensions) {
+        fail(fmt::format("unsupported number of dimensions {}; expected 1 to {}", rank, max_dimensions));
     }
     std::size_t product = 1;
     for (std::size_t i = 0; i < rank; ++i) {
         read(word);
         dimensions_.push_back(big_endian(word));
         if (__builtin_mul_overflow(product, dimensions_.back(), &product) || product > std::size_t{1} << 48) {
-            fail(fmt::format("impossible dimensions {}", fmt::join(dimensions_, " x ")));
+            fail(fmt::format("damaged: impossible dimensions {}", fmt::join(dimensions_, " x ")));
         }
     }
     size_ = product;
-    // Deflate never packs tighter than 1032 : 1, so the file's own size bounds what may be believed and allocated.
+    // Deflate compresses by at most 1032 : 1, so the size of the file limits the number of elements.
     const std::uintmax_t bytes = std::filesystem::file_size(file, error);
     if (!error && size_ * size_of(element_) / (gzdirect(opened) != 0 ? 1 : 1032) > bytes) {
         fail(truncated);
@@ -95,7 +95,7 @@ void IdxReader::read(std::span<std::byte> bytes) {
             if (code == Z_OK || code == Z_BUF_ERROR) {
                 fail(truncated);
             }
-            fail(fmt::format("damaged gzip data ({})", text));
+            fail(fmt::format("damaged: cannot decompress the gzip data ({})", text));
         }
         bytes = bytes.subspan(wanted);
     }
@@ -105,15 +105,15 @@ void IdxReader::expect_end() {
     std::byte extra{};
     const int got = gzread(stream_->file, &extra, 1);
     if (got > 0) {
-        fail("more data than its header announces");
+        fail("damaged: the file has more data than its header announces");
     }
     int code = Z_OK;
     const char* text = gzerror(stream_->file, &code);
     if (code == Z_BUF_ERROR) {
-        fail("the file is truncated: its gzip trailer is missing");
+        fail("damaged: the file is truncated; its gzip trailer is missing");
     }
     if (got < 0) {
-        fail(fmt::format("damaged gzip data ({})", text));
+        fail(fmt::format("damaged: cannot decompress the gzip data ({})", text));
     }
 }
 

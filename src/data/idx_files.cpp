@@ -20,13 +20,13 @@ namespace {
 
 using std::filesystem::path;
 
-constexpr std::size_t most_names_listed = 5;
+constexpr std::size_t max_names_listed = 5;
 constexpr PerSet<const char*> stems{"train", "t10k"};
 
-/// The usual ones, MNIST's first.
+/// The possible names of a file of samples; MNIST's own name is the first.
 std::vector<std::string> sample_names(Set set) {
     std::vector<std::string> names{fmt::format("{}-images-idx3-ubyte", stems.of(set))};
-    for (std::size_t dimensions = 2; dimensions <= most_dimensions; ++dimensions) {
+    for (std::size_t dimensions = 2; dimensions <= max_dimensions; ++dimensions) {
         for (const char* const type : {"ubyte", "float"}) {
             names.push_back(fmt::format("{}-images-idx{}-{}", stems.of(set), dimensions, type));
         }
@@ -64,7 +64,7 @@ std::optional<path> find(const path& folder, const std::string& name) {
     return std::nullopt;
 }
 
-/// Whether `test` holds for the usual name of a file of a data set.
+/// Whether `test` is true for any file name of a data set.
 template <class Test>
 bool any_name(Test&& test) {
     return std::ranges::any_of(
@@ -79,7 +79,7 @@ bool is_spelling(const path& name) {
     });
 }
 
-/// What is there, or why that cannot be told.
+/// What the folder contains, for a message, or the error if it cannot be listed.
 std::string contents_of(const path& folder, const std::string& name) {
     std::error_code error;
     std::vector<std::string> names;
@@ -98,22 +98,22 @@ std::string contents_of(const path& folder, const std::string& name) {
         return "the folder is empty";
     }
     std::ranges::sort(names);
-    const std::size_t listed = std::min(names.size(), most_names_listed);
-    return fmt::format("the folder holds {}{}", fmt::join(std::span(names).first(listed), ", "),
+    const std::size_t listed = std::min(names.size(), max_names_listed);
+    return fmt::format("the folder contains {}{}", fmt::join(std::span(names).first(listed), ", "),
                        listed < names.size() ? fmt::format(" and {} more", names.size() - listed) : "");
 }
 
 [[noreturn]] void fail_without(const path& folder, const std::string& name, const char* alternatives) {
     throw core::Error(core::ExitCode::bad_data,
-                      fmt::format("{}: {}; expected {}, plain or .gz{}; paths are relative to the working directory, "
-                                  "and `./quickstart.sh data` puts MNIST into data/mnist",
+                      fmt::format("{}: {}; expected {}, plain or .gz{}. Paths are relative to the working directory; "
+                                  "`./quickstart.sh data` puts MNIST into data/mnist",
                                   folder.string(), contents_of(folder, name), name, alternatives));
 }
 
 } // namespace
 
 path find_data_folder(const path& directory) {
-    path outer = directory.has_filename() ? directory : directory.parent_path(); // without a slash behind
+    path outer = directory.has_filename() ? directory : directory.parent_path(); // without a trailing slash
     while (is_spelling(outer.filename())) {
         outer = outer.has_parent_path() ? outer.parent_path() : ".";
     }
@@ -132,8 +132,8 @@ SetFiles find_files(const path& directory, Set set) {
         const std::optional<path> found = find(folder, name);
         if (found && samples) {
             throw core::Error(core::ExitCode::bad_data,
-                              fmt::format("{}: there is {} too, and only one of them can be meant", samples->string(),
-                                          found->filename().string()));
+                              fmt::format("{}: the folder also contains {}; expected only one file of samples",
+                                          samples->string(), found->filename().string()));
         }
         samples = samples ? samples : found;
     }

@@ -22,13 +22,13 @@ struct KnownDataset {
     PerSet<std::uint64_t> hashes;
 };
 
-/// XXH3-64 over labels, then samples, as the files have them, headers left out.
+/// XXH3-64 over the labels and then the samples, as bytes of the files without headers.
 constexpr std::array<KnownDataset, 2> known_datasets{{
     {"MNIST", {0x7213478eab378a79, 0x7438a49d69dd7e78}},
     {"Fashion-MNIST", {0xa68da56b9fd20732, 0x2e6aea666e9a55b6}},
 }};
 
-/// Labels are read at once, samples as they are asked for: their file may be a stream.
+/// Reads all labels at once, but samples only on request, because their file may be a stream.
 class IdxSet final : public SetReader {
   public:
     IdxSet(const std::filesystem::path& samples_file, std::filesystem::path labels_file)
@@ -37,11 +37,12 @@ class IdxSet final : public SetReader {
         if (dimensions.size() < 2) {
             samples_.fail(
                 !labels_file_.empty() && IdxReader(labels_file_).dimensions().size() > 1
-                    ? fmt::format("holds labels, and {} holds images: the two are swapped", labels_file_.string())
-                    : "has one dimension, as labels have; samples need at least two: their number x elements");
+                    ? fmt::format("this file contains labels, and {} contains samples. Swap the two files",
+                                  labels_file_.string())
+                    : "the file has one dimension, like labels; samples need at least two: number x elements");
         }
         if (samples_.size() == 0) {
-            samples_.fail("holds no samples");
+            samples_.fail("the file contains no samples");
         }
         header_ = {static_cast<std::int64_t>(dimensions.front()),
                    {dimensions.begin() + 1, dimensions.end()},
@@ -56,8 +57,8 @@ class IdxSet final : public SetReader {
         const auto bad = std::ranges::find_if(labels_, [classes](std::uint8_t label) { return label >= classes; });
         if (bad != labels_.end()) {
             throw core::Error(core::ExitCode::bad_data,
-                              fmt::format("{}: label {} of sample {}, but the network tells {} classes apart (0 to {})",
-                                          labels_file_.string(), *bad, bad - labels_.begin(), classes, classes - 1));
+                              fmt::format("{}: sample {} has label {}, but the network has only {} classes (0 to {})",
+                                          labels_file_.string(), bad - labels_.begin(), *bad, classes, classes - 1));
         }
     }
 
@@ -77,18 +78,18 @@ class IdxSet final : public SetReader {
     }
 
   private:
-    /// The next elements, a whole number of them.
+    /// Reads the next elements, converts floats, and updates the hash.
     void take(std::span<std::byte> elements) {
         samples_.read(elements);
         hash_.update(elements);
         if (header_.element == Element::float32) {
-            take_floats(elements);
+            convert_floats(elements);
         }
         bytes_taken_ += elements.size();
     }
 
-    /// Turns big-endian floats into this machine's.
-    void take_floats(std::span<std::byte> elements) {
+    /// Converts big-endian floats to native byte order.
+    void convert_floats(std::span<std::byte> elements) {
         for (std::size_t i = 0; i < elements.size(); i += sizeof(float)) {
             std::uint32_t bits = 0;
             std::memcpy(&bits, &elements[i], sizeof bits);
@@ -96,14 +97,14 @@ class IdxSet final : public SetReader {
                 bits = __builtin_bswap32(bits);
             }
             if (!std::isfinite(std::bit_cast<float>(bits))) {
-                samples_.fail(fmt::format("sample {} holds a value that is not finite",
+                samples_.fail(fmt::format("sample {} has a value that is not finite",
                                           (bytes_taken_ + i) / header_.sample_bytes()));
             }
             std::memcpy(&elements[i], &bits, sizeof bits);
         }
     }
 
-    /// Reads on up to a sample, so that the whole file is validated and hashed whatever part is used.
+    /// Reads and drops everything before `sample`, so that the whole file is validated and hashed.
     void skip_to(std::int64_t sample) {
         std::size_t left = static_cast<std::size_t>(sample) * header_.sample_bytes() - bytes_taken_;
         std::vector<std::byte> skipped(std::min(left, piece_bytes));
@@ -117,13 +118,13 @@ class IdxSet final : public SetReader {
     void read_labels() {
         IdxReader reader(labels_file_);
         if (reader.dimensions().size() != 1 || reader.element() != Element::ubyte) {
-            reader.fail(fmt::format("holds {} of {} dimensions, as samples may be; labels need one, of unsigned bytes",
-                                    reader.element() == Element::ubyte ? "bytes" : "floats",
-                                    reader.dimensions().size()));
+            reader.fail(fmt::format(
+                "expected labels (1 dimension of unsigned bytes), but dimensions = {}, elements = {}",
+                reader.dimensions().size(), reader.element() == Element::ubyte ? "unsigned bytes" : "floats"));
         }
         const auto samples = static_cast<std::size_t>(header_.samples);
         if (reader.size() != samples) {
-            reader.fail(fmt::format("{} labels for {} samples", reader.size(), samples));
+            reader.fail(fmt::format("the file has {} labels, but there are {} samples", reader.size(), samples));
         }
         while (labels_.size() < samples) {
             const std::size_t known = labels_.size();
@@ -135,9 +136,9 @@ class IdxSet final : public SetReader {
     }
 
     IdxReader samples_;
-    std::filesystem::path labels_file_; ///< empty if there is none
+    std::filesystem::path labels_file_; ///< empty if there are no labels
     std::vector<std::uint8_t> labels_;
-    std::size_t bytes_taken_ = 0; ///< of the samples' elements
+    std::size_t bytes_taken_ = 0; ///< bytes of elements that were read so far
     core::Hash64 hash_;
 };
 

@@ -41,7 +41,7 @@ void Sampler::start_epoch(std::int64_t epoch) {
                                              static_cast<std::size_t>(part.size()));
         core::RandomStream random(seed_, core::Purpose::sample_order, static_cast<std::uint32_t>(epoch),
                                   static_cast<std::uint64_t>(shard));
-        for (std::size_t left = order.size(); left > 1; --left) { // Fisher and Yates
+        for (std::size_t left = order.size(); left > 1; --left) { // Fisher-Yates shuffle
             std::swap(order[left - 1], order[random.below(static_cast<std::uint32_t>(left))]);
         }
     }

@@ -6,11 +6,12 @@
 
 namespace dtrain::data {
 
-/// The four IDX files of a folder, named as MNIST's (idx_files.hpp).
+/// Four IDX files in a folder, with MNIST's file names (idx_files.hpp).
 std::unique_ptr<Source> make_idx_source(SourceSettings settings);
-/// Digits that are drawn instead of read: images of 28 × 28 bytes, as MNIST's, 60,000 for training and 10,000 for
-/// tests, or as many as the limits say. Each sample is a pure function of (which set, its number), the same bits on
-/// every x86, so that ranks draw theirs by themselves. The seed of a model has no part in it, nor has a set's size.
+/// Synthetic digits, generated instead of read from files. Images have 28 × 28 bytes as in MNIST. Without limits there
+/// are 60,000 training samples and 10,000 test samples. Each sample is a pure function of (set, its number), bitwise
+/// identical on every x86, so each rank generates its own samples. The seed of the model and the size of the set do not
+/// matter.
 std::unique_ptr<Source> make_synthetic_source(SourceSettings settings);
 
 } // namespace dtrain::data

@@ -10,14 +10,15 @@
 #include <limits>
 #include <vector>
 
-// Compiled so that no product is fused with a sum (src/data/CMakeLists.txt): then every operation rounds by itself,
-// with and without FMA, and as no function of the C library but the exact square root is called, bits are the same
-// everywhere.
+// This file is compiled without fused multiply-add (src/data/CMakeLists.txt), so every operation is rounded separately
+// on every CPU. The only function of the C library is the square root, which is exact. So the bits are the same on all
+// machines.
 
 namespace dtrain::data {
 namespace {
 
-/// Stands for these very pictures: who changes them has to change it, so that no run goes on with others.
+/// Identifies the images of this version. If you change the images, change this name too, so that no run resumes with
+/// different data.
 constexpr const char* name_of_pictures = "synthetic digits";
 constexpr std::size_t side = 28; ///< pixels
 constexpr std::size_t classes = 10;
@@ -25,11 +26,11 @@ constexpr std::size_t classes = 10;
 struct Point {
     float x, y;
 };
-/// Points joined by a smooth curve; a closed one if the last is the first.
+/// Points on a smooth curve. The curve is closed if the last point is the first one.
 using Stroke = std::vector<Point>;
 using Figure = std::vector<Stroke>;
 
-/// How each digit may be written, in a square from 0 to 100, x to the right and y downwards.
+/// The ways to write each digit, in a square from 0 to 100. x points to the right and y down.
 const std::array<std::vector<Figure>, classes>& figures() {
     static const std::array<std::vector<Figure>, classes> all{{
         {{{{50, 2}, {26, 17}, {18, 50}, {26, 83}, {50, 98}, {74, 83}, {82, 50}, {74, 17}, {50, 2}}},
@@ -96,14 +97,14 @@ const std::array<std::vector<Figure>, classes>& figures() {
     return all;
 }
 
-/// A piece of a stroke that counts as straight.
+/// A straight piece of a stroke.
 struct Segment {
     Point from, to;
 };
 
-/// A stroke as segments along the Catmull-Rom spline through its points.
+/// Appends segments that follow the Catmull-Rom spline through the points of a stroke.
 void flatten(const Stroke& stroke, std::vector<Segment>& segments) {
-    constexpr int pieces = 3; // from one point to the next
+    constexpr int pieces = 3; // segments from one point to the next
     const std::size_t last = stroke.size() - 1;
     const bool closed = stroke[0].x == stroke[last].x && stroke[0].y == stroke[last].y;
     const auto mirrored = [](Point end, Point inner) { return Point{2 * end.x - inner.x, 2 * end.y - inner.y}; };
@@ -140,12 +141,12 @@ const std::array<std::vector<std::vector<Segment>>, classes>& outlines() {
     return all;
 }
 
-/// Evenly between the bounds.
+/// A uniform random number between the bounds.
 float between(core::RandomStream& random, float low, float high) noexcept {
     return low + (high - low) * static_cast<float>(random.uniform());
 }
 
-/// Where the points of one sample go: displaced by an elastic field, then by an affine transformation, to pixels.
+/// Maps the points of one sample to pixels: first an elastic displacement, then an affine transformation.
 class Distortion {
   public:
     explicit Distortion(core::RandomStream& random) noexcept {
@@ -155,7 +156,7 @@ class Distortion {
         const float width = between(random, 0.65F, 1.1F);
         const float height = between(random, 0.8F, 1.05F);
         const float shear = between(random, -0.45F, 0.45F);
-        // A rotation by up to 18 degrees either way, given by the tangent of half the angle.
+        // A rotation by up to 18 degrees to both sides, from the tangent of half the angle.
         const float tangent = between(random, -0.158F, 0.158F);
         const float cosine = (1 - tangent * tangent) / (1 + tangent * tangent);
         const float sine = 2 * tangent / (1 + tangent * tangent);
@@ -168,7 +169,7 @@ class Distortion {
     }
 
     [[nodiscard]] Point operator()(Point p) const noexcept {
-        // Bilinear between the nodes, which are a grid over the square.
+        // Interpolates bilinearly between the nodes of a grid over the square.
         const auto cell = [](float place) { return std::clamp(static_cast<int>(place), 0, nodes - 2); };
         const float u = p.x * (static_cast<float>(nodes - 1) / 100);
         const float v = p.y * (static_cast<float>(nodes - 1) / 100);
@@ -187,15 +188,15 @@ class Distortion {
     }
 
   private:
-    static constexpr int nodes = 4;        ///< of the field, in each direction
-    static constexpr float stretch = 2.2F; ///< pixels
-    static constexpr float box = 20;       ///< pixels that a digit fills, as MNIST's
+    static constexpr int nodes = 4;        ///< of the elastic field, in each direction
+    static constexpr float stretch = 2.2F; ///< maximum displacement of a node, in pixels
+    static constexpr float box = 20;       ///< size of a digit in pixels, as in MNIST
     std::array<Point, nodes * nodes> field_{};
     float xx_ = 1, xy_ = 0, yx_ = 0, yy_ = 1;
     Point shift_{};
 };
 
-constexpr std::size_t stride = 32; ///< a row of pixels, in whole vectors
+constexpr std::size_t stride = 32; ///< a row of pixels, rounded up to whole vectors
 
 constexpr std::array<float, stride> columns = [] {
     std::array<float, stride> result{};
@@ -205,7 +206,7 @@ constexpr std::array<float, stride> columns = [] {
     return result;
 }();
 
-/// Per pixel the square of its distance to the nearest segment, where that is within reach.
+/// For each pixel, the square of the distance to the nearest segment, if that is within `reach` pixels.
 class Distances {
   public:
     explicit Distances(float reach) noexcept : reach_(reach) { nearest_.fill(static_cast<float>(side * side)); }
@@ -223,7 +224,7 @@ class Distances {
             const float share_y = away_y * along_y;
             for (std::size_t x = 0; x < stride; ++x) {
                 const float away_x = columns[x] - from.x;
-                float share = (away_x * along_x + share_y) * inverse; // of the segment, up to the point next to here
+                float share = (away_x * along_x + share_y) * inverse; // position of the nearest point along the segment
                 share = share > 0 ? share : 0;
                 share = share < 1 ? share : 1;
                 const float off_x = away_x - share * along_x;
@@ -235,7 +236,7 @@ class Distances {
         }
     }
 
-    /// Ink where a pen of `radius` was, fading out over `softness` pixels about its edge.
+    /// Draws with a pen of `radius` pixels. The ink fades out over `softness` pixels around the edge of the pen.
     void ink(float radius, float softness, float darkest, std::span<std::uint8_t> image) const noexcept {
         const float steepness = darkest / softness;
         const float edge = radius + softness / 2;
@@ -284,7 +285,8 @@ class SyntheticSet final : public SetReader {
 
     void require_classes(std::size_t wanted) const override {
         if (wanted < classes) {
-            throw settings_.invalid("model.layers", fmt::format("{} are of {} classes, the last layer tells {} apart",
+            throw settings_.invalid("model.layers", fmt::format("{} have {} classes, but the last layer has only {} "
+                                                                "outputs",
                                                                 name_of_pictures, classes, wanted));
         }
     }

@@ -34,7 +34,7 @@ std::optional<std::int64_t> step_of(std::string_view name) {
     return step && *step >= 0 && name == name_of(*step) ? step : std::nullopt;
 }
 
-/// Sizes with single blanks between them, none of them zero, whose product is a size as well. Empty if it is not that.
+/// Parses positive sizes separated by single blanks. Empty if the text has another form or if the product overflows.
 std::vector<std::size_t> parse_shape(std::string_view text) {
     std::vector<std::size_t> shape;
     std::size_t product = 1;
@@ -55,7 +55,7 @@ std::vector<std::string> names_in(const std::filesystem::path& folder) {
          entry.increment(error)) {
         names.push_back(entry->path().filename().string());
     }
-    // A folder that cannot be listed must not look like one without checkpoints: training would begin anew.
+    // If a folder that cannot be listed counted as empty, training would start from scratch.
     if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory) {
         throw core::Error(core::ExitCode::bad_checkpoint,
                           fmt::format("cannot list {}: {}", folder.string(), error.message()));
@@ -85,7 +85,8 @@ std::vector<std::byte> encode_checkpoint(const CheckpointInfo& info, std::span<c
 
 Checkpoint::Checkpoint(const std::filesystem::path& file) : name_(file.string()), file_(read_file(file), name_) {
     if (const std::int64_t version = file_.integer("format_version"); version != format_version) {
-        fail(fmt::format("format version {}; this program reads version {}", version, format_version));
+        fail(fmt::format("the file has format version {}, but this program reads only version {}", version,
+                         format_version));
     }
     info_.epoch = file_.integer("epoch");
     info_.step = file_.integer("step");
@@ -100,12 +101,12 @@ Checkpoint::Checkpoint(const std::filesystem::path& file) : name_(file.string())
     info_.dataset = file_.text("dataset");
     info_.sample_shape = parse_shape(file_.text("sample_shape"));
     if (info_.sample_shape.empty()) {
-        file_.fail("attribute sample_shape is no shape");
+        file_.fail("attribute sample_shape is not a shape");
     }
     info_.record = RunRecord::from(file_);
     if (info_.epoch < 0 || static_cast<std::size_t>(info_.epoch) != info_.record.epochs.size() || info_.step < 0 ||
         static_cast<std::size_t>(info_.step) != info_.record.step_cost.size()) {
-        file_.fail("its counts of epochs and steps contradict its cost log");
+        file_.fail("the numbers of epochs and steps do not match the lengths of the cost columns");
     }
 }
 
@@ -115,10 +116,10 @@ void Checkpoint::fail(const std::string& problem) const {
 
 void Checkpoint::require(const std::string& path, const std::vector<std::size_t>& shape) const {
     if (!file_.has(path)) {
-        fail(fmt::format("has no {}", path));
+        fail(fmt::format("{} is missing", path));
     }
     if (const auto& stored = file_.shape(path); stored != shape) {
-        fail(fmt::format("{} is {}, expected {}", path, fmt::join(stored, " x "), fmt::join(shape, " x ")));
+        fail(fmt::format("{} has shape {}, expected {}", path, fmt::join(stored, " x "), fmt::join(shape, " x ")));
     }
 }
 
@@ -147,7 +148,7 @@ std::vector<std::int64_t> CheckpointFolder::steps() const {
 void CheckpointFolder::prune(std::size_t keep) const {
     const std::vector<std::int64_t> found = steps();
     for (std::size_t i = keep; i < found.size(); ++i) {
-        std::error_code ignored; // one file too many is no reason to end a run
+        std::error_code ignored; // a file that cannot be removed does not prevent training
         std::filesystem::remove(file(found[i]), ignored);
     }
 }

@@ -17,7 +17,7 @@
 namespace dtrain::io {
 namespace {
 
-/// A POSIX file descriptor. The standard streams cannot sync.
+/// A POSIX file descriptor, because standard streams have no fsync.
 class Descriptor {
   public:
     Descriptor(int folder, const std::filesystem::path& path, int flags)
@@ -134,14 +134,14 @@ void Folder::lock() {
     locked_ = ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
     if (!locked_ && errno == EWOULDBLOCK) {
         throw core::Error(core::ExitCode::bad_output,
-                          fmt::format("{} is in use by another run; wait for it, or choose another output.directory",
+                          fmt::format("{} is in use by another run. Wait for it, or choose another output.directory",
                                       path_.string()));
     }
 }
 
 std::optional<std::uintmax_t> Folder::free_bytes() const noexcept {
     struct statvfs status {};
-    if (::fstatvfs(fd_, &status) != 0 || status.f_blocks == 0) { // some that are served by programs count nothing
+    if (::fstatvfs(fd_, &status) != 0 || status.f_blocks == 0) { // some FUSE file systems report 0 blocks
         return std::nullopt;
     }
     return std::uintmax_t{status.f_bavail} * status.f_frsize;
@@ -157,7 +157,8 @@ void Folder::require_in_place() const {
     std::error_code unknown;
     const std::string now = std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", fd_), unknown).string();
     throw core::Error(core::ExitCode::bad_output,
-                      fmt::format("{} is no longer the folder that this run writes to, which was moved or removed{}",
+                      fmt::format("{} is no longer the folder that this run writes to: that folder was moved or "
+                                  "removed{}",
                                   path_.string(), unknown ? "" : fmt::format(" (now {})", now)));
 }
 
@@ -176,7 +177,7 @@ void Folder::replace_file(const std::filesystem::path& name, std::span<const std
         ::renameat(fd_, temporary.c_str(), fd_, name.c_str()) != 0) {
         give_up(errno);
     }
-    if (::fsync(fd_) != 0 && errno != EINVAL) { // some file systems cannot sync folders and say so
+    if (::fsync(fd_) != 0 && errno != EINVAL) { // EINVAL: the file system cannot sync folders
         fail("sync folder", path_, errno);
     }
 }

@@ -30,7 +30,7 @@ std::optional<FileKind> kind_of(const std::filesystem::path& file) {
     if (!std::getline(in, line)) {
         return std::nullopt;
     }
-    if (line.starts_with(label_1)) { // without an index: what HDF5 calls an attribute stands somewhere behind
+    if (line.starts_with(label_1)) { // no index; the names of HDF5's attributes are somewhere in the rest of the file
         const std::string rest(std::istreambuf_iterator<char>(in), {});
         const auto has = [&rest](const char* name) { return rest.find(name, 0, std::strlen(name) + 1) != rest.npos; };
         return has("logical_shards") ? std::optional(FileKind::checkpoint)
@@ -40,7 +40,7 @@ std::optional<FileKind> kind_of(const std::filesystem::path& file) {
     if (!line.starts_with("dtrain ")) {
         return std::nullopt;
     }
-    // Each kind has an attribute that no other has.
+    // Each kind has an attribute that the other kinds do not have.
     while (std::getline(in, line)) {
         const std::vector<std::string_view> words = split(line, ' ');
         if (words[0] != "attribute" || words.size() != 4) {

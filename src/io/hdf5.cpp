@@ -1,4 +1,4 @@
-// Writing, the only use of HDF5.
+// Writes HDF5 files. Only this file uses the HDF5 library.
 
 #include "dtrain/io/hdf5.hpp"
 
@@ -21,11 +21,11 @@
 namespace dtrain::io {
 namespace {
 
-constexpr std::size_t smallest_user_block = 512;
+constexpr std::size_t min_user_block = 512;
 constexpr std::size_t chunk_elements = std::size_t{1} << 20;
 constexpr std::size_t fletcher32_bytes = 4;
 
-/// An HDF5 identifier, closed in the end.
+/// Owns an HDF5 identifier.
 class Handle {
   public:
     Handle(hid_t id, herr_t (*close)(hid_t)) noexcept : id_(id), close_(close) {}
@@ -46,28 +46,29 @@ class Handle {
 };
 static_assert(!std::is_copy_constructible_v<Handle> && std::is_nothrow_move_constructible_v<Handle>);
 
-/// Errors become exceptions here; HDF5's own stack never reaches a user's screen.
+/// Stops HDF5 from printing its error stack. This file converts errors to exceptions.
 void silence() {
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }
 
-/// Throws what HDF5 says of the call that failed last, of its innermost function.
+/// Throws an error with HDF5's description of the last failure, from the innermost function of its error stack.
 [[noreturn]] void cannot_write(std::string_view what) {
     struct Reason {
         hid_t kind = H5I_INVALID_HID;
-        std::array<char, 256> text{"it does not say why"};
+        std::array<char, 256> text{"unknown reason"};
     } reason;
     const auto keep = [](unsigned, const H5E_error2_t* error, void* kept) -> herr_t {
         auto& first = *static_cast<Reason*>(kept);
         first.kind = error->min_num;
         *fmt::format_to_n(first.text.data(), first.text.size() - 1, "{}", error->desc).out = '\0';
-        return 1; // enough
+        return 1; // stop
     };
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep, &reason);            // from the innermost on
-    if (reason.kind == H5E_NOSPACE || reason.kind == H5E_CANTALLOC) { // in memory, where the file is
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep, &reason); // starts at the innermost function
+    if (reason.kind == H5E_NOSPACE ||
+        reason.kind == H5E_CANTALLOC) { // the file is in memory, so this is a lack of memory
         throw std::bad_alloc();
     }
-    throw core::Error(core::ExitCode::bad_output, fmt::format("HDF5 cannot make {}: {}", what, reason.text.data()));
+    throw core::Error(core::ExitCode::bad_output, fmt::format("HDF5 cannot write {}: {}", what, reason.text.data()));
 }
 
 template <class Id>
@@ -91,12 +92,12 @@ hid_t file_type() {
                                  : H5T_STD_U64LE;
 }
 
-/// A dataset as it lies in the HDF5 file.
+/// The position and digests of a dataset in the HDF5 file.
 struct Written {
     std::string description; ///< "f4 16x784 /model/01_dense/weight"
     std::size_t piece_bytes = 0;
     struct Piece {
-        std::size_t offset; ///< from the beginning of the HDF5 file
+        std::size_t offset; ///< from the end of the user block
         std::string digest;
     };
     std::vector<Piece> pieces;
@@ -161,7 +162,7 @@ Handle text_type() {
 }
 
 void write_attribute(hid_t file, const std::string& name, hid_t stored, hid_t memory, const void* value) {
-    const std::size_t own = name.rfind('/') + 1; // 0 where it is the root's
+    const std::size_t own = name.rfind('/') + 1; // 0 for an attribute of the root
     const std::string owner = own == 0 ? "/" : name.substr(0, own);
     const Handle space = made(H5Screate(H5S_SCALAR), H5Sclose, name);
     const Handle id = made(H5Acreate_by_name(file, owner.c_str(), name.c_str() + own, stored, space, H5P_DEFAULT,
@@ -203,7 +204,7 @@ std::vector<std::byte> to_hdf5(std::span<const DatasetView> datasets, const Attr
     made(H5Fflush(file, H5F_SCOPE_LOCAL), "a file in memory");
     const ssize_t size = made(H5Fget_file_image(file, nullptr, 0), "a file in memory");
 
-    const auto rest_behind = [&](std::size_t user_block) {
+    const auto index_end = [&](std::size_t user_block) {
         std::string lines;
         for (const Written& dataset : written) {
             lines += fmt::format("dataset {} {}", dataset.description, dataset.piece_bytes);
@@ -214,12 +215,12 @@ std::vector<std::byte> to_hdf5(std::span<const DatasetView> datasets, const Attr
         }
         return lines + fmt::format("bytes {}\nend\n", user_block + static_cast<std::size_t>(size));
     };
-    // As long as the index can become: offsets have more digits the larger the user block is.
-    const std::size_t longest = label_bytes + index.size() + rest_behind(std::size_t{1} << 62).size();
-    const std::size_t user_block = std::max(smallest_user_block, std::bit_ceil(longest));
-    index += rest_behind(user_block);
+    // The maximum length of the index. Offsets include the size of the user block, so their digits depend on it.
+    const std::size_t max_bytes = label_bytes + index.size() + index_end(std::size_t{1} << 62).size();
+    const std::size_t user_block = std::max(min_user_block, std::bit_ceil(max_bytes));
+    index += index_end(user_block);
 
-    // HDF5 looks for its signature at every power of two from 512 and counts its addresses from there.
+    // HDF5 searches for its signature at every power of two from 512. Its addresses count from there.
     std::vector<std::byte> bytes(user_block + static_cast<std::size_t>(size));
     made(H5Fget_file_image(file, bytes.data() + user_block, static_cast<std::size_t>(size)), "a file in memory");
     std::memcpy(bytes.data() + label_bytes, index.data(), index.size());

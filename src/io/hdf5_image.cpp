@@ -1,4 +1,4 @@
-// Reading, which takes no HDF5.
+// Reads files without the HDF5 library.
 
 #include "dtrain/core/hash.hpp"
 #include "dtrain/core/number.hpp"
@@ -16,7 +16,7 @@
 namespace dtrain::io {
 namespace {
 
-/// Labels of all versions begin with "dtrain ", a number and a colon.
+/// Labels begin with "dtrain ", a format version and a colon.
 bool is_of_later_version(std::string_view text) {
     constexpr std::string_view start = label.substr(0, label.find_first_of("0123456789"));
     if (!text.starts_with(start)) {
@@ -27,8 +27,8 @@ bool is_of_later_version(std::string_view text) {
     return version && *version > format;
 }
 
-constexpr std::string_view by_another_program =
-    "changed by another program, as by h5repack; put back the file that dtrain wrote";
+constexpr std::string_view restore_original =
+    "The file is damaged or another program, such as h5repack, changed it; put back the file that dtrain wrote";
 
 } // namespace
 
@@ -37,38 +37,40 @@ Hdf5Image::Hdf5Image(std::vector<std::byte> bytes, std::string origin)
     std::string_view text(reinterpret_cast<const char*>(bytes_.data()), bytes_.size());
     if (text.starts_with(label_1)) {
         throw core::Error(core::ExitCode::bad_checkpoint,
-                          fmt::format("{}: written by an earlier version of dtrain, in a format that this one does "
-                                      "not read",
+                          fmt::format("{}: an earlier version of dtrain wrote this file, and this version cannot "
+                                      "read its format",
                                       origin_));
     }
     if (is_of_later_version(text)) {
         throw core::Error(
             core::ExitCode::bad_checkpoint,
-            fmt::format("{}: written by a later version of dtrain, in a format that this one does not read", origin_));
+            fmt::format("{}: a later version of dtrain wrote this file, and this version cannot read its format",
+                        origin_));
     }
     const bool of_pieces = text.starts_with(label);
     const std::size_t digest_at = of_pieces ? label.size() : label_2.size();
     const std::size_t index_at = digest_at + digest_characters + 1;
     if (!(of_pieces || text.starts_with(label_2)) || text.size() < index_at) {
-        fail("not a file written by dtrain, or no longer with the index that dtrain puts in front");
+        throw DamagedFile(fmt::format("{}: not a file that dtrain wrote, or damaged: it does not begin with the index "
+                                      "that dtrain writes",
+                                      origin_));
     }
     const std::size_t index_bytes = read_index(text.substr(index_at), of_pieces);
     const std::size_t digest_of = of_pieces ? index_bytes : bytes_.size() - index_at;
     if (text.substr(digest_at, digest_characters) != core::hash128(std::span(bytes_).subspan(index_at, digest_of)) ||
         text[index_at - 1] != '\n') {
-        fail(of_pieces ? "damaged: its index does not match its checksum"
-                       : "damaged, or changed by another program: its checksum does not match its contents");
+        fail(of_pieces ? "the index does not match its checksum"
+                       : "the contents do not match their checksum; the file may have been changed by another program");
     }
     const auto is_changed = [](const auto& dataset) { return !dataset.second.intact; };
     if (const auto changed = std::ranges::count_if(datasets_, is_changed); changed > 0) {
-        fail(fmt::format(
-            "{} of its {} datasets (the first is {}) are not what and where dtrain wrote them: damaged, or {}", changed,
-            datasets_.size(), std::ranges::find_if(datasets_, is_changed)->first, by_another_program));
+        fail(fmt::format("{} of its {} datasets (the first is {}) do not match their checksums. {}", changed,
+                         datasets_.size(), std::ranges::find_if(datasets_, is_changed)->first, restore_original));
     }
 }
 
 void Hdf5Image::fail(const std::string& problem) const {
-    throw DamagedFile(fmt::format("{}: {}", origin_, problem));
+    throw DamagedFile(fmt::format("{}: damaged: {}", origin_, problem));
 }
 
 template <class T>
@@ -76,30 +78,30 @@ T Hdf5Image::number(std::string_view word) const {
     if (const auto value = core::parse_number<T>(word)) {
         return *value;
     }
-    fail("its index has something else where a number should be");
+    fail("a number in the index is invalid");
 }
 
 std::size_t Hdf5Image::read_index(std::string_view text, bool of_pieces) {
     const std::size_t bytes = text.size();
     const auto take = [&](std::size_t length) {
         if (length >= text.size() || text[length] != '\n') {
-            fail("its index is cut off");
+            fail("the index is truncated");
         }
         const std::string_view taken = text.substr(0, length);
         text.remove_prefix(length + 1);
         return taken;
     };
-    // Messages may show names: short ones, that leave a terminal alone.
+    // Messages contain these names, so they must be short and have no control characters.
     const auto check_name = [this](std::string_view name) {
-        constexpr std::size_t longest_name = 255;
+        constexpr std::size_t max_name = 255;
         const auto visible = [](char c) { return c > ' ' && c < '\x7f'; };
-        if (name.empty() || name.size() > longest_name || !std::ranges::all_of(name, visible)) {
-            fail("its index has an impossible name");
+        if (name.empty() || name.size() > max_name || !std::ranges::all_of(name, visible)) {
+            fail("a name in the index is invalid");
         }
     };
     const auto add = [this](auto& map, std::string_view name, auto value) {
         if (!map.emplace(name, std::move(value)).second) {
-            fail(fmt::format("its index has {} twice", name));
+            fail(fmt::format("the index has {} twice", name));
         }
     };
     std::size_t bytes_left = bytes_.size();
@@ -119,24 +121,24 @@ std::size_t Hdf5Image::read_index(std::string_view text, bool of_pieces) {
             } else if (words[1] == "f8") {
                 add(attributes_, words[2], number<double>(words[3]));
             } else {
-                fail(fmt::format("attribute {} is of an unknown type", words[2]));
+                fail(fmt::format("attribute {} has an unknown type", words[2]));
             }
         } else if (words[0] == "dataset" && words.size() >= 5) {
             check_name(words[3]);
             Dataset dataset = read_dataset(words, of_pieces);
-            // All of them together, so that a file is never a small one that unfolds into a large one.
+            // The sum of all datasets is limited, so that overlapping datasets in a small file cannot use much memory.
             if (dataset.bytes > bytes_left) {
-                fail(fmt::format("dataset {} claims more than the file holds", words[3]));
+                fail(fmt::format("dataset {} is larger than the file", words[3]));
             }
             bytes_left -= dataset.bytes;
             add(datasets_, words[3], std::move(dataset));
         } else if (words[0] == "bytes" && words.size() == 2) {
             if (number<std::size_t>(words[1]) > bytes_.size()) {
-                fail(fmt::format("had {} bytes and has {}: cut off, or {}", words[1], bytes_.size(),
-                                 by_another_program));
+                fail(fmt::format("truncated: the file had {} bytes and now has {}. {}", words[1], bytes_.size(),
+                                 restore_original));
             }
         } else {
-            fail("its index has an unknown line");
+            fail("a line of the index is unknown");
         }
     }
 }
@@ -150,17 +152,17 @@ Hdf5Image::Dataset Hdf5Image::read_dataset(std::span<const std::string_view> wor
     } else if (dataset.type == "f8" || dataset.type == "i8" || dataset.type == "u8") {
         dataset.bytes = 8;
     } else {
-        fail(fmt::format("dataset {} is of an unknown type", path));
+        fail(fmt::format("dataset {} has an unknown type", path));
     }
     for (const std::string_view word : split(words[2], 'x')) {
         const auto extent = number<std::size_t>(word);
         if (extent > bytes_.size() || __builtin_mul_overflow(dataset.bytes, extent, &dataset.bytes)) {
-            fail(fmt::format("dataset {} claims more than the file holds", path));
+            fail(fmt::format("dataset {} is larger than the file", path));
         }
         dataset.shape.push_back(extent);
     }
-    if (dataset.bytes > bytes_.size()) { // before pieces that overlap are read again and again
-        fail(fmt::format("dataset {} claims more than the file holds", path));
+    if (dataset.bytes > bytes_.size()) { // otherwise many overlapping pieces could take very long to check
+        fail(fmt::format("dataset {} is larger than the file", path));
     }
     dataset.piece_bytes = number<std::size_t>(words[4]);
     std::size_t bytes = dataset.bytes;
@@ -168,7 +170,7 @@ Hdf5Image::Dataset Hdf5Image::read_dataset(std::span<const std::string_view> wor
         const auto offset = number<std::size_t>(words[0]);
         const std::size_t piece = std::min(bytes, dataset.piece_bytes);
         if (piece == 0 || offset > bytes_.size() || piece > bytes_.size() - offset) {
-            fail(fmt::format("dataset {} lies outside of the file", path));
+            fail(fmt::format("dataset {} is outside the file", path));
         }
         if (of_pieces) {
             if (words.size() < 2) {
@@ -180,7 +182,7 @@ Hdf5Image::Dataset Hdf5Image::read_dataset(std::span<const std::string_view> wor
         dataset.offsets.push_back(offset);
     }
     if (bytes > 0) {
-        fail(fmt::format("dataset {} is not there as a whole", path));
+        fail(fmt::format("dataset {} is incomplete", path));
     }
     return dataset;
 }
@@ -234,7 +236,7 @@ void Hdf5Image::read(const std::string& path, std::span<T> out) const {
         fail(fmt::format("dataset {} has elements of type {}, expected {}", path, stored.type, type_name<T>()));
     }
     if (stored.bytes != out.size_bytes()) {
-        fail(fmt::format("dataset {} has {} elements where {} fit", path, stored.bytes / sizeof(T), out.size()));
+        fail(fmt::format("dataset {} has {} elements, expected {}", path, stored.bytes / sizeof(T), out.size()));
     }
     std::span<std::byte> rest = std::as_writable_bytes(out);
     for (const std::size_t offset : stored.offsets) {

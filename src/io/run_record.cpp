@@ -40,7 +40,7 @@ constexpr std::array<NamedPhase, 4> phases{{{"/ranks/compute_seconds", &RankSeco
 
 constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 
-/// A table of `rows` rows with `from` columns, given `to` columns.
+/// Extends a table of `rows` rows from `from` to `to` columns. New columns have NaN.
 std::vector<double> widened(const std::vector<double>& table, std::size_t rows, std::size_t from, std::size_t to) {
     std::vector<double> wide(rows * to, unknown);
     for (std::size_t row = 0; row < rows; ++row) {
@@ -111,14 +111,14 @@ RankSeconds RankSeconds::from(const Hdf5Image& file) {
     RankSeconds seconds;
     const std::vector<std::size_t>& shape = file.shape(phases[0].path);
     if (shape.size() != 2) {
-        file.fail("/ranks is not a table of epochs by ranks");
+        file.fail("the datasets of /ranks are not tables (epochs x ranks)");
     }
     seconds.epochs = shape[0];
-    seconds.ranks = shape[0] == 0 ? 0 : shape[1]; // columns without rows would be a claim that nothing bears out
+    seconds.ranks = shape[0] == 0 ? 0 : shape[1]; // without rows, nothing in the file confirms the number of columns
     for (const NamedPhase& phase : phases) {
         seconds.*phase.member = file.values<double>(phase.path);
         if ((seconds.*phase.member).size() != shape[0] * shape[1]) {
-            file.fail("the columns of /ranks differ in length");
+            file.fail("the datasets of /ranks differ in shape");
         }
     }
     return seconds;

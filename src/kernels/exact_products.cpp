@@ -1,6 +1,6 @@
-// Matrix products in the way of Goto and van de Geijn ("Anatomy of High-Performance Matrix Multiplication", 2008): c is
-// cut into tiles that fit the vector registers, b into panels as wide as a tile, k into blocks whose panel fits a
-// cache. The elements of a are read where they are, each multiplied with whole vectors of b.
+// Matrix products as in Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008). c is cut
+// into tiles that fit the vector registers. b is cut into panels of columns as wide as a tile. The inner index k is cut
+// into blocks so that a block of a panel fits into a cache. Each element of a is multiplied with whole vectors of b.
 
 #include "dtrain/core/memory_book.hpp"
 #include "dtrain/kernels/products.hpp"
@@ -24,36 +24,37 @@ namespace {
 
 using namespace exact;
 
-/// Of rows of a, next to each other: a block of them stays in the second-level cache while panel after panel meets it.
+/// The size of a block of rows of a. The block stays in the second-level cache while all panels are multiplied with it.
 constexpr std::size_t packed_bytes = std::size_t{512} << 10;
 template <class Real>
 constexpr std::size_t packed_values = packed_bytes / sizeof(Real);
 template <class Real>
 constexpr std::size_t block_rows = packed_values<Real> / block_depth;
-/// Copying rows pays if they meet so many panels and are a multiple of so many bytes apart, at which they push each
-/// other out of a cache of 4 KiB per way;
-constexpr std::size_t pack_from_panels = 8;
+/// Rows at a distance of a multiple of `conflicting_distance` bytes evict each other from a cache with 4 KiB per way.
+/// Copying such rows of a pays if at least `pack_from_panels` panels are multiplied with them.
 constexpr std::size_t conflicting_distance = 2048;
-/// and where every panel would fetch their columns anew from behind the second-level cache.
+constexpr std::size_t pack_from_panels = 8;
+/// For a product along a tree, copying also pays if the columns of a span more than `far_bytes`: then every panel would
+/// fetch them again from beyond the second-level cache.
 constexpr std::size_t far_bytes = std::size_t{1} << 20;
 
-/// What one thread works with.
+/// The memory of one thread.
 struct alignas(64) Worker {
     core::Buffer<std::byte> panel;
     PrefetchQueue upcoming;
 };
 
-/// A product as a whole.
+/// The arguments of a product, for all its panels.
 template <class Real>
 struct Job {
     const Rows<Real>& a;
     const Factor<Real>& b;
     TreeLeaves leaves;
-    bool add = false; ///< begin with what is in c, as against zero
+    bool add = false; ///< start with the values in c instead of zero
     core::MatrixView<Real> c;
 };
 
-/// Columns [first, first + width) of a product.
+/// Computes columns [first, first + width) of a product.
 template <class Real>
 void multiply_panel(const Job<Real>& job, std::size_t first, std::size_t width, Worker& worker) noexcept {
     constexpr std::size_t lanes = Native<Real>::lanes;
@@ -68,7 +69,7 @@ void multiply_panel(const Job<Real>& job, std::size_t first, std::size_t width, 
         (chain ? chain_tiles<Real>[vectors - 1][rows - 1] : tree_tiles<Real>[vectors - 1][rows - 1])(arguments);
     };
     for (std::size_t t = 0; t < a.tiles(); ++t) {
-        worker.upcoming.take_some();
+        worker.upcoming.prefetch_some();
         const core::Range part = a.tile(t);
         const auto rows = static_cast<std::size_t>(part.size());
         Real* const target = c.data + static_cast<std::size_t>(part.begin) * c.cols + first;
@@ -83,7 +84,7 @@ void multiply_panel(const Job<Real>& job, std::size_t first, std::size_t width, 
             run(rows, arguments);
             continue;
         }
-        // A vector would reach over the edge of c.
+        // A vector would extend beyond the right edge of c, so the tile is computed in a copy.
         alignas(64) std::array<Real, max_tile_rows * panel_width> edge;
         arguments.c = edge.data();
         arguments.c_stride = panel_width;
@@ -129,7 +130,7 @@ class ExactProducts final : public Products {
         multiply_whole(a, b, leaves, c);
     }
 
-    void fetch_beside(const PrefetchQueue& rows) noexcept override { workers_.front().upcoming = rows; }
+    void prefetch_during_products(const PrefetchQueue& rows) noexcept override { workers_.front().upcoming = rows; }
     [[nodiscard]] std::string arithmetic_name() const override {
         return fmt::format("{}-bit vectors, {}fused multiply-add", 8 * vector_bytes, fuses_ ? "" : "no ");
     }
@@ -154,7 +155,7 @@ class ExactProducts final : public Products {
         } while (k < a.cols);
     }
 
-    /// Along the tree, so all inner indices at once.
+    /// A product along a tree takes all inner indices at once, because its partial sums stay in a tile.
     template <class Real>
     void multiply_whole(const Factor<Real>& a, const Factor<Real>& b, const TreeLeaves& leaves,
                         core::MatrixView<Real> c) noexcept {
@@ -169,7 +170,7 @@ class ExactProducts final : public Products {
         }
     }
 
-    /// Of rows that are packed at once, if they are.
+    /// The product of one block of rows of a. If `pack` is true, the block is copied first.
     template <class Real>
     void multiply_rows(const Factor<Real>& a, std::size_t tile_rows, bool pack, const Factor<Real>& b,
                        const TreeLeaves& leaves, bool add, core::MatrixView<Real> c) noexcept {
@@ -198,7 +199,8 @@ class ExactProducts final : public Products {
         }
     }
 
-    /// Whether (1 + ε)² − (1 + 2 ε) is ε², as it is where the product is not rounded by itself.
+    /// Whether products are fused with additions: then (1 + ε)² − (1 + 2 ε) gives ε², because the square is not
+    /// rounded.
     bool measure_fusing() noexcept {
         constexpr float epsilon = 0x1p-12F;
         constexpr float factor = 1 + epsilon;
@@ -208,7 +210,7 @@ class ExactProducts final : public Products {
         return difference == epsilon * epsilon;
     }
 
-    std::vector<Worker> workers_; ///< the first is the calling thread
+    std::vector<Worker> workers_; ///< the first belongs to the calling thread
     core::Buffer<std::byte> packed_rows_;
     bool fuses_ = false;
 };

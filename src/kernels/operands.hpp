@@ -1,5 +1,5 @@
-// The factors of a product as its tiles see them: b as panels, a as rows, read where they are or copied to where they
-// can be read faster.
+// How tiles read the factors of a product: b in panels of columns and a in groups of rows. Both are read in place or,
+// if that is faster, copied to contiguous memory first ("packed").
 #pragma once
 
 #include "dtrain/core/partition.hpp"
@@ -16,9 +16,10 @@ namespace dtrain::kernels::exact {
 constexpr int tile_vectors = 2;
 /// Inner indices per panel of b.
 constexpr std::size_t block_depth = 512;
-/// A tree needs all its inner indices at once, as long as they are no more than these.
-constexpr std::size_t most_depth = 8192;
-/// Where copying a panel pays: if it meets so many tiles, or fewer if b is too large to stay in the second-level cache.
+/// The largest number of inner indices for which a whole panel is packed at once.
+constexpr std::size_t max_depth = 8192;
+/// Packing a panel pays if at least this many tiles use it. Fewer are enough if b does not fit into the second-level
+/// cache, that is, if it has more than `large_bytes`.
 constexpr std::size_t pack_from_tiles = 16;
 constexpr std::size_t pack_from_tiles_if_large = 4;
 constexpr std::size_t large_bytes = std::size_t{512} << 10;
@@ -29,10 +30,11 @@ template <class Real>
 using Vector = typename Native<Real>::Vector;
 template <class Real>
 constexpr std::size_t panel_columns = tile_vectors* Native<Real>::lanes;
-/// What a panel takes when it is copied.
-constexpr std::size_t panel_bytes = most_depth * tile_vectors * vector_bytes;
+/// The scratch memory for a packed panel.
+constexpr std::size_t panel_bytes = max_depth * tile_vectors * vector_bytes;
 
-/// Columns [first, first + width) of b as a panel: `panel_width` values per inner index, zeros beyond `width`.
+/// Copies rows [k, k + depth) of columns [first, first + width) of b to `panel`: panel_columns<Real> values per row,
+/// with zeros beyond `width`.
 template <class Real>
 void pack(const Factor<Real>& b, std::size_t k, std::size_t depth, std::size_t first, std::size_t width,
           Real* panel) noexcept {
@@ -73,7 +75,7 @@ void pack(const Factor<Real>& b, std::size_t k, std::size_t depth, std::size_t f
     }
 }
 
-/// One panel of b, as the tiles see it.
+/// One panel of b: read in place, packed as a whole, or packed piece by piece if it has more than max_depth rows.
 template <class Real>
 class Panel {
   public:
@@ -84,11 +86,11 @@ class Panel {
         const auto depth = static_cast<std::size_t>(inner.size());
         const bool whole = width % Native<Real>::lanes == 0 && b.col_stride == 1;
         const bool large = depth * b.row_stride * sizeof(Real) > large_bytes;
-        if (whole && (tiles < (large ? pack_from_tiles_if_large : pack_from_tiles) || depth > most_depth)) {
+        if (whole && (tiles < (large ? pack_from_tiles_if_large : pack_from_tiles) || depth > max_depth)) {
             rows_ = b.data + first;
             stride_ = b.row_stride;
             piece_ = depth;
-        } else if (depth <= most_depth) {
+        } else if (depth <= max_depth) {
             pack(b, begin, depth, first, width, scratch);
             rows_ = scratch;
             offset_ = begin;
@@ -100,10 +102,10 @@ class Panel {
         }
     }
 
-    /// How many inner indices can be had at once.
+    /// The largest `depth` for at().
     [[nodiscard]] std::size_t piece() const noexcept { return piece_; }
     [[nodiscard]] std::size_t stride() const noexcept { return stride_; }
-    /// The panel from inner index `k` on, valid until the next call.
+    /// The rows [k, k + depth) of the panel, stride() values apart. Valid until the next call.
     [[nodiscard]] const Real* at(std::size_t k, std::size_t depth) const noexcept {
         if (rows_ != nullptr) {
             return rows_ + (k - offset_) * stride_;
@@ -131,13 +133,13 @@ struct TileRows {
     std::size_t col_stride = 0;
 };
 
-/// All rows of a, tile by tile.
+/// All rows of a, divided into tiles of at most `max_rows` rows.
 template <class Real>
 class Rows {
   public:
-    Rows(const Factor<Real>& a, std::size_t most_rows) noexcept : a_(a), tiles_((a.rows + most_rows - 1) / most_rows) {}
+    Rows(const Factor<Real>& a, std::size_t max_rows) noexcept : a_(a), tiles_((a.rows + max_rows - 1) / max_rows) {}
 
-    /// Copies the rows of each tile next to each other.
+    /// Copies each tile to contiguous memory, column by column.
     void pack(Real* to) noexcept {
         packed_ = to;
         for (std::size_t t = 0; t < tiles_; ++t) {
@@ -152,7 +154,7 @@ class Rows {
     }
 
     [[nodiscard]] std::size_t tiles() const noexcept { return tiles_; }
-    /// Rows are spread evenly: a last tile of few rows would keep few accumulators busy.
+    /// The tiles have nearly equal numbers of rows, because a small last tile would use only a few accumulators.
     [[nodiscard]] core::Range tile(std::size_t index) const noexcept {
         return core::partition(static_cast<std::int64_t>(a_.rows), static_cast<std::int64_t>(tiles_),
                                static_cast<std::int64_t>(index));

@@ -1,4 +1,4 @@
-// What is computed in registers: tiles of c, each of some rows of a and one panel of b.
+// Tiles of c, computed in registers from some rows of a and one panel of b.
 #pragma once
 
 #include "dtrain/core/shard_tree.hpp"
@@ -15,14 +15,14 @@
 namespace dtrain::kernels::exact {
 
 constexpr int max_tile_rows =
-    vector_bytes == 64 ? 14 : 6; // with two vectors each 28 accumulators of 32 registers, or 12
+    vector_bytes == 64 ? 14 : 6; // two vectors per row: 28 accumulators in 32 registers, or 12 in 16
 
 template <class Real>
 struct TileArguments {
     TileRows<Real> a;
     const Panel<Real>* panel = nullptr;
     TreeLeaves leaves;
-    bool add = false; ///< begin with what is in c, as against zero; for a single leaf
+    bool add = false; ///< start with the values in c instead of zero; only for a single leaf
     Real* c = nullptr;
     std::size_t c_stride = 0;
 };
@@ -30,7 +30,7 @@ struct TileArguments {
 template <class Real, int rows, int vectors>
 using Accumulators = Vector<Real>[rows][vectors];
 
-/// sums += a · b over `depth` inner indices, all in registers.
+/// sums += a · b over `depth` inner indices. The sums stay in registers.
 template <class Real, int rows, int vectors>
 [[gnu::always_inline]] inline void accumulate(std::size_t depth, const Real* a, std::size_t a_row_stride,
                                               std::size_t a_col_stride, const Real* b, std::size_t b_stride,
@@ -102,9 +102,9 @@ void chain_tile(const TileArguments<Real>& arguments) noexcept {
     for_each_accumulator<rows, vectors>([&](int r, int v) { Native<Real>::store(c_at(arguments, r, v), sums[r][v]); });
 }
 
-/// A tile of a product along a tree. Whole groups of four leaves, which are a subtree in every tree of
-/// core/shard_tree.hpp, are added up in straight lines, by which most partial sums stay in registers or at fixed
-/// places; so a tile has half as many rows.
+/// A tile of a product along a tree. Four leaves at a time form a complete subtree in every tree of
+/// core/shard_tree.hpp, so they are added without a loop over merges. This keeps most partial sums in registers or at
+/// fixed addresses. The partial sums need registers too, so the tile has half as many rows.
 template <class Real, int rows, int vectors>
 void tree_tile(const TileArguments<Real>& arguments) noexcept {
     using Sums = Accumulators<Real, rows, vectors>;
@@ -153,7 +153,7 @@ void tree_tile(const TileArguments<Real>& arguments) noexcept {
 template <class Real>
 using TileFunction = void (*)(const TileArguments<Real>&) noexcept;
 
-/// The functions for tiles of up to so many rows: [vectors - 1][rows - 1].
+/// The function for a tile is at [vectors - 1][rows - 1].
 template <class Real>
 constexpr auto chain_tiles = []<int... row>(std::integer_sequence<int, row...>) {
     return std::array<std::array<TileFunction<Real>, sizeof...(row)>, tile_vectors>{

@@ -22,7 +22,7 @@ void check_names(const config::Config& config) {
     config.require_one_of("model.cost", nn::cost_names());
     config.require_one_of("training.optimizer", optim::optimizer_names());
     config.require_one_of("training.schedule", optim::schedule_names());
-    if (config.parallel.sync_every > 1 && build_optimizer(config)->wants_norms()) {
+    if (config.parallel.sync_every > 1 && build_optimizer(config)->needs_norms()) {
         throw config.invalid("parallel.sync_every", fmt::format("expected 1 with optimizer = {}, whose norms are of "
                                                                 "common parameters",
                                                                 config.training.optimizer));
@@ -68,7 +68,7 @@ void check_augmentation(const config::Config& config, const nn::Shape& shape) {
         double value;
     };
     const auto& keys = config.augment;
-    constexpr std::size_t most = data::Augmenter::most_pixels;
+    constexpr std::size_t most = data::Augmenter::max_pixels;
     const bool distortable = shape.size() == 2 && shape[0] <= most && shape[1] <= most;
     for (const Amount& amount : {Amount{"augment.shift", keys.shift}, Amount{"augment.rotate", keys.rotate},
                                  Amount{"augment.scale", keys.scale}, Amount{"augment.shear", keys.shear},

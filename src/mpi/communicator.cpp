@@ -23,35 +23,36 @@
 namespace dtrain::mpi {
 namespace {
 
-/// Longer than mpirun takes to end the ranks of other hosts, which is three seconds.
+/// Longer than mpirun needs to end the ranks of other hosts (three seconds).
 constexpr unsigned end_of_job_seconds = 5;
 
-int own_rank = 0; ///< in Communicator::world(); simulated ranks, which share it, name any rank in their last message
-bool beside_first = true;                 ///< whether this is the host of rank 0
-volatile std::sig_atomic_t last_code = 0; ///< for a handler to end this process with
+/// The rank in Communicator::world(). Simulated ranks share this variable, so their messages may name a wrong rank.
+int own_rank = 0;
+bool on_first_host = true;                ///< whether this is the host of rank 0
+volatile std::sig_atomic_t last_code = 0; ///< the exit code for the signal handler in abort()
 
-/// Whether no other rank of this job has asked so on this host before. Whoever is the first leaves a file in the folder
-/// that mpirun or srun made for the job here and removes in the end. Without such a folder every rank is the first.
-bool is_first_to_speak() {
+/// Whether this is the first call by any rank of this job on this host. The first caller creates a file in the job's
+/// temporary folder, which mpirun or srun removes at the end. Without such a folder, every call counts as the first.
+bool is_first_to_report() {
     const char* const folder = std::getenv("PMIX_SERVER_TMPDIR");
     std::array<char, PATH_MAX> name{};
-    fmt::format_to_n(name.data(), name.size() - 1, "{}/dtrain-has-spoken", folder == nullptr ? "" : folder);
+    fmt::format_to_n(name.data(), name.size() - 1, "{}/dtrain-error-reported", folder == nullptr ? "" : folder);
     return folder == nullptr || open(name.data(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) >= 0 ||
            errno != EEXIST;
 }
 
-/// Whatever signals come meanwhile, such as mpirun's that asks ranks to stop.
+/// Sleeps even if signals interrupt it, such as mpirun's request to stop.
 void sleep_through(unsigned seconds) {
     while (seconds > 0) {
         seconds = sleep(seconds);
     }
 }
 
-/// Messages within a host go through files of Open MPI's in /dev/shm, of which nothing is reserved: a rank that finds
-/// no room when it writes dies of SIGBUS. Where that is small, as in containers, they go to the folder that mpirun made
-/// for the job here.
+/// Open MPI sends messages within a host through files in /dev/shm, without reserving their space. A rank that finds no
+/// space when it writes is killed by SIGBUS. If /dev/shm is small, as in containers, this function moves the files to
+/// the job's temporary folder.
 void avoid_small_shared_folder() {
-    constexpr std::int64_t bytes_per_rank = 16 << 20; // they take up to 4 MB, and other jobs their share
+    constexpr std::int64_t bytes_per_rank = 16 << 20; // the files need up to 4 MB; the rest is for other jobs
     const char* const ranks = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
     const char* const folder = std::getenv("PMIX_SERVER_TMPDIR");
     struct statvfs space {};
@@ -93,26 +94,28 @@ void check(int code, const char* function) {
 int count(std::size_t size) {
     if (size > static_cast<std::size_t>(std::numeric_limits<int>::max())) {
         throw core::Error(core::ExitCode::bad_config,
-                          fmt::format("a message of {} elements is more than MPI can count", size));
+                          fmt::format("a message of {} elements is too long for MPI, which allows at most {}", size,
+                                      std::numeric_limits<int>::max()));
     }
     return static_cast<int>(size);
 }
 
 Environment::Environment(int& argc, char**& argv) {
-    // Open MPI over TCP sends messages of more than 64 kB after a handshake, which waits behind the data that goes the
-    // other way meanwhile. Those of an exchange of gradients (up to 256 kB) leave at once instead. Whoever sets these
-    // parameters is followed.
+    // Over TCP, Open MPI sends messages of more than 64 kB only after a handshake, which has to wait for data in the
+    // other direction. With these limits, the messages of the gradient exchange (up to 256 kB) need no handshake.
+    // Settings of the user take precedence.
     for (const char* const parameter :
          {"OMPI_MCA_btl_tcp_eager_limit", "OMPI_MCA_btl_tcp_rndv_eager_limit", "OMPI_MCA_btl_tcp_max_send_size"}) {
         setenv(parameter, "300000", 0);
     }
-    setenv("OMPI_MCA_btl_tcp_flags", "1", 0); // no remote memory access, which TCP but imitates
+    setenv("OMPI_MCA_btl_tcp_flags", "1", 0); // no remote memory access, because TCP only emulates it
     avoid_small_shared_folder();
     int provided = 0;
     check(MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
-#ifndef DTRAIN_SIMULATE                     // where there are no threads
+#ifndef DTRAIN_SIMULATE                     // a simulation has no threads
     if (provided < MPI_THREAD_SERIALIZED) { // a thread exchanges gradients while another computes
-        abort(core::ExitCode::bad_config, "this MPI allows no calls from several threads, not even in turns");
+        abort(core::ExitCode::bad_config, "this MPI library does not support calls from several threads "
+                                          "(MPI_THREAD_SERIALIZED). Use an MPI library with thread support");
     }
 #endif
     check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
@@ -141,7 +144,7 @@ Communicator Communicator::world() {
     as_launched.split_by_node().broadcast(std::span(leader));
     Communicator world = as_launched.split(0, leader[0]);
     own_rank = world.rank();
-    beside_first = leader[0] == 0;
+    on_first_host = leader[0] == 0;
     return world;
 }
 
@@ -164,11 +167,11 @@ Communicator Communicator::split(int colour, int key) const {
     return Communicator(handle);
 }
 
-Communicator Communicator::split_by_node(int most) const {
+Communicator Communicator::split_by_node(int max_ranks) const {
     MPI_Comm handle = MPI_COMM_NULL;
     check(MPI_Comm_split_type(handle_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &handle), "MPI_Comm_split_type");
     Communicator node(handle);
-    return most == 0 ? std::move(node) : node.split(node.rank() / most, node.rank());
+    return max_ranks == 0 ? std::move(node) : node.split(node.rank() / max_ranks, node.rank());
 }
 
 void Communicator::barrier() const {
@@ -199,8 +202,8 @@ std::size_t Communicator::receive(std::span<std::byte> bytes, int source) const 
 }
 
 void fail(const core::Error& error) {
-    if (!beside_first) {
-        sleep_through(end_of_job_seconds); // the first host speaks, if it has the same trouble
+    if (!on_first_host) {
+        sleep_through(end_of_job_seconds); // if the first host has the same error, only that host should report it
     }
     std::array<char, 4096> text{};
     const auto end = fmt::format_to_n(text.data(), text.size(), "rank {} on {}: {}", own_rank, core::host_name().data(),
@@ -209,13 +212,13 @@ void fail(const core::Error& error) {
 }
 
 void abort(core::ExitCode code, std::string_view message) {
-    if (is_first_to_speak()) {
+    if (is_first_to_report()) {
         core::print_error("{}: {}\n", program_invocation_short_name, message);
     } else {
-        sleep_through(end_of_job_seconds); // by then whoever has spoken has ended this process, with a code of its own
+        sleep_through(end_of_job_seconds); // normally the rank that reported the error ends this process meanwhile
     }
-    // Should MPI_Abort hang, as it may where it is called from another thread than MPI was initialised in, or crash, as
-    // it may where memory is short, this process ends all the same, and the launcher ends the others.
+    // MPI_Abort may hang if it is called from another thread than the one that initialised MPI, and it may crash if
+    // memory is short. The handlers and the alarm end this process anyway; then the launcher ends the other ranks.
     last_code = static_cast<int>(code);
     sigset_t last_signals;
     sigemptyset(&last_signals);
@@ -230,18 +233,18 @@ void abort(core::ExitCode code, std::string_view message) {
 }
 
 void throw_together(const Communicator& communicator, const std::optional<core::Error>& error) {
-    int speaker = error ? communicator.rank() : communicator.size();
+    int first_failed = error ? communicator.rank() : communicator.size();
     {
         const Waiting waiting;
-        check(MPI_Allreduce(MPI_IN_PLACE, &speaker, 1, MPI_INT, MPI_MIN, communicator.handle()), "MPI_Allreduce");
+        check(MPI_Allreduce(MPI_IN_PLACE, &first_failed, 1, MPI_INT, MPI_MIN, communicator.handle()), "MPI_Allreduce");
     }
-    if (speaker == communicator.size()) {
+    if (first_failed == communicator.size()) {
         return;
     }
     std::array<int, 1> code{error ? static_cast<int>(error->code()) : 0};
-    communicator.broadcast(std::span(code), speaker);
+    communicator.broadcast(std::span(code), first_failed);
     throw AgreedError(static_cast<core::ExitCode>(code[0]),
-                      communicator.broadcast(error ? error->what() : "", speaker));
+                      communicator.broadcast(error ? error->what() : "", first_failed));
 }
 
 void together(const Communicator& communicator, const std::function<void()>& action) {

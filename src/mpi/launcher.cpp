@@ -12,10 +12,10 @@ namespace {
 
 struct Launcher {
     const char* rank;
-    const char* size; ///< null where it does not tell
+    const char* size; ///< null if there is no such variable
 };
 
-/// Those that others start come first: mpirun starts its ranks from a step of Slurm's, say.
+/// A launcher that another launcher may start comes first. For example, mpirun may run inside a Slurm step.
 constexpr std::array launchers{
     Launcher{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}, // Open MPI
     Launcher{"MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"},   // MVAPICH
@@ -23,7 +23,8 @@ constexpr std::array launchers{
     Launcher{"PALS_RANKID", nullptr},                         // PALS (HPE Cray)
     Launcher{"FLUX_TASK_RANK", "FLUX_JOB_SIZE"},              // Flux
     Launcher{"PMIX_RANK", nullptr},                           // PRRTE, srun --mpi=pmix
-    // A step's number of tasks: SLURM_NTASKS is the allocation's, and a batch script has that too.
+    // SLURM_STEP_NUM_TASKS is the number of tasks of a step. SLURM_NTASKS belongs to the allocation and is also set in
+    // batch scripts.
     Launcher{"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"},
 };
 

@@ -45,7 +45,7 @@ std::span<const int> Messages::finished() {
     std::size_t count = 0;
     for (int i = 0; i < found; ++i) { // found is negative if nothing is under way
         const int message = finished_[static_cast<std::size_t>(i)];
-        // SimGrid's MPI tells also of those that have not been started.
+        // SimGrid's MPI also reports messages that have not been started.
         if (std::exchange(under_way_[static_cast<std::size_t>(message)], 0) != 0) {
             finished_[count++] = message;
         }

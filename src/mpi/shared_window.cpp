@@ -1,7 +1,7 @@
-// System V shared memory, because it is in nobody's file system: /dev/shm is small in containers (64 MB in Docker's),
-// a write into it may find it full, and files in it may stay behind. A segment is memory as any other: where there is
-// none, the system says so when it is asked, or kills as it does then. Only a rank that is killed between asking for it
-// and marking it for removal, the next call, leaves one behind.
+// This file uses System V shared memory, because it does not depend on a file system. /dev/shm is small in containers
+// (64 MB in Docker), may become full during a write, and may keep files of killed processes. A System V segment behaves
+// like other memory: a lack of memory is reported on allocation, or handled by the out-of-memory killer. A segment is
+// left behind only if a rank is killed between shmget and shmctl, a few calls later.
 
 #include "dtrain/mpi/shared_window.hpp"
 
@@ -22,7 +22,7 @@
 namespace dtrain::mpi {
 namespace {
 
-using Memory = std::shared_ptr<std::byte>; // released by the last rank or object that has it
+using Memory = std::shared_ptr<std::byte>; // the last owner releases it
 
 Memory private_memory(std::size_t bytes) {
     const auto buffer = std::make_shared<core::Buffer<std::byte>>(bytes);
@@ -30,7 +30,7 @@ Memory private_memory(std::size_t bytes) {
 }
 
 #ifdef DTRAIN_SIMULATE
-/// Simulated ranks share all memory.
+/// Simulated ranks are in one process, so they exchange pointers.
 std::vector<Memory> share(const Communicator& node, std::size_t bytes) {
     const Memory own = private_memory(bytes);
     const auto address = reinterpret_cast<std::uintptr_t>(&own);
@@ -38,7 +38,7 @@ std::vector<Memory> share(const Communicator& node, std::size_t bytes) {
     for (const std::uintptr_t other : node.gather_all(std::span<const std::uintptr_t>(&address, 1))) {
         all.push_back(*reinterpret_cast<const Memory*>(other));
     }
-    node.barrier(); // till then `own` is where it is
+    node.barrier(); // other ranks read `own` until here
     return all;
 }
 #else
@@ -47,14 +47,14 @@ std::vector<Memory> share(const Communicator& node, std::size_t bytes) {
     throw core::Error(
         core::ExitCode::bad_config,
         error == ENOMEM
-            ? fmt::format("out of memory: no {:.1f} MB that the ranks of this host share", megabytes)
-            : fmt::format("the system gives no {:.1f} MB of shared memory ({}): raise its limits, kernel.shmmax, "
-                          "kernel.shmall and kernel.shmmni of sysctl, or set parallel.reducer = mpi, which shares "
-                          "next to none",
+            ? fmt::format("out of memory: cannot allocate {:.1f} MB that the ranks of this host share", megabytes)
+            : fmt::format("cannot allocate {:.1f} MB of shared memory: {}. Raise the system's limits (sysctl "
+                          "kernel.shmmax, kernel.shmall, kernel.shmmni), or set parallel.reducer = mpi, which needs "
+                          "almost no shared memory",
                           megabytes, std::strerror(error)));
 }
 
-/// None, and errno says why, where this process does not get it.
+/// Attaches a segment. Returns null and sets errno on failure.
 Memory attach(int segment) {
     void* const memory = shmat(segment, nullptr, 0);
     if (reinterpret_cast<std::intptr_t>(memory) == -1) {
@@ -63,19 +63,19 @@ Memory attach(int segment) {
     return {static_cast<std::byte*>(memory), [](std::byte* attached) { shmdt(attached); }};
 }
 
-/// In front of a segment's bytes: what tells that it is the one that was meant, since numbers of segments are those of
-/// a namespace, and a container has its own.
+/// The mark at the beginning of a segment. It verifies that a rank attached the right segment: numbers of segments are
+/// local to an IPC namespace, and each container may have its own.
 std::int64_t& mark(const Memory& memory) {
     return *reinterpret_cast<std::int64_t*>(memory.get());
 }
 
 std::vector<Memory> share(const Communicator& node, std::size_t bytes) {
     if (node.size() == 1) {
-        return {private_memory(bytes)}; // which has huge pages more often
+        return {private_memory(bytes)}; // private memory gets huge pages more often
     }
     std::array<std::int64_t, 1> all_bytes{static_cast<std::int64_t>(bytes)};
     node.sum(std::span(all_bytes));
-    // Every rank has all segments, and MPI is to have addresses left.
+    // Every rank maps all segments, and MPI needs address space too.
     if (!core::has_addresses(static_cast<std::size_t>(all_bytes[0]) + reserve_bytes)) {
         fail_to_get(all_bytes[0], ENOMEM);
     }
@@ -84,13 +84,13 @@ std::vector<Memory> share(const Communicator& node, std::size_t bytes) {
         fail_to_get(static_cast<std::int64_t>(bytes), errno);
     }
     const Memory own = attach(id);
-    // It goes with the last process that has it. Linux lets the others have it all the same.
+    // Marks the segment for removal when the last process detaches. On Linux, other ranks can still attach it.
     shmctl(id, IPC_RMID, nullptr);
     if (own == nullptr) {
         fail_to_get(static_cast<std::int64_t>(bytes), ENOMEM);
     }
     core::advise_huge_pages(own.get(), bytes);
-    std::ranges::fill(std::span(own.get(), bytes), std::byte{0}); // touched first by its owner, for the sake of NUMA
+    std::ranges::fill(std::span(own.get(), bytes), std::byte{0}); // the owner touches it first, so NUMA places it near
     mark(own) = std::chrono::steady_clock::now().time_since_epoch().count();
 
     const std::array<std::int64_t, 2> own_offer{id, mark(own)};
@@ -101,12 +101,12 @@ std::vector<Memory> share(const Communicator& node, std::size_t bytes) {
         all.push_back(rank == node.rank() ? own : attach(static_cast<int>(offer[0])));
         if (all.back() == nullptr || mark(all.back()) != offer[1]) {
             throw core::Error(core::ExitCode::bad_config,
-                              "the ranks of this host share no memory, as where each has a container of its own: start "
-                              "them in one, or with one IPC namespace (docker run --ipc=host), or set "
-                              "parallel.ranks_per_node = 1, which has each count as a node");
+                              "the ranks of this host cannot share memory, perhaps because each rank is in its own "
+                              "container. Run all ranks in one container or IPC namespace (docker run --ipc=host), or "
+                              "set parallel.ranks_per_node = 1, so that each rank counts as a node");
         }
     }
-    node.barrier(); // till all have it, nobody may go and take it along
+    node.barrier(); // a segment must exist until all ranks have attached it
     return all;
 }
 #endif
@@ -114,7 +114,7 @@ std::vector<Memory> share(const Communicator& node, std::size_t bytes) {
 } // namespace
 
 SharedWindow::SharedWindow(const Communicator& node, std::size_t bytes) {
-    constexpr std::size_t heading = 64; // for the mark, and bytes begin on a cache line
+    constexpr std::size_t heading = 64; // room for the mark; the bytes then begin on a cache line
     const std::vector<std::size_t> sizes = node.gather_all(std::span<const std::size_t>(&bytes, 1));
     for (Memory& memory : share(node, heading + bytes)) {
         std::byte* const begin = memory.get() + heading;

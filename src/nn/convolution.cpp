@@ -1,14 +1,14 @@
-// A convolutional layer, y = f(x ⋆ W + b), a cross-correlation as everywhere in the field:
+// A convolutional layer, y = f(x ⋆ W + b). As usual in machine learning, ⋆ is a cross-correlation:
 //
 //   z[m, i, j] = b[m] + Σ_c Σ_u Σ_v W[m, c, u, v] x[c, i S + u − P, j S + v − P],  x = 0 outside
 //
-// x  C × H × W        input, C maps          dx  ∂C/∂x
+// x  C × H × W        input, C channels      dx  ∂C/∂x
 // W  M × C × K × K    weight                 dy  ∂C/∂y, then ∂C/∂z
 // b  M                bias
-// y  M × H' × W'      activation, H' = (H + 2 P − K) / S + 1
+// y  M × H' × W'      output, M channels; H' = (H + 2 P − K) / S + 1
 //
-// Samples are interleaved (nn/interleave.hpp): a pixel is a vector of so many samples, so that any shape of map, kernel
-// and stride keeps all lanes busy, and every sample has its own chain of fused multiply-adds.
+// Samples are interleaved (nn/interleave.hpp): a vector holds one pixel of several samples. So all lanes are in use for
+// any size of feature map, kernel and stride, and each sample has its own chain of fused multiply-adds.
 
 #include "dtrain/nn/activation.hpp"
 #include "dtrain/nn/initialisation.hpp"
@@ -35,13 +35,13 @@ class Convolution final : public Layer<Real> {
     Convolution(const Maps& input, const Maps& output, std::size_t kernel, std::size_t padding, std::size_t stride,
                 Activation activation, const LayerArguments& arguments)
         : Layer<Real>(arguments.label), input_(input), output_(output), kernel_(kernel), padding_(padding),
-          stride_(stride), activation_(activation), output_shape_{output.count, output.height, output.width},
-          weight_number_(arguments.add_tensor("weight", {output.count, input.count, kernel, kernel})),
+          stride_(stride), activation_(activation), output_shape_{output.channels, output.height, output.width},
+          weight_number_(arguments.add_tensor("weight", {output.channels, input.channels, kernel, kernel})),
           weight_(arguments.layout[weight_number_]),
-          bias_(arguments.layout[arguments.add_tensor("bias", {output.count})]) {}
+          bias_(arguments.layout[arguments.add_tensor("bias", {output.channels})]) {}
 
     [[nodiscard]] std::string description() const override {
-        return fmt::format("conv {0}x{1}x{1}{2}{3} {4}", output_.count, kernel_,
+        return fmt::format("conv {0}x{1}x{1}{2}{3} {4}", output_.channels, kernel_,
                            padding_ == 0 ? "" : fmt::format(" pad {}", padding_),
                            stride_ == 1 ? "" : fmt::format(" stride {}", stride_), to_string(activation_));
     }
@@ -54,25 +54,26 @@ class Convolution final : public Layer<Real> {
 
     void initialise(std::span<Real> parameters, std::uint64_t seed) const override {
         const std::size_t window = kernel_ * kernel_;
-        draw_uniform(weight_.in(parameters), weight_bound(activation_, input_.count * window, output_.count * window),
-                     seed, weight_number_);
+        draw_uniform(weight_.in(parameters),
+                     weight_bound(activation_, input_.channels * window, output_.channels * window), seed,
+                     weight_number_);
         std::ranges::fill(bias_.in(parameters), Real{0});
     }
 
     void reserve(const Extent& extent, core::MemoryBook& book) override {
         book.grant(padding_ == 0 ? 0 : bordered_input().size() * lanes<Real>, bordered_input_);
         book.grant(bordered_delta().size() * lanes<Real>, bordered_delta_);
-        book.grant(weight_.size, turned_weight_);
+        book.grant(weight_.size, flipped_weight_);
         book.grant(weight_.size * lanes<Real>, lane_sums_);
         book.grant(extent.groups * sums(), group_sums_);
     }
-    [[nodiscard]] std::size_t most_added_up() const noexcept override { return weight_.size; }
+    [[nodiscard]] std::size_t max_added_up() const noexcept override { return weight_.size; }
 
     void forward(std::span<const Real> parameters, const Pass&, MatrixView<const Real> x, MatrixView<Real> y) override {
         for (std::size_t block = 0; block < y.rows; ++block) {
-            convolve<Real>({with_border(x.row(block)), bordered_input()}, input_.count, weight_.in(parameters).data(),
-                           bias_.in(parameters).data(), {kernel_, kernel_}, stride_, {y.row(block).data(), output_},
-                           output_);
+            convolve<Real>({with_border(x.row(block)), bordered_input()}, input_.channels,
+                           weight_.in(parameters).data(), bias_.in(parameters).data(), {kernel_, kernel_}, stride_,
+                           {y.row(block).data(), output_}, output_);
             activate(activation_, y.row(block)); // while it is in cache
         }
     }
@@ -80,8 +81,8 @@ class Convolution final : public Layer<Real> {
     void backward(std::span<const Real> parameters, ShardOffsets groups, MatrixView<const Real> x,
                   MatrixView<const Real> y, MatrixView<Real> dy, MatrixView<Real> dx,
                   ShardGradients<Real>& gradients) override {
-        if (!dx.empty()) {
-            turn_weight(weight_.in(parameters));
+        if (!dx.is_null()) {
+            flip_weight(weight_.in(parameters));
         }
         for (std::size_t block = 0; block < y.rows; ++block) {
             multiply_by_derivative<Real>(activation_, y.row(block), dy.row(block));
@@ -93,13 +94,13 @@ class Convolution final : public Layer<Real> {
                 weights[count] = group_sums_.data() + g * sums();
                 biases[count] = weights[count] + weight_.size;
             }
-            sum_weights(delta, output_, with_border(x.row(block)), bordered_input(), kernel_, stride_,
-                        lane_sums_.data());
+            sum_weight_gradients(delta, output_, with_border(x.row(block)), bordered_input(), kernel_, stride_,
+                                 lane_sums_.data());
             add_lanes(lane_sums_.data(), weight_.size, weights.data(), count);
-            sum_biases(delta, output_, lane_sums_.data());
+            sum_bias_gradients(delta, output_, lane_sums_.data());
             add_lanes(lane_sums_.data(), bias_.size, biases.data(), count);
-            if (!dx.empty()) {
-                collect(dy.row(block), dx.row(block));
+            if (!dx.is_null()) {
+                compute_input_gradient(dy.row(block), dx.row(block));
             }
         }
         add_up(bias_, weight_.size, groups, gradients);
@@ -108,17 +109,17 @@ class Convolution final : public Layer<Real> {
 
   private:
     [[nodiscard]] Maps bordered_input() const noexcept {
-        return {input_.count, input_.height + 2 * padding_, input_.width + 2 * padding_};
+        return {input_.channels, input_.height + 2 * padding_, input_.width + 2 * padding_};
     }
-    /// As many pixels as a window can reach beyond the edge.
+    /// The width of the border around dy: the maximum distance that a window of the input gradient extends beyond it.
     [[nodiscard]] std::size_t border() const noexcept { return (kernel_ + stride_ - 2) / stride_; }
     [[nodiscard]] Maps bordered_delta() const noexcept {
-        return {output_.count, output_.height + 2 * border(), output_.width + 2 * border()};
+        return {output_.channels, output_.height + 2 * border(), output_.width + 2 * border()};
     }
-    /// Weights and biases of one group.
+    /// The number of weight and bias gradients of one group.
     [[nodiscard]] std::size_t sums() const noexcept { return weight_.size + bias_.size; }
 
-    /// The block within a border of zeros, which nothing ever overwrites.
+    /// Copies a block of the input into a border of zeros. The border is never overwritten.
     [[nodiscard]] const Real* with_border(std::span<const Real> x) noexcept {
         if (padding_ == 0) {
             return x.data();
@@ -129,17 +130,17 @@ class Convolution final : public Layer<Real> {
     static void frame(std::span<const Real> maps, const Maps& shape, std::size_t border, Real* framed) noexcept {
         const std::size_t row = shape.width * lanes<Real>;
         const Pixels<Real> inner =
-            Pixels<Real>(framed, {shape.count, shape.height + 2 * border, shape.width + 2 * border})
+            Pixels<Real>(framed, {shape.channels, shape.height + 2 * border, shape.width + 2 * border})
                 .every(1, border, border);
-        for (std::size_t c = 0; c < shape.count; ++c) {
+        for (std::size_t c = 0; c < shape.channels; ++c) {
             for (std::size_t i = 0; i < shape.height; ++i) {
                 std::copy_n(maps.data() + (c * shape.height + i) * row, row, inner.at(i, 0) + c * inner.map_stride);
             }
         }
     }
 
-    /// Of the offsets u in a kernel those by which output pixels lie over the input pixels a, a + S, a + 2 S, ...:
-    /// first, first + S, ..., `count` of them.
+    /// For the input pixels a, a + S, a + 2 S, ... in one direction: the offsets u in a kernel that connect them to
+    /// output pixels. These are first, first + S, ..., `count` offsets.
     struct Phase {
         std::size_t first = 0;
         std::size_t count = 0;
@@ -157,37 +158,38 @@ class Convolution final : public Layer<Real> {
         }
     }
 
-    /// dx: every input pixel collects from the output pixels it gave to. For the pixels of a phase these lie in one
-    /// window, and their weights are every S-th of the kernel, turned by 180 degrees.
-    void collect(std::span<const Real> dy, std::span<Real> dx) noexcept {
+    /// Computes dx. The gradient of an input pixel is a weighted sum over the output pixels that depend on it. For the
+    /// pixels of a phase, these output pixels form a window. Its weights are every S-th weight of the kernel, rotated
+    /// by 180 degrees. So each phase is a convolution with stride 1.
+    void compute_input_gradient(std::span<const Real> dy, std::span<Real> dx) noexcept {
         frame(dy, output_, border(), bordered_delta_.data());
-        const Real* weight = turned_weight_.data();
+        const Real* weight = flipped_weight_.data();
         for_each_phase([&](std::size_t a, Phase rows, std::size_t b, Phase columns) {
-            const Maps part{input_.count, (input_.height - a + stride_ - 1) / stride_,
+            const Maps part{input_.channels, (input_.height - a + stride_ - 1) / stride_,
                             (input_.width - b + stride_ - 1) / stride_};
-            // Output row (a + P − u) / S for the last u, which is the first row of the window.
+            // The first row of the window is output row (a + P − u) / S for the largest u; columns likewise.
             const auto first = [&](std::size_t pixel, Phase offsets) {
                 return border() + (pixel + padding_ - offsets.first) / stride_ + 1 - offsets.count;
             };
             convolve<Real>(
                 Pixels<const Real>(bordered_delta_.data(), bordered_delta())
                     .every(1, rows.count == 0 ? 0 : first(a, rows), columns.count == 0 ? 0 : first(b, columns)),
-                output_.count, weight, nullptr, {rows.count, columns.count}, 1,
+                output_.channels, weight, nullptr, {rows.count, columns.count}, 1,
                 Pixels<Real>(dx.data(), input_).every(stride_, a, b), part);
-            weight += input_.count * output_.count * rows.count * columns.count;
+            weight += input_.channels * output_.channels * rows.count * columns.count;
         });
     }
 
-    /// Phase after phase, turned[c, m, u, v] = W[m, c, ...].
-    void turn_weight(std::span<const Real> weight) noexcept {
-        Real* turned = turned_weight_.data();
+    /// For each phase, flipped[c, m, u, v] = the phase's weights of W[m, c] in reverse order.
+    void flip_weight(std::span<const Real> weight) noexcept {
+        Real* flipped = flipped_weight_.data();
         for_each_phase([&](std::size_t, Phase rows, std::size_t, Phase columns) {
-            for (std::size_t c = 0; c < input_.count; ++c) {
-                for (std::size_t m = 0; m < output_.count; ++m) {
-                    const Real* const kernel = weight.data() + (m * input_.count + c) * kernel_ * kernel_;
+            for (std::size_t c = 0; c < input_.channels; ++c) {
+                for (std::size_t m = 0; m < output_.channels; ++m) {
+                    const Real* const kernel = weight.data() + (m * input_.channels + c) * kernel_ * kernel_;
                     for (std::size_t u = rows.count; u-- > 0;) {
                         for (std::size_t v = columns.count; v-- > 0;) {
-                            *turned++ = kernel[(rows.first + u * stride_) * kernel_ + columns.first + v * stride_];
+                            *flipped++ = kernel[(rows.first + u * stride_) * kernel_ + columns.first + v * stride_];
                         }
                     }
                 }
@@ -195,6 +197,7 @@ class Convolution final : public Layer<Real> {
         });
     }
 
+    /// Adds the group sums of a tensor, which begin at `first`, over the groups of each shard.
     void add_up(const Tensor& tensor, std::size_t first, ShardOffsets groups, ShardGradients<Real>& gradients) {
         gradients.add_up(tensor.offset, tensor.size, [&](std::size_t shard, std::span<Real> out, bool continues) {
             if (!continues) {
@@ -221,7 +224,7 @@ class Convolution final : public Layer<Real> {
     Tensor bias_;
     Buffer<Real> bordered_input_; ///< of one block
     Buffer<Real> bordered_delta_; ///< of one block
-    Buffer<Real> turned_weight_;  ///< one phase after the other
+    Buffer<Real> flipped_weight_; ///< sorted by phase
     Buffer<Real> lane_sums_;      ///< of one block
     Buffer<Real> group_sums_;     ///< groups × (weights, then biases)
 };
@@ -230,10 +233,11 @@ class Convolution final : public Layer<Real> {
 
 template <class Real>
 std::unique_ptr<Layer<Real>> make_convolution(const LayerArguments& arguments) {
-    constexpr std::size_t most_maps = 65536;
-    constexpr std::size_t most_kernel = 255;
+    constexpr std::size_t max_maps = 65536;
+    constexpr std::size_t max_kernel = 255;
     constexpr const char* expected =
-        "expected `conv CxKxK [pad P] [stride S] [activation]`, C maps from K x K pixels, in this order";
+        "expected `conv CxKxK [pad P] [stride S] [activation]` in this order, where C is the number of output channels "
+        "and K x K the kernel size";
     const auto& words = arguments.words;
     if (words.size() < 2) {
         arguments.fail(expected);
@@ -248,21 +252,22 @@ std::unique_ptr<Layer<Real>> make_convolution(const LayerArguments& arguments) {
     if (sizes[1] != sizes[2] || sizes[2].empty() || !rest.empty() || words[1].ends_with('x')) {
         arguments.fail(expected);
     }
-    const std::size_t maps = arguments.number_in(sizes[0], "the number of maps", 1, most_maps);
-    const std::size_t kernel = arguments.number_in(sizes[1], "the size of a kernel", 1, most_kernel);
+    const std::size_t maps = arguments.number_in(sizes[0], "the number of output channels", 1, max_maps);
+    const std::size_t kernel = arguments.number_in(sizes[1], "the kernel size", 1, max_kernel);
     std::size_t padding = 0;
     std::size_t stride = 1;
     std::size_t word = 2;
     if (word + 1 < words.size() && words[word] == "pad") {
-        padding = arguments.number_in(words[word + 1], "pad, narrower than the kernel,", 0, kernel - 1);
+        padding = arguments.number_in(words[word + 1], "pad (less than the kernel size)", 0, kernel - 1);
         word += 2;
     }
     if (word + 1 < words.size() && words[word] == "stride") {
-        stride = arguments.number_in(words[word + 1], "the stride", 1, most_kernel);
+        stride = arguments.number_in(words[word + 1], "the stride", 1, max_kernel);
         word += 2;
     }
     Activation activation = Activation::linear;
-    if (word < words.size() && words[word] != "pad" && words[word] != "stride") { // else misplaced, or without a number
+    if (word < words.size() && words[word] != "pad" &&
+        words[word] != "stride") { // these are misplaced or lack a number
         activation = arguments.activation_in(words[word++]);
     }
     if (word < words.size()) {
@@ -272,13 +277,13 @@ std::unique_ptr<Layer<Real>> make_convolution(const LayerArguments& arguments) {
     const Shape maps_in = arguments.input_maps();
     const Maps input{maps_in[0], maps_in[1], maps_in[2]};
     if (input.height + 2 * padding < kernel || input.width + 2 * padding < kernel) {
-        arguments.fail(fmt::format("a kernel of {0} x {0} does not fit on maps of {1} x {2} with pad {3}", kernel,
-                                   input.height, input.width, padding));
+        arguments.fail(fmt::format("a kernel of {0} x {0} is larger than the feature maps of {1} x {2} with pad {3}",
+                                   kernel, input.height, input.width, padding));
     }
     const Maps output{maps, (input.height + 2 * padding - kernel) / stride + 1,
                       (input.width + 2 * padding - kernel) / stride + 1};
-    arguments.require_size({output.count, output.height, output.width});
-    arguments.require_size({output.count, input.count, kernel, kernel});
+    arguments.require_size({output.channels, output.height, output.width});
+    arguments.require_size({output.channels, input.channels, kernel, kernel});
     return std::make_unique<Convolution<Real>>(input, output, kernel, padding, stride, activation, arguments);
 }
 

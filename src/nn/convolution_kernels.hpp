@@ -1,5 +1,5 @@
-// The arithmetic of a convolutional layer on interleaved maps; see convolution.cpp for what is computed. Accumulators
-// of several maps and pixels stay in registers, so that what is loaded is used more than once.
+// The arithmetic of a convolutional layer on interleaved feature maps; convolution.cpp has the formulas. Accumulators
+// of several channels and pixels stay in registers, so that each loaded value is used more than once.
 #pragma once
 
 #include "dtrain/nn/interleave.hpp"
@@ -17,22 +17,23 @@ constexpr std::size_t lanes = block_lanes<Real>;
 template <class Real>
 using Vector = typename Block<Real>::Vector;
 
-/// Where the work is, a block is cut into vectors of this CPU, one after the other.
+/// The inner loops process a block in vectors of the CPU's size, one after the other.
 template <class Real>
 using Native = kernels::Simd<Real, std::min(kernels::vector_bytes, sizeof(Real) * lanes<Real>)>;
 constexpr bool many_registers = kernels::vector_bytes == 64; // 32 instead of 16
 
-/// The maps of a sample.
+/// The shape of a sample's feature maps.
 struct Maps {
-    std::size_t count = 0;
+    std::size_t channels = 0;
     std::size_t height = 0;
     std::size_t width = 0;
 
     [[nodiscard]] std::size_t pixels() const noexcept { return height * width; }
-    [[nodiscard]] std::size_t size() const noexcept { return count * pixels(); }
+    [[nodiscard]] std::size_t size() const noexcept { return channels * pixels(); }
 };
 
-/// Where the pixels of interleaved maps lie in memory, all of them or every so many; distances in elements.
+/// The memory positions of the pixels of interleaved feature maps: all pixels or every n-th pixel. Strides are in
+/// elements.
 template <class Value>
 struct Pixels {
     Value* first = nullptr;
@@ -46,7 +47,7 @@ struct Pixels {
     [[nodiscard]] Value* at(std::size_t row, std::size_t column) const noexcept {
         return first + row * row_stride + column * pixel_stride;
     }
-    /// Those from (row, column) on, every `step`-th in both directions.
+    /// Every `step`-th pixel in both directions, from (row, column) on.
     [[nodiscard]] Pixels every(std::size_t step, std::size_t row, std::size_t column) const noexcept {
         Pixels part = *this;
         part.first = at(row, column);
@@ -61,10 +62,10 @@ struct Kernel {
     std::size_t cols = 0;
 };
 
-/// Calls action(begin, size) for parts of [0, size) as equal as can be, of `most` at the most.
+/// Calls action(begin, size) for parts of [0, size) of nearly equal size, at most `max_part`.
 template <class Action>
-void in_even_parts(std::size_t size, std::size_t most, Action&& action) {
-    const std::size_t parts = (size + most - 1) / most;
+void in_even_parts(std::size_t size, std::size_t max_part, Action&& action) {
+    const std::size_t parts = (size + max_part - 1) / max_part;
     for (std::size_t part = 0, begin = 0; part < parts; ++part) {
         const std::size_t end = size * (part + 1) / parts;
         action(begin, end - begin);
@@ -72,11 +73,11 @@ void in_even_parts(std::size_t size, std::size_t most, Action&& action) {
     }
 }
 
-/// Functions for tiles of up to max_rows × max_cols accumulators: [rows - 1][cols - 1].
+/// The function for a tile of rows × cols accumulators is at [rows - 1][cols - 1].
 template <class Function, std::size_t max_rows, std::size_t max_cols>
 using Table = std::array<std::array<Function, max_cols>, max_rows>;
 
-/// Each place being at.operator()<rows, cols>().
+/// Entry [rows - 1][cols - 1] is at.operator()<rows, cols>().
 template <class Function, std::size_t max_rows, std::size_t max_cols, class At>
 constexpr Table<Function, max_rows, max_cols> make_table(At at) {
     Table<Function, max_rows, max_cols> table{};
@@ -94,18 +95,18 @@ constexpr std::size_t max_tile_pixels = many_registers ? 4 : 3;
 
 template <class Real>
 struct ForwardTile {
-    const Real* x = nullptr; ///< of the first pixel under the kernel
+    const Real* x = nullptr; ///< the first pixel of the first window
     std::size_t x_map_stride = 0, x_row_stride = 0;
-    std::size_t x_pixel_stride = 0; ///< from one window to the next
+    std::size_t x_pixel_stride = 0; ///< distance between windows
     const Real* weight = nullptr;
-    std::size_t maps = 0; ///< of the input
+    std::size_t maps = 0; ///< input channels
     Kernel kernel;
     const Real* bias = nullptr; ///< zeros if null
     Real* y = nullptr;
     std::size_t y_map_stride = 0, y_pixel_stride = 0;
 };
 
-/// So many neighbouring pixels of so many output maps, for one vector of samples.
+/// Computes `tile_pixels` neighbouring pixels in each of `tile_maps` output channels, for one vector of samples.
 template <class Real, std::size_t tile_maps, std::size_t tile_pixels>
 void forward_tile(const ForwardTile<Real>& t) noexcept {
     using Vector = typename Native<Real>::Vector;
@@ -117,7 +118,7 @@ void forward_tile(const ForwardTile<Real>& t) noexcept {
             sums[m][j] = Vector{} + (t.bias == nullptr ? Real{0} : t.bias[m]);
         }
     }
-    const std::size_t depth = t.maps * t.kernel.rows * t.kernel.cols; // weights of an output map
+    const std::size_t depth = t.maps * t.kernel.rows * t.kernel.cols; // weights per output channel
     const Real* weight = t.weight;
     for (std::size_t c = 0; c < t.maps; ++c) {
         for (std::size_t u = 0; u < t.kernel.rows; ++u) {
@@ -152,7 +153,8 @@ template <class Real>
 constexpr auto forward_tiles = make_table<void (*)(const ForwardTile<Real>&) noexcept, max_tile_maps, max_tile_pixels>(
     []<std::size_t maps, std::size_t pixels>() { return forward_tile<Real, maps, pixels>; });
 
-/// y (y_maps of a block) from the windows of x (x_maps maps of the block, borders included) that lie `stride` apart.
+/// Computes the feature maps y of a block (shape y_maps) from x, which has x_maps channels and includes borders. The
+/// windows are `stride` pixels apart. A null `bias` counts as zeros.
 template <class Real>
 void convolve(const Pixels<const Real>& x, std::size_t x_maps, const Real* weight, const Real* bias, Kernel kernel,
               std::size_t stride, const Pixels<Real>& y, const Maps& y_maps) noexcept {
@@ -166,7 +168,7 @@ void convolve(const Pixels<const Real>& x, std::size_t x_maps, const Real* weigh
     tile.y_pixel_stride = y.pixel_stride;
     for (std::size_t i = 0; i < y_maps.height; ++i) {
         in_even_parts(y_maps.width, max_tile_pixels, [&](std::size_t j, std::size_t pixels) {
-            in_even_parts(y_maps.count, max_tile_maps, [&](std::size_t m, std::size_t maps) {
+            in_even_parts(y_maps.channels, max_tile_maps, [&](std::size_t m, std::size_t maps) {
                 tile.weight = weight + m * x_maps * kernel.rows * kernel.cols;
                 tile.bias = bias == nullptr ? nullptr : bias + m;
                 for (std::size_t lane = 0; lane < lanes<Real>; lane += Native<Real>::lanes) {
@@ -179,7 +181,7 @@ void convolve(const Pixels<const Real>& x, std::size_t x_maps, const Real* weigh
     }
 }
 
-// --- sums over pixels: the gradients of weights and biases, lane by lane ---
+// --- the gradients of weights and biases: sums over pixels, separately for each lane ---
 
 constexpr std::size_t max_sum_maps = many_registers ? 5 : 4;
 constexpr std::size_t max_sum_columns = many_registers ? 5 : 3;
@@ -188,7 +190,7 @@ template <class Real>
 struct SumTile {
     const Real* dy = nullptr;
     std::size_t dy_map_stride = 0;
-    const Real* x = nullptr; ///< what dy's first pixel is multiplied by
+    const Real* x = nullptr; ///< the pixel that dy's first pixel is multiplied by
     std::size_t x_row_stride = 0, x_pixel_stride = 0;
     std::size_t height = 0, width = 0; ///< of dy
     Real* sums = nullptr;
@@ -232,21 +234,21 @@ template <class Real>
 constexpr auto sum_tiles = make_table<void (*)(const SumTile<Real>&) noexcept, max_sum_maps, max_sum_columns>(
     []<std::size_t maps, std::size_t columns>() { return sum_tile<Real, maps, columns>; });
 
-/// sums (maps × C·K·K, each a vector of lanes) for one block.
+/// Computes the gradients of the weights for one block: sums is M × C·K·K, each a vector of lanes.
 template <class Real>
-void sum_weights(const Real* dy, const Maps& dy_maps, const Real* x, const Maps& x_maps, std::size_t kernel,
-                 std::size_t stride, Real* sums) noexcept {
+void sum_weight_gradients(const Real* dy, const Maps& dy_maps, const Real* x, const Maps& x_maps, std::size_t kernel,
+                          std::size_t stride, Real* sums) noexcept {
     SumTile<Real> tile;
     tile.dy_map_stride = dy_maps.pixels() * lanes<Real>;
     tile.x_row_stride = stride * x_maps.width * lanes<Real>;
     tile.x_pixel_stride = stride * lanes<Real>;
     tile.height = dy_maps.height;
     tile.width = dy_maps.width;
-    tile.sum_map_stride = x_maps.count * kernel * kernel * lanes<Real>;
-    for (std::size_t c = 0; c < x_maps.count; ++c) {
+    tile.sum_map_stride = x_maps.channels * kernel * kernel * lanes<Real>;
+    for (std::size_t c = 0; c < x_maps.channels; ++c) {
         for (std::size_t u = 0; u < kernel; ++u) {
             in_even_parts(kernel, max_sum_columns, [&](std::size_t v, std::size_t columns) {
-                in_even_parts(dy_maps.count, max_sum_maps, [&](std::size_t m, std::size_t maps) {
+                in_even_parts(dy_maps.channels, max_sum_maps, [&](std::size_t m, std::size_t maps) {
                     for (std::size_t lane = 0; lane < lanes<Real>; lane += Native<Real>::lanes) {
                         tile.x = x + (c * x_maps.pixels() + u * x_maps.width + v) * lanes<Real> + lane;
                         tile.dy = dy + m * tile.dy_map_stride + lane;
@@ -260,9 +262,9 @@ void sum_weights(const Real* dy, const Maps& dy_maps, const Real* x, const Maps&
     }
 }
 
-/// sums (maps, each a vector of lanes): Σ_pixels dy.
+/// Computes the gradients of the biases for one block: sums[m] = Σ_pixels dy[m], each a vector of lanes.
 template <class Real>
-void sum_biases(const Real* dy, const Maps& dy_maps, Real* sums) noexcept {
+void sum_bias_gradients(const Real* dy, const Maps& dy_maps, Real* sums) noexcept {
     std::array<Real, lanes<Real>> ones;
     ones.fill(1);
     SumTile<Real> tile;
@@ -271,7 +273,7 @@ void sum_biases(const Real* dy, const Maps& dy_maps, Real* sums) noexcept {
     tile.height = dy_maps.height;
     tile.width = dy_maps.width;
     tile.sum_map_stride = lanes<Real>;
-    in_even_parts(dy_maps.count, max_sum_maps, [&](std::size_t m, std::size_t maps) {
+    in_even_parts(dy_maps.channels, max_sum_maps, [&](std::size_t m, std::size_t maps) {
         for (std::size_t lane = 0; lane < lanes<Real>; lane += Native<Real>::lanes) {
             tile.dy = dy + m * tile.dy_map_stride + lane;
             tile.sums = sums + m * lanes<Real> + lane;
@@ -280,7 +282,7 @@ void sum_biases(const Real* dy, const Maps& dy_maps, Real* sums) noexcept {
     });
 }
 
-/// groups[g][i] = the lanes of sums[i] that belong to group g of the block, added up along one fixed tree.
+/// groups[g][i] = the sum of the lanes of sums[i] that belong to group g of the block, added in a fixed order.
 template <class Real>
 void add_lanes(const Real* sums, std::size_t count, Real* const* groups, std::size_t group_count) noexcept {
     constexpr std::size_t square = lanes<Real>;

@@ -20,7 +20,7 @@ double quadratic(MatrixView<const Real> output, std::span<const std::uint8_t> la
             const Real difference = a[j] - Real{j == labels[n] ? Real{1} : Real{0}};
             sum += static_cast<double>(difference) * static_cast<double>(difference);
         }
-        if (!gradient.empty()) {
+        if (!gradient.is_null()) {
             Real* const da = gradient.row(n).data();
             for (std::size_t j = 0; j < output.cols; ++j) {
                 da[j] = 2 * a[j];
@@ -35,7 +35,7 @@ template <class Real>
 double cross_entropy(MatrixView<const Real> output, std::span<const std::uint8_t> labels, MatrixView<Real> gradient,
                      double sum) {
     for (std::size_t n = 0; n < output.rows; ++n) {
-        const std::span<Real> dz = gradient.empty() ? std::span<Real>{} : gradient.row(n);
+        const std::span<Real> dz = gradient.is_null() ? std::span<Real>{} : gradient.row(n);
         const auto [largest, total] = softmax(output.row(n), dz);
         if (!dz.empty()) {
             dz[labels[n]] -= Real{1};

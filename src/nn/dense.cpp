@@ -61,7 +61,7 @@ class Dense final : public Layer<Real> {
         const MatrixView<const Real> dz = dy;
         gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), Factor<Real>(dz), shards);
         gradients.add_product(weight_.offset, Factor<Real>(dz).transposed(), Factor<Real>(x), shards);
-        if (!dx.empty()) {
+        if (!dx.is_null()) {
             products_.multiply(Factor<Real>(dz), weight(parameters), dx);
         }
     }
@@ -87,7 +87,7 @@ template <class Real>
 std::unique_ptr<Layer<Real>> make_dense(const LayerArguments& arguments) {
     const auto& words = arguments.words;
     if (words.size() < 2 || words.size() > 3) {
-        arguments.fail("expected `dense N [activation]`");
+        arguments.fail("expected `dense N [activation]`, where N is the number of outputs");
     }
     const std::size_t outputs = arguments.number_in(words[1], "the number of outputs", 1, max_outputs);
     const Activation activation = words.size() == 3 ? arguments.activation_in(words[2]) : Activation::linear;

@@ -1,5 +1,5 @@
-// Dropout (Srivastava et al., JMLR 2014), inverted: in training each input becomes 0 with probability P, else it is
-// divided by 1 − P, so that evaluation is the identity. What is dropped is a function of (seed, epoch, sample, layer).
+// Inverted dropout (Srivastava et al., JMLR 2014). In training, each input becomes 0 with probability P; otherwise it
+// is divided by 1 − P. Evaluation is then the identity. The mask is a pure function of (seed, epoch, sample, layer).
 //
 // x, y   N × I       mask  N × I   0 or 1 / (1 − P)
 // dx = dy · mask
@@ -26,7 +26,7 @@ class Dropout final : public Layer<Real> {
 
     [[nodiscard]] std::string description() const override { return fmt::format("dropout {}", probability_); }
     [[nodiscard]] const Shape& output_shape() const noexcept override { return shape_; }
-    [[nodiscard]] double forward_flops() const noexcept override { return 0; } // none that a product is made of
+    [[nodiscard]] double forward_flops() const noexcept override { return 0; } // only products are counted
     void initialise(std::span<Real>, std::uint64_t) const override {}
 
     void reserve(const Extent& extent, core::MemoryBook& book) override {
@@ -56,7 +56,7 @@ class Dropout final : public Layer<Real> {
 
     void backward(std::span<const Real>, ShardOffsets, MatrixView<const Real>, MatrixView<const Real>,
                   MatrixView<Real> dy, MatrixView<Real> dx, ShardGradients<Real>&) override {
-        if (!dx.empty()) {
+        if (!dx.is_null()) {
             multiply(dy.values(), dx.values());
         }
     }
@@ -74,7 +74,7 @@ class Dropout final : public Layer<Real> {
     double probability_;
     std::size_t number_;
     core::Buffer<Real> mask_;
-    core::Buffer<std::uint32_t> words_; ///< of one sample
+    core::Buffer<std::uint32_t> words_; ///< random numbers for one sample
 };
 
 } // namespace
@@ -84,7 +84,7 @@ std::unique_ptr<Layer<Real>> make_dropout(const LayerArguments& arguments) {
     const double probability =
         arguments.words.size() == 2 ? core::parse_number<double>(arguments.words[1]).value_or(-1) : -1;
     if (!(probability >= 0 && probability < 1)) {
-        arguments.fail("expected `dropout P` with a probability from 0 to less than 1");
+        arguments.fail("expected `dropout P`, where P is a probability: at least 0 and less than 1");
     }
     return std::make_unique<Dropout<Real>>(probability, arguments);
 }

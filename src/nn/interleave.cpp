@@ -9,7 +9,8 @@ namespace {
 
 using core::MatrixView;
 
-/// Calls visit(block, rows) for every block, rows being those of its lanes in the matrix, or null.
+/// Calls visit(block, rows) for every block. rows[i] points to the matrix row of lane i, or is null if the lane is
+/// empty.
 template <class Real, class Visit>
 void for_each_block(MatrixView<Real> matrix, ShardOffsets shards, Visit&& visit) noexcept {
     constexpr std::size_t lanes = block_lanes<std::remove_const_t<Real>>;

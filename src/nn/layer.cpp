@@ -15,7 +15,7 @@ std::size_t LayerArguments::number_in(std::string_view digits, std::string_view 
                                       std::size_t high) const {
     const auto value = core::parse_number<std::size_t>(digits);
     if (!value || *value < low || *value > high) {
-        fail(fmt::format("{} has to be between {} and {}", what, low, high));
+        fail(fmt::format("{} must be a whole number from {} to {}", what, low, high));
     }
     return *value;
 }
@@ -23,7 +23,7 @@ std::size_t LayerArguments::number_in(std::string_view digits, std::string_view 
 Activation LayerArguments::activation_in(std::string_view name) const {
     const auto known = parse_activation(name);
     if (!known) {
-        fail(fmt::format("unknown activation {}; available: {}", name, fmt::join(activation_names(), ", ")));
+        fail(fmt::format("unknown activation {}; expected one of {}", name, fmt::join(activation_names(), ", ")));
     }
     return *known;
 }
@@ -34,19 +34,22 @@ Shape LayerArguments::input_maps() const {
         return {1, input[0], input[1]};
     }
     if (input.size() != 3) {
-        fail(fmt::format("needs images, rows x columns or maps x rows x columns, but gets {}", to_string(input)));
+        fail(fmt::format("the input must be images (rows x columns) or feature maps (channels x rows x columns), but "
+                         "its shape is {}",
+                         to_string(input)));
     }
     return input;
 }
 
 void LayerArguments::require_size(const Shape& shape) const {
-    constexpr double most_values = 0x1p30;
+    constexpr std::size_t max_values = std::size_t{1} << 30;
     double values = 1;
     for (const std::size_t size : shape) {
         values *= static_cast<double>(size);
     }
-    if (values > most_values) {
-        fail(fmt::format("{} values are too many", to_string(shape)));
+    if (values > static_cast<double>(max_values)) {
+        fail(fmt::format("too large: {} values; a sample or a weight tensor can have at most {}", to_string(shape),
+                         max_values));
     }
 }
 
@@ -71,7 +74,8 @@ std::vector<std::unique_ptr<Layer<Real>>> make_layers(std::string_view list, con
         const std::vector<std::string> words{std::istream_iterator<std::string>(entry), {}};
         begin = end + 1;
         if (words.empty()) {
-            throw std::invalid_argument("an empty entry between commas");
+            throw std::invalid_argument(
+                "empty entry in the list of layers; expected a layer before and after each comma");
         }
         const LayerArguments arguments{fmt::format("{}", fmt::join(words, " ")),
                                        words,
@@ -82,7 +86,7 @@ std::vector<std::unique_ptr<Layer<Real>>> make_layers(std::string_view list, con
                                        products};
         const auto* const make = layer_types<Real>.find(words[0]);
         if (make == nullptr) {
-            arguments.fail(fmt::format("unknown layer type {}; available: {}", words[0],
+            arguments.fail(fmt::format("unknown layer type {}; expected one of {}", words[0],
                                        fmt::join(layer_types<Real>.names(), ", ")));
         }
         layers.push_back((*make)(arguments));

@@ -18,13 +18,13 @@ namespace dtrain::nn {
 template <class Real>
 class Layer;
 
-/// What a layer is made from.
+/// The arguments of the make_... functions, for one entry of the list of layers.
 struct LayerArguments {
     std::string text;               ///< the whole entry, for messages
-    std::vector<std::string> words; ///< of the entry, the type first
-    Shape input;
-    std::size_t number = 0; ///< from 1
-    std::string label;      ///< "01_dense"
+    std::vector<std::string> words; ///< the words of the entry; the first is the type
+    Shape input;                    ///< the shape of a sample
+    std::size_t number = 0;         ///< the number of the layer, from 1
+    std::string label;              ///< "01_dense"
     ParameterLayout& layout;
     kernels::Products& products;
 
@@ -35,13 +35,13 @@ struct LayerArguments {
     [[nodiscard]] std::size_t add_tensor(const std::string& part, Shape shape) const {
         return layout.add(label, part, std::move(shape));
     }
-    /// `digits` as a whole number from `low` to `high`, or fail.
+    /// Parses `digits` as a whole number from `low` to `high`; otherwise fails with `what` in the message.
     [[nodiscard]] std::size_t number_in(std::string_view digits, std::string_view what, std::size_t low,
                                         std::size_t high) const;
     [[nodiscard]] Activation activation_in(std::string_view name) const;
-    /// The input as maps × height × width, a sample of two dimensions being one map; or fail.
+    /// The input as channels × height × width. A sample of two dimensions has one channel. Fails for other shapes.
     [[nodiscard]] Shape input_maps() const;
-    /// Fails where the values of a sample or of a tensor would be absurdly many.
+    /// Fails if a sample or a tensor of this shape would have more than 2^30 values.
     void require_size(const Shape& shape) const;
 };
 

@@ -1,16 +1,16 @@
-// A long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000), as PyTorch
-// defines it, whose last hidden state is the output. For each time step t:
+// A long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000) as PyTorch
+// defines it. The output is the last hidden state. For each time step t:
 //
-//   (i, f, g, o) = W_ih x_t + W_hh h_{t−1} + b,  i, f, o through the sigmoid, g through tanh
-//   c_t = f c_{t−1} + i g        h_t = o tanh(c_t)        h, c = 0 before the first
+//   (i, f, g, o) = W_ih x_t + W_hh h_{t−1} + b,  then the sigmoid of i, f and o, and tanh of g
+//   c_t = f c_{t−1} + i g        h_t = o tanh(c_t)        h and c are 0 before the first step
 //
 // T time steps, F features, H hidden units; x is N × (T · F), y is N × H.
 // W_ih  4H × F, W_hh  4H × H, b  4H   the gates in the order i, f, g, o
 //
-// For every sample and time step, side by side, so that weight gradients are one product each:
-// past   x_t and h_{t−1}, F + H
-// gates  i, f, g, o after their activation, in the backward pass ∂C/∂z of these, 4H
-// cells  c_t and tanh(c_t), 2H
+// Scratch memory for each sample and time step. All time steps are kept, so each weight gradient is a single product.
+// step input  x_t and h_{t−1}, F + H values
+// gates       i, f, g, o after their activation, 4H values; the backward pass replaces them by ∂C/∂z
+// cells       c_t and tanh(c_t), 2H values
 
 #include "dtrain/kernels/products.hpp"
 #include "dtrain/nn/activation.hpp"
@@ -29,7 +29,7 @@ using core::Buffer;
 using core::MatrixView;
 using kernels::Factor;
 
-/// Rows whose distance is a multiple of 2 KiB push each other out of a cache.
+/// Rows at a distance of a multiple of 2 KiB evict each other from a cache, so rows get some padding.
 constexpr std::size_t gap = 16;
 
 template <class Real>
@@ -49,14 +49,14 @@ class Lstm final : public Layer<Real> {
         return 2.0 * static_cast<double>(times_ * (input_weight_.size + hidden_weight_.size));
     }
 
-    /// The hidden states before have gradients in any case.
+    /// The gradients of earlier hidden states are needed in any case.
     [[nodiscard]] double backward_flops(bool input_gradient) const noexcept override {
         const auto back = static_cast<double>((times_ - 1) * hidden_weight_.size +
                                               (input_gradient ? times_ * input_weight_.size : 0));
         return forward_flops() + 2 * back;
     }
 
-    /// Weights uniform in ±1/√H; the forget gate begins open (Jozefowicz et al. 2015).
+    /// Weights are uniform in ±1/√H. The bias of the forget gate is 1 (Jozefowicz et al. 2015), other biases are 0.
     void initialise(std::span<Real> parameters, std::uint64_t seed) const override {
         const double bound = 1 / std::sqrt(static_cast<double>(hidden_));
         draw_uniform(input_weight_.in(parameters), bound, seed, input_number_);
@@ -66,33 +66,33 @@ class Lstm final : public Layer<Real> {
     }
 
     void reserve(const Extent& extent, core::MemoryBook& book) override {
-        book.grant(extent.rows * times_ * past_stride(), past_);
+        book.grant(extent.rows * times_ * input_stride(), step_inputs_);
         book.grant(extent.rows * times_ * gate_stride(), gates_);
         book.grant(extent.rows * times_ * 2 * hidden_, cells_);
         book.grant(extent.rows * 4 * hidden_, sums_);
         book.grant(extent.rows * hidden_, dh_, dc_);
-        book.grant((features_ + hidden_) * weight_stride(), weight_);
+        book.grant((features_ + hidden_) * weight_stride(), transposed_weight_);
         book.grant(extent.shards + 1, time_offsets_);
     }
 
     void forward(std::span<const Real> parameters, const Pass&, MatrixView<const Real> x, MatrixView<Real> y) override {
-        turn_weights(parameters);
+        transpose_weights(parameters);
         for (std::size_t n = 0; n < x.rows; ++n) {
             for (std::size_t t = 0; t < times_; ++t) {
-                std::ranges::copy(x.row(n).subspan(t * features_, features_), past(n, t));
+                std::ranges::copy(x.row(n).subspan(t * features_, features_), step_input(n, t));
             }
-            std::fill_n(past(n, 0) + features_, hidden_, Real{0});
+            std::fill_n(step_input(n, 0) + features_, hidden_, Real{0});
         }
         const MatrixView<Real> sums = sums_.matrix(x.rows, 4 * hidden_);
         for (std::size_t t = 0; t < times_; ++t) {
             for (std::size_t n = 0; n < x.rows; ++n) {
                 std::ranges::copy(bias_.in(parameters), sums.row(n).begin());
             }
-            Factor<Real> weight(MatrixView<const Real>{weight_.data(), features_ + hidden_, 4 * hidden_});
+            Factor<Real> weight(MatrixView<const Real>{transposed_weight_.data(), features_ + hidden_, 4 * hidden_});
             weight.row_stride = weight_stride();
-            products_.multiply_add(pasts(x.rows, t), weight, sums);
+            products_.multiply_add(step_inputs(x.rows, t), weight, sums);
             for (std::size_t n = 0; n < x.rows; ++n) {
-                open_gates(n, t, sums.row(n), t + 1 < times_ ? past(n, t + 1) + features_ : y.row(n).data());
+                forward_cell(n, t, sums.row(n), t + 1 < times_ ? step_input(n, t + 1) + features_ : y.row(n).data());
             }
         }
     }
@@ -107,7 +107,7 @@ class Lstm final : public Layer<Real> {
             MatrixView<const Real>{hidden_weight_.in(parameters).data(), 4 * hidden_, hidden_});
         for (std::size_t t = times_; t-- > 0;) {
             for (std::size_t n = 0; n < x.rows; ++n) {
-                close_gates(n, t, dh.row(n), dc_.matrix(x.rows, hidden_).row(n));
+                backward_cell(n, t, dh.row(n), dc_.matrix(x.rows, hidden_).row(n));
             }
             if (t > 0) {
                 Factor<Real> dz(MatrixView<const Real>{gates(0, t), x.rows, 4 * hidden_});
@@ -116,7 +116,7 @@ class Lstm final : public Layer<Real> {
             }
         }
         add_products(x.rows, shards, gradients);
-        if (!dx.empty()) {
+        if (!dx.is_null()) {
             const Factor<Real> input_weight(
                 MatrixView<const Real>{input_weight_.in(parameters).data(), 4 * hidden_, features_});
             products_.multiply(all_gates(x.rows), input_weight, MatrixView<Real>{dx.data, x.rows * times_, features_});
@@ -124,11 +124,11 @@ class Lstm final : public Layer<Real> {
     }
 
   private:
-    [[nodiscard]] std::size_t past_stride() const noexcept { return features_ + hidden_; }
+    [[nodiscard]] std::size_t input_stride() const noexcept { return features_ + hidden_; }
     [[nodiscard]] std::size_t gate_stride() const noexcept { return 4 * hidden_ + gap; }
     [[nodiscard]] std::size_t weight_stride() const noexcept { return 4 * hidden_ + gap; }
-    [[nodiscard]] Real* past(std::size_t n, std::size_t t) const noexcept {
-        return past_.data() + (n * times_ + t) * past_stride();
+    [[nodiscard]] Real* step_input(std::size_t n, std::size_t t) const noexcept {
+        return step_inputs_.data() + (n * times_ + t) * input_stride();
     }
     [[nodiscard]] Real* gates(std::size_t n, std::size_t t) const noexcept {
         return gates_.data() + (n * times_ + t) * gate_stride();
@@ -136,33 +136,34 @@ class Lstm final : public Layer<Real> {
     [[nodiscard]] Real* cells(std::size_t n, std::size_t t) const noexcept {
         return cells_.data() + (n * times_ + t) * 2 * hidden_;
     }
-    /// N × (F + H): the past of time step t for all samples.
-    [[nodiscard]] Factor<Real> pasts(std::size_t rows, std::size_t t) const noexcept {
-        Factor<Real> factor(MatrixView<const Real>{past(0, t), rows, past_stride()});
-        factor.row_stride = times_ * past_stride();
+    /// N × (F + H): the step inputs of all samples at time step t.
+    [[nodiscard]] Factor<Real> step_inputs(std::size_t rows, std::size_t t) const noexcept {
+        Factor<Real> factor(MatrixView<const Real>{step_input(0, t), rows, input_stride()});
+        factor.row_stride = times_ * input_stride();
         return factor;
     }
-    /// (N · T) × 4H
+    /// (N · T) × 4H: the gates of all samples and time steps.
     [[nodiscard]] Factor<Real> all_gates(std::size_t rows) const noexcept {
         Factor<Real> factor(MatrixView<const Real>{gates_.data(), rows * times_, 4 * hidden_});
         factor.row_stride = gate_stride();
         return factor;
     }
 
-    /// W_ih and W_hh, one above the other and transposed: read row by row in every time step.
-    void turn_weights(std::span<const Real> parameters) noexcept {
-        const auto turn = [&](std::span<const Real> weight, std::size_t columns, Real* to) {
+    /// Stores W_ihᵀ above W_hhᵀ, (F + H) × 4H, so that the products of the time steps read whole rows.
+    void transpose_weights(std::span<const Real> parameters) noexcept {
+        const auto transpose = [&](std::span<const Real> weight, std::size_t columns, Real* to) {
             for (std::size_t i = 0; i < 4 * hidden_; ++i) {
                 for (std::size_t j = 0; j < columns; ++j) {
                     to[j * weight_stride() + i] = weight[i * columns + j];
                 }
             }
         };
-        turn(input_weight_.in(parameters), features_, weight_.data());
-        turn(hidden_weight_.in(parameters), hidden_, weight_.data() + features_ * weight_stride());
+        transpose(input_weight_.in(parameters), features_, transposed_weight_.data());
+        transpose(hidden_weight_.in(parameters), hidden_, transposed_weight_.data() + features_ * weight_stride());
     }
 
-    void open_gates(std::size_t n, std::size_t t, std::span<Real> sums, Real* h) noexcept {
+    /// Computes the gates, c_t and h_t of sample n at time step t from the weighted sums. Overwrites `sums`.
+    void forward_cell(std::size_t n, std::size_t t, std::span<Real> sums, Real* h) noexcept {
         const std::size_t size = hidden_;
         activate(Activation::sigmoid, sums.first(2 * size));
         activate(Activation::tanh, sums.subspan(2 * size, size));
@@ -180,7 +181,7 @@ class Lstm final : public Layer<Real> {
             }
         } else {
             const Real* const before = cells(n, t - 1);
-#pragma GCC ivdep // so many pointers are more than a compiler checks for overlap by itself
+#pragma GCC ivdep // the compiler does not check this many pointers for overlap itself
             for (std::size_t j = 0; j < size; ++j) {
                 c[j] = std::fma(f[j], before[j], i[j] * g[j]);
             }
@@ -192,8 +193,8 @@ class Lstm final : public Layer<Real> {
         }
     }
 
-    /// From ∂C/∂h_t and ∂C/∂c_t to ∂C/∂z, in place of the gates, and ∂C/∂c_{t−1}, in place of the latter.
-    void close_gates(std::size_t n, std::size_t t, std::span<const Real> dh, std::span<Real> dc) noexcept {
+    /// Computes ∂C/∂z and ∂C/∂c_{t−1} from dh = ∂C/∂h_t and dc = ∂C/∂c_t. They replace the gates and dc.
+    void backward_cell(std::size_t n, std::size_t t, std::span<const Real> dh, std::span<Real> dc) noexcept {
         const std::size_t size = hidden_;
         Real* const i = gates(n, t);
         Real* const f = i + size;
@@ -221,11 +222,11 @@ class Lstm final : public Layer<Real> {
         const std::span<std::size_t> offsets = time_offsets_.values().first(shards.size());
         std::ranges::transform(shards, offsets.begin(), [this](std::size_t offset) { return offset * times_; });
         const Factor<Real> dz = all_gates(rows);
-        Factor<Real> all_pasts(MatrixView<const Real>{past_.data(), rows * times_, past_stride()});
+        Factor<Real> all_step_inputs(MatrixView<const Real>{step_inputs_.data(), rows * times_, input_stride()});
         gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), dz, offsets);
-        gradients.add_product(hidden_weight_.offset, dz.transposed(), all_pasts.block(0, dz.rows, features_, hidden_),
-                              offsets);
-        gradients.add_product(input_weight_.offset, dz.transposed(), all_pasts.block(0, dz.rows, 0, features_),
+        gradients.add_product(hidden_weight_.offset, dz.transposed(),
+                              all_step_inputs.block(0, dz.rows, features_, hidden_), offsets);
+        gradients.add_product(input_weight_.offset, dz.transposed(), all_step_inputs.block(0, dz.rows, 0, features_),
                               offsets);
     }
 
@@ -239,30 +240,31 @@ class Lstm final : public Layer<Real> {
     Tensor input_weight_;
     Tensor hidden_weight_;
     Tensor bias_;
-    Buffer<Real> past_;
+    Buffer<Real> step_inputs_;
     Buffer<Real> gates_;
     Buffer<Real> cells_;
-    Buffer<Real> sums_; ///< N × 4H: of one time step
+    Buffer<Real> sums_; ///< N × 4H, for one time step
     Buffer<Real> dh_;
     Buffer<Real> dc_;
-    Buffer<Real> weight_;
-    Buffer<std::size_t> time_offsets_; ///< of each shard's first time step
+    Buffer<Real> transposed_weight_;
+    Buffer<std::size_t> time_offsets_; ///< for each shard, its first row in (N · T)
 };
 
 } // namespace
 
 template <class Real>
 std::unique_ptr<Layer<Real>> make_lstm(const LayerArguments& arguments) {
-    constexpr std::size_t most_hidden = 1U << 16;
+    constexpr std::size_t max_hidden = 1U << 16;
     if (arguments.words.size() != 2) {
-        arguments.fail("expected `lstm N`, N hidden units");
+        arguments.fail("expected `lstm N`, where N is the number of hidden units");
     }
     if (arguments.input.size() != 2) {
-        arguments.fail(fmt::format("needs samples of time steps x features, such as the rows of an image, but gets {}",
+        arguments.fail(fmt::format("the input must be time steps x features, such as the rows of an image, but its "
+                                   "shape is {}",
                                    to_string(arguments.input)));
     }
     arguments.require_size(arguments.input);
-    const std::size_t hidden = arguments.number_in(arguments.words[1], "the number of hidden units", 1, most_hidden);
+    const std::size_t hidden = arguments.number_in(arguments.words[1], "the number of hidden units", 1, max_hidden);
     arguments.require_size({4 * hidden, hidden + arguments.input[1]});
     return std::make_unique<Lstm<Real>>(hidden, arguments);
 }

@@ -6,27 +6,27 @@
 
 namespace dtrain::nn {
 
-MicroBatches::MicroBatches(std::size_t most_rows, std::size_t most_shards)
-    : most_rows_(std::max(most_rows, group_rows)), rows_(most_shards + 1) {}
+MicroBatches::MicroBatches(std::size_t max_rows, std::size_t max_shards)
+    : max_rows_(std::max(max_rows, group_rows)), rows_(max_shards + 1) {}
 
 MicroBatch MicroBatches::next(ShardOffsets shards, const MicroBatch& last, std::size_t row) noexcept {
     MicroBatch next;
     next.first_row = row;
-    next.continues = last.goes_on;
-    std::size_t shard = static_cast<std::size_t>(last.shards.end) - (last.goes_on ? 1 : 0);
+    next.begins_inside_shard = last.ends_inside_shard;
+    std::size_t shard = static_cast<std::size_t>(last.shards.end) - (last.ends_inside_shard ? 1 : 0);
     next.shards.begin = static_cast<std::int64_t>(shard);
     std::size_t count = 0;
     rows_[0] = 0;
-    while (shard + 1 < shards.size() && shards[shard + 1] - row <= most_rows_) {
+    while (shard + 1 < shards.size() && shards[shard + 1] - row <= max_rows_) {
         rows_[++count] = shards[++shard] - row;
     }
-    if (shard + 1 < shards.size()) { // whose rows do not all fit
-        const std::size_t groups = (most_rows_ - rows_[count]) / group_rows;
+    if (shard + 1 < shards.size()) { // not all rows of this shard fit
+        const std::size_t groups = (max_rows_ - rows_[count]) / group_rows;
         if (groups > 0) {
             rows_[count + 1] = rows_[count] + groups * group_rows;
             ++count;
             ++shard;
-            next.goes_on = true;
+            next.ends_inside_shard = true;
         }
     }
     next.shards.end = static_cast<std::int64_t>(shard);

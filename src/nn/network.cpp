@@ -26,7 +26,7 @@ std::size_t Network<Real>::largest_delta(const Extent& extent) const noexcept {
     for (std::size_t l = 0; l < layers_.size(); ++l) {
         largest = std::max(largest, extent.template values<Real>(arrangement(l), width(l)));
         if (l > 0) {
-            largest = std::max(largest, extent.template values<Real>(arrangement(l), width_before(l)));
+            largest = std::max(largest, extent.template values<Real>(arrangement(l), input_width(l)));
         }
     }
     return largest;
@@ -35,23 +35,23 @@ std::size_t Network<Real>::largest_delta(const Extent& extent) const noexcept {
 template <class Real>
 void Network<Real>::reserve(const Extent& extent) {
     core::MemoryBook book;
-    take_from(book, extent);
+    allocate(book, extent);
 }
 
 template <class Real>
 std::size_t Network<Real>::bytes_for(const Extent& extent) {
     core::MemoryBook book(core::MemoryBook::Mode::count);
-    take_from(book, extent);
+    allocate(book, extent);
     return book.bytes();
 }
 
 template <class Real>
-void Network<Real>::take_from(core::MemoryBook& book, const Extent& extent) {
+void Network<Real>::allocate(core::MemoryBook& book, const Extent& extent) {
     book.grant(extent.shards + 1, group_offsets_);
     for (std::size_t l = 0; l < layers_.size(); ++l) {
         const auto values = [&](std::size_t width) { return extent.template values<Real>(arrangement(l), width); };
         book.grant(values(width(l)), outputs_[l]);
-        book.grant(arrangement(l) == arrangement_before(l) ? 0 : values(width_before(l)), rearranged_[l]);
+        book.grant(arrangement(l) == input_arrangement(l) ? 0 : values(input_width(l)), rearranged_[l]);
         layers_[l]->reserve(extent, book);
     }
     book.grant(arrangement(layers_.size() - 1) == Arrangement::rows ? 0 : extent.rows * outputs(), rearranged_.back());
@@ -59,12 +59,12 @@ void Network<Real>::take_from(core::MemoryBook& book, const Extent& extent) {
 }
 
 template <class Real>
-std::size_t Network<Real>::most_added_up() const noexcept {
-    std::size_t most = 0;
+std::size_t Network<Real>::max_added_up() const noexcept {
+    std::size_t result = 0;
     for (const auto& layer : layers_) {
-        most = std::max(most, layer->most_added_up());
+        result = std::max(result, layer->max_added_up());
     }
-    return most;
+    return result;
 }
 
 template <class Real>
@@ -109,7 +109,7 @@ MatrixView<const Real> Network<Real>::forward(std::span<const Real> parameters, 
         arranged = wanted;
     };
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-        rearrange(l, arrangement(l), width_before(l));
+        rearrange(l, arrangement(l), input_width(l));
         const MatrixView<Real> output = view(outputs_[l], arranged, x.rows, width(l));
         layers_[l]->forward(parameters, pass, input, output);
         input = output;
@@ -147,14 +147,14 @@ void Network<Real>::backward(std::span<const Real> parameters, ShardOffsets shar
         rearrange(arrangement(l), width(l));
         const MatrixView<Real> dy = view(deltas_[current], arranged, x.rows, width(l));
         const MatrixView<const Real> y = view(outputs_[l], arranged, x.rows, width(l));
-        const bool as_it_was = arranged == arrangement_before(l);
+        const bool same_arrangement = arranged == input_arrangement(l);
         MatrixView<const Real> input = x;
-        if (!as_it_was || l > 0) {
-            input = view(as_it_was ? outputs_[l - 1] : rearranged_[l], arranged, x.rows, width_before(l));
+        if (!same_arrangement || l > 0) {
+            input = view(same_arrangement ? outputs_[l - 1] : rearranged_[l], arranged, x.rows, input_width(l));
         }
         MatrixView<Real> dx;
         if (l > 0) {
-            dx = view(deltas_[1 - current], arranged, x.rows, width_before(l));
+            dx = view(deltas_[1 - current], arranged, x.rows, input_width(l));
         }
         layers_[l]->backward(parameters, arranged == Arrangement::rows ? shards : ShardOffsets(groups_), input, y, dy,
                              dx, gradients);

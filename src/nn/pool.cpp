@@ -1,5 +1,5 @@
-// Pooling layers: each K × K window of a map becomes its largest value or its mean. Windows do not overlap, and what is
-// left at the right and bottom edge, too little for a window, is dropped, as PyTorch does by default.
+// Pooling layers: each K × K window of a feature map is replaced by its maximum or its mean. Windows do not overlap.
+// Rows and columns at the bottom and right edge that do not fill a window are dropped, as in PyTorch by default.
 //
 // x  C × H × W              dx  ∂C/∂x
 // y  C × H / K × W / K      dy  ∂C/∂y
@@ -23,8 +23,8 @@ constexpr std::size_t lanes = block_lanes<Real>;
 template <class Real>
 using Vector = typename Block<Real>::Vector;
 
-/// Takes the largest; its gradient goes to the first pixel that has it.
-struct Largest {
+/// Max pooling. If several pixels have the maximum, the first one receives the gradient.
+struct Max {
     static constexpr const char* name = "maxpool";
 
     template <class Real>
@@ -33,7 +33,7 @@ struct Largest {
         for (std::size_t i = 0; i < kernel; ++i) {
             for (std::size_t j = 0; j < kernel; ++j) {
                 const Vector<Real> x = Block<Real>::load(window + i * row + j * lanes<Real>);
-                largest = (x > largest) | (x != x) ? x : largest; // nothing is larger than a NaN
+                largest = (x > largest) | (x != x) ? x : largest; // a NaN stays the maximum
             }
         }
         Block<Real>::store(y, largest);
@@ -88,7 +88,7 @@ class Pool final : public Layer<Real> {
     [[nodiscard]] std::string description() const override { return fmt::format("{} {}", Kind::name, kernel_); }
     [[nodiscard]] const Shape& output_shape() const noexcept override { return output_shape_; }
     [[nodiscard]] Arrangement arrangement() const noexcept override { return Arrangement::interleaved; }
-    [[nodiscard]] double forward_flops() const noexcept override { return 0; } // none that a product is made of
+    [[nodiscard]] double forward_flops() const noexcept override { return 0; } // only products are counted
     void initialise(std::span<Real>, std::uint64_t) const override {}
 
     void forward(std::span<const Real>, const Pass&, MatrixView<const Real> x, MatrixView<Real> y) override {
@@ -99,7 +99,7 @@ class Pool final : public Layer<Real> {
 
     void backward(std::span<const Real>, ShardOffsets, MatrixView<const Real> x, MatrixView<const Real> y,
                   MatrixView<Real> dy, MatrixView<Real> dx, ShardGradients<Real>&) override {
-        if (dx.empty()) {
+        if (dx.is_null()) {
             return;
         }
         if (height_ % kernel_ != 0 || width_ % kernel_ != 0) {
@@ -139,12 +139,12 @@ class Pool final : public Layer<Real> {
 template <class Real, class Kind>
 std::unique_ptr<Layer<Real>> make_pool(const LayerArguments& arguments) {
     if (arguments.words.size() != 2) {
-        arguments.fail(fmt::format("expected `{} K`, for windows of K x K pixels", Kind::name));
+        arguments.fail(fmt::format("expected `{} K`, where windows have K x K pixels", Kind::name));
     }
     const Shape input = arguments.input_maps();
-    const std::size_t kernel =
-        arguments.number_in(arguments.words[1], fmt::format("the window on maps of {} x {}", input[1], input[2]), 1,
-                            std::min(input[1], input[2]));
+    const std::size_t kernel = arguments.number_in(
+        arguments.words[1], fmt::format("the window size for feature maps of {} x {}", input[1], input[2]), 1,
+        std::min(input[1], input[2]));
     return std::make_unique<Pool<Real, Kind>>(input, kernel, arguments.label);
 }
 
@@ -152,7 +152,7 @@ std::unique_ptr<Layer<Real>> make_pool(const LayerArguments& arguments) {
 
 template <class Real>
 std::unique_ptr<Layer<Real>> make_max_pool(const LayerArguments& arguments) {
-    return make_pool<Real, Largest>(arguments);
+    return make_pool<Real, Max>(arguments);
 }
 template <class Real>
 std::unique_ptr<Layer<Real>> make_average_pool(const LayerArguments& arguments) {

@@ -10,19 +10,20 @@
 namespace dtrain::optim {
 namespace {
 
-/// Notices non-finite values by their exponent bits: an integer maximum vectorises where a float sum would not.
+/// Detects non-finite values by their exponent bits. The compiler vectorises an integer maximum, but not a float sum.
 class FiniteCheck {
   public:
-    void see(float value) noexcept { largest_ = std::max(largest_, std::bit_cast<std::uint32_t>(value) & 0x7fffffffU); }
+    void add(float value) noexcept { largest_ = std::max(largest_, std::bit_cast<std::uint32_t>(value) & 0x7fffffffU); }
     [[nodiscard]] bool all_finite() const noexcept { return largest_ < 0x7f800000U; }
 
   private:
     std::uint32_t largest_ = 0;
 };
 
-/// Replaces every parameter p by rule(i, p, g), where g = scale · sum + weight_decay · p is its gradient and i its
-/// number. Returns whether all are finite. Products that are to be fused with an addition say so: left to the compiler,
-/// the vectors of a loop and its last elements might be fused differently, and bits depend on where a slice begins.
+/// Replaces every parameter p by rule(i, p, g), where i is its index and g = scale · sum + weight_decay · p its
+/// gradient. Returns whether all new parameters are finite. Fused operations are written as std::fma. Otherwise the
+/// compiler could fuse differently in the vectorised part of a loop and in its remainder, and bits would depend on
+/// where a slice begins.
 template <class Rule>
 bool update_each(std::span<float> parameters, std::span<const float> gradient, double gradient_scale,
                  double weight_decay, Rule&& rule) {
@@ -33,7 +34,7 @@ bool update_each(std::span<float> parameters, std::span<const float> gradient, d
     FiniteCheck check;
     for (std::size_t i = 0; i < parameters.size(); ++i) {
         p[i] = rule(i, p[i], std::fma(scale, sum[i], decay * p[i]));
-        check.see(p[i]);
+        check.add(p[i]);
     }
     return check.all_finite();
 }
@@ -59,8 +60,8 @@ class Sgd final : public WithSettings {
     }
 };
 
-/// v ← μ v + g;  p ← p − η v, or with Nesterov's look-ahead p ← p − η (g + μ v). Sutskever et al. (ICML 2013) in the
-/// form of PyTorch, where the learning rate is outside v.
+/// v ← μ v + g;  p ← p − η v, or with Nesterov's look-ahead p ← p − η (g + μ v). Sutskever et al. (ICML 2013), in the
+/// form that PyTorch uses: v does not include the learning rate.
 template <bool nesterov>
 class Momentum final : public WithSettings {
   public:
@@ -80,8 +81,8 @@ class Momentum final : public WithSettings {
 };
 
 /// m ← β₁ m + (1 − β₁) g;  s ← β₂ s + (1 − β₂) g²;  p ← p − η m̂ / (√ŝ + ε) with m̂ = m / (1 − β₁ᵗ), ŝ = s / (1 − β₂ᵗ)
-/// in step t from 1: Kingma and Ba (ICLR 2015). `decoupled`: the weight decay is no part of g, p ← (1 − η λ) p goes
-/// before: Loshchilov and Hutter (ICLR 2019). Constants as in PyTorch.
+/// in step t, counted from 1: Kingma and Ba (ICLR 2015). If `decoupled`, g does not include weight decay; instead
+/// p ← (1 − η λ) p comes first: Loshchilov and Hutter (ICLR 2019). β₂ and ε are PyTorch's defaults.
 template <bool decoupled>
 class Adam final : public WithSettings {
   public:
@@ -112,17 +113,17 @@ class Adam final : public WithSettings {
     }
 };
 
-/// v ← μ v + η g;  p ← p − v, where η is the tensor's own: 0.001 ‖p‖ / (‖∇‖ + λ ‖p‖) times the learning rate, ∇ being
+/// v ← μ v + η g;  p ← p − v. Each tensor has its own η: the learning rate times 0.001 ‖p‖ / (‖∇‖ + λ ‖p‖), where ∇ is
 /// the gradient without weight decay. You, Gitman and Ginsburg (2017), algorithm 1.
 class Lars final : public WithSettings {
   public:
     using WithSettings::WithSettings;
     [[nodiscard]] std::vector<std::string> state_names() const override { return {"momentum"}; }
-    [[nodiscard]] bool wants_norms() const override { return true; }
+    [[nodiscard]] bool needs_norms() const override { return true; }
     [[nodiscard]] double rate_factor(double parameter_norm, double gradient_norm) const override {
         constexpr double trust = 0.001;
         const double divisor = gradient_norm + settings_.weight_decay * parameter_norm;
-        // A tensor of zeros would stay so for ever.
+        // With the factor 0, a tensor of zeros would never change.
         return parameter_norm > 0 && divisor > 0 ? trust * parameter_norm / divisor : 1;
     }
     bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>> state,

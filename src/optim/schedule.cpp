@@ -13,7 +13,8 @@ double constant(std::int64_t, const ScheduleSettings&) {
     return 1;
 }
 
-/// Steps so far, over those of decay_epochs, which are rounded to whole ones so that none comes late.
+/// The number of decay periods so far, as a fraction. A period is rounded to whole steps, so that the schedule `step`
+/// decays at the expected step.
 double decays(std::int64_t step, const ScheduleSettings& settings) {
     const double steps = std::round(settings.decay_epochs * static_cast<double>(settings.steps_per_epoch));
     return static_cast<double>(step) / std::max(steps, 1.0);
@@ -27,7 +28,7 @@ double exponential(std::int64_t step, const ScheduleSettings& settings) {
     return std::pow(settings.decay_factor, decays(step, settings));
 }
 
-/// Loshchilov and Hutter (ICLR 2017), without restarts: from 1 to 0 over the whole training.
+/// From 1 to 0 over the whole training: Loshchilov and Hutter (ICLR 2017), without restarts.
 double cosine(std::int64_t step, const ScheduleSettings& settings) {
     const auto steps = static_cast<double>(settings.epochs * settings.steps_per_epoch);
     return (1 + std::cos(std::numbers::pi * std::min(static_cast<double>(step) / steps, 1.0))) / 2;

@@ -10,7 +10,7 @@ using Wide = __int128;
 
 constexpr std::size_t line = 16;
 constexpr double units = 0x1p70;
-constexpr double most_units = 0x1p100; ///< of a line
+constexpr double max_units = 0x1p100; ///< cap for the sum of a line
 
 } // namespace
 
@@ -21,10 +21,10 @@ void add_squares(std::span<const float> values, float scale, SquareSum sum) {
         for (std::size_t i = 0; i < s.size(); ++i) {
             const double left = scale * values[begin + i];
             const double right = scale * values[begin + s.size() + i];
-            s[i] = left * left + right * right; // each square is exact, fused or not, as 48 bits fit
+            s[i] = left * left + right * right; // the squares need 48 bits, so they are exact, fused or not
         }
         const double in_units = (((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))) * units;
-        total += static_cast<Wide>(in_units < most_units ? in_units : most_units); // NaN is the most, too
+        total += static_cast<Wide>(in_units < max_units ? in_units : max_units); // NaN counts as the maximum too
     }
     for (std::size_t i = 0; i < square_limbs; ++i) {
         sum[i] += static_cast<std::int64_t>((total >> (32 * i)) & 0xffffffff);

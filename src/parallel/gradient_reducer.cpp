@@ -14,10 +14,11 @@ struct Kind {
     const char* on_one_node;
     const char* on_several;
 };
-constexpr Kind node{make_node_reducer, true, "node (shared memory; the same bits on any number of ranks)",
-                    "node (shared memory, slices between nodes beside the backward pass; the same bits on any number "
-                    "of ranks)"};
-constexpr const char* of_mpi = "mpi (one MPI_Allreduce; results on other numbers of ranks agree to rounding only)";
+constexpr Kind node{make_node_reducer, true,
+                    "node (shared memory; results are bitwise identical for any number of ranks)",
+                    "node (shared memory and MPI between nodes, overlapped with the backward pass; results are bitwise "
+                    "identical for any number of ranks)"};
+constexpr const char* of_mpi = "mpi (one MPI_Allreduce; for other numbers of ranks, results differ by rounding)";
 
 using core::Named;
 constexpr core::Registry reducers("reducer", {Named{"auto", node}, Named{"node", node},

@@ -1,4 +1,4 @@
-// The baseline: every rank keeps everything, and MPI adds the gradients up in an order of its own.
+// The baseline: every rank has all parameters, and MPI_Allreduce sums the gradients in an order that MPI chooses.
 
 #include "dtrain/core/matrix.hpp"
 
@@ -48,7 +48,7 @@ class MpiReducer final : public GradientReducer {
         return {{begin, slice().end},
                 gradients_[0].values().first(parameters_.size()).subspan(static_cast<std::size_t>(begin))};
     }
-    void sum_over_slices(std::span<std::int64_t>) override {} // this rank's slice is the whole
+    void sum_over_slices(std::span<std::int64_t>) override {} // each rank's slice has all parameters
     void publish() override {}
 
   private:

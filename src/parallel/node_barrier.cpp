@@ -9,8 +9,8 @@ namespace dtrain::parallel {
 
 #ifdef DTRAIN_SIMULATE
 void Waiter::rest(int round) const noexcept {
-    // Simulated ranks take turns, and time passes, only where they sleep or communicate. Naps from a microsecond on,
-    // which grow with the time waited, keep their number small and a wait at most a twentieth too long.
+    // In a simulation, the time advances and ranks switch only when they sleep or communicate. The naps start at one
+    // microsecond and grow by 5 %. This keeps their number small, and a wait is at most about 5 % too long.
     const auto nanoseconds = static_cast<std::int64_t>(1000 * std::pow(1.05, round));
     const timespec nap{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
     nanosleep(&nap, nullptr);

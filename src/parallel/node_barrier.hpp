@@ -8,8 +8,8 @@
 
 namespace dtrain::parallel {
 
-/// Waits until `ready()` holds: spins for a moment, as the others usually are about to arrive, then gives the core
-/// away each time round. With more ranks than cores it does that at once. Simulated ranks sleep instead.
+/// Waits until `ready()` returns true. It spins for a moment, because the other ranks usually arrive soon, and then
+/// yields the core in each round. With more ranks than cores, it yields at once. Simulated ranks sleep instead.
 class Waiter {
   public:
     explicit Waiter(bool oversubscribed) : spins_(oversubscribed ? 0 : 20000) {}
@@ -21,15 +21,15 @@ class Waiter {
         }
     }
 
-    /// What the calling rank does when it looked for the `round`th time in vain.
+    /// Pauses once. `round` counts the calls since the wait began.
     void rest(int round) const noexcept;
 
   private:
     int spins_;
 };
 
-/// Barrier of the ranks of a node over counters in their shared memory, one cache line each: a rank counts its own
-/// arrivals and waits until every other has counted as many.
+/// A barrier for the ranks of a node. Each rank has a counter in shared memory, in its own cache line. A rank
+/// increments its counter and waits until the counters of all other ranks are at least as large.
 class NodeBarrier {
   public:
     struct alignas(64) Counter {
@@ -37,11 +37,11 @@ class NodeBarrier {
     };
     static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
-    /// counters[r] is in the segment of rank r and begins at zero.
+    /// counters[r] is in the shared memory segment of rank r and must start at zero.
     NodeBarrier(std::vector<Counter*> counters, int rank, Waiter waiter)
         : counters_(std::move(counters)), own_(counters_[static_cast<std::size_t>(rank)]), waiter_(waiter) {}
 
-    /// What any rank wrote before is seen by every rank after.
+    /// Collective over the ranks of the node. Writes before the call are visible to all ranks after the call.
     void arrive_and_wait() noexcept;
 
   private:

@@ -1,12 +1,12 @@
-// Gradients added up along the fixed tree over logical shards, so that the sum is the same bits on any number of ranks
-// and nodes.
+// Sums gradients along the fixed tree over logical shards. So the sum is bitwise identical for any number of ranks and
+// nodes.
 //
-// On a node, arenas of gradients lie in shared memory. Each rank owns a slice of the parameters: it adds that slice up
-// over all arenas of the node, straight from its neighbours' memory, block by block, and updates that slice of the
-// parameters, of which the node holds one copy. A step costs two barriers, on several nodes three.
+// Within a node, the flat buffers of gradients (arenas) are in shared memory. Each rank owns a slice of the parameters.
+// It sums that slice over all arenas of the node, block by block, and updates it. The node has one copy of the
+// parameters. A step needs two barriers, or three with several nodes.
 //
-// Between nodes, the owners of a slice exchange it while the backward pass goes on (slice_exchange.hpp). How far it has
-// come, each rank of a node tells the others in shared memory.
+// Between nodes, the owners of a slice exchange it during the backward pass (slice_exchange.hpp). Each rank publishes
+// its progress in shared memory for the other ranks of the node.
 
 #include "dtrain/core/shard_tree.hpp"
 #include "dtrain/mpi/shared_window.hpp"
@@ -26,20 +26,20 @@
 namespace dtrain::parallel {
 namespace {
 
-/// Sums are handed on in blocks that stay in the second-level cache, however large the slice.
+/// sum_block() returns blocks of this size, which stay in the second-level cache.
 constexpr std::size_t block_size = std::size_t{1} << 14;
 
 std::size_t as_size(std::int64_t value) {
     return static_cast<std::size_t>(value);
 }
 
-/// Which ranks form which node, on every rank alike.
+/// The assignment of ranks to nodes; the same on every rank, except for `node` and `index`.
 struct Topology {
     mpi::Communicator node;
     int nodes = 0;
-    int index = 0;               ///< of this rank's node
-    std::vector<int> first_rank; ///< of each node, and the number of ranks behind them
-    int slices;                  ///< the fewest ranks of any node
+    int index = 0;               ///< the number of this rank's node
+    std::vector<int> first_rank; ///< the first rank of each node, then the number of ranks
+    int slices;                  ///< number of slices: the minimum number of ranks on a node
 
     Topology(const mpi::Communicator& communicator, int ranks_per_node)
         : node(communicator.split_by_node(ranks_per_node)), slices(communicator.size()) {
@@ -147,8 +147,8 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
                 std::ranges::copy(tail_.values(), node_tail().begin());
             }
         }
-        ++round_; // not before: till then the exchange reads it
-        // Ranks that own no slice learn the tail from their node's first.
+        ++round_; // not earlier, because the exchange reads it
+        // Ranks without a slice get the tail from the first rank of their node.
         barrier_.arrive_and_wait();
         std::ranges::copy(node_tail(), tail_.data());
     }
@@ -156,7 +156,7 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
     [[nodiscard]] core::Range slice() const noexcept override { return slice_; }
     [[nodiscard]] Block sum_block(std::int64_t begin) override {
         const std::size_t first = as_size(begin);
-        if (topology_.nodes > 1) { // the exchange left the sums in this rank's first arena, which no other reads there
+        if (topology_.nodes > 1) { // the sums are in this rank's first arena; no other rank reads them there
             return {{begin, slice_.end}, {own_arena_ + first, as_size(slice_.end - begin)}};
         }
         PartialSum& whole = partial_sums_[0];
@@ -167,23 +167,24 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
         add_up(whole, first, as_size(range.size()), block_.data());
         return {range, block_.values().first(as_size(range.size()))};
     }
-    /// Every node holds all slices. A rank without one has nothing to add.
+    /// Every node has all slices. Ranks without a slice add zeros.
     void sum_over_slices(std::span<std::int64_t> values) override { topology_.node.sum(values); }
     void publish() override { barrier_.arrive_and_wait(); }
 
   private:
     struct PartialSum {
         TreeSum sum;
-        std::size_t first; ///< of its leaves among the node's arenas
-        std::size_t count;
+        std::size_t first; ///< its first leaf in arenas_
+        std::size_t count; ///< number of leaves
     };
-    /// How much of a rank's gradients are final, counted on over all steps.
+    /// The progress of a rank's gradients. The number increases over all steps, see finals().
     struct alignas(64) Finals {
         std::atomic<std::uint64_t> reached;
     };
     static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
-    /// What Finals::reached is when the last `count` gradients of this step are final, size_ + 1 with the tail.
+    /// The value of Finals::reached when the last `count` gradients of this step are final; size_ + 1 includes the
+    /// tail.
     [[nodiscard]] std::uint64_t finals(std::size_t count) const noexcept { return round_ * (size_ + 2) + count; }
     [[nodiscard]] std::atomic<std::uint64_t>& own_finals() const noexcept {
         return finals_[as_size(topology_.node.rank())]->reached;
@@ -197,8 +198,8 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
         add_up(partial_sums_[subtree], as_size(range.begin), as_size(range.size()), out);
     }
 
-    /// Segment of a rank: its barrier counter and Finals, then its gradient arenas; that of the node's first rank
-    /// continues with the tail, the parameters and the optimizer state of the node.
+    /// The segment of a rank has its barrier counter and Finals, then its gradient arenas. On the node's first rank,
+    /// the tail, the parameters and the optimizer state of the node follow.
     [[nodiscard]] std::size_t segment_bytes(const ReducerSettings& settings) const {
         const std::size_t gradients = subtrees().size() * (size_ + tail_size);
         const std::size_t common = topology_.node.is_root() ? tail_size + (1 + settings.states) * size_ : 0;
@@ -240,15 +241,15 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
     Waiter waiter_;
     NodeBarrier barrier_;
     float* own_arena_;
-    float* common_; ///< behind the arenas of the node's first rank
+    float* common_; ///< the tail, parameters and optimizer state of the node
     core::Range slice_;
-    std::vector<const float*> arenas_; ///< of the node, in the order of their shards
+    std::vector<const float*> arenas_; ///< all arenas of the node, in the order of their shards
     std::vector<PartialSum> partial_sums_;
     std::vector<const float*> operands_;
     core::Buffer<float> tail_;
     core::Buffer<float> block_;
-    std::vector<Finals*> finals_; ///< of the ranks of the node
-    std::uint64_t round_ = 0;     ///< combine() calls so far
+    std::vector<Finals*> finals_; ///< one per rank of the node
+    std::uint64_t round_ = 0;     ///< number of combine() calls so far
     std::optional<SliceExchange> exchange_;
 };
 

@@ -11,21 +11,21 @@ namespace {
 
 constexpr std::int64_t line = 16; // floats in a cache line, the unit of slices
 
-/// Floats in a node's part of a chunk: enough for a message to fill the wire, few enough that the first leaves early
-/// and the last does not keep the others waiting.
+/// Floats in a node's part of a chunk. Large messages use the bandwidth; small ones start early and finish soon after
+/// the backward pass.
 constexpr std::int64_t part_size = std::int64_t{1} << 15;
 
-/// How often the exchange is looked after while the backward pass has the core: seldom enough to cost nothing, often
-/// enough that the buffers of the network do not run empty (100 us are 12 kB at 1 Gbit/s, 1.2 MB at 100).
+/// The pause between progress calls during the backward pass. It is long enough to cost almost nothing, and short
+/// enough that network buffers do not run empty (100 us are 12 kB at 1 Gbit/s and 1.2 MB at 100 Gbit/s).
 constexpr std::chrono::microseconds interval{100};
 
-/// Once the last messages have taken longer than latency explains, the core is left to the system between looks at
-/// them: it needs it to move data.
-constexpr int most_spins = 200;
+/// finish() spins for this many rounds, which covers the latency of messages. Then it sleeps between progress calls,
+/// because the system needs the core to move data.
+constexpr int max_spins = 200;
 constexpr std::chrono::microseconds nap{20};
 
 #ifdef DTRAIN_SIMULATE
-constexpr bool has_thread = false; // simulated ranks take turns in one thread, and what they send moves by itself
+constexpr bool has_thread = false; // simulated ranks share one thread, and their messages progress without it
 #else
 constexpr bool has_thread = true;
 #endif
@@ -64,7 +64,7 @@ SliceExchange::SliceExchange(mpi::Communicator communicator, core::Range slice, 
         add_chunk(range, std::move(parts), sum + range.begin, subtrees_of_node);
         add_sums(chunks_.back());
     }
-    // Every node adds up the tail by itself.
+    // Every node sums the whole tail itself.
     const core::Range tail{size, size + static_cast<std::int64_t>(tail_size)};
     add_chunk(tail, std::vector<core::Range>(as_size(nodes), tail), tail_.data(), subtrees_of_node);
     if (has_thread && count > 1) {
@@ -149,17 +149,17 @@ void SliceExchange::start() {
         for (const Receive& receive : receives_) {
             messages_.start(receive.message);
         }
-        runs_beside_ = thread_.joinable();
+        thread_active_ = thread_.joinable();
     }
     begun_.notify_one();
 }
 
 void SliceExchange::finish(float* tail, const Waiter& waiter) {
     const std::scoped_lock lock(mutex_);
-    runs_beside_ = false;
+    thread_active_ = false;
     for (int round = 0; next_ < chunks_.size() || finished_ < messages_.size(); ++round) {
         progress();
-        if (round < most_spins || !has_thread) {
+        if (round < max_spins || !has_thread) {
             waiter.rest(round);
         } else {
             std::this_thread::sleep_for(nap);
@@ -171,7 +171,7 @@ void SliceExchange::finish(float* tail, const Waiter& waiter) {
 
 void SliceExchange::run(const std::stop_token& stop) {
     std::unique_lock lock(mutex_);
-    while (begun_.wait(lock, stop, [this] { return runs_beside_; }) && !stop.stop_requested()) {
+    while (begun_.wait(lock, stop, [this] { return thread_active_; }) && !stop.stop_requested()) {
         progress();
         lock.unlock();
         std::this_thread::sleep_for(interval);
@@ -205,7 +205,7 @@ void SliceExchange::contribute(const Chunk& chunk) {
     for (const std::size_t message : chunk.sends) {
         messages_.start(message);
     }
-    for (const std::size_t message : chunk.sum_receives) { // into places that have just been read for the last time
+    for (const std::size_t message : chunk.sum_receives) { // their memory was read for the last time above
         messages_.start(message);
     }
 }

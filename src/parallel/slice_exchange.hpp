@@ -16,62 +16,65 @@
 
 namespace dtrain::parallel {
 
-/// Part `index` of `range` cut at cache lines.
+/// Part `index` of `range`, which is cut into `parts` parts at cache lines.
 [[nodiscard]] core::Range cut(core::Range range, int parts, int index);
 
-/// The way of one slice of the gradients between nodes, while the backward pass goes on.
+/// Sums one slice of the gradients over nodes during the backward pass.
 ///
-/// Gradients become final from the end of the arena to its beginning, so the slice is sent in chunks from its end. Of
-/// each chunk, a node's partial sums (the complete subtrees of its shards) go to the node that owns that part of the
-/// chunk, which walks the rest of the tree and sends the sum to all: reduce-scatter and allgather, 2 (n-1)/n of the
-/// slice over the wire on n nodes. The tail goes from all to all, as the last.
+/// Gradients become final from the end of the flat buffer to its beginning, so the slice is processed in chunks from
+/// its end. Each node owns a part of each chunk. A node sends its partial sums (the complete subtrees of its shards) to
+/// the owners of the parts. An owner adds them along the rest of the tree and sends the sum to all nodes. This is a
+/// reduce-scatter and an allgather: with n nodes and one subtree per node, each node sends 2 (n-1)/n of the slice. At
+/// the end, all nodes exchange the tail with each other.
 class SliceExchange {
   public:
-    /// What a node has for the others.
+    /// Provides the gradients of this node.
     class Source {
       public:
-        /// Whether the gradients from `begin` on are final on all ranks of the node; from the arena's end on: the tail.
+        /// Whether the gradients from `begin` on are final on all ranks of the node. If `begin` is the size of the
+        /// gradients: whether the tail is final.
         [[nodiscard]] virtual bool is_final(std::int64_t begin) const noexcept = 0;
-        /// The partial sum of the node's subtree `subtree` in `range` of the arenas.
+        /// Writes the partial sum of the node's subtree number `subtree` over `range` to `out`.
         virtual void add_up(std::size_t subtree, core::Range range, float* out) = 0;
 
       protected:
         ~Source() = default;
     };
 
-    /// Collective over the ranks that own a slice. `communicator` holds the owners of this rank's slice, one per node,
-    /// `subtrees_of_node` what partial sums each node has. Sums are written to their places in `sum`, of `size`
-    /// elements; `source` is done with each place before.
+    /// Collective over the ranks that own a slice. `communicator` has the owners of this rank's slice, one per node.
+    /// `subtrees_of_node` lists the subtrees of each node. The sums are written to `sum` (`size` elements), at the
+    /// positions of the slice. `sum` may be memory that `source` reads, because each position is read before it is
+    /// written.
     SliceExchange(mpi::Communicator communicator, core::Range slice, std::int64_t size, std::int64_t shards,
                   const std::vector<std::vector<core::Range>>& subtrees_of_node, Source& source, float* sum);
 
-    /// Something more may be final. Begins a step unless it has begun already; from then on the exchange gets on beside
-    /// the caller.
+    /// Call it when more gradients may be final. The first call starts a step; from then on a thread makes progress in
+    /// the background.
     void advance();
-    /// Collective: returns when the slice of `sum` is there, with the tail in `tail`. Between advance() and this the
-    /// caller makes no call of MPI.
+    /// Collective: waits until the slice of `sum` is complete, and copies the summed tail to `tail`. Between advance()
+    /// and finish(), the caller must not call MPI.
     void finish(float* tail, const Waiter& waiter);
 
   private:
     struct Chunk {
         core::Range range;
-        core::Range own;                       ///< what this node adds up
-        std::vector<core::Range> parts;        ///< what each node adds up
-        std::size_t subtrees = 0;              ///< of this node
-        std::vector<float*> partials;          ///< this node's partial sums of each part, one subtree behind the other
-        std::vector<const float*> operands;    ///< the partial sums of all nodes' subtrees in `own`
-        float* sum = nullptr;                  ///< where the sum in `range` goes
-        int expected = 0;                      ///< messages with operands
-        int arrived = 0;                       ///< of them
+        core::Range own;                       ///< the part that this node sums
+        std::vector<core::Range> parts;        ///< the part that each node sums
+        std::size_t subtrees = 0;              ///< number of this node's subtrees
+        std::vector<float*> partials;          ///< for each part, this node's partial sums, sorted by subtree
+        std::vector<const float*> operands;    ///< the partial sums of all nodes' subtrees over `own`
+        float* sum = nullptr;                  ///< the destination of the sum over `range`
+        int expected = 0;                      ///< number of messages with operands
+        int arrived = 0;                       ///< number of those messages that have arrived
         std::vector<std::size_t> sends;        ///< messages with partials
-        std::vector<std::size_t> sum_sends;    ///< messages with the sum in `own`
-        std::vector<std::size_t> sum_receives; ///< messages with the sums in the other parts
+        std::vector<std::size_t> sum_sends;    ///< messages with the sum over `own`
+        std::vector<std::size_t> sum_receives; ///< messages with the sums over the other parts
 
         [[nodiscard]] float* sum_at(core::Range part) const { return sum + (part.begin - range.begin); }
     };
     struct Receive {
-        std::size_t message; ///< ascending
-        std::size_t chunk;   ///< whose operands it brings
+        std::size_t message; ///< in ascending order
+        std::size_t chunk;   ///< the chunk that gets the operands
     };
 
     void add_chunk(core::Range range, std::vector<core::Range> parts, float* sum,
@@ -91,15 +94,15 @@ class SliceExchange {
     std::vector<core::Buffer<float>> buffers_;
     mpi::Messages messages_;
     std::vector<Receive> receives_;
-    std::vector<Chunk> chunks_; ///< the last of the slice first, the tail behind them
+    std::vector<Chunk> chunks_; ///< from the end of the slice to its beginning, then the tail
     bool has_begun_ = false;
 
-    std::mutex mutex_;         ///< on what follows and what it speaks of, and on calls of MPI
-    std::size_t next_ = 0;     ///< chunk to be contributed to
-    std::size_t finished_ = 0; ///< messages
-    bool runs_beside_ = false; ///< the thread is to look after the exchange
+    std::mutex mutex_;           ///< protects chunks_, messages_, the following members, and calls of MPI
+    std::size_t next_ = 0;       ///< the next chunk that this node contributes to
+    std::size_t finished_ = 0;   ///< number of finished messages
+    bool thread_active_ = false; ///< whether the thread makes progress on the exchange
     std::condition_variable_any begun_;
-    std::jthread thread_; ///< none where there is but one chunk, which nothing can overlap
+    std::jthread thread_; ///< not started if there is only one chunk, because then nothing can overlap
 };
 
 } // namespace dtrain::parallel

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int digit_bits = 8;
 
-/// Where in the tail each total has its place. What counts ranks is far from 2^24.
+/// The position of each total in the tail. Counts of ranks are far below 2^24, so they need no digits.
 struct Place {
     static constexpr std::size_t cost = 0;
     static constexpr std::size_t stop_requests = 1;

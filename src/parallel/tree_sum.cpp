@@ -8,7 +8,7 @@
 namespace dtrain::parallel {
 namespace {
 
-/// Small enough for partial sums to stay in the first-level cache, long enough to vectorise well.
+/// Elements per block: small enough that partial sums stay in the first-level cache, large enough to vectorise well.
 constexpr std::size_t block = 1024;
 
 } // namespace
@@ -52,7 +52,7 @@ void TreeSum::operator()(std::span<const float* const> leaves, std::size_t size,
             float* const result = &addition == &program_.back()
                                       ? out + begin
                                       : scratch_.data() + static_cast<std::size_t>(-1 - addition.result) * block;
-            // The result is either one of the operands, element for element, or apart from both.
+            // The result is either the same memory as one operand or does not overlap with them.
 #pragma GCC ivdep
             for (std::size_t i = 0; i < count; ++i) {
                 result[i] = left[i] + right[i];

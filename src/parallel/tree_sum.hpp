@@ -10,17 +10,19 @@
 
 namespace dtrain::parallel {
 
-/// Adds arrays up along the tree over logical shards (core/shard_tree.hpp), as a straight-line program made once.
+/// Sums arrays along the tree over logical shards (core/shard_tree.hpp). The constructor compiles the tree into a list
+/// of additions.
 class TreeSum {
   public:
-    /// `root` is a node of the tree; `leaves` are nodes that together cover it, in ascending order.
+    /// `root` is a node of the tree. `leaves` are nodes that together cover it, in ascending order.
     TreeSum(core::Range root, std::span<const core::Range> leaves);
 
-    /// out[i] = sum over the leaves of leaves[l][i], i < size. `out` may be one of the leaves.
+    /// out[i] = the sum of leaves[l][i] over all leaves, for i < size. `out` may be one of the leaves.
     void operator()(std::span<const float* const> leaves, std::size_t size, float* out);
 
   private:
-    /// Addition of two operands: leaf l as l, scratch row s as -1 - s. The last one's result goes to the output.
+    /// An addition of two operands. Leaf l is encoded as l, and scratch row s as -1 - s. The result of the last
+    /// addition goes to the output.
     struct Addition {
         int left;
         int right;

@@ -19,7 +19,7 @@ nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t most_adde
         arenas.push_back(tools.reducer.gradients(i));
     }
     return {tools.reducer.subtrees(), arenas,
-            std::max({parallel::tail_size, most_added_up, tools.network.most_added_up()}), tools.products, in_parts};
+            std::max({parallel::tail_size, most_added_up, tools.network.max_added_up()}), tools.products, in_parts};
 }
 
 } // namespace
@@ -42,7 +42,7 @@ void Descent::add_gradients(std::int64_t step, const data::Batch& batch, nn::Sha
         own_draw.samples = draw.samples.subspan(part.first_row, part.size());
 
         tools_.timer.enter(core::Phase::forward, step);
-        tools_.products.fetch_beside(tools_.loader.behind(batch, part.first_row + part.size()));
+        tools_.products.prefetch_during_products(tools_.loader.prefetch_after(batch, part.first_row + part.size()));
         const core::MatrixView<const float> outputs = tools_.network.forward(parameters, {part.rows, &own_draw}, x);
         const core::MatrixView<float> output_gradient = tools_.network.output_gradient(x.rows);
         for (std::size_t s = 0; s + 1 < part.rows.size(); ++s) {
@@ -113,7 +113,7 @@ std::size_t descent_bytes(const config::Config& config, const nn::Network<float>
     }
     const bool local = config.parallel.sync_every > 1;
     std::size_t values = levels * (in_parts && !local ? exchange.parameters + parallel::tail_size
-                                                      : std::max(parallel::tail_size, network.most_added_up()));
+                                                      : std::max(parallel::tail_size, network.max_added_up()));
     if (local) {
         values += static_cast<std::size_t>(local_shards.size()) * exchange.parameters + network.layout().arena_size();
     }

@@ -17,7 +17,7 @@ std::span<T> piece_of(std::span<T> arena, core::Range range) {
 SliceUpdate::SliceUpdate(const nn::ParameterLayout& layout, const optim::Optimizer& optimizer)
     : optimizer_(optimizer), state_(optimizer.state_names().size()) {
     const auto end = static_cast<std::int64_t>(layout.arena_size());
-    if (!optimizer.wants_norms()) {
+    if (!optimizer.needs_norms()) {
         parts_.push_back({{0, end}});
         return;
     }
@@ -67,7 +67,7 @@ bool SliceUpdate::update(const Arenas& arenas, core::Range range, std::span<cons
 
 bool SliceUpdate::update_slice(const Arenas& arenas, parallel::GradientReducer& reducer, const optim::Step& step,
                                core::PhaseTimer& timer) {
-    if (optimizer_.wants_norms()) {
+    if (optimizer_.needs_norms()) {
         find_rate_factors(arenas.parameters, reducer, step, timer);
     }
     bool finite = true;

@@ -1,16 +1,17 @@
 #!/usr/bin/python3
-"""Descent steps on two hosts, beside what compute and the link between them allow, and beside PyTorch.
+"""Compares training steps on two hosts with the limits of compute and network, and with PyTorch.
 
   tests/bench/compare_hosts.py --data data/mnist [--rate 1gbit] [--rounds 3] [--networks 784-800-10,...] [--json FILE]
 
-The hosts are network namespaces of this machine, with a core each and a link of limited rate. No step can be shorter
-than what one rank computes in it, measured alone with its half of the batch, nor than its gradients take through the
-link, whose speed is measured as well: on n hosts each has to send and receive 2 (n-1)/n of their bytes. A perfect
-overlap of both would take the larger of the two. PyTorch trains the same network in DistributedDataParallel over gloo.
+The hosts are network namespaces of this machine. Each has one core, and the link between them has a limited rate. Two
+times bound a step from below: the compute time of one rank alone with half of the batch, and the time of the gradients
+on the link. On n hosts each host sends and receives 2 (n-1)/n of the bytes of the gradients; the speed of the link is
+measured too. A perfect overlap takes the larger of the two times. PyTorch trains the same network with
+DistributedDataParallel over gloo.
 
-Wants root, the release build, Debian's python3-torch and iproute2, and a machine with two cores and nothing else to
-do; where the machine allows no namespaces it says so and ends with code 77. Everything is measured in turns, ratios are
-taken within a round, and medians over rounds; the table is Markdown.
+Needs root, the release build, Debian's python3-torch and iproute2, and an idle machine with two cores. If the machine
+does not allow namespaces, the program prints a message and ends with code 77. All measurements alternate. Ratios are
+taken within a round, and medians over the rounds. Prints a Markdown table.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import comparing  # also where the folder of network_hosts gets among the paths
+import comparing  # adds the folder of network_hosts to the path
 import network_hosts
 
 HOSTS = 2
@@ -35,7 +36,7 @@ print("ready", flush=True)
 connection, _ = server.accept()
 buffer = bytearray(1 << 20)
 begin = time.perf_counter()
-while time.perf_counter() - begin < 0.3:  # until the window is open
+while time.perf_counter() - begin < 0.3:  # skip the start of TCP
     connection.recv_into(buffer)
 begin, received = time.perf_counter(), 0
 while count := connection.recv_into(buffer):
@@ -70,7 +71,7 @@ class Comparison(comparing.Comparison):
         self.mpirun = [*hosts.mpirun([1] * HOSTS), *(word for setting in options.mca for word in ("--mca", *setting))]
 
     def goodput(self):
-        """Bytes per second that TCP brings from the first host to the second."""
+        """Bytes per second over TCP from the first host to the second."""
         address = [self.hosts.address(2), str(PORT)]
         with subprocess.Popen([*self.hosts.enter(2), sys.executable, "-c", RECEIVER, *address],
                               stdout=subprocess.PIPE, text=True) as receiver:
@@ -112,9 +113,9 @@ def mca_setting(text):
 
 def main():
     parser = comparing.option_parser(__doc__.splitlines()[0], DEFAULT_NETWORKS)
-    parser.add_argument("--rate", default="1gbit", help="of the link, as tc has it (1gbit)")
+    parser.add_argument("--rate", default="1gbit", help="rate of the link, in the format of tc (default: %(default)s)")
     parser.add_argument("--mca", type=mca_setting, action="append", default=[], metavar="NAME=VALUE",
-                        help="a parameter of Open MPI, to try what it does; may be repeated")
+                        help="set a parameter of Open MPI; may be repeated")
     options = comparing.parse_options(parser)
     if reason := network_hosts.why_not(options.rate):
         comparing.skip(reason)
@@ -127,9 +128,9 @@ def main():
     goodput = comparing.spread([values["goodput"] * 8e-6 for done in comparison.rounds.values() for _, values in done])
     congestion_control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     print(f"dtrain {dtrain['dtrain_version']} ({dtrain['arithmetic']}), PyTorch {pytorch['torch_version']} over gloo; "
-          f"{HOSTS} hosts with a rank and a core each of {os.cpu_count()}; a link of {options.rate}, through which TCP "
-          "({}) brings {median:.0f} ({min:.0f} to {max:.0f}) Mbit/s. ".format(congestion_control, **goodput)
-          + f"Rounds: {options.rounds}; medians, and for ratios least and most.\n")
+          f"{HOSTS} hosts with one rank and one core each of {os.cpu_count()}; a link of {options.rate}, over which "
+          "TCP ({}) transfers {median:.0f} ({min:.0f} to {max:.0f}) Mbit/s. ".format(congestion_control, **goodput)
+          + f"Rounds: {options.rounds}; medians, and for ratios also min and max.\n")
     print(comparison.table("ms/step"))
     comparison.write_json(rate=options.rate, hosts=HOSTS)
 

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""dtrain and PyTorch side by side: samples per second of the same descent steps, in turns within one run.
+"""Compares samples per second of dtrain and PyTorch for the same training steps.
 
   tests/bench/compare_pytorch.py --data data/mnist [--rounds 5] [--networks 784-800-10,...] [--json FILE]
 
-Wants the release build, Debian's python3-torch, and a machine with two cores and nothing else to do. Without PyTorch it
-says so and ends with code 77. Both sides train with ReLU, cross-entropy and plain SGD, one BLAS thread per process.
-Ratios are taken within a round, and medians over rounds; the table is Markdown.
+Needs the release build, Debian's python3-torch, and an idle machine with two cores. Without PyTorch the program prints
+a message and ends with code 77. Both sides train with ReLU, cross-entropy and plain SGD, and with one BLAS thread per
+process. Ratios are taken within a round, and medians over the rounds. Prints a Markdown table.
 """
 
 import os
@@ -17,7 +17,7 @@ from comparing import testing
 
 
 def mpirun(ranks):
-    # Not --oversubscribe as in the tests: it makes Open MPI yield instead of spin.
+    # No --oversubscribe, which the tests use: with it Open MPI yields instead of spinning.
     return [testing.MPIRUN, "-np", str(ranks)]
 
 
@@ -28,7 +28,7 @@ def free_port():
 
 
 class Comparison(comparing.Comparison):
-    """Each side on one and on two ranks."""
+    """dtrain and PyTorch, each on one and on two ranks."""
     columns = {"dtrain_1": "dtrain np=1", "dtrain_2": "dtrain np=2", "pytorch_1": "PyTorch, 1 process",
                "pytorch_2": "PyTorch DDP, 2"}
     scale, unit = 1e-3, "k samples/s"
@@ -36,7 +36,7 @@ class Comparison(comparing.Comparison):
         "to_best": ("np=2 / better", lambda r: r["dtrain_2"] / max(r["pytorch_1"], r["pytorch_2"])),
         "to_ddp": ("np=2 / DDP", lambda r: r["dtrain_2"] / r["pytorch_2"]),
         "efficiency": ("np=2 / (2 x np=1)", lambda r: r["dtrain_2"] / (2 * r["dtrain_1"])),
-        "share": ("share of ceiling, np=1", lambda r: r["share"]),
+        "share": ("fraction of peak, np=1", lambda r: r["share"]),
     }
 
     def dtrain(self, network, ranks):
@@ -58,17 +58,17 @@ class Comparison(comparing.Comparison):
 def main():
     parser = comparing.option_parser(__doc__.splitlines()[0], list(comparing.NETWORKS))
     parser.add_argument("--shards", type=comparing.whole_number(2), metavar="N",
-                        help="logical shards (number of ranks)")
+                        help="logical shards (default: the number of ranks)")
     options = comparing.parse_options(parser)
     with tempfile.TemporaryDirectory(prefix="dtrain-compare-") as folder:
         comparison = Comparison(options, folder)
         comparison.measure()
     dtrain, pytorch = comparison.figures["dtrain_1"], comparison.figures["pytorch_1"]
     print(f"dtrain {dtrain['dtrain_version']} ({dtrain['arithmetic']}, "
-          f"{f'{options.shards} logical shards' if options.shards else 'a logical shard per rank'}), PyTorch "
+          f"{f'{options.shards} logical shards' if options.shards else 'one logical shard per rank'}), PyTorch "
           f"{pytorch['torch_version']} ({', '.join(pytorch['blas']) or 'no BLAS library'}), {os.cpu_count()} cores; "
-          f"ceiling: {dtrain['sgemm']}. Thousands of samples per second, rounds: {options.rounds}; medians, and for "
-          f"ratios least and most.\n")
+          f"peak: {dtrain['sgemm']}. Thousands of samples per second, rounds: {options.rounds}; medians, and for "
+          f"ratios also min and max.\n")
     print(comparison.table("k/s"))
     comparison.write_json(logical_shards=options.shards or "ranks")
 

@@ -1,6 +1,7 @@
-"""What the comparisons of dtrain with PyTorch share: the networks, starting both sides, measuring in turns, the table.
+"""Shared code of the comparisons of dtrain with PyTorch: networks, starting both sides, rounds, the table.
 
-Ratios are taken within a round, and medians over rounds; every other round goes backwards, so that none is favoured.
+Ratios are taken within a round, and medians over the rounds. Every other round runs in reverse order, so that the order
+does not favour one side.
 """
 
 import argparse
@@ -23,7 +24,7 @@ RUN_TIMEOUT_SECONDS = 600
 
 @dataclasses.dataclass
 class Network:
-    """What both sides train."""
+    """A network that both sides train."""
     layers: str
     batch: int
     learning_rate: float = 0.05
@@ -43,7 +44,7 @@ NETWORKS = {
 
 
 def run(words, environment):
-    """Standard output of a program, which has to end well."""
+    """Standard output of a program. A failure of the program ends this one."""
     result = subprocess.run(words, env={**testing.environment(), **environment}, stdin=subprocess.DEVNULL,
                             capture_output=True, text=True, timeout=RUN_TIMEOUT_SECONDS)
     if result.returncode != 0:
@@ -52,7 +53,7 @@ def run(words, environment):
 
 
 class Sides:
-    """The figures of both sides, started by the words `launcher`."""
+    """Runs dtrain-bench or PyTorch with the command prefix `launcher`, and returns its results."""
 
     def __init__(self, options, folder):
         self.options, self.folder = options, Path(folder)
@@ -77,22 +78,22 @@ def spread(values):
 
 
 class Comparison:
-    """Rounds of measurements of each network. What is measured is a derived class's to say."""
-    columns = {}  # key of a value: head of its column
-    scale, unit = 1, ""  # of what the columns show, and in words for each round
-    ratios = {}  # key: head of its column, and how it follows from the values
+    """Rounds of measurements of each network. Derived classes define the measurements."""
+    columns = {}  # key of a value: heading of its column
+    scale, unit = 1, ""  # of the columns, and of the progress messages
+    ratios = {}  # key: heading of its column, and function of the values
 
     def __init__(self, options, folder):
         self.options, self.sides = options, Sides(options, folder)
-        self.rounds = {name: [] for name in options.networks}  # figures and values of each round
-        self.figures = {}  # those of the last round
+        self.rounds = {name: [] for name in options.networks}  # results and values of each round
+        self.figures = {}  # results of the last round
 
     def turns(self, network):
-        """{key: what measures its figures}, in their order."""
+        """{key: function that measures it}, in the order of measurement."""
         raise NotImplementedError
 
     def values(self, figures):
-        """{key: number}, the ratios apart."""
+        """{key: number}, without the ratios."""
         raise NotImplementedError
 
     def told(self, values):
@@ -116,7 +117,7 @@ class Comparison:
                 for name, done in self.rounds.items()}
 
     def table(self, short_unit):
-        """Medians in Markdown; ratios with the least and the largest of the rounds."""
+        """A Markdown table of medians; ratios also have the min and max of the rounds."""
         heads = ["network, batch", *(f"{head}, {short_unit}" for head in self.columns.values()),
                  *(head for head, _ in self.ratios.values())]
         lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
@@ -153,19 +154,19 @@ def network_names(text):
 
 
 def option_parser(description, networks):
-    """What every comparison can be told; `networks` are compared unless it is told others."""
+    """The options of every comparison. `networks` are the default networks."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=whole_number(1), default=3, help="measurements of each (3)")
+    parser.add_argument("--rounds", type=whole_number(1), default=3, help="measurements of each (default: %(default)s)")
     parser.add_argument("--networks", type=network_names, default=networks, metavar="NAME,...",
-                        help=f"some of {', '.join(NETWORKS)} (%(default)s)")
-    parser.add_argument("--bin", type=Path, default=testing.BIN, help="folder of dtrain-bench (build/release/bin)")
-    parser.add_argument("--data", type=Path, default=testing.MNIST, help="folder of MNIST ($DTRAIN_MNIST)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="writes the figures of every round to FILE")
+                        help=f"some of {', '.join(NETWORKS)} (default: {', '.join(networks)})")
+    parser.add_argument("--bin", type=Path, default=testing.BIN, help="folder of dtrain-bench (default: %(default)s)")
+    parser.add_argument("--data", type=Path, default=testing.MNIST, help="folder of MNIST (default: $DTRAIN_MNIST)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results of every round to FILE")
     return parser
 
 
 def parse_options(parser):
-    """Ends the program where it cannot compare."""
+    """The options. Ends the program if it cannot compare."""
     options = parser.parse_args()
     if not options.data:
         parser.error("no data set: give --data or set DTRAIN_MNIST")

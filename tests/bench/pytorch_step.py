@@ -1,11 +1,12 @@
 #!/usr/bin/python3
-"""Times descent steps in PyTorch, as dtrain-bench does dtrain's.
+"""Times training steps in PyTorch, as dtrain-bench does for dtrain.
 
   OMP_NUM_THREADS=1 [mpirun -np 2] tests/bench/pytorch_step.py 'dense 16 relu, dense 10' --batch 128 --data data/mnist
 
-The training set lies in memory as float tensors beforehand; a step picks its samples in random order, computes
-cross-entropy and its gradient, and descends by plain SGD. On several ranks the model is in DistributedDataParallel over
-gloo, and each rank takes its part of the batch. Prints one line of JSON; rates are medians over blocks of steps.
+The training set is loaded into memory as float tensors first. A step takes samples in random order, computes
+cross-entropy and its gradient, and updates the parameters with plain SGD. On several ranks the model uses
+DistributedDataParallel over gloo, and each rank computes its part of the batch. Prints one line of JSON; rates are
+medians over blocks of steps.
 """
 
 import argparse
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 import pytorch_network  # noqa: E402
 
-BLOCKS = 9  # as dtrain-bench
+BLOCKS = 9  # the same as in dtrain-bench
 BLOCK_SECONDS = 0.3
 
 
@@ -36,7 +37,7 @@ def load_samples(directory, rank, ranks):
 
 
 class Stepper:
-    """Takes steps on and on, across epochs; what is left of an epoch and fills no batch is left out."""
+    """Takes any number of steps, across epochs. An incomplete batch at the end of an epoch is skipped."""
 
     def __init__(self, network, samples, batch, learning_rate):
         self.network, self.batch = network, batch
@@ -67,7 +68,7 @@ def main():
     parser.add_argument("network", help="layers, as in a config")
     parser.add_argument("--batch", type=int, required=True, help="samples per step, over all ranks")
     parser.add_argument("--learning-rate", type=float, default=0.05)
-    parser.add_argument("--data", default=testing.MNIST, help="folder of MNIST ($DTRAIN_MNIST)")
+    parser.add_argument("--data", default=testing.MNIST, help="folder of MNIST (default: $DTRAIN_MNIST)")
     options = parser.parse_args()
     if not options.data:
         parser.error("no data set: give --data or set DTRAIN_MNIST")
@@ -87,7 +88,7 @@ def main():
     stepper = Stepper(network, load_samples(options.data, rank, ranks), options.batch // ranks, options.learning_rate)
 
     def block_seconds(steps):
-        """How long the slowest rank takes."""
+        """Seconds of the slowest rank."""
         if ranks > 1:
             torch.distributed.barrier()
         begin = time.perf_counter()

@@ -167,8 +167,8 @@ TEST_F(LoadDataset, HandsOutSequencesOfFloats) {
 
     values[sample_size * 8 + 7] = std::numeric_limits<float>::infinity();
     on_rank_0([&] { write("train-images-idx3-float"); });
-    expect_all_refuse(core::ExitCode::bad_data, "sample 8 holds a value that is not finite");
-    expect_all_refuse(core::ExitCode::bad_data, "sample 8 holds a value that is not finite", {2, 0});
+    expect_all_refuse(core::ExitCode::bad_data, "sample 8 has a value that is not finite");
+    expect_all_refuse(core::ExitCode::bad_data, "sample 8 has a value that is not finite", {2, 0});
 }
 
 TEST_F(LoadDataset, TellsTheSameHeadersOnAllRanks) {
@@ -215,8 +215,10 @@ TEST_F(LoadDataset, HasEachRankDrawItsOwn) {
 
 TEST_F(LoadDataset, RefusesLimitsThatExceedTheData) {
     expect_all_refuse(core::ExitCode::bad_config,
-                      "data.train_samples: " + folder_.path().string() + " holds 53 samples", {54, 0});
-    expect_all_refuse(core::ExitCode::bad_config, "data.test_samples: " + folder_.path().string() + " holds 17 samples",
+                      "data.train_samples: expected at most 53, the number of samples in " + folder_.path().string(),
+                      {54, 0});
+    expect_all_refuse(core::ExitCode::bad_config,
+                      "data.test_samples: expected at most 17, the number of samples in " + folder_.path().string(),
                       {53, 18});
     expect_split(load({53, 17}).test, support::make_digits(17, 2), 17);
 }
@@ -231,7 +233,7 @@ TEST_F(LoadDataset, RefusesMoreThanThereIsMemory) {
 }
 
 TEST_F(LoadDataset, RefusesLabelsBeyondTheClasses) {
-    expect_all_refuse(core::ExitCode::bad_data, "network tells 3 classes apart", {}, 3);
+    expect_all_refuse(core::ExitCode::bad_data, "network has only 3 classes", {}, 3);
 }
 
 TEST_F(LoadDataset, RefusesMissingFiles) {

@@ -1,4 +1,4 @@
-"""Modules include what CONTRIBUTING.md says that they may, and nothing else."""
+"""Modules include only what the table in src/README.md allows."""
 
 import os
 import re
@@ -11,8 +11,8 @@ PROGRAMS = "apps"  # may include all, and is included by none
 
 
 def table_of_modules():
-    """{module: modules that it may include}, from the table in CONTRIBUTING.md."""
-    rows = re.findall(r"^\| (\w+) \|.*\| ([\w, –]+) \|$", (SOURCE / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    """{module: modules that it may include}, from the table in src/README.md."""
+    rows = re.findall(r"^\| (\w+) \|.*\| ([\w, –]+) \|$", (SOURCE / "src/README.md").read_text(), re.MULTILINE)
     return {module: set(re.findall(r"\w+", allowed)) for module, allowed in rows if (SOURCE / "src" / module).is_dir()}
 
 
@@ -43,7 +43,7 @@ class IncludesTest(unittest.TestCase):
         self.assertEqual({folder.name for folder in (SOURCE / "include" / "dtrain").iterdir()}, self.modules)
 
     def test_arrows_point_one_way(self):
-        TopologicalSorter({module: self.table[module] for module in self.modules}).prepare()  # throws where one is bent
+        TopologicalSorter({module: self.table[module] for module in self.modules}).prepare()  # throws at a cycle
 
     def test_includes_are_those_of_the_table(self):
         for module in sorted(self.modules):

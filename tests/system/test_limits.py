@@ -42,7 +42,10 @@ CASES = {
 
 
 def started(result):
-    """Whether MPI did: with too little memory it fails or crashes on its way, and says where it was."""
+    """Whether MPI did: with too little memory it fails or crashes on its way, and says where it was. The scanner of its
+    own messages ends the process by 2, as dtrain does."""
+    if "opal_show_help_yy" in result.stderr:
+        return False
     return result.code in {testing.EXIT_OK, testing.EXIT_BAD_CONFIG} or not re.search(
         "mpi_init|mca_base_component_repository_open: unable to open", result.stderr, re.IGNORECASE)
 
@@ -123,14 +126,14 @@ class SharedMemoryTest(testing.DtrainTestCase):
     def test_limit_of_the_system(self):
         limit = "echo 1000000 > /proc/sys/kernel/shmmax"
         self.assert_one_message(self.run_in_namespace(limit), testing.EXIT_BAD_CONFIG,
-                                " MB of shared memory (Invalid argument)", "kernel.shmmax", "parallel.reducer = mpi")
+                                " MB of shared memory: Invalid argument.", "kernel.shmmax", "parallel.reducer = mpi")
         result = self.run_in_namespace(limit, "--parallel.reducer=mpi")
         self.assertEqual(result.code, testing.EXIT_OK, result)
 
     def test_a_container_for_each_rank(self):
         wrapper = ("unshare", "--ipc")
         self.assert_one_message(self.run_in_namespace("true", ranks=2, wrapper=wrapper), testing.EXIT_BAD_CONFIG,
-                                "share no memory", "--ipc=host", "parallel.ranks_per_node = 1")
+                                "cannot share memory", "--ipc=host", "parallel.ranks_per_node = 1")
         result = self.run_in_namespace("true", "--parallel.ranks_per_node=1", ranks=2, wrapper=wrapper)
         self.assertEqual(result.code, testing.EXIT_OK, result)
 

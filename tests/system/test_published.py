@@ -1,5 +1,5 @@
-"""The networks of configs/published reach what was published: all of them in the long form, the quickest in the short
-one, and each config fits its network in either. Other tables show what the logs of their runs say."""
+"""The networks of configs/published reach the published errors: all networks in the long form, the fastest one in the
+short form. Both forms check all configs. The other tables show the accuracies in the logs of their runs."""
 
 import re
 import subprocess
@@ -30,14 +30,14 @@ class PublishedTest(testing.DtrainTestCase):
             capture_output=True, text=True, env=testing.environment(), check=False)
 
     @unittest.skipUnless(testing.MNIST, "DTRAIN_MNIST does not name a folder with the MNIST files")
-    def test_published_figures(self):
+    def test_published_errors(self):
         result = self.run_script(testing.MNIST, *([] if testing.LONG else ["--seeds", "1", "linear"]))
         print(result.stdout, flush=True)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(result.stdout, r"\| `linear` .*\| 12.0 \| 7\.\d\d ")
 
     def test_tables(self):
-        """A row's accuracy is that in the log of its run, and a second call trains nothing."""
+        """Each row shows the accuracy in the log of its run, and a second call trains nothing."""
         arguments = ("local-sgd", "--seeds", "1", "--epochs", "2")
         result = self.run_script(self.data, *arguments, script=testing.SOURCE / "configs/tables.py")
         self.assertEqual(result.returncode, 0, result.stderr)
@@ -55,7 +55,7 @@ class PublishedTest(testing.DtrainTestCase):
     def test_only_for_mnist(self):
         result = self.run_script(self.data, "--seeds", "1", "linear")
         self.assertEqual(result.returncode, 1)
-        self.assertIn("the published figures are for MNIST", result.stderr)
+        self.assertIn("the published errors are for MNIST", result.stderr)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The scripts, Bash and Python: what becomes of their output, and what they let the user see of mpirun's."""
+"""Scripts in Bash and Python report unwritable output and pass on the messages of mpirun."""
 
 import os
 import shutil
@@ -67,9 +67,9 @@ class OutputTest(testing.DtrainTestCase):
 
 
 class LauncherTest(testing.DtrainTestCase):
-    """What mpirun says of starts that come to nothing is not lost."""
+    """The user sees the message of mpirun when nothing starts."""
 
-    def test_job_says_why_nothing_starts(self):
+    def test_job_reports_why_nothing_starts(self):
         for words, said in {"ranks=7777; launch dtrain --version": "not enough slots",
                             "ranks=1; launch dtrian": "Executable: .*/dtrian"}.items():
             with self.subTest(words):
@@ -82,8 +82,8 @@ class LauncherTest(testing.DtrainTestCase):
                 self.assertRegex(result.stderr, said)
 
     @unittest.skipUnless(testing.MNIST, "needs the genuine MNIST: set DTRAIN_MNIST to its folder")
-    def test_quickstart_takes_downloads_as_they_are_and_says_why_nothing_starts(self):
-        """In a place where all is installed and a build leaves no program."""
+    def test_quickstart_accepts_downloads_under_other_names_and_reports_why_nothing_starts(self):
+        """All packages count as installed, and the build produces no program."""
         shutil.copy(SOURCE / "quickstart.sh", self.folder)
         for name, does in {"cmake": "true", "dpkg-query": 'printf "%s installed\\n" "$@"'}.items():
             (self.folder / name).write_text(f"#!/bin/sh\n{does}\n")

@@ -261,13 +261,13 @@ class SlurmTest(testing.DtrainTestCase):
         starts = re.findall(r"^slurm: job .*", job.text(), re.MULTILINE)
         self.assertEqual(len(starts), restarts + 1, job)
         for start in starts[1:]:
-            self.assertRegex(start, r"step-\d+\.h5$")
+            self.assertRegex(start, r"resuming from .*step-\d+\.h5$")
         self.assertEqual([path.name for path in (self.folder / "run").glob("checkpoints*")], ["checkpoints"], job)
         return starts
 
     def test_two_nodes(self):
         start, = self.check_result(self.submit("--nodes=2"), restarts=0)
-        self.assertIn("2 ranks on n[1-2], from the beginning", start)
+        self.assertIn("2 ranks on n[1-2], from scratch", start)
 
     def test_requeued_by_slurm(self):
         job = self.submit("--nodes=2")
@@ -314,7 +314,7 @@ class SlurmTest(testing.DtrainTestCase):
         self.assertEqual(job.wait_for_end(), "FAILED")
         self.assertEqual((job.field("ExitCode"), job.restarts()), ("5:0", 0), job)
 
-    def test_starts_in_vain(self):
+    def test_starts_that_fail_without_a_checkpoint(self):
         programs = self.folder / "bin"
         programs.mkdir()
         (programs / "dtrain").write_text(
@@ -323,11 +323,12 @@ class SlurmTest(testing.DtrainTestCase):
         job = self.submit("--nodes=1", environment={"DTRAIN_BIN": str(programs), "DTRAIN_MOST_FAILURES": "2"})
         self.assertEqual(job.wait_for_end(), "FAILED")
         self.assertEqual((job.field("ExitCode"), job.restarts()), ("7:0", 1), job)
+        self.assertIn("2 starts in a row failed without a new checkpoint", job.text())
 
     def test_more_room_than_logical_shards(self):
         job = self.submit("--nodes=2", "--parallel.logical_shards=1", "--training.epochs=1")
         self.assertEqual(job.wait_for_end(), "COMPLETED", job)
-        self.assertIn("warning: room for 2 ranks", job.text())
+        self.assertIn("warning: this job has room for 2 ranks, but parallel.logical_shards = 1", job.text())
 
     def test_sweep(self):
         job = Job(self.cluster, self.folder / "task-%a.out", "--array=0-1", SCRIPTS / "sweep.sbatch",
@@ -349,11 +350,11 @@ class SlurmTest(testing.DtrainTestCase):
 class ScalingTest(testing.DtrainTestCase):
     """Sweeps without Slurm."""
 
-    def sweep(self, *words, programs=testing.BIN):
+    def sweep(self, *words, programs=testing.BIN, environment=None):
         return subprocess.run(
             [SCRIPTS / "scaling.sh", self.write_config(SETTINGS), "--local", "--ranks", "1 2", "--repeats", "1",
              "--steps", "2", "--output", self.folder / "scaling.h5", "--parallel.logical_shards=1", *words],
-            env={**testing.environment(), "DTRAIN_BIN": str(programs)},
+            env={**testing.environment(), "DTRAIN_BIN": str(programs), **(environment or {})},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def test_sweep(self):
@@ -396,8 +397,33 @@ class ScalingTest(testing.DtrainTestCase):
         self.assertEqual((file.attributes["kind"], file.attributes["layers"]), ("scaling", SETTINGS["model.layers"]))
         self.assertIn("logical_shards = 2", file.attributes["config"])
 
+    def test_batches(self):
+        """Strong scaling has the config's batch, weak scaling that of --weak-batch for each rank."""
+        result = self.sweep("--weak-batch", "10")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        runs = testing.read_h5(self.folder / "scaling.h5").datasets
+        self.assertEqual([list(runs[f"/runs/{name}"]) for name in ("mode", "batch_size")],
+                         [[0, 0, 1, 1], [100, 100, 10, 20]])
+        other = self.sweep("--weak-batch", "20")
+        self.assertEqual(other.returncode, 2, other.stderr)
+        self.assertIn("another config", other.stderr)
+        small = self.sweep("--mode", "strong", "--training.batch_size=8", "--output", self.folder / "small.h5")
+        self.assertEqual(small.returncode, 0, small.stderr)
+        self.assertIn("fewer than 8 samples per rank", small.stderr)
+
+    def test_missing_package_is_reported_before_any_run(self):
+        python = self.folder / "python"
+        python.write_text("#!/bin/sh\nexec /usr/bin/python3 -S \"$@\"\n")  # without Debian's modules
+        python.chmod(0o755)
+        for program, message in ((python, "python3-h5py"), (self.folder / "nothing", "DTRAIN_PYTHON")):
+            refused = self.sweep(environment={"DTRAIN_PYTHON": str(program)})
+            self.assertEqual((refused.returncode, refused.stdout), (2, ""), refused.stderr)
+            self.assertIn(message, refused.stderr)
+            self.assertFalse((self.folder / "scaling.runs").exists())
+
     def test_bad_command_lines(self):
-        for words in (("--mode", "sideways"), ("--ranks", "two"), ("--nodes", "2"), ("--frobnicate",),
+        for words in (("--mode", "sideways"), ("--ranks", "two"), ("--weak-batch", "0"), ("--nodes", "2"),
+                      ("--frobnicate",),
                       (f"--training.batch_size={testing.TRAIN_SAMPLES}",)):  # which two ranks cannot have each
             refused = self.sweep(*words)
             self.assertEqual((refused.returncode, refused.stdout), (2, ""), refused.stderr)

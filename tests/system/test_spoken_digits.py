@@ -1,4 +1,4 @@
-"""configs/spoken_digits.py makes a data set that dtrain trains on; a few samples here, skipped without espeak-ng."""
+"""configs/spoken_digits.py makes a data set that dtrain can train on. Skipped without espeak-ng."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def make(folder, *arguments, path=None):
 
 class SpokenDigitsTest(testing.DtrainTestCase):
     def made(self, name, *arguments):
-        """Bytes of the files by name, made from so few samples."""
+        """The bytes of each file of a small data set, by name."""
         result = make(self.folder / name, "--train", 30, "--test", 12, *arguments)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("30 of 30", result.stderr)
@@ -50,7 +50,7 @@ class SpokenDigitsTest(testing.DtrainTestCase):
     def test_without_espeak(self):
         result = make(self.folder / "none", path=str(self.folder))
         self.assertEqual(result.returncode, 1)
-        self.assertRegex(result.stderr, "espeak-ng.* is missing.*apt-get install espeak-ng")
+        self.assertRegex(result.stderr, "espeak-ng is missing: apt-get install espeak-ng")
         self.assertFalse((self.folder / "none").exists())
 
 

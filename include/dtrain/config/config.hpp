@@ -12,29 +12,29 @@
 
 namespace dtrain::config {
 
-/// How often something is due: every `count` of `unit`.
+/// An interval between repeated actions: `count` units.
 struct Interval {
     enum class Unit { epochs, steps, seconds };
     std::int64_t count = 1;
     Unit unit = Unit::epochs;
 };
 
-/// One run, as written in an INI file and overridden on the command line. Types and ranges hold once it is loaded;
-/// names that another module's table decides (data sources, optimizers, costs, reducers, layers) are kept as text and
-/// checked by that table, which reports a bad one through `Config::invalid`. The fields are for reading: `resolved` and
-/// `invalid` show the text that was loaded, whatever a field is changed to afterwards.
+/// The config of a run: an INI file with overrides from the command line. Loading checks types and ranges. Names that
+/// another module defines (data sources, optimizers, costs, reducers, layers) are stored as text. That module checks
+/// them and reports an unknown name with `Config::invalid`. Treat the fields as read-only: `resolved` and `invalid`
+/// show the text that was loaded, even if a field was changed afterwards.
 class Config {
   public:
-    /// Every key at its default, as the table of keys in src/config/keys.cpp has it.
+    /// Sets every key to its default, from the table in src/config/keys.cpp.
     Config();
 
     struct Data {
         std::string source;
         std::filesystem::path directory;
-        std::int64_t train_samples = 0; ///< 0 = all, or as many as synthetic data have by default
-        std::int64_t test_samples = 0;  ///< 0 = all
+        std::int64_t train_samples = 0; ///< 0 = all; for synthetic data, 0 = the source's default number
+        std::int64_t test_samples = 0;  ///< likewise
     } data;
-    /// How training images are distorted, as data::Augmentation has it.
+    /// The transformations of training images, in the units of data::Augmentation.
     struct Augment {
         double shift = 0;
         double rotate = 0;
@@ -50,8 +50,8 @@ class Config {
     } model;
     struct Training {
         std::int64_t epochs = 0;
-        std::int64_t batch_size = 0;  ///< samples per descent step over all ranks; 0 = `all`, the whole training set
-        std::int64_t micro_batch = 0; ///< samples that a rank works on at once; 0 = the usual number
+        std::int64_t batch_size = 0;  ///< samples per training step over all ranks; 0 = `all`, the whole training set
+        std::int64_t micro_batch = 0; ///< samples that a rank processes at once; 0 = automatic
         std::string optimizer;
         double learning_rate = 0;
         double momentum = 0;
@@ -66,29 +66,29 @@ class Config {
         std::string reducer;
         int threads = 0;
         double stall_timeout_seconds = 0; ///< 0 = off
-        std::int64_t sync_every = 0;      ///< descent steps between two averagings
-        int ranks_per_node = 0;           ///< ranks that form a node for the reducer; 0 = those that share a machine
-        std::int64_t check_every = 0;     ///< steps between comparisons of the replicas' fingerprints; 0 = never
+        std::int64_t sync_every = 0;      ///< training steps between two averagings; 1 = no local SGD
+        int ranks_per_node = 0;           ///< ranks that form a node for the reducer; 0 = all ranks of a machine
+        std::int64_t check_every = 0;     ///< steps between comparisons of the ranks' fingerprints; 0 = never
     } parallel;
     struct Output {
         std::filesystem::path directory;
         Interval checkpoint_every;
         int keep_checkpoints = 0; ///< 0 = all
-        bool resume = false;      ///< `auto`, as against `never`
+        bool resume = false;      ///< true for `auto`, false for `never`
     } output;
 
-    /// The file that was loaded; empty where the config came as text.
+    /// The file that was loaded; empty if the config was parsed from text.
     [[nodiscard]] const std::filesystem::path& file() const noexcept { return file_; }
 
-    /// An error (ExitCode::bad_config) about the value of `key` ("section.name"), naming where it was set (file or
-    /// command line), the value, and `problem`, which says what is allowed.
+    /// Makes an error (ExitCode::bad_config) about the value of `key` ("section.name"). The message has the place where
+    /// the key was set (file or command line), the value, and `problem`, which should say what is allowed.
     [[nodiscard]] core::Error invalid(std::string_view key, std::string_view problem) const;
 
-    /// Throws `invalid` unless the value of `key` is among `names`; the message lists them, and the nearest one if
-    /// the value looks like a typo.
+    /// Throws `invalid` unless the value of `key` is one of `names`. The message lists all names, and suggests the
+    /// nearest one if the value looks like a typo.
     void require_one_of(std::string_view key, const std::vector<std::string>& names) const;
 
-    /// The whole config as INI text, every key with its value; loading it gives the same config.
+    /// The whole config as INI text, with every key and its value. parse_resolved() reads it back.
     [[nodiscard]] std::string resolved() const;
 
     friend Config parse(std::string_view ini, const std::string& origin, const std::vector<std::string>& overrides);
@@ -97,11 +97,11 @@ class Config {
 
   private:
     struct Setting {
-        std::string value;  ///< as the user wrote it, or the default
+        std::string value;  ///< from the user, or the default
         std::string origin; ///< file name, "command line", or "default"
     };
-    /// Of a text: the user's, where ~ is replaced and the habits of other languages are refused, or what `resolved`
-    /// made, which is taken as it stands.
+    /// Who wrote a text. In a user's text, ~ is expanded and notations of other languages are refused. A text from
+    /// `resolved` is accepted unchanged.
     enum class Author { user, dtrain };
     void set(std::string_view key, std::string value, std::string origin, Author author);
     void read(std::string_view ini, const std::string& origin, Author author);
@@ -110,18 +110,18 @@ class Config {
     std::filesystem::path file_;
 };
 
-/// Parses INI text, then applies `overrides` of the form "--section.key=value". `origin` names the text in messages.
-/// An override given twice counts as given last. Throws core::Error (bad_config) on syntax, unknown sections or keys
-/// (naming the nearest), a key set twice in the text, wrong types and values out of range; a bad value in the text is
-/// an error even if it is overridden.
+/// Parses INI text, then applies `overrides` of the form "--section.key=value". `origin` names the text in messages. If
+/// an override is repeated, the last one counts. Throws core::Error (bad_config) for wrong syntax, unknown sections or
+/// keys (the message suggests the nearest name), keys that are set twice in the text, wrong types and values out of
+/// range. A bad value in the text is an error even if it is overridden.
 [[nodiscard]] Config parse(std::string_view ini, const std::string& origin,
                            const std::vector<std::string>& overrides = {});
 
-/// The config that `resolved` made this text of, in this process, another, or an earlier version: values that no user
-/// may write today are taken as they stand.
+/// Parses the text that `resolved` wrote, in this process or in an earlier version of dtrain. Accepts renamed keys and
+/// values that a user may not write.
 [[nodiscard]] Config parse_resolved(std::string_view ini, const std::string& origin);
 
-/// `parse` for a file. Throws core::Error (bad_config) also if it cannot be read or is larger than 1 MiB.
+/// Calls `parse` for a file. Also throws core::Error (bad_config) if the file cannot be read or is larger than 1 MiB.
 [[nodiscard]] Config load(const std::filesystem::path& file, const std::vector<std::string>& overrides = {});
 
 } // namespace dtrain::config

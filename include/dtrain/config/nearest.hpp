@@ -7,9 +7,9 @@
 
 namespace dtrain::config {
 
-/// The candidate that `word` is most likely a typo of, or nothing if none is near. Near means that at most a third of
-/// the candidate's letters (one at least) were changed, inserted, left out or swapped with their neighbour; case does
-/// not count. The first of equally near ones is taken.
+/// Finds the candidate that `word` is most likely a typo of. The number of changed, inserted, missing or swapped
+/// letters may be at most a third of the candidate's length, but at least one is allowed. Upper and lower case count as
+/// equal. If several candidates are equally near, returns the first one. Returns nothing if no candidate is near.
 [[nodiscard]] std::optional<std::string> nearest(std::string_view word, std::span<const std::string> candidates);
 
 } // namespace dtrain::config

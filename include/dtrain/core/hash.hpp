@@ -8,8 +8,8 @@
 
 namespace dtrain::core {
 
-/// XXH3-64 of bytes that come piece by piece (`xxhsum -H3` computes the same). For telling data apart, not for
-/// security.
+/// Computes XXH3-64 of bytes that arrive in pieces (`xxhsum -H3` gives the same value). It distinguishes data sets; it
+/// is not a cryptographic hash.
 class Hash64 {
   public:
     Hash64();

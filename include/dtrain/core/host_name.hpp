@@ -8,8 +8,8 @@
 
 namespace dtrain::core {
 
-/// What this machine is called, ended by a zero.
-using HostName = std::array<char, 64>; // no longer on Linux
+/// The name of this machine, terminated by a zero.
+using HostName = std::array<char, 64>; // Linux allows 64 characters at most
 
 inline HostName host_name() {
     HostName name{};

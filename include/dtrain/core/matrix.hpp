@@ -19,7 +19,7 @@ struct MatrixView {
     std::size_t cols = 0;
 
     [[nodiscard]] std::size_t size() const noexcept { return rows * cols; }
-    [[nodiscard]] bool empty() const noexcept { return data == nullptr; }
+    [[nodiscard]] bool is_null() const noexcept { return data == nullptr; } ///< no matrix at all
     [[nodiscard]] std::span<T> values() const noexcept { return {data, size()}; }
     [[nodiscard]] std::span<T> row(std::size_t i) const noexcept { return {data + i * cols, cols}; }
     [[nodiscard]] MatrixView block(std::size_t first_row, std::size_t count) const noexcept {
@@ -28,7 +28,7 @@ struct MatrixView {
     operator MatrixView<const T>() const noexcept requires(!std::is_const_v<T>) { return {data, rows, cols}; }
 };
 
-/// Zeroed memory of fixed size.
+/// Zeroed memory of a fixed number of elements, aligned as alignment_of() says. Throws std::bad_alloc.
 template <class T>
 class Buffer {
   public:

@@ -6,14 +6,14 @@
 
 namespace dtrain::core {
 
-/// Grants memory and keeps count of it, so that the size of a buffer is stated in one place; or counts alone, to know
-/// beforehand.
+/// Allocates buffers and counts their bytes. In the mode `count` it only counts, so that the same code also predicts
+/// how much memory is needed.
 class MemoryBook {
   public:
     enum class Mode { grant, count };
     explicit MemoryBook(Mode mode = Mode::grant) noexcept : mode_(mode) {}
 
-    /// Makes each of `buffers` one of `size` elements, or leaves them as they are.
+    /// Gives each of `buffers` `size` elements. In the mode `count` it leaves the buffers as they are.
     template <class... T>
     void grant(std::size_t size, Buffer<T>&... buffers) {
         ((bytes_ += size * sizeof(T)), ...);
@@ -21,7 +21,7 @@ class MemoryBook {
             ((buffers = Buffer<T>(size)), ...);
         }
     }
-    /// Of all that was granted, or would have been.
+    /// The bytes of all grants so far, in both modes.
     [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
   private:

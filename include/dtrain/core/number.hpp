@@ -9,8 +9,8 @@
 
 namespace dtrain::core {
 
-/// The number that the whole of `text` is, without blanks or a plus sign, as std::from_chars reads it; none if it is
-/// something else, out of T's range, infinite or not a number. `base` is for whole numbers.
+/// Parses all of `text` as a number, with std::from_chars: no blanks and no plus sign. Returns nothing if the text is
+/// not a number, or if the value is out of T's range, infinite or NaN. `base` applies to integers.
 template <class T>
 [[nodiscard]] std::optional<T> parse_number(std::string_view text, [[maybe_unused]] int base = 10) noexcept {
     const char* const end = text.data() + text.size();

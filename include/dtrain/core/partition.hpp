@@ -5,7 +5,7 @@
 
 namespace dtrain::core {
 
-/// The numbers begin, begin + 1, ..., end - 1.
+/// The integers begin, begin + 1, ..., end - 1.
 struct Range {
     std::int64_t begin = 0;
     std::int64_t end = 0;
@@ -14,7 +14,8 @@ struct Range {
     friend constexpr bool operator==(const Range&, const Range&) = default;
 };
 
-/// Part `index` of [0, total) cut into `parts` contiguous ranges whose sizes differ by at most one, larger ones first.
+/// Cuts [0, total) into `parts` contiguous ranges and returns number `index`. Sizes differ by at most one; the larger
+/// ranges come first.
 [[nodiscard]] constexpr Range partition(std::int64_t total, std::int64_t parts, std::int64_t index) noexcept {
     const std::int64_t quotient = total / parts;
     const std::int64_t remainder = total % parts;

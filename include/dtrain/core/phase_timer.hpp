@@ -9,12 +9,12 @@
 
 namespace dtrain::core {
 
-/// The parts of a training step, in their order, and what comes between steps.
+/// The phases of a training step in their order, then the phases between steps.
 enum class Phase : std::size_t { data, forward, backward, wait, reduce, update, write, other };
 inline constexpr std::size_t phase_count = 8;
 
 #ifdef DTRAIN_SIMULATE
-/// The simulated cluster's time: SMPI replaces the functions of C that tell it, not those of C++.
+/// The time of the simulated cluster. SMPI replaces clock_gettime, but not std::chrono.
 struct SteadyClock {
     using time_point = std::chrono::steady_clock::time_point;
     static time_point now() noexcept {
@@ -27,17 +27,17 @@ struct SteadyClock {
 using SteadyClock = std::chrono::steady_clock;
 #endif
 
-/// Whoever wants to know what a rank is about to do.
+/// Receives a notice whenever a rank enters a phase.
 class PhaseObserver {
   public:
-    /// Cheap, as it is part of every step.
+    /// Implementations must be fast, because every step calls it several times.
     virtual void note(Phase phase, std::int64_t step) noexcept = 0;
 
   protected:
     ~PhaseObserver() = default;
 };
 
-/// Splits wall-clock time into phases: the time since the last `enter` belongs to the phase entered then.
+/// Splits wall-clock time into phases. The time between two calls of `enter` belongs to the phase of the first call.
 class PhaseTimer {
   public:
     using Clock = SteadyClock;
@@ -56,7 +56,8 @@ class PhaseTimer {
     [[nodiscard]] Clock::time_point now() const noexcept { return since_; } ///< when the current phase was entered
     void reset() noexcept { seconds_.fill(0); }
 
-    /// Who is told of every phase that is entered: nobody unless set. It has to live as long as phases are entered.
+    /// `observer` is notified of every phase from now on, or nobody if it is null. It must outlive the calls of
+    /// `enter`.
     void set_observer(PhaseObserver* observer) noexcept { observer_ = observer; }
 
   private:

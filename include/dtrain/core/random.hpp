@@ -6,7 +6,7 @@
 
 namespace dtrain::core {
 
-/// What a random stream is for; streams of different purposes never share numbers.
+/// What a random stream is used for. Streams with different purposes are independent.
 enum class Purpose : std::uint32_t {
     initialisation = 1,
     sample_order = 2,
@@ -17,9 +17,9 @@ enum class Purpose : std::uint32_t {
     direction = 7
 };
 
-/// A stream of random numbers that is a pure function of (seed, purpose, epoch, index): no state to hand between ranks
-/// or to save in a checkpoint. Counter-based generator Philox4x32-10 of Salmon et al., "Parallel random numbers: as
-/// easy as 1, 2, 3" (SC 2011). `epoch` is below 2^24.
+/// A stream of random numbers that is a pure function of (seed, purpose, epoch, index). So no state travels between
+/// ranks or goes into a checkpoint. The generator is Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy
+/// as 1, 2, 3" (SC 2011). `epoch` must be below 2^24.
 class RandomStream {
   public:
     RandomStream(std::uint64_t seed, Purpose purpose, std::uint32_t epoch, std::uint64_t index) noexcept;
@@ -27,7 +27,7 @@ class RandomStream {
     /// Uniform over all 32-bit numbers.
     std::uint32_t next() noexcept;
 
-    /// Uniform in [0, 1), a multiple of 2^-24: the same value in float and double.
+    /// Uniform in [0, 1). The value is a multiple of 2^-24, so float and double represent it exactly.
     double uniform() noexcept { return (next() >> 8) * 0x1p-24; }
 
     /// Uniform in [0, bound), without bias (Lemire, "Fast random integer generation in an interval", 2019).
@@ -40,8 +40,8 @@ class RandomStream {
     int left_ = 0;
 };
 
-/// All numbers of the stream's first words.size() / 4 blocks, for many at once: word w of block b, which the stream has
-/// at place 4b + w, comes to words[w · blocks + b]. words.size() is a multiple of 4.
+/// Computes the first words.size() numbers of a stream, many at a time. Number 4b + w of the stream (word w of block b)
+/// is stored in words[w · blocks + b], where blocks = words.size() / 4. words.size() must be a multiple of 4.
 void fill_random(std::uint64_t seed, Purpose purpose, std::uint32_t epoch, std::uint64_t index,
                  std::span<std::uint32_t> words) noexcept;
 

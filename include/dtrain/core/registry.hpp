@@ -10,7 +10,7 @@
 
 namespace dtrain::core {
 
-/// One line of a table of names.
+/// One entry of a Registry.
 template <class Value>
 struct Named {
     std::string_view name;
@@ -19,29 +19,29 @@ struct Named {
 template <class Value>
 Named(std::string_view, Value) -> Named<Value>;
 
-/// A table of what a config chooses from by name:
+/// A table of the values that a config key can select by name:
 ///
 ///   constexpr core::Registry schedules("schedule", {core::Named{"constant", constant}, core::Named{"step", step}});
 template <class Value, std::size_t size>
 class Registry {
   public:
-    /// `kind` is what one entry is called.
+    /// `kind` names what the table contains, for messages.
     constexpr Registry(std::string_view kind, const Named<Value> (&entries)[size])
         : kind_(kind), entries_(std::to_array(entries)) {}
 
-    /// Null if there is none of that name.
+    /// Null if there is no entry with that name.
     [[nodiscard]] constexpr const Value* find(std::string_view name) const noexcept {
         const auto found = std::ranges::find(entries_, name, &Named<Value>::name);
         return found == entries_.end() ? nullptr : &found->value;
     }
-    /// Throws std::out_of_range, "no schedule linear", if there is none of that name.
+    /// Throws std::out_of_range, such as "no schedule linear", if there is no entry with that name.
     [[nodiscard]] const Value& at(std::string_view name) const {
         if (const Value* const found = find(name)) {
             return *found;
         }
         throw std::out_of_range("no " + std::string(kind_) + " " + std::string(name));
     }
-    /// In the order of the table.
+    /// All names in the order of the table.
     [[nodiscard]] std::vector<std::string> names() const {
         std::vector<std::string> names;
         for (const Named<Value>& entry : entries_) {
@@ -49,7 +49,7 @@ class Registry {
         }
         return names;
     }
-    /// Of an entry's value.
+    /// The name of the entry with that value, which must exist.
     [[nodiscard]] constexpr std::string_view name_of(const Value& value) const noexcept {
         return std::ranges::find(entries_, value, &Named<Value>::value)->name;
     }

@@ -10,10 +10,10 @@
 
 namespace dtrain::core {
 
-/// A terminal that takes escape sequences.
+/// A terminal that understands escape sequences.
 class Terminal {
   public:
-    /// `fd` becomes its own; -1 where the terminal cannot be opened.
+    /// Takes ownership of `fd`; -1 if the terminal could not be opened.
     explicit Terminal(int fd) noexcept : fd_(fd) {}
     Terminal(Terminal&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
     ~Terminal();
@@ -21,26 +21,26 @@ class Terminal {
     Terminal& operator=(const Terminal&) = delete;
     Terminal& operator=(Terminal&&) = delete;
 
-    /// As many as there are now, as windows change: one system call.
+    /// The current width in characters; 80 if it is unknown. Makes one system call, because windows can be resized.
     [[nodiscard]] std::size_t columns() const noexcept;
 
   private:
     int fd_;
 };
 
-/// The terminal that the user sees standard output on, if it is one: neither a file nor a pipe nor TERM=dumb. Of a rank
-/// of Open MPI, which gives every rank a pseudo-terminal of its own whatever becomes of the output, it is that of
-/// mpirun, however many scripts stand between. To be asked once: /proc is searched.
+/// The terminal that shows standard output to the user. Nothing if the output goes to a file or a pipe, or if TERM is
+/// dumb. Open MPI gives every rank a pseudo-terminal, even if the output goes to a file; so for a rank this is the
+/// terminal of mpirun, also if scripts run in between. Searches /proc, so call it only once.
 [[nodiscard]] std::optional<Terminal> output_terminal();
 /// The same for standard error.
 [[nodiscard]] std::optional<Terminal> error_terminal();
 
-/// Prints to standard error. Where that takes no more, as a log on a full disk, the text is lost and nothing else is.
+/// Prints to standard error. If that fails, for example because the disk is full, the text is dropped.
 template <class... T>
 void print_error(fmt::format_string<T...> format, T&&... values) {
     try {
         fmt::print(stderr, format, std::forward<T>(values)...);
-    } catch (const std::system_error&) { // there is no other place to tell it
+    } catch (const std::system_error&) { // there is no other place to report it
     }
 }
 

@@ -7,8 +7,8 @@
 
 namespace dtrain::core {
 
-/// A thread that takes no signals: they are for the thread that trains. Those that a fault raises stay with the thread
-/// at fault, where blocking them would be undefined. Throws std::system_error if the system gives no thread.
+/// Starts a thread that blocks signals, so that the training thread receives them. Signals that a fault raises are not
+/// blocked, because blocking them is undefined behaviour. Throws std::system_error if the thread cannot be started.
 template <class Action>
 [[nodiscard]] std::jthread start_thread(Action&& action) {
     sigset_t blocked;
@@ -25,7 +25,7 @@ template <class Action>
     return std::jthread(std::forward<Action>(action));
 }
 
-/// CPU time that the calling thread has used so far.
+/// CPU time of the calling thread so far, in seconds.
 inline double thread_seconds() noexcept {
     timespec time{};
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);

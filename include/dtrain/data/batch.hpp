@@ -13,33 +13,35 @@
 
 namespace dtrain::data {
 
-/// Which rows of one descent step are this rank's.
+/// This rank's rows of a training step.
 struct Batch {
     std::int64_t epoch = 0;
     std::span<const std::uint8_t> labels;    ///< one per row
-    std::span<const std::size_t> offsets;    ///< rows of local shard s: offsets[s] to offsets[s + 1]
-    std::span<const std::uint32_t> samples;  ///< of each row, counted from the rank's first
-    std::span<const std::uint32_t> upcoming; ///< the first ones of the next batch
+    std::span<const std::size_t> offsets;    ///< the rows of local shard s are offsets[s] to offsets[s + 1] - 1
+    std::span<const std::uint32_t> samples;  ///< the sample of each row, counted from the rank's first sample
+    std::span<const std::uint32_t> upcoming; ///< the same for the next batch of the epoch; empty after the last one
 };
 
-/// Chooses batches and fetches their rows into memory of its own, which the next call reuses, and distorts their
-/// samples if asked to.
+/// Selects batches and fetches their rows into its own memory, which later calls reuse. Applies augmentation if there
+/// is an augmenter. Nothing is collective.
 class BatchLoader {
   public:
-    /// For batches of up to `max_rows` rows, of which up to `max_fetched` are fetched at once. `split` has to outlive
-    /// the loader.
+    /// For batches of up to `max_rows` rows. A call of fetch() gets up to `max_fetched` rows. `split` must outlive the
+    /// loader.
     BatchLoader(const Split& split, std::size_t max_rows, std::size_t max_fetched, std::size_t local_shards,
                 std::optional<Augmenter> augmenter = std::nullopt);
 
+    /// Selects the batch of step `step` of the sampler's epoch. The result is valid until the next call.
     [[nodiscard]] Batch select(const Sampler& sampler, std::int64_t step);
-    /// count × elements of a sample: rows `first` and what follows of the batch selected last.
+    /// Rows [first, first + count) of the batch that was selected last, count × elements of a sample. Valid until the
+    /// next call.
     [[nodiscard]] core::MatrixView<const float> fetch(const Batch& batch, std::size_t first, std::size_t count);
-    /// What is fetched behind row `end`, to be brought near while the rows before are worked on.
-    [[nodiscard]] kernels::PrefetchQueue behind(const Batch& batch, std::size_t end) const noexcept;
+    /// The samples that are fetched after row `end`, so that they can be prefetched while earlier rows are processed.
+    [[nodiscard]] kernels::PrefetchQueue prefetch_after(const Batch& batch, std::size_t end) const noexcept;
 
   private:
-    /// More would push the present rows out of the second-level cache.
-    static constexpr std::size_t most_prefetched = 512;
+    /// More rows would evict the current rows from the second-level cache.
+    static constexpr std::size_t max_prefetched = 512;
     const Split& split_;
     std::optional<Augmenter> augmenter_;
     core::Buffer<float> x_;

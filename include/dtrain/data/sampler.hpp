@@ -9,35 +9,37 @@
 
 namespace dtrain::data {
 
-/// Which samples make up which descent step, as a pure function of (seed, epoch, step): neither the number of ranks
-/// nor the place of a restart changes it.
+/// Selects the samples of each training step, as a pure function of (seed, epoch, step). So the number of ranks and
+/// restarts do not change the selection.
 ///
-/// The training set is cut into `shards` contiguous parts, each with its own random order per epoch. Place k of an
-/// epoch belongs to shard k mod shards, and a step takes the next `batch_size` places, so that every sample is visited
-/// exactly once per epoch and the shards' shares of a step differ by at most one; the last step takes what is left.
+/// The training set is cut into `shards` contiguous parts. Each part gets its own random order in each epoch. Place k
+/// of an epoch belongs to shard k mod `shards`, and a step takes the next `batch_size` places. So every sample is used
+/// exactly once per epoch, and the numbers of samples per shard in a step differ by at most one. The last step of an
+/// epoch takes the rest and may be smaller.
 class Sampler {
   public:
-    /// `local_shards` are those whose samples this rank holds.
+    /// `local_shards` are the shards of this rank. A `batch_size` of 0, or above `samples`, means the whole training
+    /// set.
     Sampler(std::int64_t samples, std::int64_t shards, std::int64_t batch_size, std::uint64_t seed,
             core::Range local_shards);
 
     [[nodiscard]] std::int64_t steps_per_epoch() const noexcept;
-    /// Samples of step `step` of an epoch, over all ranks.
+    /// The number of samples in step `step` of an epoch, over all ranks.
     [[nodiscard]] std::int64_t batch_samples(std::int64_t step) const noexcept;
-    /// The most rows that this rank ever has in a step.
+    /// The maximum number of rows of this rank in a step.
     [[nodiscard]] std::int64_t max_local_rows() const noexcept;
 
-    /// Draws the order of the samples of `epoch` (from 0) for the local shards.
+    /// Draws the random order of the local samples for `epoch` (counted from 0).
     void start_epoch(std::int64_t epoch);
-    [[nodiscard]] std::int64_t epoch() const noexcept { return epoch_; } ///< the one begun last
+    [[nodiscard]] std::int64_t epoch() const noexcept { return epoch_; } ///< the epoch of the last start_epoch()
 
-    /// The rows of this rank in step `step` of the epoch begun: `rows[i]` is a sample number counted from the rank's
-    /// first, those of local shard s at offsets[s] to offsets[s + 1]. Returns the number of rows. `rows` has at least
-    /// max_local_rows() elements and `offsets` local_shards + 1.
+    /// Selects this rank's rows of step `step` of the current epoch and returns their number. rows[i] is a sample
+    /// number, counted from the rank's first sample. The rows of local shard s are offsets[s] to offsets[s + 1] - 1.
+    /// `rows` needs max_local_rows() elements, `offsets` needs local_shards.size() + 1.
     std::size_t select(std::int64_t step, std::span<std::uint32_t> rows, std::span<std::size_t> offsets) const noexcept;
 
   private:
-    /// How many of the first `places` places of an epoch belong to `shard`.
+    /// The number of places that belong to `shard` among the first `places` places of an epoch.
     [[nodiscard]] std::int64_t places_of_shard(std::int64_t places, std::int64_t shard) const noexcept {
         return core::partition(places, shards_, shard).size();
     }
@@ -49,7 +51,7 @@ class Sampler {
     std::uint64_t seed_;
     core::Range local_shards_;
     std::int64_t epoch_ = -1;
-    std::vector<std::uint32_t> order_; ///< the local samples, shard after shard, each shard's in its own order
+    std::vector<std::uint32_t> order_; ///< the local samples, sorted by shard; within a shard in random order
 };
 
 } // namespace dtrain::data

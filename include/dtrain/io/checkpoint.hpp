@@ -11,14 +11,14 @@
 
 namespace dtrain::io {
 
-/// A named tensor inside a larger arena.
+/// A named tensor inside a flat buffer. `values` has the product of `shape` elements.
 struct TensorView {
     std::string path; ///< "/model/01_dense/weight", "/optimizer/momentum/01_dense/weight"
     std::vector<std::size_t> shape;
     std::span<float> values;
 };
 
-/// What a checkpoint says besides its tensors. Nothing in it depends on the number of ranks.
+/// The contents of a checkpoint besides its tensors. Nothing in it depends on the number of ranks.
 struct CheckpointInfo {
     std::int64_t epoch = 0; ///< finished epochs
     std::int64_t step = 0;  ///< finished steps
@@ -31,20 +31,23 @@ struct CheckpointInfo {
     RunRecord record;
 };
 
+/// The bytes of a checkpoint file. Throws like to_hdf5.
 [[nodiscard]] std::vector<std::byte> encode_checkpoint(const CheckpointInfo& info, std::span<const TensorView> tensors);
 
-/// A checkpoint that was read and found whole, its tensors still to be fetched.
+/// A valid checkpoint that was read from a file. Call read() to get its tensors.
 class Checkpoint {
   public:
-    /// Throws DamagedFile, or UnreadableFile, or core::Error (bad_checkpoint) for a format of another version.
+    /// Throws DamagedFile if the file is damaged, UnreadableFile if it cannot be read, and core::Error (bad_checkpoint)
+    /// if the format has another version.
     explicit Checkpoint(const std::filesystem::path& file);
 
     [[nodiscard]] const CheckpointInfo& info() const noexcept { return info_; }
-    /// Throws core::Error (bad_checkpoint) unless there is such a tensor: to be asked before memory is reserved for it.
+    /// Throws core::Error (bad_checkpoint) unless the checkpoint has a tensor with this path and shape. Call this
+    /// before allocating memory for the tensor.
     void require(const std::string& path, const std::vector<std::size_t>& shape) const;
-    /// Fills the tensors. Throws core::Error (bad_checkpoint) unless each is there with its shape.
+    /// Fills `tensors`. Throws core::Error (bad_checkpoint) if one is missing or has another shape.
     void read(std::span<const TensorView> tensors) const;
-    /// Throws core::Error (bad_checkpoint): a whole file, but not one that fits.
+    /// Throws core::Error (bad_checkpoint) with the message "FILE: problem", for a valid file that does not fit.
     [[noreturn]] void fail(const std::string& problem) const;
 
   private:
@@ -53,21 +56,22 @@ class Checkpoint {
     CheckpointInfo info_;
 };
 
-/// The folder of a run's checkpoints, step-<8 or more digits>.h5.
+/// The folder of a run's checkpoints, with files named step-<8 or more digits>.h5.
 class CheckpointFolder {
   public:
     explicit CheckpointFolder(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
     [[nodiscard]] const std::filesystem::path& path() const noexcept { return folder_; }
     [[nodiscard]] std::filesystem::path file(std::int64_t step) const;
-    /// Steps for which there is a checkpoint, newest first.
+    /// The steps that have a checkpoint file, newest first. Throws core::Error (bad_checkpoint) if the folder cannot be
+    /// listed.
     [[nodiscard]] std::vector<std::int64_t> steps() const;
-    /// Removes the oldest until `keep` are left.
+    /// Removes the oldest checkpoints until only `keep` are left. Ignores files that cannot be removed.
     void prune(std::size_t keep) const;
-    /// Removes what killed processes left of checkpoints half written.
+    /// Removes incomplete checkpoints that killed processes left behind.
     void sweep() const;
-    /// A free name for a damaged checkpoint, under which it is no longer one of `steps`: step-<digits>.h5.damaged, or
-    /// with a number behind it.
+    /// An unused file name for a damaged checkpoint: step-<digits>.h5.damaged, with a number at the end if that exists.
+    /// Files with such names are not in steps().
     [[nodiscard]] std::filesystem::path name_if_damaged(std::int64_t step) const;
 
   private:

@@ -12,35 +12,35 @@
 
 namespace dtrain::io {
 
-/// Replaces `file` by `contents` so that at any moment, even if the machine stops, it is either the old whole or the
-/// new whole: written beside its place, synced, renamed, the folder synced. Throws core::Error (bad_output) and leaves
-/// nothing behind.
+/// Replaces `file` by `contents` atomically: even if the machine stops, the file has either all of the old contents or
+/// all of the new. Writes a temporary file, syncs it, renames it, and syncs the folder. On failure, throws core::Error
+/// (bad_output) and removes the temporary file.
 void replace_file(const std::filesystem::path& file, std::span<const std::byte> contents);
 
-/// Throws as replace_file would if `file` cannot be written now: to be asked before work that it would be the end of.
+/// Throws core::Error (bad_output) like replace_file if `file` cannot be written now. Call this before long work that
+/// ends with writing the file.
 void require_replaceable(const std::filesystem::path& file);
 
-/// Where replace_file writes first. Only a process that is killed meanwhile leaves a file there.
+/// The temporary file of replace_file. It is left behind only if the process is killed.
 [[nodiscard]] std::filesystem::path temporary_of(std::filesystem::path file);
 
-/// A file that is not there or cannot be read, whatever it holds.
+/// The error that a file does not exist or cannot be read (bad_checkpoint).
 class UnreadableFile : public core::Error {
   public:
     explicit UnreadableFile(const std::string& message) : core::Error(core::ExitCode::bad_checkpoint, message) {}
 };
 
-/// The whole file. Throws UnreadableFile.
+/// Reads the whole file. Throws UnreadableFile.
 [[nodiscard]] std::vector<std::byte> read_file(const std::filesystem::path& file);
 
-/// Creates `folder` and those above it, and makes sure that files can be written there. Throws core::Error
+/// Creates `folder` with its parent folders, and checks that files can be written there. Throws core::Error
 /// (bad_output).
 void create_writable_folder(const std::filesystem::path& folder);
 
-/// A folder that is held open: what is written goes into this very folder, whatever becomes of its path, and is refused
-/// once the path leads elsewhere.
+/// An open folder. Files are written only while its path still leads to the folder that was opened.
 class Folder {
   public:
-    /// Throws core::Error (bad_output) if there is no such folder.
+    /// Throws core::Error (bad_output) if the folder does not exist or cannot be opened.
     explicit Folder(std::filesystem::path folder);
     Folder(Folder&& other) noexcept;
     ~Folder();
@@ -48,17 +48,17 @@ class Folder {
     Folder& operator=(const Folder&) = delete;
     Folder& operator=(Folder&&) = delete;
 
-    /// Holds it against other processes (flock) until destroyed. Throws core::Error (bad_output) if another process
-    /// holds it.
+    /// Locks the folder for this process (flock) until this object is destroyed. Throws core::Error (bad_output) if
+    /// another process has the lock. Does nothing on a file system without locks.
     void lock();
-    /// False without lock(), and on a file system without locks, which lets everyone pass.
+    /// Whether lock() got the lock. False on a file system without locks.
     [[nodiscard]] bool locked() const noexcept { return locked_; }
 
-    /// What its file system has left for files of this user; empty where it does not say.
+    /// The free space of the file system for this user, in bytes. Nothing if the file system does not report it.
     [[nodiscard]] std::optional<std::uintmax_t> free_bytes() const noexcept;
-    /// Throws core::Error (bad_output) where the folder has been moved or removed.
+    /// Throws core::Error (bad_output) if the folder was moved or removed.
     void require_in_place() const;
-    /// As the function of that name, once the folder is known to be in place. `name` is that of a file in it.
+    /// Calls require_in_place(), then does the same as io::replace_file. `name` is the name of a file in this folder.
     void replace_file(const std::filesystem::path& name, std::span<const std::byte> contents) const;
 
   private:

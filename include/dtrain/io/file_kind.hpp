@@ -5,13 +5,14 @@
 
 namespace dtrain::io {
 
-/// What dtrain writes as HDF5.
+/// The kinds of HDF5 files that dtrain writes.
 enum class FileKind { log, checkpoint, evaluation };
 
-/// "a cost log"
+/// The kind as text, such as "a cost log".
 [[nodiscard]] const char* to_string(FileKind kind) noexcept;
 
-/// What a file is by its heading, whole or damaged; nothing if dtrain did not write it, or if it cannot be read.
+/// The kind of a file according to its beginning; the rest may be damaged. Nothing if dtrain did not write the file or
+/// if it cannot be read.
 [[nodiscard]] std::optional<FileKind> kind_of(const std::filesystem::path& file);
 
 } // namespace dtrain::io

@@ -13,39 +13,41 @@
 
 namespace dtrain::io {
 
-/// A dataset to be written; the values are borrowed.
+/// A dataset to be written. `values` is not copied.
 struct DatasetView {
-    std::string path; ///< "/model/01_dense/weight"; the groups on the way are made
+    std::string path; ///< "/model/01_dense/weight"; missing groups are created
     std::vector<std::size_t> shape;
     std::variant<std::span<const float>, std::span<const double>, std::span<const std::int64_t>,
                  std::span<const std::uint64_t>>
         values;
 };
 
-/// By name, those of the root; "/surface/samples" is the attribute `samples` of a group that holds datasets.
+/// Attributes by name. A plain name is an attribute of the root group. "/surface/samples" is the attribute `samples` of
+/// the group /surface, which must have datasets.
 using Attributes = std::map<std::string, std::variant<std::int64_t, std::uint64_t, double, std::string>>;
 
-/// An HDF5 file as bytes, made in memory: what then goes wrong on a full disk is a plain write. Every dataset carries a
-/// Fletcher32 checksum. In front of what HDF5 reads, in its user block, stands an index of the contents as plain text,
-/// with digests of itself and of the values (src/io/hdf5_format.hpp shows it). Names and paths hold no blanks. Same
-/// contents, same bytes. HDF5 is not used from two threads at a time: callers see to that. Throws core::Error
-/// (bad_output) with HDF5's reason, or std::bad_alloc where that is a lack of memory.
+/// Makes an HDF5 file in memory and returns its bytes. So a full disk is only an error of a plain write, not of HDF5.
+/// Every dataset has a Fletcher32 checksum. The user block, which HDF5 skips, has an index of the contents as plain
+/// text with digests of the index and of the values (see src/io/hdf5_format.hpp). Names and paths must not contain
+/// blanks. The same contents give the same bytes. Callers must not use HDF5 in two threads at once. Throws core::Error
+/// (bad_output) with HDF5's reason, or std::bad_alloc if memory is short.
 [[nodiscard]] std::vector<std::byte> to_hdf5(std::span<const DatasetView> datasets, const Attributes& attributes);
 
-/// A file that is not what it should be, as against one that is whole but does not fit.
+/// The error that a file is damaged or was not written by dtrain (bad_checkpoint). A valid file that does not fit the
+/// config is a plain core::Error instead.
 class DamagedFile : public core::Error {
   public:
     explicit DamagedFile(const std::string& message) : core::Error(core::ExitCode::bad_checkpoint, message) {}
 };
 
-/// What to_hdf5 made, read back from its bytes without HDF5, whose parser is no match for hostile files: the index says
-/// where every value lies. Every reader throws DamagedFile naming `origin` and what is wrong with it. All datasets
-/// together are no larger than the file, so that nothing is allocated on its word alone.
+/// Reads the bytes that to_hdf5 made. It uses the index, not the HDF5 library, because HDF5's parser is not safe for
+/// malicious files. Every function throws DamagedFile with `origin` and the problem. The constructor checks that all
+/// datasets together are not larger than the file, so sizes in the index cannot cause huge allocations.
 class Hdf5Image {
   public:
-    /// Digests notice whatever changes an attribute or a value, and let pass what another program changes around them,
-    /// which is not read. Throws core::Error (bad_checkpoint) for files of earlier versions of dtrain, which are not
-    /// damaged.
+    /// `origin` is the file name for messages. The digests detect every change of an attribute or a value. Other
+    /// changes by other programs are ignored, because those bytes are not read. Throws core::Error (bad_checkpoint) for
+    /// files of other versions of dtrain, because they are not damaged.
     Hdf5Image(std::vector<std::byte> bytes, std::string origin);
 
     [[nodiscard]] std::int64_t integer(const std::string& name) const;
@@ -53,16 +55,17 @@ class Hdf5Image {
     [[nodiscard]] double real(const std::string& name) const;
     [[nodiscard]] const std::string& text(const std::string& name) const;
 
-    /// Whether there is such a dataset.
+    /// Whether there is a dataset with that path.
     [[nodiscard]] bool has(const std::string& path) const;
     [[nodiscard]] const std::vector<std::size_t>& shape(const std::string& path) const;
-    /// Reads a whole dataset, whose number of elements has to be out.size().
+    /// Reads a whole dataset, which must have out.size() elements of type T.
     template <class T>
     void read(const std::string& path, std::span<T> out) const;
-    /// Reads a whole 1-D or n-D dataset of whatever length.
+    /// Reads a whole dataset of any shape.
     template <class T>
     [[nodiscard]] std::vector<T> values(const std::string& path) const;
 
+    /// Throws DamagedFile with the message "ORIGIN: damaged: problem".
     [[noreturn]] void fail(const std::string& problem) const;
 
   private:
@@ -70,11 +73,11 @@ class Hdf5Image {
         std::string type; ///< "f4", "f8", "i8" or "u8"
         std::vector<std::size_t> shape;
         std::size_t bytes = 0;
-        std::size_t piece_bytes = 0;      ///< of every piece but the last
-        std::vector<std::size_t> offsets; ///< of the pieces in bytes_
-        bool intact = true;               ///< every piece is what its digest says
+        std::size_t piece_bytes = 0;      ///< size of every piece except the last one
+        std::vector<std::size_t> offsets; ///< positions of the pieces in bytes_
+        bool intact = true;               ///< every piece matches its digest
     };
-    /// Returns the length of the index. `of_pieces`: there is a digest behind the offset of each piece.
+    /// Reads the index and returns its length. `of_pieces`: each piece has a digest after its offset.
     std::size_t read_index(std::string_view text, bool of_pieces);
     [[nodiscard]] Dataset read_dataset(std::span<const std::string_view> words, bool of_pieces) const;
     template <class T>

@@ -9,15 +9,15 @@
 
 namespace dtrain::io {
 
-/// The course of a run so far, columns as in /epochs and /steps of log and checkpoint: one element per finished epoch
-/// and per finished step.
+/// The history of a run, with the columns of /epochs and /steps in logs and checkpoints. Each column has one element
+/// per finished epoch or step.
 struct RunRecord {
     std::vector<float> step_cost;     ///< mean over the step's batch
-    std::vector<float> step_accuracy; ///< of the same outputs, 0 to 1
+    std::vector<float> step_accuracy; ///< of the same outputs, from 0 to 1
     struct Epochs {
         std::vector<std::int64_t> epoch;
         std::vector<std::int64_t> step;
-        std::vector<double> train_cost; ///< as it went: mean over the epoch's samples, each in its own step
+        std::vector<double> train_cost; ///< mean over the epoch's samples, each evaluated in its own training step
         std::vector<double> train_accuracy;
         std::vector<double> test_cost;
         std::vector<double> test_accuracy;
@@ -28,23 +28,24 @@ struct RunRecord {
         [[nodiscard]] std::size_t size() const noexcept { return epoch.size(); }
     } epochs;
 
-    /// Appends the datasets of this record, which has to outlive them.
+    /// Appends the datasets of this record to `datasets`. The record must outlive them.
     void append_to(std::vector<DatasetView>& datasets) const;
-    /// Throws core::Error (bad_checkpoint) where columns are missing or differ in length.
+    /// Throws DamagedFile if columns are missing or differ in length.
     [[nodiscard]] static RunRecord from(const Hdf5Image& file);
 };
 
-/// What a rank spent an epoch on, in seconds.
+/// The time of a rank in an epoch, by phase, in seconds.
 struct PhaseSeconds {
     double compute = 0; ///< forward, backward and update
-    /// Adding up gradients; on several nodes, and with reducer = mpi, also waiting for those of others.
+    /// Summing gradients. On several nodes, and with reducer = mpi, this includes waiting for the gradients of other
+    /// ranks.
     double reduce = 0;
-    double wait = 0; ///< at barriers within a node
-    double data = 0; ///< making batches
+    double wait = 0; ///< waiting at barriers within a node
+    double data = 0; ///< preparing batches
 };
 
-/// Seconds per phase as /ranks has them, epochs × ranks. A rank that took no part in an epoch (runs may be resumed on
-/// another number of ranks) has NaN.
+/// The tables of /ranks: seconds per phase, epochs × ranks. The value is NaN if a rank did not exist in an epoch,
+/// because a run may resume on another number of ranks.
 struct RankSeconds {
     std::size_t epochs = 0;
     std::size_t ranks = 0;
@@ -53,7 +54,7 @@ struct RankSeconds {
     void add_epoch(std::span<const PhaseSeconds> ranks_now);
     void append_to(std::vector<DatasetView>& datasets) const;
     [[nodiscard]] static RankSeconds from(const Hdf5Image& file);
-    /// Cuts off, or fills up with NaN, to `rows` epochs.
+    /// Changes the number of epochs to `rows`. New epochs have NaN.
     void resize(std::size_t rows);
 };
 

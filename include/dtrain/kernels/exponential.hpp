@@ -7,15 +7,15 @@
 
 namespace dtrain::kernels {
 
-/// e^x without branches, so that loops over it vectorise. In float: argument reduction by ln 2 in two parts and a
-/// polynomial of degree 6 after Cephes' expf (S. Moshier), within 2 ulp for -87 <= x <= 88; zero below, e^88 above; NaN
-/// stays NaN. In double: std::exp.
+/// e^x without branches, so that loops over it vectorise. The float version follows Cephes' expf (S. Moshier): it
+/// subtracts a multiple of ln 2 in two parts and evaluates a polynomial of degree 6. The error is at most 2 ulp for
+/// -87 <= x <= 88. Below -87 the result is 0, above 88 it is e^88, and NaN stays NaN. The double version is std::exp.
 template <class Real>
 [[nodiscard]] inline Real exponential(Real x) noexcept {
     if constexpr (std::is_same_v<Real, double>) {
         return std::exp(x);
     } else {
-        // Written so that a comparison with NaN keeps x.
+        // Comparisons with NaN are false, so NaN passes through.
         const float clamped = x < -87.0F ? -87.0F : (x > 88.0F ? 88.0F : x);
         const float shifted = clamped * 1.44269504F + 0x1.8p23F; // rounds to an integer in the low bits
         const float n = shifted - 0x1.8p23F;

@@ -24,7 +24,7 @@ struct Factor {
     template <class T>
     explicit Factor(core::MatrixView<T> matrix)
         : data(matrix.data), rows(matrix.rows), cols(matrix.cols), row_stride(matrix.cols) {}
-    /// A matrix of ones, in the memory of a single one.
+    /// A matrix of ones. It needs no memory, because all its elements are the same constant.
     [[nodiscard]] static Factor ones(std::size_t rows, std::size_t cols) noexcept {
         static constexpr Real one = 1;
         Factor all(core::MatrixView<const Real>{&one, rows, cols});
@@ -47,16 +47,16 @@ struct Factor {
     }
 };
 
-/// Which of the inner indices of a product belong to which leaf of a summation tree: leaf l has those from offsets[l]
-/// to offsets[l + 1], and is followed by merges[l] additions, each of the newest two partial sums
-/// (core/shard_tree.hpp).
+/// How the inner indices of a product are divided among the leaves of a summation tree. Leaf l has the indices
+/// offsets[l] to offsets[l + 1] - 1. After leaf l, the two newest partial sums are replaced by their sum, merges[l]
+/// times (core/shard_tree.hpp).
 struct TreeLeaves {
-    std::span<const std::size_t> offsets; ///< leaves + 1
-    std::span<const std::uint8_t> merges; ///< leaves
+    std::span<const std::size_t> offsets; ///< number of leaves + 1 values
+    std::span<const std::uint8_t> merges; ///< one value per leaf
 };
 
-/// Who computes matrix products: with threads and scratch memory of its own, so that products allocate nothing. For one
-/// caller at a time.
+/// Computes matrix products. It has its own threads and scratch memory, so products allocate nothing. It must not be
+/// called by two threads at once.
 class Products {
   public:
     Products() = default;
@@ -70,24 +70,25 @@ class Products {
     /// c = a · b.
     virtual void multiply(Factor<float> a, Factor<float> b, core::MatrixView<float> c) = 0;
     virtual void multiply(Factor<double> a, Factor<double> b, core::MatrixView<double> c) = 0;
-    /// c = sum over the leaves, along their tree, of a(:, leaf) · b(leaf, :).
+    /// c = the sum of a(:, leaf) · b(leaf, :) over all leaves, added in the order of their tree.
     virtual void multiply_along_tree(Factor<float> a, Factor<float> b, const TreeLeaves& leaves,
                                      core::MatrixView<float> c) = 0;
     virtual void multiply_along_tree(Factor<double> a, Factor<double> b, const TreeLeaves& leaves,
                                      core::MatrixView<double> c) = 0;
 
-    /// Has `rows`, instead of what is left of those given before, asked for beside the next products.
-    virtual void fetch_beside(const PrefetchQueue& rows) noexcept = 0;
+    /// Prefetches `rows` during the next products. This replaces rows of an earlier call that are still pending.
+    virtual void prefetch_during_products(const PrefetchQueue& rows) noexcept = 0;
 
-    /// What the last bits of a result depend on, for the log: "512-bit vectors, fused multiply-add".
+    /// The arithmetic in use, for the log, such as "512-bit vectors, fused multiply-add". The last bits of a result
+    /// depend on the fusing.
     [[nodiscard]] virtual std::string arithmetic_name() const = 0;
 };
 
-/// Products of which every element is one chain of fused multiply-adds in ascending k, c_ij = (... ((c_ij + a_i0 b_0j)
-/// + a_i1 b_1j) ...), without c_ij beginning at zero. How the work is cut into blocks, vectors and threads leaves no
-/// trace in the bits, so they are the same for a row whichever other rows are in the call, and on every CPU that has
-/// fused multiply-add, whatever the width of its vectors. A BLAS promises nothing of that kind. Partial sums of a tree
-/// never leave the first-level cache. arithmetic_name() says what a product computed at the start has shown.
+/// Products with reproducible bits. Every element is one chain of fused multiply-adds in ascending k:
+/// c_ij = (... ((c_ij + a_i0 b_0j) + a_i1 b_1j) ...), where multiply() starts at 0 instead of c_ij. Blocks, vectors and
+/// threads do not change the order of operations. So the bits of a row do not depend on the other rows of the call, and
+/// they are the same on every CPU with fused multiply-add. A BLAS does not guarantee this. arithmetic_name() reports
+/// what a small product at the start measured. Throws std::bad_alloc.
 [[nodiscard]] std::unique_ptr<Products> make_exact_products(int threads);
 
 } // namespace dtrain::kernels

@@ -6,7 +6,7 @@
 
 namespace dtrain::kernels {
 
-/// Of this CPU's widest vectors.
+/// The size of the widest vectors of the CPU that the program is compiled for.
 #if defined(__AVX512F__)
 inline constexpr std::size_t vector_bytes = 64;
 #elif defined(__AVX__)
@@ -15,7 +15,8 @@ inline constexpr std::size_t vector_bytes = 32;
 inline constexpr std::size_t vector_bytes = 16;
 #endif
 
-/// Vectors of `bytes` bytes in the compiler's notation. Wider ones than the CPU's live in memory, and are slow.
+/// Vectors of `bytes` bytes as a GCC extension. Vectors wider than vector_bytes are slow, because they do not fit a
+/// register.
 template <class Real, std::size_t bytes>
 struct Simd {
     static constexpr std::size_t lanes = bytes / sizeof(Real);
@@ -30,7 +31,7 @@ struct Simd {
     }
 
     struct Square {
-        Vector rows[lanes]; // in a std::array GCC 12 would forget that it is a vector
+        Vector rows[lanes]; // not std::array, because GCC 12 drops the vector attribute there
 
         [[gnu::always_inline]] Vector& operator[](std::size_t i) noexcept { return rows[i]; }
     };
@@ -43,7 +44,7 @@ struct Simd {
     }
 
   private:
-    /// One step of transpose(): rows that are `block` apart exchange blocks of so many lanes.
+    /// One step of transpose(): rows at a distance of `block` exchange blocks of `block` lanes.
     template <std::size_t block, std::size_t... lane>
     [[gnu::always_inline]] static void exchange_blocks(Square& rows, std::index_sequence<lane...>) noexcept {
 #pragma GCC unroll 16

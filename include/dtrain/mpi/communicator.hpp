@@ -19,23 +19,23 @@
 
 namespace dtrain::mpi {
 
-/// Ends all ranks of the job with `code` and a message. From any thread. Of the ranks of a host, the first to get here
-/// speaks and the others are silent, as all have the same trouble, or trouble from that rank's end.
+/// Ends all ranks of the job with `code` and prints a message. Any thread may call it. If several ranks of a host call
+/// it, only the first one prints its message, because the others usually fail for the same reason or as a consequence.
 [[noreturn]] void abort(core::ExitCode code, std::string_view message);
 
-/// Ends the job by an error that this rank alone knows of; the message names rank and host. Allocates no memory.
+/// Ends the job because of an error on this rank only. The message names the rank and the host. Allocates no memory.
 [[noreturn]] void fail(const core::Error& error);
 
-/// As `fail` unless `code`, what an MPI function returned, is MPI_SUCCESS. MPI's errors seldom tell when it had no
-/// memory; where there is none, that is what the message says.
+/// Ends the job like `fail` unless `code`, the return value of an MPI function, is MPI_SUCCESS. MPI seldom reports a
+/// lack of memory. If no memory is left, the message is "out of memory in <function>".
 void check(int code, const char* function);
 
-/// Bytes of addresses that are to be left for MPI, which allocates as it goes and does not always look whether it got
-/// what it asked for.
+/// Address space in bytes that must stay free for MPI. MPI allocates memory at any time and does not always check the
+/// result.
 inline constexpr std::size_t reserve_bytes = std::size_t{64} << 20;
 
-/// Alive while this process is in a call of MPI that waits for other ranks, so that a watchdog can tell waiting from
-/// work: both use the CPU. Not to be nested.
+/// Exists while this process is in an MPI call that waits for other ranks. So a watchdog can distinguish waiting from
+/// computing; both use the CPU. Objects must not be nested.
 class Waiting {
   public:
     Waiting() noexcept { count_.fetch_add(1, std::memory_order_relaxed); }
@@ -43,15 +43,17 @@ class Waiting {
     Waiting(const Waiting&) = delete;
     Waiting& operator=(const Waiting&) = delete;
 
-    /// From any thread: how often waiting began or ended so far. Odd while it lasts.
+    /// The number of times that waiting began or ended so far; it is odd while the process waits. Any thread may call
+    /// it.
     [[nodiscard]] static std::uint64_t count() noexcept { return count_.load(std::memory_order_relaxed); }
 
   private:
     static inline std::atomic<std::uint64_t> count_ = 0;
 };
 
-/// MPI_Init to MPI_Finalize. In between an exception that nobody catches ends the job as `fail` does, whatever thread
-/// it is in, and without unwinding: the destructors on its way wait for other ranks, which know nothing of it.
+/// Calls MPI_Init_thread and MPI_Finalize. In between, an uncaught exception in any thread ends the job like `fail`. It
+/// does so without unwinding the stack, because destructors would wait for other ranks, which are not aware of the
+/// error. Collective.
 class Environment {
   public:
     Environment(int& argc, char**& argv);
@@ -78,28 +80,30 @@ template <class T>
     }
 }
 
-/// The count that MPI takes, an int. Throws core::Error where a span is longer.
+/// Converts a size to the int that MPI expects. Throws core::Error (bad_config) if it is too large.
 [[nodiscard]] int count(std::size_t size);
 
-/// Calls action(values, count) for pieces that MPI can count and that together are `values`, at least once.
+/// Cuts `values` into pieces of a size that MPI can count, and calls action(pointer, count) for each. Calls it at least
+/// once.
 template <class T, class Action>
 void for_each_piece(std::span<T> values, Action&& action) {
-    constexpr std::size_t most = std::size_t{1} << 30;
+    constexpr std::size_t max_piece = std::size_t{1} << 30;
     do {
-        const std::span<T> piece = values.first(std::min(values.size(), most));
+        const std::span<T> piece = values.first(std::min(values.size(), max_piece));
         action(piece.data(), static_cast<int>(piece.size()));
         values = values.subspan(piece.size());
     } while (!values.empty());
 }
 
-/// A communicator of its own (a duplicate or a split), freed in the end. Functions are collective unless
-/// they say otherwise; an error of MPI ends the job, as `check` does.
+/// Owns an MPI communicator, a duplicate or a split of another one. Functions are collective unless noted otherwise. An
+/// MPI error ends the job like `check`.
 class Communicator {
   public:
-    /// All ranks, those of one node next to each other in the order of MPI_COMM_WORLD; its rank 0 stays the first.
+    /// All ranks, sorted so that the ranks of one node are consecutive; within a node in the order of MPI_COMM_WORLD.
+    /// Rank 0 of MPI_COMM_WORLD stays rank 0.
     [[nodiscard]] static Communicator world();
 
-    /// What was moved from has no ranks, and is no rank.
+    /// A moved-from communicator has size 0 and rank -1.
     Communicator(Communicator&& other) noexcept
         : handle_(std::exchange(other.handle_, MPI_COMM_NULL)), rank_(std::exchange(other.rank_, -1)),
           size_(std::exchange(other.size_, 0)) {}
@@ -111,10 +115,11 @@ class Communicator {
     [[nodiscard]] bool is_root() const noexcept { return rank_ == 0; }
     [[nodiscard]] MPI_Comm handle() const noexcept { return handle_; }
 
-    /// Ranks with the same colour form one communicator, in the order of `key`.
+    /// Ranks with the same colour form one communicator, sorted by `key`.
     [[nodiscard]] Communicator split(int colour, int key) const;
-    /// Ranks that can share memory form one communicator; at most `most` of them if that is not 0.
-    [[nodiscard]] Communicator split_by_node(int most = 0) const;
+    /// Ranks that can share memory form one communicator. If `max_ranks` is not 0, each one has at most that many
+    /// ranks.
+    [[nodiscard]] Communicator split_by_node(int max_ranks = 0) const;
 
     void barrier() const;
 
@@ -125,10 +130,11 @@ class Communicator {
             check(MPI_Bcast(piece, size, datatype<T>(), root, handle_), "MPI_Bcast");
         });
     }
-    /// `text` of `root`, on every rank.
+    /// Returns the `text` of rank `root` on every rank.
     [[nodiscard]] std::string broadcast(std::string text, int root = 0) const;
 
-    /// Element-wise sum over all ranks, in place. The order of addition is MPI's.
+    /// Element-wise sum over all ranks, in place. MPI chooses the order of addition, so sums of floats may differ
+    /// between numbers of ranks.
     template <class T, std::size_t extent>
     void sum(std::span<T, extent> values) const {
         const Waiting waiting;
@@ -137,8 +143,8 @@ class Communicator {
         });
     }
 
-    /// As many values of every rank, in rank order, on every rank. Throws core::Error, on every rank, where a rank's
-    /// are more than MPI can count.
+    /// Returns the values of all ranks in rank order, on every rank. All ranks must pass the same number of values.
+    /// Throws core::Error (bad_config) on every rank if there are more than MPI can count.
     template <class T>
     [[nodiscard]] std::vector<T> gather_all(std::span<const T> values) const {
         std::vector<T> all(values.size() * static_cast<std::size_t>(size_));
@@ -149,9 +155,9 @@ class Communicator {
         return all;
     }
 
-    /// Not collective: between this rank and `destination`.
+    /// Not collective: sends a message to `destination`.
     void send(std::span<const std::byte> bytes, int destination) const;
-    /// Not collective. Receives at most bytes.size() from `source` and returns how many.
+    /// Not collective: receives a message of at most bytes.size() bytes from `source` and returns its length.
     [[nodiscard]] std::size_t receive(std::span<std::byte> bytes, int source) const;
 
   private:
@@ -161,17 +167,18 @@ class Communicator {
     int size_ = 0;
 };
 
-/// An error that all ranks throw alike, so that one of them can speak for all and no rank is left waiting.
+/// An error that all ranks throw together. So one rank can print the message for all, and no rank is left waiting.
 class AgreedError : public core::Error {
   public:
     using core::Error::Error;
 };
 
-/// Collective: if any rank brings an error, every rank throws an AgreedError with that of the lowest such rank.
+/// Collective: if any rank passes an error, every rank throws an AgreedError with the error of the lowest such rank.
 void throw_together(const Communicator& communicator, const std::optional<core::Error>& error);
 
-/// Collective: runs `action` on every rank where it is not empty (on rank 0 only, say), then agrees on its outcome as
-/// `throw_together` does. Other exceptions become errors as core::current_error() has them, with rank and host.
+/// Collective: runs `action` on every rank where it is not empty (for example only on rank 0). If it throws on any
+/// rank, all ranks throw like `throw_together`. Exceptions other than core::Error are converted by
+/// core::current_error() and get the rank and host in their message.
 void together(const Communicator& communicator, const std::function<void()>& action);
 
 } // namespace dtrain::mpi

@@ -5,15 +5,17 @@
 
 namespace dtrain::mpi {
 
-/// What a launcher, mpirun or srun, tells each process that it starts, by variables of the environment. Needs no MPI.
+/// What the environment variables of a launcher (such as mpirun or srun) say about the processes that were started
+/// together.
 struct Launch {
-    int rank = 0;      ///< of this process among those that were started together; 0 where nothing tells
-    int processes = 1; ///< how many these are, at the least
-    int speaker = 0;   ///< the first that knows of the others: not rank 0 where ranks alone are told, and no number
-    std::string told;  ///< by which variable: "PMI_SIZE = 4"
+    int rank = 0;      ///< the rank of this process; 0 if it is unknown
+    int processes = 1; ///< the number of processes, or a lower bound of it
+    int reporter = 0;  ///< the rank that should print messages: 0, or 1 if the environment has no number of processes
+    std::string evidence; ///< the variable with that information, such as "PMI_SIZE = 4"; empty if there is none
 };
 
-/// `variable` looks a name up, as std::getenv does. With DTRAIN_ALLOW_SINGLETONS = 1 each process is by itself.
+/// Reads the environment; does not need MPI. `variable` looks up a name like std::getenv. If DTRAIN_ALLOW_SINGLETONS is
+/// 1, the result is a single process.
 [[nodiscard]] Launch find_launch(const std::function<const char*(const char* name)>& variable);
 
 } // namespace dtrain::mpi

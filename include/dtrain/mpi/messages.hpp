@@ -9,29 +9,32 @@
 
 namespace dtrain::mpi {
 
-/// Messages between pairs of ranks that are sent again and again from and to the same places. None of the functions is
-/// collective, and none allocates once all messages are added; each message is known by its number, counted from 0.
+/// Messages between pairs of ranks that are sent repeatedly between the same memory locations (persistent requests).
+/// Messages are numbered from 0. No function is collective. After all messages are added, nothing is allocated. An MPI
+/// error ends the job like `check`.
 class Messages {
   public:
     Messages() = default;
     Messages(const Messages&) = delete;
     Messages& operator=(const Messages&) = delete;
-    /// No message is under way.
+    /// No message may be under way.
     ~Messages();
 
-    /// What is sent by `tag` and what is received by it are matched in the order in which they are started. Both sides
-    /// name as many values. The communicator is that of the other rank's number.
+    /// Adds a message and returns its number. `destination` and `source` are ranks of `communicator`. Sends and
+    /// receives with the same `tag` are matched in the order in which they are started; both sides must have the same
+    /// number of values. The memory and the communicator must outlive this object.
     std::size_t add_send(const Communicator& communicator, std::span<const float> values, int destination, int tag);
     std::size_t add_receive(const Communicator& communicator, std::span<float> values, int source, int tag);
     [[nodiscard]] std::size_t size() const noexcept { return requests_.size(); }
 
-    /// Begins a message that is not under way. Until it is finished its values are MPI's.
+    /// Starts a message that is not under way. Do not access its values until it is finished.
     void start(std::size_t message);
-    /// The messages that were finished since the last call. Makes progress on those under way.
+    /// Makes progress and returns the numbers of the messages that finished since the last call. Valid until the next
+    /// call.
     [[nodiscard]] std::span<const int> finished();
 
   private:
-    /// Room for one more message, of which MPI is to be told yet.
+    /// Adds an empty request for one more message.
     MPI_Request& add();
 
     std::vector<MPI_Request> requests_;

@@ -9,13 +9,14 @@
 
 namespace dtrain::mpi {
 
-/// Memory that the ranks of one node share: each rank brings a zeroed segment of its own and reads and writes those of
-/// the others directly. Ordering between ranks is up to atomics inside the window. A segment stays as long as any rank
-/// has it, and no longer, however the ranks end.
+/// Shared memory for the ranks of one node. Each rank adds one segment, filled with zeros, and can access the segments
+/// of all ranks directly. Use atomics inside the segments to synchronise ranks. The system frees a segment when the
+/// last rank that uses it ends, even if ranks are killed.
 class SharedWindow {
   public:
-    /// Collective. The ranks of `node` are those of one machine, as Communicator::split_by_node has them. Throws
-    /// core::Error (bad_config), which is to end the job, on a rank that gets no memory, or not that of the others.
+    /// Collective. The ranks of `node` must be on one machine (Communicator::split_by_node). `bytes` is the size of
+    /// this rank's segment and may differ between ranks. Throws core::Error (bad_config) on a rank that gets no memory
+    /// or cannot access the memory of the others. Not all ranks throw, so this error must end the job.
     SharedWindow(const Communicator& node, std::size_t bytes);
 
     /// The segment of `rank`, aligned to a cache line.

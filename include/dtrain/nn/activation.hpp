@@ -10,6 +10,7 @@ namespace dtrain::nn {
 
 enum class Activation { linear, sigmoid, relu, tanh };
 
+/// Nothing if there is no activation of that name.
 [[nodiscard]] std::optional<Activation> parse_activation(std::string_view name) noexcept;
 [[nodiscard]] std::string_view to_string(Activation activation) noexcept;
 [[nodiscard]] std::vector<std::string> activation_names();
@@ -18,7 +19,7 @@ enum class Activation { linear, sigmoid, relu, tanh };
 template <class Real>
 void activate(Activation activation, std::span<Real> values) noexcept;
 
-/// gradient[i] *= f'(z[i]), with f' expressed by y = f(z).
+/// gradient[i] *= f'(z[i]), where f' is computed from y = f(z). Both spans have the same size.
 template <class Real>
 void multiply_by_derivative(Activation activation, std::span<const Real> y, std::span<Real> gradient) noexcept;
 

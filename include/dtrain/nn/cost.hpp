@@ -10,30 +10,31 @@
 
 namespace dtrain::nn {
 
-/// A cost function: `sum` and the cost of each sample, a row of `output` (N × classes), accumulated in double row by
-/// row. Where `gradient` (N × classes) is not empty it becomes the derivative of that sum by `output`. Both are sums;
-/// whoever reduces them over ranks divides by the number of samples once.
+/// A cost function. Adds the cost of each row of `output` (N × classes) to `sum` in double, row by row, and returns the
+/// result. If `gradient` (N × classes) is not null, it is set to the derivative of the sum with respect to `output`.
+/// Neither is divided by the number of samples; that happens once, after the reduction over ranks.
 template <class Real>
 using Cost = double (*)(core::MatrixView<const Real> output, std::span<const std::uint8_t> labels,
                         core::MatrixView<Real> gradient, double sum);
 
-/// `quadratic`: Σ_j (a_j − y_j)², y the one-hot label. `cross_entropy`: −log softmax(z)_label, the softmax being part
-/// of the cost. Throws std::out_of_range for another name.
+/// `quadratic`: Σ_j (a_j − y_j)², where y is the one-hot label. `cross_entropy`: −log softmax(z)_label; the softmax is
+/// part of the cost. Throws std::out_of_range for any other name.
 template <class Real>
 [[nodiscard]] Cost<Real> find_cost(std::string_view name);
 [[nodiscard]] std::vector<std::string> cost_names();
 
-/// What a softmax is made with, p_j = e^(z_j − largest) / total: shifted so that nothing overflows.
+/// The intermediate results of a softmax, p_j = e^(z_j − largest) / total. Subtracting the largest z avoids overflow.
 template <class Real>
 struct SoftmaxSum {
     Real largest;
     double total;
 };
-/// p becomes the softmax of z, unless it is empty; both may be the same memory.
+/// Sets p to the softmax of z, unless p is empty. p and z may be the same memory.
 template <class Real>
 SoftmaxSum<Real> softmax(std::span<const Real> z, std::span<Real> p) noexcept;
 
-/// Whether the last layer has to be linear because the cost contains its activation.
+/// Whether the last layer must be linear because the cost already contains its activation. Throws std::out_of_range for
+/// an unknown name.
 [[nodiscard]] bool needs_linear_output(std::string_view cost);
 
 } // namespace dtrain::nn

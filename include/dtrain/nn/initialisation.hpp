@@ -10,13 +10,13 @@
 
 namespace dtrain::nn {
 
-/// Half the width of the interval that weights are drawn from: the variance of Glorot and Bengio (2010), or for ReLU
-/// that of He et al. (2015). Fans are the inputs that a unit sees and the units that see an input.
+/// The bound b of the interval [-b, b] for initial weights. The variance follows Glorot and Bengio (2010), or for ReLU
+/// He et al. (2015). `fan_in` is the number of inputs of a unit, `fan_out` the number of units that an input feeds.
 [[nodiscard]] inline double weight_bound(Activation activation, std::size_t fan_in, std::size_t fan_out) noexcept {
     return std::sqrt(6.0 / static_cast<double>(activation == Activation::relu ? fan_in : fan_in + fan_out));
 }
 
-/// Uniform in ±bound, a function of (seed, number of the tensor).
+/// Fills `values` with uniform random numbers in ±bound, a pure function of (seed, number of the tensor).
 template <class Real>
 void draw_uniform(std::span<Real> values, double bound, std::uint64_t seed, std::size_t tensor) {
     core::RandomStream random(seed, core::Purpose::initialisation, 0, tensor);

@@ -8,28 +8,28 @@
 
 namespace dtrain::nn {
 
-/// The rows of a step on one rank, shard after shard: those of local shard s are offsets[s] to offsets[s + 1].
+/// The rows of a step on one rank, sorted by shard. The rows of local shard s are offsets[s] to offsets[s + 1] - 1.
 using ShardOffsets = std::span<const std::size_t>;
 
-/// Rows of a step that a network works on at once.
+/// The rows of a step that a network processes in one call.
 struct MicroBatch {
     std::size_t first_row = 0;
-    ShardOffsets rows;      ///< of the shards below, counted from first_row
-    core::Range shards;     ///< local ones
-    bool continues = false; ///< the first of these has rows in the micro-batch before
-    bool goes_on = false;   ///< the last of these has rows in the next one
+    ShardOffsets rows;                ///< the rows of `shards`, counted from first_row
+    core::Range shards;               ///< local shards with rows in this micro-batch
+    bool begins_inside_shard = false; ///< the first shard also has rows in the previous micro-batch
+    bool ends_inside_shard = false;   ///< the last shard also has rows in the next micro-batch
 
     [[nodiscard]] std::size_t size() const noexcept { return rows.back(); }
 };
 
-/// Cuts the rows of a step into micro-batches, whose activations fit caches and memory. A shard is cut between groups
-/// of `group_rows` only, as its weight gradients are added up by these.
+/// Cuts the rows of a step into micro-batches so that their activations fit into caches and memory. A shard is cut only
+/// between groups of `group_rows` rows, because weight gradients are summed group by group.
 class MicroBatches {
   public:
-    /// Of up to `most_rows` rows, at least group_rows, and `most_shards` shards.
-    MicroBatches(std::size_t most_rows, std::size_t most_shards);
+    /// For steps of up to `max_shards` local shards. A micro-batch has up to `max_rows` rows (at least group_rows).
+    MicroBatches(std::size_t max_rows, std::size_t max_shards);
 
-    /// Calls action(micro_batch) from the first row to the last, at least once.
+    /// Calls action(micro_batch) for all micro-batches in the order of the rows, at least once.
     template <class Action>
     void for_each(ShardOffsets shards, Action&& action) {
         MicroBatch micro_batch = next(shards, {}, shards.front());
@@ -40,11 +40,11 @@ class MicroBatches {
 
   private:
     [[nodiscard]] static bool is_last(const MicroBatch& micro_batch, ShardOffsets shards) noexcept {
-        return static_cast<std::size_t>(micro_batch.shards.end) == shards.size() - 1 && !micro_batch.goes_on;
+        return static_cast<std::size_t>(micro_batch.shards.end) == shards.size() - 1 && !micro_batch.ends_inside_shard;
     }
     [[nodiscard]] MicroBatch next(ShardOffsets shards, const MicroBatch& last, std::size_t row) noexcept;
 
-    std::size_t most_rows_;
+    std::size_t max_rows_;
     std::vector<std::size_t> rows_;
 };
 

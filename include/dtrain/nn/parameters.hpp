@@ -10,17 +10,17 @@ namespace dtrain::nn {
 using Shape = std::vector<std::size_t>;
 
 [[nodiscard]] std::size_t element_count(const Shape& shape) noexcept;
-/// "16 x 784"
+/// The shape as text, such as "16 x 784".
 [[nodiscard]] std::string to_string(const Shape& shape);
 
-/// One named tensor in a flat arena.
+/// One named tensor in a flat buffer.
 struct Tensor {
     std::string name;  ///< "01_dense/weight"
     std::string layer; ///< the label of its layer, "01_dense"
-    std::string part;  ///< what it is of that layer, "weight"
+    std::string part;  ///< its name within the layer, "weight"
     Shape shape;
     std::size_t offset = 0; ///< in elements, a multiple of ParameterLayout::alignment
-    std::size_t size = 0;
+    std::size_t size = 0;   ///< in elements
 
     template <class T>
     [[nodiscard]] std::span<T> in(std::span<T> arena) const noexcept {
@@ -28,20 +28,21 @@ struct Tensor {
     }
 };
 
-/// Where each tensor lies in an arena of parameters; gradients and optimizer state use the same layout. Tensors begin
-/// on cache lines, and the gaps in between hold zeros and stay zero under every optimizer.
+/// The position of each tensor in the flat buffer of parameters (arena). Gradients and optimizer state use the same
+/// layout. Each tensor begins on a cache line. The gaps between tensors contain zeros and stay zero with every
+/// optimizer.
 class ParameterLayout {
   public:
-    static constexpr std::size_t alignment = 16;
+    static constexpr std::size_t alignment = 16; ///< in elements
 
-    /// Adds a tensor behind the others and returns its number.
+    /// Appends a tensor and returns its number.
     std::size_t add(const std::string& layer, const std::string& part, Shape shape);
 
     [[nodiscard]] const std::vector<Tensor>& tensors() const noexcept { return tensors_; }
     [[nodiscard]] const Tensor& operator[](std::size_t number) const noexcept { return tensors_[number]; }
-    /// Length of an arena, gaps included.
+    /// Elements of the flat buffer, gaps included.
     [[nodiscard]] std::size_t arena_size() const noexcept { return arena_size_; }
-    /// Weights and biases, gaps not counted.
+    /// Number of weights and biases, without the gaps.
     [[nodiscard]] std::size_t parameter_count() const noexcept { return parameter_count_; }
 
   private:

@@ -15,22 +15,23 @@
 
 namespace dtrain::nn {
 
-/// Where backward passes leave their gradients: one arena per complete subtree of logical shards that this rank owns.
-/// What arrives in an arena is the sum over the subtree's shards along the fixed tree (core/shard_tree.hpp), each
-/// shard's gradient computed by itself. Each place is final once in a step, and the last places first, so that what is
-/// behind the newest one can be sent on while the rest is computed.
+/// Collects the gradients of backward passes. There is one flat buffer (arena) per complete subtree of logical shards
+/// that this rank owns. A buffer receives the sum of the gradients of the subtree's shards, added along the fixed tree
+/// (core/shard_tree.hpp). A step fills the buffers from the end to the beginning. So the final part at the end can be
+/// reduced over ranks while the rest is still being computed.
 ///
-/// A step may come in several micro-batches. Between them partial sums lie in arenas, one for each level of the tree,
-/// and where a shard was cut its sum goes on from what is there: the bits are those of the step in one piece.
+/// A step may be cut into several micro-batches. Between them, partial sums are kept in scratch memory for each level
+/// of the tree. If a shard is cut, the next micro-batch continues its sum. The result is bitwise identical to a step in
+/// one piece.
 template <class Real>
 class ShardGradients {
   public:
-    /// `subtrees` are ranges of local shards (the rank's first shard is 0); arenas[i] belongs to subtrees[i].
-    /// `most_added_up` is the most elements that `add_up` is ever called for. `products` has to outlive this.
-    /// `in_parts`: whether a step may come in several micro-batches, which takes memory for partial sums.
+    /// `subtrees` are ranges of local shards (the rank's first shard is 0). arenas[i] is the buffer of subtrees[i].
+    /// `max_added_up` is the largest `size` for `add_up`. `products` must outlive this object. `in_parts` says whether
+    /// steps may have several micro-batches; this needs more memory for partial sums.
     ShardGradients(const std::vector<core::Range>& subtrees, const std::vector<std::span<Real>>& arenas,
-                   std::size_t most_added_up, kernels::Products& products, bool in_parts = false)
-        : products_(products), in_parts_(in_parts), level_size_(most_added_up) {
+                   std::size_t max_added_up, kernels::Products& products, bool in_parts = false)
+        : products_(products), in_parts_(in_parts), level_size_(max_added_up) {
         std::size_t depth = 0;
         for (std::size_t i = 0; i < subtrees.size(); ++i) {
             subtrees_.push_back(
@@ -44,31 +45,33 @@ class ShardGradients {
         begin_whole();
     }
 
-    /// Has `are_final` called with an offset whenever from there on everything is written, about every 256 kB.
+    /// Sets a function that is called about every 256 kB: all elements from `offset` to the end are final for this
+    /// step.
     void report_to(std::function<void(std::size_t offset)> are_final) { are_final_ = std::move(are_final); }
 
-    /// What is added from now on belongs to these rows; all of a step's are to come in their order.
+    /// The next calls of add_product and add_up are for these rows. The micro-batches of a step must come in order.
     void begin(const MicroBatch& rows) noexcept {
         shards_ = rows.shards;
-        continues_ = rows.continues;
-        goes_on_ = rows.goes_on;
+        begins_inside_shard_ = rows.begins_inside_shard;
+        ends_inside_shard_ = rows.ends_inside_shard;
     }
-    /// Or to all rows of the step.
+    /// The next calls of add_product and add_up are for all rows of the step.
     void begin_whole() noexcept {
         shards_ = {0, local_shards()};
-        continues_ = goes_on_ = false;
+        begins_inside_shard_ = ends_inside_shard_ = false;
     }
 
-    /// Sets a matrix at arena[offset...] of every subtree to the tree sum of a(:, shard) · b(shard, :), where the rows
-    /// of shard s are the inner indices shards[s] to shards[s + 1], s counted from the first one of the micro-batch.
+    /// Computes the gradient of a matrix, a.rows × b.cols, at arena[offset...] of every subtree: the sum of
+    /// a(:, shard) · b(shard, :) along the tree. The inner indices of shard s are shards[s] to shards[s + 1] - 1, where
+    /// s counts from the first shard of the micro-batch.
     void add_product(std::size_t offset, kernels::Factor<Real> a, kernels::Factor<Real> b, ShardOffsets shards) {
         if (!are_final_ || !finishes()) {
             add_rows(offset, a, b, shards);
             return;
         }
-        // Elements: few, so that the wire has work early; many, as each portion packs b anew.
+        // The elements of a portion. Small portions let communication start early, but each portion packs b again.
         constexpr std::size_t portion = std::size_t{1} << 16;
-        const std::size_t rows = std::max<std::size_t>(portion / b.cols / 64, 1) * 64; // whole tiles of the product
+        const std::size_t rows = std::max<std::size_t>(portion / b.cols / 64, 1) * 64; // keeps tiles nearly full
         for (std::size_t begin = (a.rows - 1) / rows * rows;; begin -= rows) {
             const std::size_t place = offset + begin * b.cols;
             add_rows(place, a.block(begin, std::min(rows, a.rows - begin), 0, a.cols), b, shards);
@@ -79,9 +82,10 @@ class ShardGradients {
         }
     }
 
-    /// Sets arena[offset, offset + size) of every subtree to the tree sum of `leaf`, where leaf(shard, out, continues)
-    /// writes the gradient of a shard, `size` elements, to `out`, or, if it continues, adds to what it wrote there for
-    /// the micro-batch before. `shard` is counted from the first one of the micro-batch.
+    /// Computes the gradient at arena[offset, offset + size) of every subtree as a sum of leaves along the tree.
+    /// leaf(shard, out, continues) writes the gradient of a shard, `size` elements, to `out`. If `continues` is true,
+    /// it adds to the values in `out` instead, which are from the previous micro-batch. `shard` counts from the first
+    /// shard of the micro-batch.
     template <class Leaf>
     void add_up(std::size_t offset, std::size_t size, Leaf&& leaf) {
         add_leaves(offset, size, leaf);
@@ -94,21 +98,21 @@ class ShardGradients {
     struct Subtree {
         core::Range shards;
         std::vector<std::uint8_t> merges;
-        std::vector<std::size_t> levels; ///< of its leaves
+        std::vector<std::size_t> levels; ///< one per leaf, see core::levels_of_leaves
         std::span<Real> arena;
     };
 
     [[nodiscard]] std::int64_t local_shards() const noexcept {
         return subtrees_.empty() ? 0 : subtrees_.back().shards.end;
     }
-    /// Whether these are the last rows of a step.
-    [[nodiscard]] bool finishes() const noexcept { return shards_.end == local_shards() && !goes_on_; }
+    /// Whether the micro-batch is the last one of the step.
+    [[nodiscard]] bool finishes() const noexcept { return shards_.end == local_shards() && !ends_inside_shard_; }
     /// The shards of a subtree that are in the micro-batch.
     [[nodiscard]] core::Range own_part(const Subtree& subtree) const noexcept {
         const std::int64_t begin = std::max(subtree.shards.begin, shards_.begin);
         return {begin, std::max(begin, std::min(subtree.shards.end, shards_.end))};
     }
-    /// That of the first shards is in the arena itself.
+    /// Level 0 is stored in the arena itself, the other levels in scratch_.
     [[nodiscard]] std::span<Real> partial_sum(const Subtree& subtree, std::size_t level, std::size_t offset,
                                               std::size_t size) const noexcept {
         return level == 0 ? subtree.arena.subspan(offset, size)
@@ -116,7 +120,7 @@ class ShardGradients {
     }
 
     void add_rows(std::size_t offset, kernels::Factor<Real> a, kernels::Factor<Real> b, ShardOffsets shards) {
-        if (shards_ == core::Range{0, local_shards()} && !continues_ && !goes_on_) {
+        if (shards_ == core::Range{0, local_shards()} && !begins_inside_shard_ && !ends_inside_shard_) {
             for (const Subtree& subtree : subtrees_) {
                 const kernels::TreeLeaves leaves{shards.subspan(static_cast<std::size_t>(subtree.shards.begin),
                                                                 static_cast<std::size_t>(subtree.shards.size()) + 1),
@@ -135,7 +139,7 @@ class ShardGradients {
         });
     }
 
-    /// As add_up(), which it does the work of.
+    /// add_up() without the report.
     template <class Leaf>
     void add_leaves(std::size_t offset, std::size_t size, Leaf&& leaf) {
         for (const Subtree& subtree : subtrees_) {
@@ -144,8 +148,9 @@ class ShardGradients {
                 const auto index = static_cast<std::size_t>(shard - subtree.shards.begin);
                 std::size_t level = subtree.levels[index];
                 std::span<Real> out = partial_sum(subtree, level, offset, size);
-                leaf(static_cast<std::size_t>(shard - shards_.begin), out, continues_ && shard == shards_.begin);
-                if (goes_on_ && shard + 1 == shards_.end) {
+                leaf(static_cast<std::size_t>(shard - shards_.begin), out,
+                     begins_inside_shard_ && shard == shards_.begin);
+                if (ends_inside_shard_ && shard + 1 == shards_.end) {
                     break;
                 }
                 for (std::uint8_t merges = subtree.merges[index]; merges > 0; --merges) {
@@ -163,10 +168,11 @@ class ShardGradients {
     bool in_parts_;
     std::size_t level_size_;
     std::vector<Subtree> subtrees_;
-    core::Buffer<Real> scratch_; ///< the partial sums of the levels behind the first
-    core::Range shards_;         ///< of the micro-batch, as the next two
-    bool continues_ = false;
-    bool goes_on_ = false;
+    core::Buffer<Real> scratch_; ///< the partial sums of levels 1, 2, ...
+    // The current micro-batch:
+    core::Range shards_;
+    bool begins_inside_shard_ = false;
+    bool ends_inside_shard_ = false;
     std::function<void(std::size_t)> are_final_;
 };
 

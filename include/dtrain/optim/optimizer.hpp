@@ -9,41 +9,43 @@
 
 namespace dtrain::optim {
 
-/// What the optimizers take from a config; each uses what it needs.
+/// The config values for optimizers. Not every optimizer uses all of them.
 struct Settings {
     double momentum = 0;
     double weight_decay = 0;
 };
 
-/// One descent step as the optimizers see it.
+/// The values of one training step.
 struct Step {
-    std::int64_t number = 0;   ///< from 0
-    double learning_rate = 0;  ///< of the parameters at hand
-    double gradient_scale = 1; ///< turns the sum over the batch into a mean: 1 / samples
+    std::int64_t number = 0;   ///< counted from 0
+    double learning_rate = 0;  ///< for the parameters of this call, rate_factor() included
+    double gradient_scale = 1; ///< 1 / samples: turns the sum over the batch into a mean
 };
 
-/// Updates parameters from gradients, element by element, so that any slice of the arenas can be updated by whoever
-/// owns it. With g = scale · gradient + weight_decay · p; all but lars are defined as in PyTorch.
+/// Updates parameters from gradients, element by element, so that each rank can update its own slice of the flat
+/// buffers. The formulas use g = gradient_scale · gradient + weight_decay · p. All optimizers except lars follow
+/// PyTorch's definitions.
 class Optimizer {
   public:
     virtual ~Optimizer() = default;
 
-    /// Names of the arenas of state it keeps, such as "momentum"; all begin as zeros.
+    /// The names of its state buffers, such as "momentum". Each has the size of the parameters and starts with zeros.
     [[nodiscard]] virtual std::vector<std::string> state_names() const = 0;
 
-    /// Whether the learning rate of a weight tensor, one of two dimensions or more, is multiplied by rate_factor().
-    [[nodiscard]] virtual bool wants_norms() const { return false; }
-    /// From the Euclidean norms of the tensor and of its mean gradient, weight decay left out.
+    /// Whether the learning rate of each weight tensor (two or more dimensions) is multiplied by rate_factor().
+    [[nodiscard]] virtual bool needs_norms() const { return false; }
+    /// A factor for the learning rate, from the Euclidean norms of the tensor and of its mean gradient. The gradient
+    /// does not include weight decay.
     [[nodiscard]] virtual double rate_factor(double /*parameter_norm*/, double /*gradient_norm*/) const { return 1; }
 
-    /// `parameters`, `gradient` and each of `state` are the same slice of their arenas. Returns whether every new
-    /// parameter is finite.
+    /// Updates `parameters` and `state` in place. `gradient` is the sum over the batch. `parameters`, `gradient` and
+    /// each element of `state` are the same slice of their buffers. Returns whether every new parameter is finite.
     virtual bool update(std::span<float> parameters, std::span<const float> gradient,
                         std::span<const std::span<float>> state, const Step& step) const = 0;
 };
 
 [[nodiscard]] std::vector<std::string> optimizer_names();
-/// `name` is one of optimizer_names().
+/// `name` must be one of optimizer_names(); otherwise throws std::out_of_range.
 [[nodiscard]] std::unique_ptr<Optimizer> make_optimizer(std::string_view name, const Settings& settings);
 
 } // namespace dtrain::optim

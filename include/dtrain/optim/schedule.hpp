@@ -7,24 +7,24 @@
 
 namespace dtrain::optim {
 
-/// What the schedules take from a config; each uses what it needs.
+/// The config values for schedules. Not every schedule uses all of them.
 struct ScheduleSettings {
     double learning_rate = 0;
     std::int64_t steps_per_epoch = 1;
-    std::int64_t epochs = 0;  ///< of the whole training
+    std::int64_t epochs = 0;  ///< length of the whole training
     double warmup_epochs = 0; ///< rounded to whole steps
-    double decay_epochs = 1;  ///< over which the rate is multiplied by decay_factor; likewise, and at least one step
+    double decay_epochs = 1;  ///< the rate is multiplied by decay_factor per decay_epochs; whole steps, at least one
     double decay_factor = 1;
 };
 
-/// The learning rate, a function of the number of a step and of nothing else, so that it is the same on all ranks and
-/// after a restart. Warm-up is linear: step i (from 0) of its W steps has (i + 1) / W of what the schedule says.
+/// The learning rate as a function of the step number only, so that it is the same on all ranks and after a restart.
+/// Warm-up is linear: step i (from 0) of its W steps uses (i + 1) / W of the scheduled rate.
 class Schedule {
   public:
-    /// `name` is one of schedule_names().
+    /// `name` must be one of schedule_names(); otherwise throws std::out_of_range.
     Schedule(std::string_view name, const ScheduleSettings& settings);
 
-    /// In the step after `step` finished ones.
+    /// The learning rate of step number `step`, counted from 0 over the whole training.
     [[nodiscard]] double rate(std::int64_t step) const;
 
   private:

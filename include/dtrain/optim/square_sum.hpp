@@ -6,16 +6,18 @@
 
 namespace dtrain::optim {
 
-/// A sum of squares as an integer of 128 bits in units of 2^-70, in four limbs of 32 bits with room to add up many of
-/// them by elements: integers, unlike floats, give the same sum in any order, so it does not matter who adds up what.
-/// Squares are added up in double within a cache line of floats, then rounded down to the unit; a line's sum counts for
-/// 2^30 at most, more than training survives. Room for 2^27 lines and 2^31 sums.
+/// A sum of squares as a 128-bit integer in units of 2^-70. Sums of integers do not depend on the order of addition, so
+/// the result is the same for any number of ranks. The integer is stored as four limbs of 32 bits in 64-bit words, so
+/// that sums can be added element by element. The squares of a cache line of floats (16 values) are added in double and
+/// rounded down to the unit. The sum of a line is capped at 2^30, which training never reaches unless it diverges.
+/// There is room for 2^27 lines and for adding 2^31 sums.
 inline constexpr std::size_t square_limbs = 4;
 using SquareSum = std::span<std::int64_t, square_limbs>;
 
-/// Adds the squares of scale · values[i]. Whole cache lines: values.size() is a multiple of 16.
+/// Adds the squares of scale · values[i] to `sum`. values.size() must be a multiple of 16 (whole cache lines).
 void add_squares(std::span<const float> values, float scale, SquareSum sum);
 
+/// The square root of the sum: a Euclidean norm.
 [[nodiscard]] double square_root(SquareSum sum);
 
 } // namespace dtrain::optim

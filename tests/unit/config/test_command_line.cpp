@@ -19,7 +19,7 @@ TEST(CommandLine, ComesAfterTheFileAndItsLastWordCounts) {
 
 TEST(CommandLine, IsQuotedInMessages) {
     const std::string no_override =
-        ": expected --section.key=value, without spaces around the =, or an option that --help lists";
+        ": expected --section.key=value without spaces around the =, or an option listed by --help";
     const std::vector<Complaint> complaints{
         {"--training.epoch=3", "command line: --training.epoch=3: unknown key; did you mean --training.epochs?"},
         {"--trainin.epochs=3", "command line: --trainin.epochs=3: unknown key; did you mean --training.epochs?"},
@@ -38,9 +38,9 @@ TEST(CommandLine, IsQuotedInMessages) {
         {"other.ini", "command line: other.ini" + no_override},
         {"training.epochs=3", "command line: training.epochs=3" + no_override},
         {"", "command line: " + no_override},
-        {"--data.directory=a#b", "command line: --data.directory=a#b: expected text without # and control characters"},
+        {"--data.directory=a#b", "command line: --data.directory=a#b: expected text without # or control characters"},
         {"--data.directory=a\nb",
-         "command line: --data.directory=a\\x0ab: expected text without # and control characters"},
+         "command line: --data.directory=a\\x0ab: expected text without # or control characters"},
     };
     for (const auto& [word, expected] : complaints)
         EXPECT_EQ(message("", {word}), expected);

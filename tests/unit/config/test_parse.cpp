@@ -47,7 +47,7 @@ TEST(Config, ATildeIsTheUsersHome) {
     EXPECT_EQ(parse(config.resolved(), "x.ini").data.directory, "/home/somebody/mnist");
     EXPECT_EQ(parse("[data]\ndirectory = a~/$5\n", "x.ini").data.directory, "a~/$5");
     unsetenv("HOME");
-    EXPECT_NE(message("[data]\ndirectory = ~/mnist\n").find("no HOME in the environment"), std::string::npos);
+    EXPECT_NE(message("[data]\ndirectory = ~/mnist\n").find("HOME is not set"), std::string::npos);
     setenv("HOME", home.c_str(), 1);
 }
 
@@ -77,7 +77,7 @@ TEST(Config, ARenamedKeyIsRefusedWithItsNewNameAndReadInResolvedText) {
     EXPECT_EQ(config.resolved().find("blas"), std::string::npos);
     EXPECT_EQ(
         message_of([] { (void)parse_resolved("[parallel]\nnode_ranks = 2\nranks_per_node = 2\n", "its config"); }),
-        "its config: [parallel] ranks_per_node = 2: set a second time; expected each key once");
+        "its config: [parallel] ranks_per_node = 2: this key is set more than once; expected each key at most once");
 }
 
 TEST(Config, ResolvedTextGivesTheSameConfig) {
@@ -107,13 +107,13 @@ TEST(Config, MessagesAboutTheFile) {
         {"[parallel]\nsync_every = 0\n",
          "x.ini: [parallel] sync_every = 0: expected a whole number of steps from 1 to 1000000000"},
         {"[training]\nepochs = 3\n[training]\nepochs = 4\n",
-         "x.ini: [training] epochs = 4: set a second time; expected each key once"},
+         "x.ini: [training] epochs = 4: this key is set more than once; expected each key at most once"},
         {"[training]\nlearning_rat = 1\n", "x.ini: unknown key [training] learning_rat; did you mean learning_rate?"},
         {"[training]\nseed = 1\n", "x.ini: unknown key [training] seed; did you mean [model] seed?"},
         {"[model]\nwhatever.it.is = 1\n",
          "x.ini: unknown key [model] whatever.it.is; the keys of [model] are layers, cost, seed"},
-        {"epochs = 1\n", "x.ini: key epochs stands in no section; did you mean [training] epochs?"},
-        {"whatever = 1\n", "x.ini: key whatever stands in no section; "
+        {"epochs = 1\n", "x.ini: key epochs is not in a section; did you mean [training] epochs?"},
+        {"whatever = 1\n", "x.ini: key whatever is not in a section; "
                            "the sections are data, augment, model, training, parallel, output"},
         {"[trainig]\nepochs = 1\n", "x.ini: unknown section [trainig]; did you mean [training]?"},
         {"[training.]\nepochs = 1\n", "x.ini: unknown section [training.]; did you mean [training]?"},
@@ -127,17 +127,17 @@ TEST(Config, MessagesAboutTheFile) {
         {"[training]\n= 3\n", "x.ini: line 2: = 3: expected key = value, [section] or # comment"},
         {"# \0"s, "x.ini: line 1: control character 0x00; expected a text file"},
         {"[data]\ndirectory = a\x1b[31m\n", "x.ini: line 2: control character 0x1b; expected a text file"},
-        {"[output]\ndirectory = runs/lr#1\n", "x.ini: line 2: directory = runs/lr#1: a value cannot contain #; for a "
-                                              "comment, write a blank before it"},
-        {"[output]\ndirectory = \"runs\"\n", "x.ini: [output] directory = \"runs\": expected the text without quotes"},
-        {"[model]\ncost = 'quadratic'\n", "x.ini: [model] cost = 'quadratic': expected the text without quotes"},
+        {"[output]\ndirectory = runs/lr#1\n", "x.ini: line 2: directory = runs/lr#1: a value cannot contain #. For a "
+                                              "comment, write a blank before the #"},
+        {"[output]\ndirectory = \"runs\"\n", "x.ini: [output] directory = \"runs\": expected a value without quotes"},
+        {"[model]\ncost = 'quadratic'\n", "x.ini: [model] cost = 'quadratic': expected a value without quotes"},
         {"[output]\ndirectory = runs ; mine\n",
-         "x.ini: [output] directory = runs ; mine: a comment begins with #, not with ;"},
+         "x.ini: [output] directory = runs ; mine: comments begin with #, not with ;"},
         {"[output]\ndirectory = $HOME/runs\n",
-         "x.ini: [output] directory = $HOME/runs: variables are not replaced here: expected the path itself, or one "
-         "that begins with ~/ for your home"},
-        {"[data]\ndirectory = ~root/mnist\n",
-         "x.ini: [data] directory = ~root/mnist: expected ~/ for your own home, or the path of another's"},
+         "x.ini: [output] directory = $HOME/runs: environment variables are not expanded; expected a path, or "
+         "~/ for your home folder"},
+        {"[data]\ndirectory = ~root/mnist\n", "x.ini: [data] directory = ~root/mnist: expected ~/ for your home "
+                                              "folder, or the full path of another user's folder"},
         {"[data]\rsource = idx\r", "x.ini: line 1: control character 0x0d; expected a text file"},
     };
     for (const auto& [text, expected] : complaints)

@@ -131,8 +131,8 @@ std::string fields_of(const Config& c) {
                c.training.epochs, c.training.batch_size, c.training.micro_batch, c.training.optimizer,
                c.training.learning_rate, c.training.momentum, c.training.weight_decay, c.training.schedule,
                c.training.warmup_epochs, c.training.decay_epochs, c.training.decay_factor) +
-           fmt::format("\n[parallel]\nlogical_shards = {}\nreducer = {}\nblas_threads = {}\nstall_timeout = {:g}\n"
-                       "sync_every = {}\nnode_ranks = {}\ncheck_every = {}\n",
+           fmt::format("\n[parallel]\nlogical_shards = {}\nreducer = {}\nthreads = {}\nstall_timeout = {:g}\n"
+                       "sync_every = {}\nranks_per_node = {}\ncheck_every = {}\n",
                        c.parallel.logical_shards, c.parallel.reducer, c.parallel.threads,
                        c.parallel.stall_timeout_seconds, c.parallel.sync_every, c.parallel.ranks_per_node,
                        c.parallel.check_every) +
@@ -238,7 +238,8 @@ TEST(Values, OfCheckpointEveryAreNumbersWithUnits) {
                                    "1 epoch 2", "1000000001 steps", "1 Epoch"})
         EXPECT_EQ(message("", {"--output.checkpoint_every=" + text}),
                   "command line: --output.checkpoint_every=" + text +
-                      ": expected N epochs, N steps, N seconds, N minutes or N hours with N from 1 to 1000000000");
+                      ": expected N epochs, N steps, N seconds, N minutes or N hours, where N is a whole number from 1 "
+                      "to 1000000000");
 }
 
 TEST(Values, MayNotBeEmptyTexts) {

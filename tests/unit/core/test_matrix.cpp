@@ -48,8 +48,8 @@ TEST(MatrixView, IsRowMajor) {
     EXPECT_EQ(block.rows, 2U);
     EXPECT_EQ(block.row(0)[0], 3);
     EXPECT_EQ(block.values().size(), 6U);
-    EXPECT_FALSE(block.empty());
-    EXPECT_TRUE(MatrixView<int>{}.empty());
+    EXPECT_FALSE(block.is_null());
+    EXPECT_TRUE(MatrixView<int>{}.is_null());
 }
 
 } // namespace

@@ -81,7 +81,7 @@ TEST(Augmenter, LeavesAnImageAsItIsWhereNothingIsOn) {
         const Image image = random_image(size);
         Image result = image;
         Augmenter augmenter({}, size.rows, size.cols, 1);
-        augmenter.distort(result, 3, 5);
+        augmenter.augment(result, 3, 5);
         EXPECT_EQ(result, image);
     }
 }
@@ -142,7 +142,7 @@ TEST(Augmenter, AgreesWithDoublePrecision) {
         for (std::int64_t sample = 0; sample < 20; ++sample) {
             const Image image = random_image(size, static_cast<std::uint64_t>(sample));
             Image result = image;
-            augmenter.distort(result, 2, sample);
+            augmenter.augment(result, 2, sample);
             const Transformation by = augmenter.transformation(2, sample);
             expect_near(result, reference_warp(image, size, by, augmenter.displacement(2, sample)), 2e-4);
             EXPECT_NE(result, image);
@@ -240,7 +240,7 @@ TEST(Augmenter, IsAPureFunctionOfSeedEpochAndSample) {
     const Image image = random_image(size);
     const auto distorted = [&](Augmenter& augmenter, std::int64_t epoch, std::int64_t sample) {
         Image result = image;
-        augmenter.distort(result, epoch, sample);
+        augmenter.augment(result, epoch, sample);
         return result;
     };
     for (const Augmentation& amount : {everything, Augmentation{.elastic_alpha = 20}, Augmentation{.rotate = 10}}) {

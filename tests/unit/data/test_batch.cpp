@@ -66,7 +66,7 @@ TEST(BatchLoader, DistortsByEpochAndNumberOfTheSample) {
             const core::MatrixView<const float> x = loader.fetch(batch, 0, count);
             for (std::size_t n = 0; n < count; ++n) {
                 split.fetch(rows[n], image);
-                expected.distort(image, epoch, 100 + rows[n]);
+                expected.augment(image, epoch, 100 + rows[n]);
                 EXPECT_TRUE(std::ranges::equal(x.row(n), image)) << "epoch " << epoch << ", row " << n;
             }
         }

@@ -112,7 +112,7 @@ TEST_F(LoadSplit, RefusesWhatIsNotFinite) {
             std::vector<float> values(6, 0.5F);
             values[place] = bad;
             expect_bad(idx({3, 2}, support::big_endian(values), 0x0d), three_labels_,
-                       "sample " + std::to_string(place / 2) + " holds a value that is not finite");
+                       "sample " + std::to_string(place / 2) + " has a value that is not finite");
         }
     }
 }
@@ -126,20 +126,22 @@ TEST_F(LoadSplit, DoesWithoutLabels) {
 }
 
 TEST_F(LoadSplit, RefusesWhatDoesNotFit) {
-    expect_bad(idx({3, 2}, "abcdef"), idx({2}, std::string("\x00\x01", 2)), "2 labels for 3 samples");
-    expect_bad(idx({3, 2}, "abcdef"), idx({4}, std::string("\x00\x01\x01\x01", 4)), "4 labels for 3 samples");
+    expect_bad(idx({3, 2}, "abcdef"), idx({2}, std::string("\x00\x01", 2)),
+               "the file has 2 labels, but there are 3 samples");
+    expect_bad(idx({3, 2}, "abcdef"), idx({4}, std::string("\x00\x01\x01\x01", 4)),
+               "the file has 4 labels, but there are 3 samples");
     expect_bad(idx({3, 2}, "abcdef"), idx({3, 1}, std::string("\x00\x01\x02", 3)),
-               "of 2 dimensions, as samples may be; labels need one");
-    expect_bad(idx({3, 2}, "abcdef"), idx({3}, std::string(12, '\0'), 0x0d), "of unsigned bytes");
+               "but dimensions = 2, elements = unsigned bytes");
+    expect_bad(idx({3, 2}, "abcdef"), idx({3}, std::string(12, '\0'), 0x0d), "but dimensions = 1, elements = floats");
     expect_bad(idx({3}, "abc"), three_labels_, "samples need at least two");
     expect_bad(idx({0, 2}, ""), idx({0}, ""), "no samples");
     expect_bad(idx({3, 0}, ""), three_labels_, "no samples");
 }
 
 TEST_F(LoadSplit, RefusesLabelsBeyondTheClasses) {
-    expect_bad(idx({3, 2}, "abcdef"), three_labels_, "label 3 of sample 1", 3);
+    expect_bad(idx({3, 2}, "abcdef"), three_labels_, "sample 1 has label 3", 3);
     support::write_file(labels_, idx({3}, std::string("\xff\x00\x01", 3)));
-    expect_bad(idx({3, 2}, "abcdef"), idx({3}, std::string("\xff\x00\x01", 3)), "label 255 of sample 0", 255);
+    expect_bad(idx({3, 2}, "abcdef"), idx({3}, std::string("\xff\x00\x01", 3)), "sample 0 has label 255", 255);
     support::write_file(images_, idx({3, 2}, "abcdef"));
     EXPECT_FALSE(error_of([&] { (void)load_split(images_, labels_, 256); }));
 }

@@ -126,10 +126,10 @@ TEST_F(Idx, DamagedCompressionIsRefused) {
     const std::string whole = gzip(idx({6}, elements_));
     std::string checksum = whole;
     checksum[whole.size() - 8] ^= 1;
-    expect_bad(checksum, "damaged gzip data");
+    expect_bad(checksum, "damaged: cannot decompress the gzip data");
     std::string data = whole;
     data[10] = '\x07'; // a block type that does not exist
-    expect_bad(data, "damaged gzip data");
+    expect_bad(data, "damaged: cannot decompress the gzip data");
 }
 
 TEST_F(Idx, AnotherMagicNumberIsRefused) {

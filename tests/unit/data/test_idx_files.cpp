@@ -76,7 +76,7 @@ TEST_F(IdxFiles, AreFoundWhereTorchvisionPutsThem) {
     }
     // All files of a data set come from one place.
     put("data/t10k-images-idx3-ubyte");
-    expect_error("the folder holds MNIST, t10k-images-idx3-ubyte; expected train-images-idx3-ubyte", "data");
+    expect_error("the folder contains MNIST, t10k-images-idx3-ubyte; expected train-images-idx3-ubyte", "data");
 }
 
 TEST_F(IdxFiles, AreFoundByOneOfThem) {
@@ -101,7 +101,7 @@ TEST_F(IdxFiles, OfSamplesTellDimensionsAndType) {
         put(name);
         EXPECT_EQ(samples(), name);
         put("train-images-idx7-float.gz");
-        expect_error(" too, and only one of them can be meant");
+        expect_error("expected only one file of samples");
         std::filesystem::remove(folder_ / "train-images-idx7-float.gz");
         std::filesystem::remove(folder_ / name);
     }
@@ -114,9 +114,10 @@ TEST_F(IdxFiles, ThatAreMissingAreToldWithWhatIsThere) {
     for (const char* const name : {"train.csv", "test.csv", "a\nb", "train-images-idx3-ubyte/other", "x", "y"}) {
         put(name);
     }
-    expect_error("the folder holds a?b, test.csv, train-images-idx3-ubyte, train.csv, x and 1 more; expected train-");
+    expect_error(
+        "the folder contains a?b, test.csv, train-images-idx3-ubyte, train.csv, x and 1 more; expected train-");
     put("train-images.idx3-ubyte");
-    expect_error("; expected train-labels-idx1-ubyte, plain or .gz; ");
+    expect_error("; expected train-labels-idx1-ubyte, plain or .gz. ");
 }
 
 } // namespace

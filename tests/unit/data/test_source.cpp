@@ -111,9 +111,9 @@ TEST_F(IdxSource, OpensASetWithoutTheOther) {
 
 TEST_F(IdxSource, RefusesBadFilesWhenTheyAreOpened) {
     support::write_file(folder_ / train_images, support::idx({23}, train_.labels));
-    expect_bad(Set::train, "has one dimension, as labels have; samples need at least two");
+    expect_bad(Set::train, "the file has one dimension, like labels; samples need at least two");
     support::write_file(folder_ / "t10k-labels-idx1-ubyte", support::idx({6}, test_.labels.substr(0, 6)));
-    expect_bad(Set::test, "6 labels for 7 samples");
+    expect_bad(Set::test, "the file has 6 labels, but there are 7 samples");
 }
 
 TEST_F(IdxSource, SaysThatImagesAndLabelsAreSwapped) {
@@ -122,11 +122,13 @@ TEST_F(IdxSource, SaysThatImagesAndLabelsAreSwapped) {
     std::filesystem::rename(images, folder_ / "aside");
     std::filesystem::rename(labels, images);
     std::filesystem::rename(folder_ / "aside", labels);
-    expect_bad(Set::train,
-               images.string() + ": holds labels, and " + labels.string() + " holds images: the two are swapped");
+    expect_bad(Set::train, images.string() + ": this file contains labels, and " + labels.string() +
+                               " contains samples. Swap the two files");
     EXPECT_TRUE(error_of([&] { (void)load_split(labels, {}, 4); }) == std::nullopt);
     support::write_file(images, train_.images_file());
-    expect_bad(Set::train, labels.string() + ": holds bytes of 3 dimensions, as samples may be; labels need one");
+    expect_bad(Set::train,
+               labels.string() +
+                   ": expected labels (1 dimension of unsigned bytes), but dimensions = 3, elements = unsigned bytes");
 }
 
 // A checkpoint knows its data by their contents, so that a run goes on where files are spelled in another way.
@@ -148,9 +150,9 @@ TEST_F(IdxSource, NamesTheFirstLabelBeyondTheClasses) {
     const auto error = error_of([&] { source()->open(Set::train)->require_classes(3); });
     ASSERT_TRUE(error);
     EXPECT_EQ(error->code(), core::ExitCode::bad_data);
-    EXPECT_EQ(error->what(), (folder_ / "train-labels-idx1-ubyte").string() + ": label 3 of sample " +
+    EXPECT_EQ(error->what(), (folder_ / "train-labels-idx1-ubyte").string() + ": sample " +
                                  std::to_string(train_.labels.find('\3')) +
-                                 ", but the network tells 3 classes apart (0 to 2)");
+                                 " has label 3, but the network has only 3 classes (0 to 2)");
 }
 
 // For one who evaluates, a limit is "at the most"; training wants as many.
@@ -172,7 +174,7 @@ TEST(RequireRoom, RefusesMoreThanThereIsMemory) {
         ASSERT_TRUE(error);
         EXPECT_EQ(error->code(), core::ExitCode::bad_config);
         EXPECT_EQ(error->what(),
-                  std::string(limit_key(set)) + ": expected at most 4, as more samples do not fit into memory");
+                  std::string(limit_key(set)) + ": expected at most 4, because more samples do not fit into memory");
     }
     EXPECT_TRUE(error_of([&] { require_room({}, Set::test, header, -1); }));
     header.samples = std::int64_t{1} << 32;

@@ -153,7 +153,8 @@ TEST(Synthetic, WantsTenClassesOfTheNetwork) {
     const auto error = support::error_of([&] { source->open(Set::test)->require_classes(9); });
     ASSERT_TRUE(error);
     EXPECT_EQ(error->code(), core::ExitCode::bad_config);
-    EXPECT_STREQ(error->what(), "<model.layers> synthetic digits are of 10 classes, the last layer tells 9 apart");
+    EXPECT_STREQ(error->what(),
+                 "<model.layers> synthetic digits have 10 classes, but the last layer has only 9 outputs");
 }
 
 } // namespace

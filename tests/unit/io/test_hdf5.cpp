@@ -87,7 +87,7 @@ TEST(Hdf5, SaysWhyAFileCannotBeMade) {
     EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
     ASSERT_TRUE(error);
     EXPECT_EQ(error->code(), core::ExitCode::bad_output);
-    EXPECT_EQ(std::string(error->what()), "HDF5 cannot make /twice: name already exists");
+    EXPECT_EQ(std::string(error->what()), "HDF5 cannot write /twice: name already exists");
 }
 
 TEST(Hdf5, HoldsEmptyColumns) {
@@ -286,7 +286,7 @@ TEST(Hdf5, TruncatedFilesAreRefused) {
     }
     const auto cut = damage_of({whole.begin(), whole.end() - 1});
     ASSERT_TRUE(cut);
-    EXPECT_NE(std::string_view(cut->what()).find("cut off"), std::string_view::npos) << cut->what();
+    EXPECT_NE(std::string_view(cut->what()).find("truncated"), std::string_view::npos) << cut->what();
     auto longer = whole;
     longer.push_back(std::byte{0});
     EXPECT_FALSE(damage_of(longer));
@@ -368,7 +368,7 @@ TEST(Hdf5, SaysWhatIsMissingOrOfAnotherKind) {
     const auto expect_damage = [&](std::string_view name, const std::function<void()>& action) {
         const auto error = error_of<DamagedFile>(action);
         ASSERT_TRUE(error) << name;
-        EXPECT_TRUE(std::string_view(error->what()).starts_with("run/file.h5: ")) << error->what();
+        EXPECT_TRUE(std::string_view(error->what()).starts_with("run/file.h5: damaged: ")) << error->what();
         EXPECT_NE(std::string_view(error->what()).find(name), std::string_view::npos) << error->what();
     };
     expect_damage("absent", [&] { (void)image.integer("absent"); });
@@ -420,8 +420,8 @@ TEST(Hdf5, ADigestStandsBehindEachPiece) {
     const std::string digest = core::hash128(std::as_bytes(std::span("????????", 8)));
     EXPECT_EQ(complaint("300 " + digest + " 400 " + digest), "");
     EXPECT_NE(complaint("300 " + digest + " 400").find("without a checksum"), std::string::npos);
-    EXPECT_NE(complaint("300 400").find("not there as a whole"), std::string::npos);
-    EXPECT_NE(complaint("300 " + digest + " 0 " + digest).find("/x) are not what and where"), std::string::npos);
+    EXPECT_NE(complaint("300 400").find("is incomplete"), std::string::npos);
+    EXPECT_NE(complaint("300 " + digest + " 0 " + digest).find("/x) do not match"), std::string::npos);
 }
 
 TEST(Hdf5, DatasetsEndWithTheFileAtTheLatest) {
@@ -440,25 +440,25 @@ TEST(Hdf5, LiesOfTheIndexAreRefused) {
     EXPECT_EQ(complaint("attribute i8 a 1\ndataset f4 2 /x 8 0\ndataset f8 2x3 /y 16 0 9 9\n"), "");
     const std::vector<std::pair<std::string, std::string>> lies{
         // Outside of the file, in the first and in the last piece, with overflow.
-        {"dataset f4 4 /x 16 1000000", "/x lies outside"},
-        {"dataset f4 4 /x 16 18446744073709551615", "/x lies outside"},
-        {"dataset f4 4 /x 16 18446744073709551601", "/x lies outside"},
-        {"dataset f4 4 /x 8 0 10000", "/x lies outside"},
+        {"dataset f4 4 /x 16 1000000", "/x is outside"},
+        {"dataset f4 4 /x 16 18446744073709551615", "/x is outside"},
+        {"dataset f4 4 /x 16 18446744073709551601", "/x is outside"},
+        {"dataset f4 4 /x 8 0 10000", "/x is outside"},
         {"dataset f4 4 /x 16 18446744073709551616", "number"},
         {"dataset f4 4 /x 16 -16", "number"},
         // Larger than the file, alone, by an overflowing product, behind a zero, and all together.
-        {"dataset f4 1000 /x 1000 0 0 0 0", "/x claims more"},
-        {"dataset f4 1099511627776 /x 100 0", "/x claims more"},
-        {"dataset f4 4294967296x4294967296 /x 16 0", "/x claims more"},
-        {"dataset f4 512x512x512x512x512x512x512x2 /x 16 0", "/x claims more"},
-        {"dataset f4 0x1099511627776 /x 16", "/x claims more"},
-        {"dataset f8 64 /x 512 0\ndataset f8 64 /y 512 0\ndataset f8 64 /z 512 0", "/z claims more"},
+        {"dataset f4 1000 /x 1000 0 0 0 0", "/x is larger than the file"},
+        {"dataset f4 1099511627776 /x 100 0", "/x is larger than the file"},
+        {"dataset f4 4294967296x4294967296 /x 16 0", "/x is larger than the file"},
+        {"dataset f4 512x512x512x512x512x512x512x2 /x 16 0", "/x is larger than the file"},
+        {"dataset f4 0x1099511627776 /x 16", "/x is larger than the file"},
+        {"dataset f8 64 /x 512 0\ndataset f8 64 /y 512 0\ndataset f8 64 /z 512 0", "/z is larger than the file"},
         // Pieces that are not as many as the size says.
-        {"dataset f4 4 /x 16", "not there as a whole"},
-        {"dataset f4 4 /x 8 0", "not there as a whole"},
-        {"dataset f4 4 /x 8 0 8 16", "/x lies outside"},
-        {"dataset f4 0 /x 8 0", "/x lies outside"},
-        {"dataset f4 4 /x 0 0", "/x lies outside"},
+        {"dataset f4 4 /x 16", "is incomplete"},
+        {"dataset f4 4 /x 8 0", "is incomplete"},
+        {"dataset f4 4 /x 8 0 8 16", "/x is outside"},
+        {"dataset f4 0 /x 8 0", "/x is outside"},
+        {"dataset f4 4 /x 0 0", "/x is outside"},
         // Twice, which would leave it open which one counts.
         {"dataset f4 1 /x 4 0\ndataset f4 1 /x 4 0", "/x twice"},
         {"attribute i8 a 1\nattribute i8 a 1", "a twice"},
@@ -468,33 +468,33 @@ TEST(Hdf5, LiesOfTheIndexAreRefused) {
         {"dataset text 4 /x 8 0", "unknown type"},
         {"attribute f4 a 1", "unknown type"},
         {"attribute f8 a 1,5", "number"},
-        {"attribute i8 a", "unknown line"},
-        {"attribute i8 a 1 2", "unknown line"},
+        {"attribute i8 a", "line of the index is unknown"},
+        {"attribute i8 a 1 2", "line of the index is unknown"},
         {"attribute i8 a 9223372036854775808", "number"},
         {"attribute u8 a -1", "number"},
         {"attribute i8 a ", "number"},
         {"attribute i8 a 1x", "number"},
-        {"dataset f4 /x 4", "unknown line"},
+        {"dataset f4 /x 4", "line of the index is unknown"},
         {"dataset f4  /x 4 0", "number"},
         {"dataset f4 2x /x 8 0", "number"},
         {"dataset f4 x2 /x 8 0", "number"},
-        {"group /x", "unknown line"},
+        {"group /x", "line of the index is unknown"},
         {"attribute i8  1", "name"},
         {"attribute i8 \x1b[2J 1", "name"},
         {"dataset f4 1 " + std::string(300, 'x') + " 4 0", "name"},
-        {"", "unknown line"},
+        {"", "line of the index is unknown"},
         // A text that is shorter or longer than it says, and one that ends nowhere.
-        {"attribute text a 2\nabc", "cut off"},
-        {"attribute text a 3\nab", "cut off"},
-        {"attribute text a 5000\nab", "cut off"},
-        {"attribute text a 18446744073709551615\nab", "cut off"},
+        {"attribute text a 2\nabc", "truncated"},
+        {"attribute text a 3\nab", "truncated"},
+        {"attribute text a 5000\nab", "truncated"},
+        {"attribute text a 18446744073709551615\nab", "truncated"},
     };
     for (const auto& [lines, part] : lies) {
         EXPECT_NE(complaint(lines + "\n").find(part), std::string::npos) << lines << " -> " << complaint(lines + "\n");
     }
     for (const std::string contents :
          {"", "end", "attribute i8 a 1\n", "attribute text a 1", "attribute text a 3\nend\n"}) {
-        EXPECT_NE(complaint_about(contents).find("cut off"), std::string::npos) << contents;
+        EXPECT_NE(complaint_about(contents).find("truncated"), std::string::npos) << contents;
     }
 }
 

@@ -22,8 +22,8 @@ struct Case {
     Variables variables;
     int rank;
     int processes;
-    int speaker;
-    const char* told;
+    int reporter;
+    const char* evidence;
 };
 
 TEST(FindLaunch, TellsWhatEachLauncherStarted) {
@@ -78,8 +78,8 @@ TEST(FindLaunch, TellsWhatEachLauncherStarted) {
         const Launch launch = launch_of(expected.variables);
         EXPECT_EQ(launch.rank, expected.rank) << expected.name;
         EXPECT_EQ(launch.processes, expected.processes) << expected.name;
-        EXPECT_EQ(launch.speaker, expected.speaker) << expected.name;
-        EXPECT_EQ(launch.told, expected.told) << expected.name;
+        EXPECT_EQ(launch.reporter, expected.reporter) << expected.name;
+        EXPECT_EQ(launch.evidence, expected.evidence) << expected.name;
     }
 }
 

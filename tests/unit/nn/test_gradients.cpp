@@ -89,9 +89,9 @@ class Problem {
         return cost_(network_.forward(parameters_, {shards_, &drawing_}, x()), labels_, {}, 0);
     }
 
-    /// One arena for each of `subtrees`, one behind the other, from micro-batches of up to `most_rows`.
+    /// One arena for each of `subtrees`, one behind the other, from micro-batches of up to `max_rows`.
     [[nodiscard]] std::vector<Real> gradient(const std::vector<core::Range>& subtrees = {{0, 4}},
-                                             std::size_t most_rows = 1000) {
+                                             std::size_t max_rows = 1000) {
         // Whatever an arena held before must not matter.
         const std::size_t size = network_.layout().arena_size();
         std::vector<Real> arenas(subtrees.size() * size, std::numeric_limits<Real>::quiet_NaN());
@@ -99,8 +99,8 @@ class Problem {
         for (std::size_t i = 0; i < subtrees.size(); ++i) {
             views.push_back(std::span(arenas).subspan(i * size, size));
         }
-        ShardGradients<Real> sums(subtrees, views, network_.most_added_up(), support::products(), most_rows < rows());
-        MicroBatches(most_rows, shards_.size() - 1).for_each(shards_, [&](const MicroBatch& part) {
+        ShardGradients<Real> sums(subtrees, views, network_.max_added_up(), support::products(), max_rows < rows());
+        MicroBatches(max_rows, shards_.size() - 1).for_each(shards_, [&](const MicroBatch& part) {
             Draw drawing = drawing_;
             drawing.samples = drawing.samples.subspan(part.first_row, part.size());
             const core::MatrixView<const Real> x_part = x().block(part.first_row, part.size());
@@ -204,15 +204,15 @@ TEST(Gradients, AreTheSameBitsInMicroBatches) {
         for (const std::vector<core::Range>& subtrees :
              {std::vector<core::Range>{{0, 5}}, {{0, 4}, {4, 5}}, {{0, 1}, {1, 2}, {2, 4}, {4, 5}}}) {
             const std::vector<float> expected = problem.gradient(subtrees);
-            for (const std::size_t most_rows : {8, 16, 21, 47, 64, 117}) {
-                const std::vector<float> found = problem.gradient(subtrees, most_rows);
+            for (const std::size_t max_rows : {8, 16, 21, 47, 64, 117}) {
+                const std::vector<float> found = problem.gradient(subtrees, max_rows);
                 for (const Tensor& tensor : problem.layout().tensors()) {
                     for (std::size_t arena = 0; arena < found.size(); arena += problem.layout().arena_size()) {
                         const auto part = [&](const std::vector<float>& all) {
                             return std::as_bytes(tensor.in(std::span(all).subspan(arena)));
                         };
                         ASSERT_TRUE(std::ranges::equal(part(found), part(expected)))
-                            << c.layers << ", " << c.cost << ": " << tensor.name << " in parts of " << most_rows;
+                            << c.layers << ", " << c.cost << ": " << tensor.name << " in parts of " << max_rows;
                     }
                 }
             }

@@ -11,14 +11,14 @@ namespace dtrain::nn {
 namespace {
 
 /// "shards 0 to 2, rows 5 0 8, goes on" and so on.
-std::vector<std::string> cut(const std::vector<std::size_t>& shards, std::size_t most_rows) {
+std::vector<std::string> cut(const std::vector<std::size_t>& shards, std::size_t max_rows) {
     std::vector<std::string> parts;
-    MicroBatches(most_rows, shards.size() - 1).for_each(shards, [&](const MicroBatch& part) {
-        std::string text = std::to_string(part.shards.begin) + (part.continues ? "+" : "") + ":";
+    MicroBatches(max_rows, shards.size() - 1).for_each(shards, [&](const MicroBatch& part) {
+        std::string text = std::to_string(part.shards.begin) + (part.begins_inside_shard ? "+" : "") + ":";
         for (std::size_t s = 1; s < part.rows.size(); ++s) {
             text += " " + std::to_string(part.rows[s] - part.rows[s - 1]);
         }
-        parts.push_back(text + (part.goes_on ? "+" : "") + " from " + std::to_string(part.first_row));
+        parts.push_back(text + (part.ends_inside_shard ? "+" : "") + " from " + std::to_string(part.first_row));
     });
     return parts;
 }

@@ -158,7 +158,7 @@ TEST(Optimizer, AdamWFollowsItsDefinition) {
 TEST(Optimizer, LarsFollowsItsDefinition) {
     expect_like<ReferenceLars>("lars");
     const auto lars = make_optimizer("lars", settings);
-    EXPECT_TRUE(lars->wants_norms());
+    EXPECT_TRUE(lars->needs_norms());
     EXPECT_DOUBLE_EQ(lars->rate_factor(3, 2), 0.001 * 3 / (2 + 0.01 * 3));
     EXPECT_DOUBLE_EQ(lars->rate_factor(3, 0), 0.001 / 0.01);
     EXPECT_EQ(lars->rate_factor(0, 2), 1) << "zeros have to be able to change";

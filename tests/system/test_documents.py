@@ -1,0 +1,247 @@
+"""What the documents say is true: their Python runs, their paths and links exist, their tables match the programs."""
+
+import contextlib
+import importlib.util
+import io
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+
+TRACKED = subprocess.run(["git", "-C", testing.SOURCE, "ls-files"], capture_output=True, text=True,
+                         check=False).stdout.split()
+FILES = [Path(name) for name in TRACKED] or [path.relative_to(testing.SOURCE) for path in testing.SOURCE.rglob("*")
+                                             if "build" not in path.parts and ".git" not in path.parts]
+DOCUMENTS = sorted(path for path in FILES if path.suffix == ".md")
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# Folders of the repository; a name that begins with one of them is a path.
+TOP = sorted({path.parts[0] for path in FILES if len(path.parts) > 1 and not path.parts[0].startswith(".")})
+PATH = re.compile(rf"(?:\./)?(?:{'|'.join(TOP)})/[\w./*-]*[\w*]|\./quickstart\.sh")
+# What README's quick start leaves behind.
+QUICK_START = {"build/release", "data/mnist", "runs/mnist-sigmoid"}
+LONGEST = {"README.md": 150, "CONTRIBUTING.md": 100}
+
+
+def text_of(document):
+    return (testing.SOURCE / document).read_text(encoding="utf-8")
+
+
+def prose(document):
+    """The document without its code blocks."""
+    return FENCED.sub("", text_of(document))
+
+
+def snippets():
+    """(document, code) of every Python snippet."""
+    return [(document, code) for document in DOCUMENTS for language, code in FENCED.findall(text_of(document))
+            if language == "python"]
+
+
+def anchors(document):
+    """The anchors that GitHub gives the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()).strip().replace(" ", "-")
+            for heading in headings}
+
+
+def commands(document):
+    """The commands of a document's code blocks, in order, each as a list of words. In a block with prompts only the
+    lines behind a prompt are commands; README's shows results before it tells how to get them."""
+    for language, block in FENCED.findall(text_of(document)):
+        if language not in ("", "bash", "sh", "console"):
+            continue
+        lines = block.replace("\\\n", " ").splitlines()
+        if any(line.startswith("$ ") for line in lines):
+            if str(document) == "README.md":
+                continue
+            lines = [line[2:] for line in lines if line.startswith("$ ")]
+        for line in lines:
+            with contextlib.suppress(ValueError):  # text that is no command
+                yield from split_at_operators(shlex.split(line, comments=True))
+
+
+def split_at_operators(words):
+    command = []
+    for word in words:
+        if word in ("&&", "||", ";", "|", "&"):
+            yield command
+            command = []
+        else:
+            command.append(word)
+    if command:
+        yield command
+
+
+class DocumentsTest(testing.DtrainTestCase):
+    def test_documents_are_short(self):
+        for document, longest in LONGEST.items():
+            self.assertLessEqual(len(text_of(document).splitlines()), longest, document)
+
+    def test_links_and_anchors_resolve(self):
+        for document in DOCUMENTS:
+            for target in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
+                if "://" in target:
+                    continue
+                with self.subTest(str(document), link=target):
+                    name, _, anchor = target.partition("#")
+                    path = (testing.SOURCE / document).parent / name if name else testing.SOURCE / document
+                    self.assertTrue(path.exists())
+                    if anchor:
+                        self.assertIn(anchor, anchors(path.resolve().relative_to(testing.SOURCE.resolve())))
+
+    def test_paths_exist(self):
+        for document in DOCUMENTS:
+            for code in re.findall(r"`([^`\n]+)`", prose(document)):
+                for path in PATH.findall(code):
+                    with self.subTest(str(document), path=path):
+                        self.assertTrue(list(testing.SOURCE.glob(path.removeprefix("./"))))
+
+    def test_commands_name_what_their_predecessors_left(self):
+        """The programs are built, and the runs trained, before a command uses them."""
+        for document in DOCUMENTS:
+            made = set() if str(document) == "README.md" else set(QUICK_START)
+            for words in commands(document):
+                with self.subTest(str(document), command=" ".join(words)):
+                    self.check_command(words, made)
+
+    def check_command(self, words, made):
+        if words[0] == "./quickstart.sh":
+            made |= {"run": QUICK_START, "test": {"build/dev", "data/mnist"}, "data": {"data/mnist"}}[words[1]]
+        if words[:2] == ["cmake", "--build"] and "--preset" in words:
+            made.add("build/" + words[words.index("--preset") + 1])
+        for word in words:
+            if program := re.match(r"(build/\w+)/bin/([\w-]+)", word):
+                self.assertIn(program.group(1), made, "is not built yet")
+                self.assertTrue((testing.BIN / program.group(2)).exists(), program.group(2))
+            for path in PATH.findall(word):
+                self.assertTrue(list(testing.SOURCE.glob(path.removeprefix("./"))), path)
+        output = self.output_of(words)
+        for word in words:
+            for run in re.findall(r"\bruns/[\w.-]+", word):
+                self.assertTrue(run == output or any(run.startswith(path) for path in made), f"nothing has made {run}")
+        if output:
+            made.add(output)
+
+    def output_of(self, words):
+        """Where a command puts its run or file."""
+        for word in words:
+            if found := re.fullmatch(r"--output\.directory=(\S+)", word):
+                return found.group(1)
+        for option in ("--record", "-o", "--json", "--output", "mkdir", "cp", "mv"):
+            if option in words:
+                return words[-1] if option in ("cp", "mv", "mkdir") else words[words.index(option) + 1]
+        configs = [word for word in words if word.endswith(".ini") and (testing.SOURCE / word).exists()]
+        if not configs:
+            return None
+        if any(word.startswith("slurm/s") for word in words):
+            return f"runs/scaling-{Path(configs[0]).stem}"
+        if any(word.endswith(("dtrain", "train.sbatch")) for word in words) and "--check" not in words:
+            return re.search(r"^directory = (runs/.*)$", (testing.SOURCE / configs[0]).read_text(), re.MULTILINE).group(1)
+        return None
+
+    def test_table_of_keys_is_that_of_the_program(self):
+        (self.folder / "empty.ini").write_text("")
+        printed = testing.run("dtrain", "empty.ini", "--print-config", cwd=self.folder).stdout
+        section, sections, expected = None, set(), {}
+        for line in printed.splitlines():
+            if line.startswith("["):
+                section = line
+                sections.add(section)
+            elif line:
+                name, _, value = line.partition(" =")
+                expected[section, name] = value.strip()
+        section, documented = None, {}
+        for line in prose("configs/README.md").splitlines():
+            if line.startswith("#"):
+                section = line.strip("# ")
+            elif (row := re.match(r"\| `(\w+)` \| (?:`([^`]*)`|\w*) \|", line)) and section in sections:
+                documented[section, row.group(1)] = row.group(2) or ""
+        self.assertEqual(documented, expected)
+
+    def test_every_config_is_in_an_index(self):
+        index = {"configs": text_of("configs/README.md"), "configs/published": text_of("configs/published/README.md")}
+        for path in FILES:
+            if path.suffix == ".ini" and path.parts[0] == "configs":
+                names = f"`{path.name}`", f"`{path.stem}`", f"]({path.name})"
+                self.assertTrue(any(name in index[str(path.parent)] for name in names), f"{path} is in no index")
+
+    def test_exit_codes_are_those_of_the_program(self):
+        header = text_of("include/dtrain/core/error.hpp")
+        codes = set(re.findall(r"^    \w+ = (\d+),", header, re.MULTILINE))
+        documented = set(re.findall(r"^\| (\d+) \|", text_of("README.md"), re.MULTILINE))
+        self.assertEqual(codes | {"1"}, documented)  # 1 is what mpirun and the scripts add
+
+
+class SnippetTest(testing.DtrainTestCase):
+    RUN = "runs/mnist-sigmoid"
+
+    def one_snippet(self, word):
+        """The one snippet of all documents that contains `word`."""
+        found = [(document, code) for document, code in snippets() if word in code]
+        self.assertEqual(len(found), 1, f"snippets with {word}")
+        return found[0]
+
+    def run_snippet(self, word, **replaced):
+        """The names it leaves behind, and what it prints; run where the run and its data are."""
+        document, code = self.one_snippet(word)
+        for pattern, text in replaced.items():
+            code = re.sub({"step": r"step-\d{8}"}[pattern], text, code)
+        names, printed = {}, io.StringIO()
+        with contextlib.chdir(self.folder), contextlib.redirect_stdout(printed):
+            exec(compile(code, str(document), "exec"), names)
+        return names, printed.getvalue()
+
+    def train_sigmoid_network(self):
+        run = self.train({"output.directory": self.folder / self.RUN, "training.batch_size": 32})
+        return run, f"step-{run.last_checkpoint().attributes['step']:08d}"
+
+    def need(self, module):
+        if importlib.util.find_spec(module) is None:
+            self.skipTest(f"there is no python3-{module}")
+
+    def test_each_has_a_test(self):
+        words = re.findall(r'run_snippet\("([^"]+)"', Path(__file__).read_text(encoding="utf-8"))
+        for document, code in snippets():
+            self.assertTrue(any(word in code for word in words), f"{document}:\n{code}")
+
+    def test_data_set(self):
+        names, _ = self.run_snippet("write_idx")
+        for array in (np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.float32([[1.5, -2]])):
+            names["write_idx"](self.folder / "file", array)
+            self.assertEqual((self.folder / "file").read_bytes(), testing.idx_bytes(array))
+
+    def test_log(self):
+        run, _ = self.train_sigmoid_network()
+        _, printed = self.run_snippet("log.attrs[")
+        log = run.log()
+        self.assertEqual(printed, f"{log.datasets['/epochs/test_accuracy']} {log.attributes['dataset']}\n")
+
+    def test_pandas(self):
+        self.need("pandas")
+        run, _ = self.train_sigmoid_network()
+        names, _ = self.run_snippet("import pandas")
+        table, log = names["epochs"], run.log().datasets
+        self.assertEqual(set(table.columns), {name[8:] for name in log if name.startswith("/epochs/")} - {"epoch"})
+        for name in table.columns:
+            np.testing.assert_array_equal(table[name], log[f"/epochs/{name}"])
+        self.assertEqual(len(names["smooth"]), len(log["/steps/cost"]))
+
+    def test_pytorch(self):
+        self.need("torch")
+        run, step = self.train_sigmoid_network()
+        names, _ = self.run_snippet("import torch", step=step)
+        torch = names["torch"]
+        images = torch.tensor(self.arrays["test_images"].reshape(-1, 784) / np.float32(255))
+        said = names["network"](images).argmax(1).numpy()
+        self.assertAlmostEqual(np.mean(said == self.arrays["test_labels"]),
+                               run.log().datasets["/epochs/test_accuracy"][-1], delta=1e-9)
+
+
+if __name__ == "__main__":
+    testing.main()
