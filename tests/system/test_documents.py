@@ -241,6 +241,29 @@ class SnippetTest(testing.DtrainTestCase):
             np.testing.assert_array_equal(table[name], log[f"/epochs/{name}"])
         self.assertEqual(len(names["smooth"]), len(log["/steps/cost"]))
 
+    def link_data(self):
+        """data/mnist, where the documents have it."""
+        (self.folder / "data").mkdir()
+        (self.folder / "data/mnist").symlink_to(self.data)
+
+    def test_backpropagation(self):
+        """The gradient of NumPy, in double precision, is that of dtrain's first step."""
+        self.link_data()
+        self.train({"output.directory": self.folder / "runs/untrained", "training.epochs": 0})
+        self.train({"output.directory": self.folder / "runs/one-step", "training.epochs": 1,
+                    "training.batch_size": "all"})
+        _, printed = self.run_snippet("# BP1")
+        lines = re.findall(r"^[Wb][123]  largest slope (\S+)  difference (\S+)$", printed, re.MULTILINE)
+        self.assertEqual(len(lines), 6, printed)
+        for slope, difference in lines:
+            self.assertLess(float(difference), 1e-4 * float(slope), printed)
+
+    def test_forward_pass(self):
+        self.link_data()
+        run, _ = self.train_sigmoid_network()
+        _, printed = self.run_snippet("newest = max(")
+        self.assertEqual(printed, f"test accuracy {100 * run.log().datasets['/epochs/test_accuracy'][-1]:.2f} %\n")
+
     def test_pytorch(self):
         self.need("torch")
         run, step = self.train_sigmoid_network()
