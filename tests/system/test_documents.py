@@ -242,6 +242,28 @@ class SnippetTest(testing.DtrainTestCase):
         self.assertAlmostEqual(np.mean(said == self.arrays["test_labels"]),
                                run.log().datasets["/epochs/test_accuracy"][-1], delta=1e-9)
 
+    def test_backpropagation(self):
+        """BP1 to BP4 in NumPy give the gradient that dtrain took a step by."""
+        self.link_data()
+        self.train({"output.directory": self.folder / "runs/untrained", "training.epochs": 0})
+        self.train({"output.directory": self.folder / "runs/one-step", "training.epochs": 1,
+                    "training.batch_size": "all"})
+        _, printed = self.run_snippet("# BP1")
+        rows = re.findall(r"^([Wb]\d)  largest slope (\S+)  difference (\S+)$", printed, re.MULTILINE)
+        self.assertEqual([name for name, _, _ in rows], ["W3", "b3", "W2", "b2", "W1", "b1"])
+        for name, slope, difference in rows:
+            self.assertLess(float(difference), 1e-5 * float(slope), name)
+
+    def test_forward_pass(self):
+        self.link_data()
+        run, _ = self.train_sigmoid_network()
+        _, printed = self.run_snippet("a.argmax(")
+        self.assertEqual(printed, f"test accuracy {100 * run.log().datasets['/epochs/test_accuracy'][-1]:.2f} %\n")
+
+    def link_data(self):
+        (self.folder / "data").mkdir()
+        (self.folder / "data/mnist").symlink_to(self.data)
+
 
 if __name__ == "__main__":
     testing.main()
