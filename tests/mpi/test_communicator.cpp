@@ -45,7 +45,7 @@ TEST_F(CommunicatorTest, LeavesNothingBehindWhenMoved) {
     const MPI_Comm handle = other.handle();
     Communicator moved(std::move(other));
     EXPECT_EQ(moved.handle(), handle);
-    EXPECT_EQ(other.handle(), MPI_COMM_NULL); // NOLINT(bugprone-use-after-move): that is what is tested
+    EXPECT_EQ(other.handle(), MPI_COMM_NULL); // NOLINT(bugprone-use-after-move): the test is about it
     EXPECT_EQ(other.rank(), -1);
     EXPECT_EQ(other.size(), 0);
     EXPECT_FALSE(other.is_root());

@@ -28,7 +28,7 @@ TEST(Buffer, LeavesNothingBehindWhenMoved) {
     int* const memory = from.data();
     Buffer<int> to(std::move(from));
     EXPECT_EQ(to.data(), memory);
-    EXPECT_EQ(from.size(), 0U); // NOLINT(bugprone-use-after-move): that is what is tested
+    EXPECT_EQ(from.size(), 0U); // NOLINT(bugprone-use-after-move): the test is about it
     EXPECT_EQ(from.data(), nullptr);
     Buffer<int> assigned(1);
     assigned = std::move(to);

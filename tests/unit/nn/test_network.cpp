@@ -58,7 +58,7 @@ TEST(Network, LaysOutItsTensorsByName) {
     EXPECT_EQ(network.layers()[1]->description(), "dense 3 linear");
 }
 
-TEST(Network, OfTheMissionHas13002Parameters) {
+TEST(Network, With16And16HiddenUnitsHas13002Parameters) {
     Network<float> network("dense 16 sigmoid, dense 16 sigmoid, dense 10 sigmoid", {28, 28}, support::products());
     EXPECT_EQ(network.layout().parameter_count(), 13'002U);
     EXPECT_EQ(network.forward_flops(), 2.0 * (784 * 16 + 16 * 16 + 16 * 10));
