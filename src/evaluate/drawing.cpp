@@ -14,9 +14,9 @@
 namespace dtrain::evaluate {
 namespace {
 
-constexpr std::size_t most_columns = 36; // leaves room for the opinion on a terminal of 80
-constexpr std::size_t most_rows = 40;
-constexpr std::size_t most_classes = 12;
+constexpr std::size_t max_columns = 36; // leaves room for the opinion on a terminal of 80
+constexpr std::size_t max_rows = 40;
+constexpr std::size_t max_classes = 12;
 constexpr std::size_t bar_columns = 20;
 
 /// Greys from 0 to 1.
@@ -46,8 +46,8 @@ Image flattened(std::span<const float> values, const nn::Shape& shape) {
 
 /// Means over rectangles, so that no side is longer than what fits and the sides keep their ratio.
 Image scaled_down(const Image& image) {
-    const double factor = std::max({static_cast<double>(image.columns) / static_cast<double>(most_columns),
-                                    static_cast<double>(image.rows) / static_cast<double>(most_rows), 1.0});
+    const double factor = std::max({static_cast<double>(image.columns) / static_cast<double>(max_columns),
+                                    static_cast<double>(image.rows) / static_cast<double>(max_rows), 1.0});
     const auto scaled = [&](std::size_t length) {
         return std::max<std::size_t>(1, static_cast<std::size_t>(std::lround(static_cast<double>(length) / factor)));
     };
@@ -132,10 +132,10 @@ std::vector<std::string> draw_opinion(const Opinion& opinion, bool colour) {
 
     std::vector<std::size_t> shown(opinion.strengths.size());
     std::iota(shown.begin(), shown.end(), 0U);
-    if (shown.size() > most_classes) {
+    if (shown.size() > max_classes) {
         std::ranges::stable_sort(
             shown, [&](std::size_t a, std::size_t b) { return opinion.strengths[a] > opinion.strengths[b]; });
-        shown.resize(most_classes);
+        shown.resize(max_classes);
     }
     for (const std::size_t i : shown) {
         const auto strength = static_cast<double>(opinion.strengths[i]);

@@ -16,7 +16,7 @@ namespace dtrain::evaluate {
 namespace {
 
 constexpr std::int64_t format_version = 1;
-constexpr std::size_t most_wrong_recorded = 25;
+constexpr std::size_t max_wrong_recorded = 25;
 
 /// The first sample of each class, in the order of classes.
 std::vector<std::int64_t> one_of_each(const Evaluation& evaluation) {
@@ -176,7 +176,7 @@ std::vector<std::byte> encode_evaluation(const Evaluated& evaluated, const Evalu
     contents.add("/samples/label", evaluation.labels);
     contents.add("/samples/prediction", evaluation.predictions);
     add_layers(contents, evaluated, add_samples(contents, "/shown", evaluated.split, one_of_each(evaluation)));
-    (void)add_samples(contents, "/wrong", evaluated.split, most_wrong(evaluation, taken_for, most_wrong_recorded));
+    (void)add_samples(contents, "/wrong", evaluated.split, most_wrong(evaluation, taken_for, max_wrong_recorded));
     io::Attributes attributes{{"format_version", format_version},
                               {"kind", std::string("evaluation")},
                               {"dtrain_version", std::string(DTRAIN_VERSION)},

@@ -126,7 +126,7 @@ RunFiles::RunFiles(const config::Config& config)
     }
 }
 
-std::size_t RunFiles::most_kept(const config::Config& config) {
+std::size_t RunFiles::max_kept(const config::Config& config) {
     const int keep = config.output.keep_checkpoints;
     return keep == 0 ? std::numeric_limits<std::size_t>::max() : static_cast<std::size_t>(keep);
 }
@@ -278,7 +278,7 @@ std::optional<std::string> RunFiles::find_full_disk(std::size_t state_bytes, std
         return std::nullopt; // this is but a warning
     }
     // One more than are kept, as the oldest goes when the newest is there.
-    const double more = std::min(static_cast<double>(to_come), static_cast<double>(most_kept(config_)) + 1 - here);
+    const double more = std::min(static_cast<double>(to_come), static_cast<double>(max_kept(config_)) + 1 - here);
     // As they are at the end: a row of the record for each step and epoch, and what HDF5 adds, about 2 kB a dataset.
     constexpr double hdf5_bytes = 40'000;
     const auto epochs = static_cast<double>(config_.training.epochs);
@@ -295,18 +295,18 @@ std::optional<std::string> RunFiles::find_full_disk(std::size_t state_bytes, std
                        config_.output.directory.string(), static_cast<double>(*free) / 1e6, needed / 1e6);
 }
 
-std::size_t RunFiles::most_waiting(const config::Config& config, std::size_t bytes) {
+std::size_t RunFiles::max_waiting(const config::Config& config, std::size_t bytes) {
     constexpr std::size_t memory_bytes = 16 << 20;
-    return std::clamp<std::size_t>(memory_bytes / std::max<std::size_t>(bytes, 1), 1, most_kept(config));
+    return std::clamp<std::size_t>(memory_bytes / std::max<std::size_t>(bytes, 1), 1, max_kept(config));
 }
 
 std::function<std::size_t(std::size_t bytes)> RunFiles::writing_bytes(const config::Config& config) {
-    return [&config](std::size_t bytes) { return bytes * (3 + most_waiting(config, bytes)); };
+    return [&config](std::size_t bytes) { return bytes * (3 + max_waiting(config, bytes)); };
 }
 
 void RunFiles::write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const io::RunRecord> record,
                                 std::vector<io::TensorView> tensors, std::shared_ptr<core::Buffer<float>> copy) {
-    const std::size_t most = most_waiting(config_, (copy->size() + 2 * record->step_cost.size()) * sizeof(float));
+    const std::size_t most = max_waiting(config_, (copy->size() + 2 * record->step_cost.size()) * sizeof(float));
     const std::size_t gave_way = writer_->submit(
         BackgroundWriter::Lane::checkpoint,
         [this, info = std::move(info), record = std::move(record), tensors = std::move(tensors),
@@ -314,10 +314,10 @@ void RunFiles::write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const i
             info.record = *record;
             output_->require_in_place();
             checkpoint_output_->replace_file(folder_.file(info.step).filename(), io::encode_checkpoint(info, tensors));
-            folder_.prune(most_kept(config_));
+            folder_.prune(max_kept(config_));
         },
         most);
-    if (most < most_kept(config_)) {
+    if (most < max_kept(config_)) {
         left_out_ += gave_way;
     }
 }

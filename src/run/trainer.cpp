@@ -159,7 +159,7 @@ void Trainer::write_log() {
     const double begun = core::thread_seconds();
     files_->write_log({communicator_.size(), plan_.nodes(),
                        static_cast<std::int64_t>(replica_.network().layout().parameter_count()),
-                       replica_.dataset().name, config_.parallel.reducer, plan_.products().arithmetic_name()},
+                       replica_.dataset().name, plan_.reducer_name(), plan_.products().arithmetic_name()},
                       copy_of_record());
     log_put_off_ = false;
     log_budget_.wrote(replica_.timer().now(), core::thread_seconds() - begun);
@@ -239,7 +239,7 @@ core::ExitCode Trainer::run() {
     if (step_ >= total_steps_ && step_ > 0) {
         progress_.line(fmt::format("nothing left to do: trained for {}; set more with --training.epochs, or begin anew "
                                    "with --output.resume=never",
-                                   train::count_of(epoch_of(step_), "epoch")));
+                                   train::format_count(epoch_of(step_), "epoch")));
         return core::ExitCode::ok;
     }
     mpi::together(communicator_, [this] {
@@ -355,7 +355,7 @@ void Trainer::report_end(bool stopped) {
     const std::string checkpoint = files_->checkpoints().file(step_).string();
     if (files_->left_out() > 0) {
         progress_.warn(fmt::format("{} came due faster than the disk took them and gave way to newer ones",
-                                   train::count_of(static_cast<std::int64_t>(files_->left_out()), "checkpoint")));
+                                   train::format_count(static_cast<std::int64_t>(files_->left_out()), "checkpoint")));
     }
     if (stopped) {
         progress_.line(fmt::format("stopped on request after step {} of {}; run the same command again{} to go on\n"

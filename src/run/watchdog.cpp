@@ -26,8 +26,7 @@ constexpr std::int64_t delay_ns = 5 * std::chrono::nanoseconds(interval).count()
 /// Longer than mpirun takes to end the ranks of other hosts, which is three seconds, after one has reported.
 constexpr std::int64_t end_of_job_ns = std::chrono::nanoseconds(std::chrono::seconds(5)).count();
 constexpr std::array<const char*, core::phase_count> phase_names{
-    "fetching a batch",   "the forward pass",    "the backward pass",         "waiting for other ranks",
-    "reducing gradients", "updating parameters", "writing log or checkpoint", "evaluation or start-up"};
+    "data", "forward", "backward", "wait", "reduce", "update", "write", "other (start-up or evaluation)"};
 
 std::int64_t now_ns() {
     return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
@@ -84,7 +83,7 @@ void Watchdog::find_other_nodes(const mpi::Communicator& communicator) {
     std::array<int, 1> own_first{communicator.rank()};
     node_.broadcast(std::span(own_first));
     const std::vector<int> first_of_node = communicator.gather_all(std::span<const int>(own_first));
-    constexpr int most_named = 8;
+    constexpr int max_named = 8;
     int node = 0;
     int named = 0;
     for (int rank = 0, next = 0; rank < communicator.size(); rank = next, ++node) {
@@ -95,7 +94,7 @@ void Watchdog::find_other_nodes(const mpi::Communicator& communicator) {
         if (first == own_first[0]) {
             // The node where the fault is speaks first, as it knows more; of the others, the first one.
             patience_ns_ = delay_ns + node * end_of_job_ns;
-        } else if (named < most_named) {
+        } else if (named < max_named) {
             ++named;
             other_nodes_ += fmt::format("{}{} on {}", other_nodes_.empty() ? "" : ", ",
                                         next - rank == 1 ? fmt::format("rank {}", rank)
@@ -211,7 +210,7 @@ std::string Watchdog::stood_still() const {
 }
 
 std::string Watchdog::last_seen(const Entry& entry) {
-    return fmt::format("last seen in step {}, in {}", entry.step.load() + 1,
+    return fmt::format("last seen in step {}, phase {}", entry.step.load() + 1,
                        phase_names[std::min<std::size_t>(entry.phase, phase_names.size() - 1)]);
 }
 

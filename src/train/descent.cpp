@@ -25,7 +25,7 @@ nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t most_adde
 } // namespace
 
 Descent::Descent(const Tools& tools, std::size_t most_added_up, bool in_parts)
-    : tools_(tools), micro_batches_(tools.most_rows, tools.local_shards),
+    : tools_(tools), micro_batches_(tools.max_rows, tools.local_shards),
       gradients_(gradients_of(tools, most_added_up, in_parts)), shard_totals_(tools.local_shards) {
     if (tools_.reducer.overlaps()) {
         gradients_.report_to([this](std::size_t begin) { tools_.reducer.are_final(begin); });

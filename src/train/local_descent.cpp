@@ -18,11 +18,11 @@ constexpr std::size_t step_values = 1 + parallel::count_digits;
 LocalDescent::Layout::Layout(const config::Config& config, std::size_t parameters, std::size_t optimizer_states,
                              std::int64_t steps_per_epoch)
     : arena(parameters), states(optimizer_states),
-      most_steps(static_cast<std::size_t>(std::min(config.parallel.sync_every, steps_per_epoch))) {}
+      max_steps(static_cast<std::size_t>(std::min(config.parallel.sync_every, steps_per_epoch))) {}
 
 std::size_t LocalDescent::Layout::exchanged() const noexcept {
     constexpr std::size_t unit = nn::ParameterLayout::alignment;
-    return (cost_at(most_steps) + unit - 1) / unit * unit;
+    return (cost_at(max_steps) + unit - 1) / unit * unit;
 }
 
 std::size_t LocalDescent::Layout::cost_at(std::size_t step) const noexcept {
@@ -43,7 +43,7 @@ LocalDescent::LocalDescent(const config::Config& config, const Tools& tools)
         states_.push_back(tools_.reducer.parameters().subspan((1 + i) * layout_.arena, layout_.arena));
     }
     arenas_ = {tools_.reducer.parameters().first(layout_.arena), states_};
-    scores_.reserve(layout_.most_steps);
+    scores_.reserve(layout_.max_steps);
 }
 
 void LocalDescent::descend(std::int64_t step, const data::Batch& batch, const nn::Draw& draw, const Notice& notice) {

@@ -38,7 +38,7 @@ int count_nodes(const mpi::Communicator& communicator, int ranks_per_node) {
     return first[0];
 }
 
-std::vector<core::Range> share_out(int shards, int ranks) {
+std::vector<core::Range> partition_shards(int shards, int ranks) {
     std::vector<core::Range> shares;
     for (int rank = 0; rank < ranks; ++rank) {
         shares.push_back(core::partition(shards, ranks, rank));
@@ -58,7 +58,7 @@ std::size_t usual_rows(std::size_t wanted) noexcept {
 Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
            const std::function<std::size_t(std::size_t bytes)>& checkpoint_bytes)
     : config_(config), communicator_(communicator), nodes_(count_nodes(communicator, config.parallel.ranks_per_node)),
-      shards_of_rank_(share_out(config.parallel.logical_shards, communicator.size())) {
+      shards_of_rank_(partition_shards(config.parallel.logical_shards, communicator.size())) {
     mpi::together(communicator, [&] { check(config, communicator.size()); });
     source_.emplace(model::open_dataset(config_, communicator_));
     const data::SetHeader& train = header(data::Set::train);
@@ -79,6 +79,11 @@ Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
     });
     count_memory(checkpoint_bytes);
     choose_rows();
+}
+
+std::string Plan::reducer_name() const {
+    const std::string description = parallel::describe_reducer(config_.parallel.reducer, nodes_);
+    return description.substr(0, description.find(' ')); // a description begins with the name
 }
 
 data::Dataset Plan::load() {

@@ -36,7 +36,7 @@ class Comparison(comparing.Comparison):
         "to_best": ("np=2 / better", lambda r: r["dtrain_2"] / max(r["pytorch_1"], r["pytorch_2"])),
         "to_ddp": ("np=2 / DDP", lambda r: r["dtrain_2"] / r["pytorch_2"]),
         "efficiency": ("np=2 / (2 x np=1)", lambda r: r["dtrain_2"] / (2 * r["dtrain_1"])),
-        "share": ("share of ceiling, np=1", lambda r: r["share"]),
+        "share": ("fraction of peak, np=1", lambda r: r["share"]),
     }
 
     def dtrain(self, network, ranks):
@@ -52,7 +52,7 @@ class Comparison(comparing.Comparison):
 
     def values(self, figures):
         return {**{key: figures[key]["samples_per_second"]["median"] for key in self.columns},
-                "share": figures["dtrain_1"]["share_of_ceiling"]["median"]}
+                "share": figures["dtrain_1"]["fraction_of_peak"]["median"]}
 
 
 def main():
@@ -67,7 +67,7 @@ def main():
     print(f"dtrain {dtrain['dtrain_version']} ({dtrain['arithmetic']}, "
           f"{f'{options.shards} logical shards' if options.shards else 'a logical shard per rank'}), PyTorch "
           f"{pytorch['torch_version']} ({', '.join(pytorch['blas']) or 'no BLAS library'}), {os.cpu_count()} cores; "
-          f"ceiling: {dtrain['sgemm']}. Thousands of samples per second, rounds: {options.rounds}; medians, and for "
+          f"peak: {dtrain['sgemm']}. Thousands of samples per second, rounds: {options.rounds}; medians, and for "
           f"ratios least and most.\n")
     print(comparison.table("k/s"))
     comparison.write_json(logical_shards=options.shards or "ranks")

@@ -25,9 +25,9 @@ class BackgroundWriter {
     BackgroundWriter(const BackgroundWriter&) = delete;
     BackgroundWriter& operator=(const BackgroundWriter&) = delete;
 
-    /// At most `most_waiting` jobs of the lane, at least 1, wait for their turn, this one always among them. Returns
+    /// At most `max_waiting` jobs of the lane, at least 1, wait for their turn, this one always among them. Returns
     /// how many gave way.
-    std::size_t submit(Lane lane, std::function<void()> job, std::size_t most_waiting);
+    std::size_t submit(Lane lane, std::function<void()> job, std::size_t max_waiting);
     /// Waits until nothing is waiting or in flight. Throws what a job threw.
     void wait();
     [[nodiscard]] bool failed() const;

@@ -61,9 +61,9 @@ class RunFiles {
     void write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const io::RunRecord> record,
                           std::vector<io::TensorView> tensors, std::shared_ptr<core::Buffer<float>> copy);
     /// How many checkpoints stay at the most.
-    [[nodiscard]] static std::size_t most_kept(const config::Config& config);
+    [[nodiscard]] static std::size_t max_kept(const config::Config& config);
     /// How many checkpoints of `bytes` each wait for the disk at most.
-    [[nodiscard]] static std::size_t most_waiting(const config::Config& config, std::size_t bytes);
+    [[nodiscard]] static std::size_t max_waiting(const config::Config& config, std::size_t bytes);
     /// What memory it takes to write parameters and state of so many bytes: a checkpoint as a copy, in HDF5 and as a
     /// file, and those that wait.
     [[nodiscard]] static std::function<std::size_t(std::size_t bytes)> writing_bytes(const config::Config& config);

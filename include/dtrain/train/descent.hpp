@@ -34,7 +34,7 @@ struct Notice {
 struct Tools {
     kernels::Products& products; ///< that the network multiplies by
     nn::Network<float>& network; ///< with room for micro-batches
-    std::size_t most_rows;       ///< of a micro-batch
+    std::size_t max_rows;        ///< of a micro-batch
     data::BatchLoader& loader;   ///< likewise
     nn::Cost<float> cost;
     const optim::Optimizer& optimizer;

@@ -12,7 +12,7 @@ namespace dtrain::train {
 // What a program tells its user before it trains.
 
 /// "1 epoch", "3 epochs"
-[[nodiscard]] std::string count_of(std::int64_t number, std::string_view what);
+[[nodiscard]] std::string format_count(std::int64_t number, std::string_view what);
 
 /// What is about to be trained and how, as text of several lines.
 [[nodiscard]] std::string describe(const Plan& plan);

@@ -24,7 +24,7 @@ class LocalDescent final : public Descent {
     struct Layout {
         std::size_t arena = 0; ///< of parameters
         std::size_t states = 0;
-        std::size_t most_steps = 0; ///< of a round
+        std::size_t max_steps = 0; ///< of a round
 
         Layout(const config::Config& config, std::size_t parameters, std::size_t states, std::int64_t steps_per_epoch);
         /// Elements of the vector that are averaged, and of all.

@@ -17,6 +17,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace dtrain::train {
@@ -43,6 +44,8 @@ class Plan {
     [[nodiscard]] const config::Config& config() const noexcept { return config_; }
     [[nodiscard]] const mpi::Communicator& communicator() const noexcept { return communicator_; }
     [[nodiscard]] int nodes() const noexcept { return nodes_; }
+    /// The reducer in use: "node" or "mpi", never "auto".
+    [[nodiscard]] std::string reducer_name() const;
     [[nodiscard]] core::Range local_shards() const {
         return shards_of_rank_[static_cast<std::size_t>(communicator_.rank())];
     }

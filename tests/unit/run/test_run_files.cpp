@@ -398,12 +398,12 @@ TEST_F(RunFilesTest, KeepsTheNewestCheckpoints) {
 TEST_F(RunFilesTest, WaitingCheckpointsFitIntoMemory) {
     constexpr std::size_t megabyte = 1 << 20;
     const config::Config three = configured();
-    EXPECT_EQ(RunFiles::most_kept(three), 3U);
-    EXPECT_EQ(RunFiles::most_waiting(three, megabyte), 3U);
-    EXPECT_EQ(RunFiles::most_waiting(three, 8 * megabyte), 2U);
-    EXPECT_EQ(RunFiles::most_waiting(three, 100 * megabyte), 1U);
+    EXPECT_EQ(RunFiles::max_kept(three), 3U);
+    EXPECT_EQ(RunFiles::max_waiting(three, megabyte), 3U);
+    EXPECT_EQ(RunFiles::max_waiting(three, 8 * megabyte), 2U);
+    EXPECT_EQ(RunFiles::max_waiting(three, 100 * megabyte), 1U);
     const config::Config all = configured({"--output.keep_checkpoints=0"});
-    EXPECT_EQ(RunFiles::most_waiting(all, megabyte), 16U);
+    EXPECT_EQ(RunFiles::max_waiting(all, megabyte), 16U);
 }
 
 /// The log as it is read back, /ranks included.
