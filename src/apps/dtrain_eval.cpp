@@ -196,12 +196,12 @@ void print_predictions(const evaluate::Evaluation& evaluation) {
 }
 
 void show(const Arguments& arguments, const Subject& subject, const evaluate::Evaluation& evaluation) {
-    const std::vector<float> opinions = evaluate::opinions(evaluation, subject.config.model.cost);
+    const std::vector<float> scores = evaluate::class_scores(evaluation, subject.config.model.cost);
     const auto most = static_cast<std::size_t>(std::min(arguments.show, evaluation.samples()));
     std::vector<std::int64_t> shown(most);
     std::iota(shown.begin(), shown.end(), 0);
     if (arguments.wrong) {
-        shown = evaluate::most_wrong(evaluation, opinions, most);
+        shown = evaluate::worst_mistakes(evaluation, scores, most);
         fmt::print("{} of {} samples have a wrong predicted class{}\n\n", evaluation.samples() - evaluation.correct,
                    evaluation.samples(), shown.empty() ? "" : ", the worst first");
     }
@@ -209,14 +209,14 @@ void show(const Arguments& arguments, const Subject& subject, const evaluate::Ev
     std::vector<float> values(subject.split.sample_size);
     for (const std::int64_t sample : shown) {
         const auto n = static_cast<std::size_t>(sample);
-        evaluate::Opinion opinion{sample, std::nullopt, evaluation.predictions[n],
-                                  std::span(opinions).subspan(n * evaluation.classes, evaluation.classes)};
+        evaluate::Prediction prediction{sample, std::nullopt, evaluation.predictions[n],
+                                        std::span(scores).subspan(n * evaluation.classes, evaluation.classes)};
         if (!evaluation.labels.empty()) {
-            opinion.label = evaluation.labels[n];
+            prediction.label = evaluation.labels[n];
         }
         subject.split.fetch(sample, values);
         fmt::print("{}\n", evaluate::side_by_side(evaluate::draw_sample(values, subject.split.sample_shape, colour),
-                                                  evaluate::draw_opinion(opinion, colour)));
+                                                  evaluate::draw_prediction(prediction, colour)));
     }
 }
 

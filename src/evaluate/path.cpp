@@ -54,7 +54,7 @@ std::vector<PathPoint> read_path(const std::filesystem::path& file, const io::Ch
             }
             path.push_back({step, model::parameters_of(earlier, network)});
         } catch (const core::Error& error) {
-            warn(fmt::format("{}; left out of the path", error.what()));
+            warn(fmt::format("{}; the path leaves it out", error.what()));
         }
     }
     path.push_back({info.step, model::parameters_of(checkpoint, network)});

@@ -64,12 +64,12 @@ std::size_t BackgroundWriter::submit(Lane lane, std::function<void()> job, std::
     }
     auto& jobs = waiting_[static_cast<std::size_t>(lane)];
     jobs.push_back(std::move(job));
-    std::size_t gave_way = 0;
-    for (; jobs.size() > max_waiting; ++gave_way) {
+    std::size_t dropped = 0;
+    for (; jobs.size() > max_waiting; ++dropped) {
         jobs.pop_front();
     }
     changed_.notify_all();
-    return gave_way;
+    return dropped;
 }
 
 void BackgroundWriter::wait() {

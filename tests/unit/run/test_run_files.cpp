@@ -133,7 +133,7 @@ TEST_F(RunFilesTest, PassesOverDamagedCheckpointsAndRenamesThem) {
     RunFiles files(config);
     Strings warnings;
     EXPECT_EQ(newest_step(files, warnings), 2);
-    const Strings why{"step-00000005.h5", "cannot read", "holds step 1, not that of its name"};
+    const Strings why{"step-00000005.h5", "cannot read", "contains step 1, which does not match its name"};
     ASSERT_EQ(warnings.size(), why.size());
     for (std::size_t i = 0; i < why.size(); ++i) {
         const std::int64_t step = 5 - static_cast<std::int64_t>(i);
@@ -160,8 +160,8 @@ TEST_F(RunFilesTest, DoesNotBeginAnewByItselfWhereAllAreDamaged) {
     const auto error = error_of([&] { (void)newest_step(files, warnings); });
     ASSERT_TRUE(error);
     EXPECT_EQ(error->code(), core::ExitCode::bad_checkpoint);
-    EXPECT_EQ(error->what(),
-              checkpoints_.path().string() + ": no whole checkpoint is left; --output.resume=never begins anew");
+    EXPECT_EQ(error->what(), checkpoints_.path().string() +
+                                 ": no valid checkpoint is left. Use --output.resume=never to start from scratch");
     EXPECT_EQ(warnings.size(), 2U);
 }
 
@@ -183,7 +183,8 @@ TEST_F(RunFilesTest, RefusesTheCheckpointOfAnotherRun) {
         const auto error = error_of([&] { (void)files.newest("digits", no_warning); });
         ASSERT_TRUE(error) << change[0];
         EXPECT_EQ(error->code(), core::ExitCode::bad_checkpoint);
-        EXPECT_NE(std::string_view(error->what()).find("was written with " + change[1]), std::string_view::npos)
+        EXPECT_NE(std::string_view(error->what()).find("cannot resume: the checkpoint has " + change[1]),
+                  std::string_view::npos)
             << error->what();
     }
     {
@@ -391,7 +392,7 @@ TEST_F(RunFilesTest, KeepsTheNewestCheckpoints) {
             write_checkpoint(files, config, step);
         }
         EXPECT_EQ(checkpoints_.steps(), left) << keep;
-        EXPECT_EQ(files.left_out(), 0U);
+        EXPECT_EQ(files.dropped_checkpoints(), 0U);
     }
 }
 
