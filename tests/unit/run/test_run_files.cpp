@@ -139,7 +139,7 @@ TEST_F(RunFilesTest, PassesOverDamagedCheckpointsAndRenamesThem) {
         const std::int64_t step = 5 - static_cast<std::int64_t>(i);
         EXPECT_NE(warnings[i].find(why[i]), std::string::npos) << warnings[i];
         EXPECT_TRUE(
-            warnings[i].ends_with("this file becomes " + checkpoints_.name_if_damaged(step).filename().string()))
+            warnings[i].ends_with("this file is renamed to " + checkpoints_.name_if_damaged(step).filename().string()))
             << warnings[i];
     }
     EXPECT_EQ(checkpoints_.steps(), (Steps{5, 4, 3, 2, 1})) << "nothing is renamed before the run begins";
@@ -171,10 +171,10 @@ TEST_F(RunFilesTest, RefusesTheCheckpointOfAnotherRun) {
     const std::vector<Strings> changes{
         {"--model.layers=dense 10 sigmoid", "[model] layers"},
         {"--model.cost=cross_entropy", "[model] cost"},
-        {"--model.seed=2", "[model] seed = 1, now it is 2"},
+        {"--model.seed=2", "[model] seed = 1, the config has 2."},
         {"--data.train_samples=7", "[data] train_samples"},
         {"--training.batch_size=all", "[training] batch_size"},
-        {"--training.optimizer=adam", "[training] optimizer = sgd, now it is adam"},
+        {"--training.optimizer=adam", "[training] optimizer = sgd, the config has adam."},
         {"--parallel.logical_shards=9", "[parallel] logical_shards"},
     };
     for (const Strings& change : changes) {
@@ -191,7 +191,7 @@ TEST_F(RunFilesTest, RefusesTheCheckpointOfAnotherRun) {
         RunFiles files(before);
         const auto error = error_of([&] { (void)files.newest("letters", no_warning); });
         ASSERT_TRUE(error);
-        EXPECT_NE(std::string_view(error->what()).find("data set = digits, now it is letters"), std::string_view::npos);
+        EXPECT_NE(std::string_view(error->what()).find("data set = digits, the config has letters."), std::string_view::npos);
     }
     const config::Config longer = configured({"--training.epochs=99", "--training.learning_rate=1",
                                               "--parallel.reducer=mpi", "--output.checkpoint_every=3 steps"});
