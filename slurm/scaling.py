@@ -27,6 +27,11 @@ class Problem(Exception):
     """An error with a message for the user."""
 
 
+def phase_seconds(phases, name):
+    """Seconds per step of a phase. Older versions of dtrain-bench called the phase data "fetch"."""
+    return phases["fetch" if name == "data" and "data" not in phases else name]["seconds"]
+
+
 def read_json(path, simulated, platform):
     """The run in a JSON file, and the attributes of its network."""
     name = re.fullmatch(r"(strong|weak)-ranks(\d+)-repeat(\d+)\.json", Path(path).name)
@@ -40,7 +45,7 @@ def read_json(path, simulated, platform):
                "platform": platform, "samples_per_second": rate["median"],
                "step_seconds": bench["batch_size"] / rate["median"], "samples_per_second_min": rate["min"],
                "samples_per_second_max": rate["max"],
-               **{f"{phase}_seconds": bench["phases"][phase]["seconds"] for phase in PHASES}}
+               **{f"{phase}_seconds": phase_seconds(bench["phases"], phase) for phase in PHASES}}
         network = {key: bench[key] for key in NETWORK}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Problem(f"{path}: not a file of dtrain-bench --json: {error!r}") from None
@@ -106,7 +111,7 @@ def table_of(columns):
         for point in series.points:
             seconds, total = point.phases, sum(point.phases.values())
             shares = [seconds["forward"] + seconds["backward"] + seconds["update"], seconds["reduce"], seconds["wait"],
-                      seconds["fetch"]]
+                      seconds["data"]]
             cells = [series.mode + (f", simulated on {series.platform}" if series.simulated else ""), point.ranks,
                      "/".join(map(str, point.nodes)), "/".join(map(str, point.batch_sizes)),
                      figure_of(point, point.rate, 0), f"{point.speed_up:.2f}", figure_of(point, point.efficiency, 3),

@@ -18,21 +18,22 @@ constexpr const char* usage =
     R"(usage: [mpirun -np N] dtrain CONFIG [--section.key=value ...] [--check | --print-config]
 
 Trains the network that the INI file CONFIG describes, on any number of MPI ranks.
-Running the same command again goes on where the last checkpoint ends.
+The same command again resumes from the newest checkpoint.
 
-  --section.key=value  overrides a key of the config, such as --training.epochs=5
-  --check              validates config and data, tells what would be trained, and writes nothing
-  --print-config       prints the resolved config and looks at nothing else
-  --help, --version
+  --section.key=value  overrides a key of the config, for example --training.epochs=5
+  --check              checks config and data, prints the network and the memory it needs, writes nothing
+  --print-config       prints every key with its value, reads nothing but CONFIG
+  --help               prints this text
+  --version            prints the version
 
-exit codes: 0 done, 2 bad command line or config, 3 bad data, 4 bad checkpoint, 5 diverged,
-            6 cannot write output, 7 a rank stalled or died, 75 stopped on request
+exit codes: 0 done, 2 bad command line or config, 3 bad data, 4 bad checkpoint, 5 training diverged,
+            6 cannot write output, 7 a rank died or stalled, 75 stopped on request after a checkpoint
 )";
 
 core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator) {
     const bool check = apps::take(words, "--check");
     const config::Config config = apps::load_config(words, usage, communicator);
-    const run::StopSignal stop_signal; // not before: reading a config may wait for ever, for the writer of a pipe
+    const run::StopSignal stop_signal; // after the config: reading it from a pipe may block, and Ctrl-C must end that
     if (check) {
         train::Plan plan(config, communicator, run::RunFiles::writing_bytes(config));
         const std::string memory = train::describe_memory(plan.memory(), communicator);
@@ -50,8 +51,14 @@ core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator)
 
 int main(int argc, char** argv) {
     apps::Words words = apps::words_of(argc, argv);
-    if (apps::take(words, "--print-config")) {
-        return apps::answer("dtrain", [&] { fmt::print("{}\n", apps::read_config(words, usage).resolved()); });
+    if (apps::take(words, "--print-config") && !apps::asks_for_text(words)) {
+        return apps::answer("dtrain", [&] {
+            if (apps::take(words, "--check")) {
+                throw core::Error(core::ExitCode::bad_config,
+                                  "--check and --print-config exclude each other: give one of them");
+            }
+            fmt::print("{}\n", apps::read_config(words, usage).resolved());
+        });
     }
     return apps::run_program(argc, argv, "dtrain", usage, execute);
 }

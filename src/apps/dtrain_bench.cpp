@@ -21,18 +21,22 @@ using bench::Spread;
 constexpr const char* usage =
     R"(usage: [mpirun -np N] dtrain-bench CONFIG [--section.key=value ...] [--steps N] [--json FILE]
 
-Times descent steps of a config on the ranks it is started with, and the exchange of gradients by every reducer
-beside a bare MPI_Allreduce. Figures are medians over blocks. Nothing is written but FILE.
+Times the training steps of a config, phase by phase, and compares the reducers with a bare MPI_Allreduce.
+Results are medians over blocks of steps. The program writes only FILE.
 
-  --steps N     descent steps per block (as many as take about 0.3 s)
-  --blocks N    blocks (9)
-  --steps-only  times the steps alone: neither a ceiling nor exchanges
-  --json FILE   writes the figures to FILE
-  --help, --version
+  --section.key=value  overrides a key of the config, for example --training.batch_size=256
+  --steps N            training steps per block (default: as many as take 0.3 s)
+  --blocks N           number of blocks (default: 9)
+  --steps-only         times only the steps: neither the peak nor the exchanges
+  --json FILE          writes the results to FILE
+  --help               prints this text
+  --version            prints the version
 
-GFLOP/s counts the products of the forward and backward pass alone, a multiplication and an addition as two; the
-gradient of the network's input is not computed and not counted. The ceiling is OpenBLAS' sgemm of 2048 x 2048
-matrices on all ranks at once, between the blocks.
+GFLOP/s counts the matrix products of the forward and backward pass: one multiply-add is 2 FLOPs. The gradient of the
+network's input is not computed and not counted. The peak is the speed of OpenBLAS' sgemm of 2048 x 2048 matrices on
+all ranks at once, measured between the blocks.
+
+exit codes: 0 done, 2 bad command line or config, 3 bad data, 5 training diverged, 6 cannot write output, 7 a rank died
 )";
 
 struct Options {
@@ -42,7 +46,7 @@ struct Options {
     std::string json;
 };
 
-/// Takes the options with values out of `words`.
+/// Removes the options of this program from `words`.
 Options parse(apps::Words& words) {
     Options options;
     options.steps_only = apps::take(words, "--steps-only");
@@ -73,7 +77,7 @@ Options parse(apps::Words& words) {
         }
         const auto number = core::parse_number<std::int64_t>(value);
         if (!number || *number < 1) {
-            throw wrong(fmt::format("{} {}: expected a whole number from 1", name, value));
+            throw wrong(fmt::format("{} {}: expected a whole number of at least 1", name, value));
         }
         (name == "--steps" ? options.steps : options.blocks) = *number;
     }
@@ -84,7 +88,7 @@ struct NamedPhase {
     core::Phase phase;
     const char* name;
 };
-constexpr std::array<NamedPhase, 6> phases{{{core::Phase::data, "fetch"},
+constexpr std::array<NamedPhase, 6> phases{{{core::Phase::data, "data"},
                                             {core::Phase::forward, "forward"},
                                             {core::Phase::backward, "backward"},
                                             {core::Phase::reduce, "reduce"},
@@ -94,20 +98,20 @@ constexpr std::array<NamedPhase, 6> phases{{{core::Phase::data, "fetch"},
 void print(const train::Replica& replica, const bench::StepMeasurement& steps,
            const std::vector<bench::ExchangeMeasurement>& exchanges) {
     const auto range = [](const Spread& s, double unit, int digits) {
-        return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", s.median / unit, digits, s.least / unit, digits,
-                           s.most / unit, digits);
+        return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", s.median / unit, digits, s.min / unit, digits, s.max / unit,
+                           digits);
     };
     fmt::print("{}\n{}\n", train::describe(replica.plan()), train::describe(replica.dataset()));
     fmt::print("measured    {} blocks of {} steps\n", steps.blocks, steps.steps_per_block);
     fmt::print("speed       {} k samples/s, {:.1f} us per full step\n", range(steps.samples_per_second, 1e3, 1),
                static_cast<double>(replica.sampler().batch_samples(0)) / steps.samples_per_second.median * 1e6);
     fmt::print("arithmetic  {} GFLOP/s in products\n", range(steps.flops, 1e9, 1));
-    if (steps.ceiling) {
-        fmt::print("ceiling     {} GFLOP/s, sgemm on all ranks at once ({})\n", range(steps.ceiling->flops, 1e9, 1),
+    if (steps.peak) {
+        fmt::print("peak        {} GFLOP/s, sgemm on all ranks at once ({})\n", range(steps.peak->flops, 1e9, 1),
                    bench::Sgemm::name());
-        fmt::print("share       {} of the ceiling\n", range(steps.ceiling->share, 1, 3));
+        fmt::print("fraction    {} of the peak\n", range(steps.peak->fraction, 1, 3));
     }
-    fmt::print("memory      {:.1f} MB resident at most\n", steps.resident_bytes / 1e6);
+    fmt::print("memory      {:.1f} MB resident, max over ranks\n", steps.resident_bytes / 1e6);
     fmt::print("\nphase          us per step  slowest rank\n");
     for (const NamedPhase& phase : phases) {
         const bench::PhaseCost& cost = steps.phases[static_cast<std::size_t>(phase.phase)];
@@ -117,7 +121,7 @@ void print(const train::Replica& replica, const bench::StepMeasurement& steps,
     if (exchanges.empty()) {
         return;
     }
-    fmt::print("\nexchange of {} floats        us  bus GB/s  MPI_Allreduce's time / its own\n",
+    fmt::print("\nexchange of {} floats        us  bus GB/s  speed-up over MPI_Allreduce\n",
                replica.network().layout().arena_size());
     for (const bench::ExchangeMeasurement& exchange : exchanges) {
         fmt::print("{:<20} {:>18.1f}  {:>8.2f}  {:.1f}\n", exchange.name, exchange.seconds.median * 1e6,
@@ -126,7 +130,7 @@ void print(const train::Replica& replica, const bench::StepMeasurement& steps,
 }
 
 nlohmann::ordered_json json(const Spread& spread) {
-    return {{"median", spread.median}, {"min", spread.least}, {"max", spread.most}};
+    return {{"median", spread.median}, {"min", spread.min}, {"max", spread.max}};
 }
 
 std::string to_json(const config::Config& config, const mpi::Communicator& communicator, const train::Replica& replica,
@@ -147,10 +151,10 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
                                 {"flops", json(steps.flops)},
                                 {"resident_bytes", steps.resident_bytes},
                                 {"fingerprint", fmt::format("{:016x}", fingerprint)}};
-    if (steps.ceiling) {
+    if (steps.peak) {
         root["sgemm"] = bench::Sgemm::name();
-        root["ceiling_flops"] = json(steps.ceiling->flops);
-        root["share_of_ceiling"] = json(steps.ceiling->share);
+        root["peak_flops"] = json(steps.peak->flops);
+        root["fraction_of_peak"] = json(steps.peak->fraction);
     }
     for (const NamedPhase& phase : phases) {
         const bench::PhaseCost& cost = steps.phases[static_cast<std::size_t>(phase.phase)];
@@ -167,7 +171,7 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
 }
 
 /// Whether this program wrote the file.
-bool holds_figures(const std::filesystem::path& file) {
+bool is_bench_result(const std::filesystem::path& file) {
     std::ifstream in(file);
     const nlohmann::json root = nlohmann::json::parse(in, nullptr, false);
     return root.is_object() && root.contains("dtrain_version") && root.contains("samples_per_second");
@@ -177,15 +181,16 @@ core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator)
     Options options;
     mpi::together(communicator, [&] {
         options = parse(words);
-        // The file is replaced as a whole, which is not for devices, nor for what others wrote.
+        // The file is replaced as a whole, so it must not be a device or a file of another program.
         if (communicator.is_root() && std::filesystem::exists(options.json) &&
             !std::filesystem::is_regular_file(options.json)) {
-            throw core::Error(core::ExitCode::bad_output, fmt::format("cannot write {}: not a file", options.json));
-        }
-        if (communicator.is_root() && std::filesystem::exists(options.json) && !holds_figures(options.json)) {
             throw core::Error(core::ExitCode::bad_output,
-                              fmt::format("{} is there already and holds no figures of dtrain-bench: --json replaces "
-                                          "nothing else; choose another name, or remove it",
+                              fmt::format("cannot write {}: it is not a regular file", options.json));
+        }
+        if (communicator.is_root() && std::filesystem::exists(options.json) && !is_bench_result(options.json)) {
+            throw core::Error(core::ExitCode::bad_output,
+                              fmt::format("{} exists and is not a result file of dtrain-bench: --json replaces only "
+                                          "result files. Choose another name, or remove the file",
                                           options.json));
         }
     });

@@ -36,15 +36,19 @@ using namespace dtrain;
 
 constexpr const char* usage = R"(usage: dtrain-eval CHECKPOINT [--images IDX [--labels IDX]] [options]
 
-Prints accuracy, cost and confusion matrix of a checkpoint on a data set; the test set of its config by default.
-Of the output folder of a run, or of a folder of checkpoints, it takes the newest whole checkpoint.
-With --images alone prints the predicted class of each image and the activation of that class.
+Prints accuracy, cost and confusion matrix of a checkpoint on a data set.
+CHECKPOINT may also be the output folder of a run, or a folder of checkpoints: then the newest valid one is used.
 
-  --show N         instead draws the first N samples and what the network takes them for; in shades of
-                   grey on a terminal unless NO_COLOR is set
-  --wrong          with --show: draws the N samples it got most wrong
-  --record FILE    also writes outputs, activations, wrong samples and cost surface to FILE, an HDF5 file
-  --surface N      with --record: the cost surface on N x N points, 5 to 500; 0 = none (default 25)
+  --images FILE  IDX file of samples (default: the test set of the checkpoint's config)
+  --labels FILE  IDX file of their labels; without it, prints for each image the predicted class and its activation
+  --show N       draws the first N samples with their predicted classes instead; NO_COLOR turns greys and colours off
+  --wrong        with --show: draws the N worst mistakes
+  --record FILE  also writes outputs, activations, mistakes and the cost surface to the HDF5 file FILE
+  --surface N    with --record: grid size of the cost surface, 5 to 500 (default: 25; 0 disables it)
+  --help         prints this text
+  --version      prints the version
+
+exit codes: 0 done, 2 bad command line, 3 bad data, 4 bad checkpoint, 6 cannot write output
 )";
 
 struct Arguments {
@@ -53,6 +57,7 @@ struct Arguments {
     bool wrong = false;
     std::int64_t surface = 25;
     bool help = false;
+    bool version = false;
 
     [[nodiscard]] bool labelled() const { return images.empty() || !labels.empty(); }
 };
@@ -64,10 +69,10 @@ core::Error usage_error(const std::string& problem) {
 std::int64_t parse_number(const std::string& option, const std::string& text) {
     const std::int64_t number = core::parse_number<std::int64_t>(text).value_or(-1);
     if (option == "--show" && number < 1) {
-        throw usage_error(fmt::format("--show {}: expected a number of samples from 1 on", text));
+        throw usage_error(fmt::format("--show {}: expected a number of samples, at least 1", text));
     }
     if (option == "--surface" && number != 0 && (number < 5 || number > 500)) {
-        throw usage_error(fmt::format("--surface {}: expected 0 (none) or a number of points from 5 to 500", text));
+        throw usage_error(fmt::format("--surface {}: expected a grid size from 5 to 500, or 0 for no surface", text));
     }
     return number;
 }
@@ -85,6 +90,8 @@ Arguments parse(int argc, char** argv) {
         };
         if (word == "--help" || word == "-h") {
             arguments.help = true;
+        } else if (word == "--version") {
+            arguments.version = true;
         } else if (word == "--images") {
             arguments.images = value("a file");
         } else if (word == "--labels") {
@@ -99,28 +106,28 @@ Arguments parse(int argc, char** argv) {
         } else if (word == "--wrong") {
             arguments.wrong = true;
         } else if (word.starts_with("-")) {
-            throw usage_error("unknown option " + word);
+            throw apps::unknown_option(word, usage);
         } else if (!arguments.checkpoint.empty()) {
-            throw usage_error("one checkpoint, please: " + word);
+            throw usage_error(fmt::format("{}: expected one checkpoint only", word));
         } else {
             arguments.checkpoint = word;
         }
     }
     const auto require = [&](bool good, const char* problem) {
-        if (!good && !arguments.help) {
+        if (!good && !arguments.help && !arguments.version) {
             throw usage_error(problem);
         }
     };
     require(!arguments.checkpoint.empty(), "no checkpoint given");
-    require(arguments.labels.empty() || !arguments.images.empty(), "--labels goes with --images");
-    require(!arguments.wrong || arguments.show > 0, "--wrong goes with --show");
+    require(arguments.labels.empty() || !arguments.images.empty(), "--labels needs --images");
+    require(!arguments.wrong || arguments.show > 0, "--wrong needs --show");
     require(!arguments.wrong || arguments.labelled(), "--wrong needs --labels with --images");
     require(arguments.record.empty() || arguments.labelled(), "--record needs --labels with --images");
-    require(!surface_given || !arguments.record.empty(), "--surface goes with --record");
+    require(!surface_given || !arguments.record.empty(), "--surface needs --record");
     return arguments;
 }
 
-/// A checkpoint and what its network is measured on.
+/// A checkpoint, its network and the samples to evaluate.
 struct Subject {
     const io::Checkpoint& checkpoint;
     const config::Config& config;
@@ -129,7 +136,8 @@ struct Subject {
     const data::Split& split;
 };
 
-/// The samples that the command line names, or else a set of the config's, if the network can take them.
+/// Loads the samples that the command line names, or else a set of the checkpoint's config. Throws core::Error if they
+/// do not fit the network.
 data::Split load(const Arguments& arguments, data::Set set, const config::Config& config,
                  const io::Checkpoint& checkpoint, std::size_t classes) {
     const bool given = !arguments.images.empty();
@@ -138,14 +146,19 @@ data::Split load(const Arguments& arguments, data::Set set, const config::Config
         split = given ? data::load_split(arguments.images, arguments.labels, classes)
                       : data::load_set(*model::make_source(config), set, classes);
     } catch (const core::Error& error) {
-        if (error.code() == core::ExitCode::bad_config) { // of the config in the checkpoint, or more than fits here
+        if (error.code() == core::ExitCode::bad_config) { // the config in the checkpoint is wrong, or memory too small
             checkpoint.fail(error.what());
+        }
+        if (!given && error.code() == core::ExitCode::bad_data) {
+            throw core::Error(error.code(), fmt::format("{}. The config in the checkpoint has data.directory = {}: if "
+                                                        "the data were moved, use --images and --labels",
+                                                        error.what(), config.data.directory.string()));
         }
         throw;
     }
     if (split->sample_shape != checkpoint.info().sample_shape) {
         throw core::Error(core::ExitCode::bad_data,
-                          fmt::format("{}: samples are {}, the network takes {}",
+                          fmt::format("{}: samples are {}, but the network needs {}",
                                       (given ? arguments.images : config.data.directory).string(),
                                       nn::to_string(split->sample_shape),
                                       nn::to_string(checkpoint.info().sample_shape)));
@@ -154,7 +167,7 @@ data::Split load(const Arguments& arguments, data::Set set, const config::Config
 }
 
 void print_confusion(const std::vector<std::int64_t>& counts, std::size_t classes) {
-    fmt::print("confusion matrix (rows: label, columns: prediction)\n      ");
+    fmt::print("confusion matrix (rows: true class, columns: predicted class)\n      ");
     for (std::size_t j = 0; j < classes; ++j) {
         fmt::print("{:>6}", j);
     }
@@ -167,7 +180,8 @@ void print_confusion(const std::vector<std::int64_t>& counts, std::size_t classe
     fmt::print("\n");
 }
 
-void print_figures(const Arguments& arguments, const io::CheckpointInfo& info, const evaluate::Evaluation& evaluation) {
+void print_evaluation(const Arguments& arguments, const io::CheckpointInfo& info,
+                      const evaluate::Evaluation& evaluation) {
     fmt::print("checkpoint {} after epoch {}, step {}\n", arguments.checkpoint.string(), info.epoch, info.step);
     fmt::print("samples    {}\naccuracy   {:.2f} % ({} of {})\ncost       {:.6f}\n", evaluation.samples(),
                100 * evaluation.accuracy(), evaluation.correct, evaluation.samples(), evaluation.cost);
@@ -182,31 +196,31 @@ void print_predictions(const evaluate::Evaluation& evaluation) {
 }
 
 void show(const Arguments& arguments, const Subject& subject, const evaluate::Evaluation& evaluation) {
-    const std::vector<float> opinions = evaluate::opinions(evaluation, subject.config.model.cost);
+    const std::vector<float> scores = evaluate::class_scores(evaluation, subject.config.model.cost);
     const auto most = static_cast<std::size_t>(std::min(arguments.show, evaluation.samples()));
     std::vector<std::int64_t> shown(most);
     std::iota(shown.begin(), shown.end(), 0);
     if (arguments.wrong) {
-        shown = evaluate::most_wrong(evaluation, opinions, most);
-        fmt::print("{} of {} samples taken for a wrong class{}\n\n", evaluation.samples() - evaluation.correct,
+        shown = evaluate::worst_mistakes(evaluation, scores, most);
+        fmt::print("{} of {} samples have a wrong predicted class{}\n\n", evaluation.samples() - evaluation.correct,
                    evaluation.samples(), shown.empty() ? "" : ", the worst first");
     }
     const bool colour = evaluate::output_takes_colour();
     std::vector<float> values(subject.split.sample_size);
     for (const std::int64_t sample : shown) {
         const auto n = static_cast<std::size_t>(sample);
-        evaluate::Opinion opinion{sample, std::nullopt, evaluation.predictions[n],
-                                  std::span(opinions).subspan(n * evaluation.classes, evaluation.classes)};
+        evaluate::Prediction prediction{sample, std::nullopt, evaluation.predictions[n],
+                                        std::span(scores).subspan(n * evaluation.classes, evaluation.classes)};
         if (!evaluation.labels.empty()) {
-            opinion.label = evaluation.labels[n];
+            prediction.label = evaluation.labels[n];
         }
         subject.split.fetch(sample, values);
         fmt::print("{}\n", evaluate::side_by_side(evaluate::draw_sample(values, subject.split.sample_shape, colour),
-                                                  evaluate::draw_opinion(opinion, colour)));
+                                                  evaluate::draw_prediction(prediction, colour)));
     }
 }
 
-/// The cost that was descended, where that is known: that of the training set, or else of the samples given.
+/// The surface of the cost on the samples that the command line names, or else on the training set.
 evaluate::CostSurface surface_of(const Arguments& arguments, const Subject& subject, bool given) {
     const auto warn = [](std::string_view text) { core::print_error("dtrain-eval: warning: {}\n", text); };
     const std::vector<evaluate::PathPoint> path =
@@ -243,17 +257,18 @@ void record(const Arguments& arguments, const Subject& subject, const evaluate::
 void require_other_file(const std::filesystem::path& file, const std::filesystem::path& input) {
     std::error_code unknown;
     if (std::filesystem::equivalent(file, input, unknown)) {
-        throw usage_error(fmt::format("--record {} would replace what is read", file.string()));
+        throw usage_error(fmt::format("--record {} would replace a file that is read", file.string()));
     }
 }
 
-/// The checkpoint at `path`; of a folder the newest whole one, whose file `path` becomes.
+/// Opens the checkpoint at `path`. If `path` is a folder, opens its newest valid checkpoint and sets `path` to its
+/// file.
 io::Checkpoint open_checkpoint(std::filesystem::path& path) {
-    std::error_code unknown; // of a name that is too long, say, which is told when it is opened
+    std::error_code unknown; // ignored: opening the file reports errors, for example a name that is too long
     if (!std::filesystem::is_directory(path, unknown)) {
         if (const auto kind = io::kind_of(path); kind && kind != io::FileKind::checkpoint) {
             throw core::Error(core::ExitCode::bad_checkpoint,
-                              fmt::format("{}: is {}; expected a checkpoint, or the output folder of a run",
+                              fmt::format("{}: is {}; expected a checkpoint or the output folder of a run",
                                           path.string(), io::to_string(*kind)));
         }
         return io::Checkpoint(path);
@@ -261,7 +276,7 @@ io::Checkpoint open_checkpoint(std::filesystem::path& path) {
     for (const std::filesystem::path& folder : {path / "checkpoints", path}) {
         const io::CheckpointFolder checkpoints(folder);
         const auto pass_over = [](const core::Error& error) {
-            core::print_error("dtrain-eval: warning: {}; looking for an older checkpoint\n", error.what());
+            core::print_error("dtrain-eval: warning: {}; trying an older checkpoint\n", error.what());
         };
         for (const std::int64_t step : checkpoints.steps()) {
             try {
@@ -276,7 +291,7 @@ io::Checkpoint open_checkpoint(std::filesystem::path& path) {
         }
     }
     throw core::Error(core::ExitCode::bad_checkpoint,
-                      fmt::format("{}: there is no whole checkpoint in this folder", path.string()));
+                      fmt::format("{}: no valid checkpoint in this folder", path.string()));
 }
 
 void execute(Arguments arguments) {
@@ -289,7 +304,7 @@ void execute(Arguments arguments) {
     const bool given = !arguments.images.empty();
     if (!arguments.record.empty()) {
         std::vector<std::filesystem::path> inputs{arguments.checkpoint, arguments.images, arguments.labels};
-        std::vector<std::filesystem::path> folders; // of the training set, and of the points of the path
+        std::vector<std::filesystem::path> folders; // those of the checkpoints and of the data set
         if (arguments.surface > 0) {
             folders.push_back(std::filesystem::absolute(arguments.checkpoint).parent_path());
         }
@@ -307,14 +322,14 @@ void execute(Arguments arguments) {
         }
         if (std::filesystem::exists(arguments.record) && io::kind_of(arguments.record) != io::FileKind::evaluation) {
             throw core::Error(core::ExitCode::bad_output,
-                              fmt::format("{} is there already and is no evaluation: --record replaces nothing else; "
-                                          "choose another name, or remove it",
+                              fmt::format("{} exists and is not an evaluation file: --record replaces only evaluation "
+                                          "files. Choose another name, or remove the file",
                                           arguments.record.string()));
         }
         io::require_replaceable(arguments.record);
     }
     const data::Split split = load(arguments, data::Set::test, config, checkpoint, network.outputs());
-    network.reserve(nn::Extent::of(model::evaluation_rows, 1)); // now that the samples bear out the size
+    network.reserve(nn::Extent::of(model::evaluation_rows, 1)); // after the samples have confirmed the sizes
     const Subject subject{checkpoint, config, network, parameters, split};
     const bool few = arguments.show > 0 && !arguments.wrong && arguments.record.empty();
     const evaluate::Evaluation evaluation =
@@ -326,7 +341,7 @@ void execute(Arguments arguments) {
     if (arguments.show > 0) {
         show(arguments, subject, evaluation);
     } else if (arguments.labelled()) {
-        print_figures(arguments, checkpoint.info(), evaluation);
+        print_evaluation(arguments, checkpoint.info(), evaluation);
     } else {
         print_predictions(evaluation);
     }
@@ -337,8 +352,8 @@ void execute(Arguments arguments) {
 int main(int argc, char** argv) {
     try {
         const Arguments arguments = parse(argc, argv);
-        if (arguments.help) {
-            fmt::print("{}", usage);
+        if (arguments.help || arguments.version) {
+            fmt::print("{}", arguments.version ? "dtrain " DTRAIN_VERSION "\n" : usage);
         } else {
             execute(arguments);
         }
@@ -347,7 +362,7 @@ int main(int argc, char** argv) {
     } catch (...) {
         const core::Error error = core::current_error();
         core::print_error("dtrain-eval: {}\n", error.what());
-        // There are no ranks to lose: what nobody has foreseen is most likely in the file.
+        // This program has no ranks to lose: an unexpected error most likely comes from the file.
         return static_cast<int>(error.code() == core::ExitCode::rank_lost ? core::ExitCode::bad_checkpoint
                                                                           : error.code());
     }

@@ -1,5 +1,6 @@
 #include "program.hpp"
 
+#include "dtrain/config/nearest.hpp"
 #include "dtrain/core/terminal.hpp"
 #include "dtrain/mpi/launcher.hpp"
 
@@ -12,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 namespace dtrain::apps {
@@ -24,8 +26,45 @@ Words words_of(int argc, char** argv) {
     return {argv + 1, argv + argc};
 }
 
+bool asks_for_text(const Words& words) {
+    return std::ranges::any_of(
+        words, [](const auto& word) { return word == "--help" || word == "-h" || word == "--version"; });
+}
+
+namespace {
+
+/// The option in `usage` that `word` probably stands for. A word with a value stands only for an option with a value.
+std::optional<std::string> nearest_option(const std::string& word, const std::string& usage) {
+    const std::size_t equals = word.find('=');
+    std::vector<std::string> options;
+    for (std::size_t begin = usage.find("--"); begin != std::string::npos; begin = usage.find("--", begin + 2)) {
+        const std::size_t end = usage.find_first_not_of("abcdefghijklmnopqrstuvwxyz-", begin);
+        const bool is_key = usage.compare(end, 1, ".") == 0;
+        const bool has_value = usage.compare(end, 2, " N") == 0 || usage.compare(end, 2, " F") == 0;
+        if (!is_key && (equals == std::string::npos || has_value)) {
+            options.push_back(usage.substr(begin, end - begin));
+        }
+    }
+    return config::nearest(word.substr(0, equals), options);
+}
+
+} // namespace
+
+core::Error unknown_option(const std::string& word, const std::string& usage) {
+    const auto near = nearest_option(word, usage);
+    return {core::ExitCode::bad_config,
+            fmt::format("unknown option {}; {}", word,
+                        near ? fmt::format("did you mean {}?", *near) : "--help lists the options")};
+}
+
 config::Config read_config(Words words, const char* usage) {
     const auto file = std::ranges::find_if(words, [](const auto& word) { return !word.starts_with("-"); });
+    for (const std::string& word : words) {
+        const bool is_key = word.substr(0, word.find('=')).find('.') != std::string::npos;
+        if (word.starts_with("-") && !is_key && (file == words.end() || nearest_option(word, usage))) {
+            throw unknown_option(word, usage);
+        }
+    }
     if (file == words.end()) {
         throw core::Error(core::ExitCode::bad_config, fmt::format("no config file given\n{}", usage));
     }
@@ -74,16 +113,17 @@ int answer(const char* name, const std::function<void()>& action) {
 
 namespace {
 
-/// Collective. Ranks of one job with different configs would train something else than each of these says.
+/// Collective. If the ranks had different arguments, the job would train something that no command line describes.
 void require_same_words(const Words& words, const mpi::Communicator& communicator) {
     const auto separator = std::string(1, '\0');
     const std::string own = fmt::format("{}", fmt::join(words, separator));
     const bool same = communicator.broadcast(own) == own;
     mpi::together(communicator, [&] {
         if (!same) {
-            throw core::Error(core::ExitCode::bad_config,
-                              fmt::format("rank {} has other arguments than rank 0 ({}): give all ranks the same ones",
-                                          communicator.rank(), fmt::join(words, " ")));
+            throw core::Error(
+                core::ExitCode::bad_config,
+                fmt::format("rank {} has other arguments than rank 0 ({}): give all ranks the same arguments",
+                            communicator.rank(), fmt::join(words, " ")));
         }
     });
 }
@@ -93,22 +133,21 @@ void require_same_words(const Words& words, const mpi::Communicator& communicato
 int run_program(int argc, char** argv, const char* name, const char* usage,
                 const std::function<core::ExitCode(Words, const mpi::Communicator&)>& run) {
     Words words = words_of(argc, argv);
-    const bool version = take(words, "--version");
-    if (version || take(words, "--help") || take(words, "-h")) {
+    if (asks_for_text(words)) {
+        const bool version = take(words, "--version");
         return answer(name, [&] { fmt::print("{}", version ? "dtrain " DTRAIN_VERSION "\n" : usage); });
     }
-    const mpi::Launch launch = mpi::find_launch(std::getenv); // now, as MPI sets variables of its own
+    const mpi::Launch launch = mpi::find_launch(std::getenv); // before MPI starts, which sets such variables itself
     const mpi::Environment environment(argc, argv);
     const mpi::Communicator world = mpi::Communicator::world();
-    // Processes that do not know of each other would each do all of the work. One on a terminal was started by hand, as
-    // from the shell that srun --pty makes of the first of several tasks.
+    // Processes of another MPI do not find each other, and each would do all of the work. A process on a terminal was
+    // started by hand, for example from the shell of srun --pty, which is one of several tasks.
     if (world.size() == 1 && launch.processes > 1 && isatty(STDIN_FILENO) == 0) {
         if (launch.rank == launch.reporter) {
             core::print_error(
-                "{}: the launcher started several processes ({}), but not as ranks of this program's MPI, so that "
-                "each would do all of the work: start them by the mpirun of the Open MPI it was built with, or by srun "
-                "--mpi=pmix if it was built for that, or set DTRAIN_ALLOW_SINGLETONS=1 if each is to run by "
-                "itself\n",
+                "{}: the launcher started several processes ({}), but not as ranks of this program's MPI: each would "
+                "do all of the work. Use the mpirun of the Open MPI that built dtrain, or srun --mpi=pmix if that Open "
+                "MPI has PMIx. Set DTRAIN_ALLOW_SINGLETONS=1 to run each process on its own\n",
                 name, launch.evidence);
         }
         return static_cast<int>(core::ExitCode::bad_config);
@@ -121,7 +160,7 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
                 finish_output();
             }
         });
-        world.barrier(); // mpirun ends all ranks when the first one exits with another code than 0
+        world.barrier(); // mpirun ends all ranks as soon as one exits with a code other than 0
         return static_cast<int>(code);
     } catch (const mpi::AgreedError& error) {
         if (world.is_root()) {
@@ -129,7 +168,7 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
         }
         world.barrier();
         return static_cast<int>(error.code());
-    } // any other exception ends the job (mpi::Environment)
+    } // mpi::Environment ends the job on any other exception
 }
 
 } // namespace dtrain::apps

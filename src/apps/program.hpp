@@ -12,27 +12,35 @@ namespace dtrain::apps {
 
 using Words = std::vector<std::string>;
 
-/// What the MPI programs have in common: answers --help and --version, starts MPI, runs `run` with the words of the
-/// command line, and turns errors that all ranks agree on into one message of the program `name` and an exit code.
+/// The common part of the MPI programs. Answers --help and --version, or starts MPI and calls `run` with the words of
+/// the command line. Turns mpi::AgreedError into one message of the program `name`, and returns the exit code.
 int run_program(int argc, char** argv, const char* name, const char* usage,
                 const std::function<core::ExitCode(Words words, const mpi::Communicator& communicator)>& run);
 
-/// Runs `action`, which prints what needs no MPI, in the first process of a job alone, and turns errors into a message
-/// and an exit code.
+/// Calls `action`, which prints text without MPI, in the first process of a job only. Turns errors into a message, and
+/// returns the exit code.
 int answer(const char* name, const std::function<void()>& action);
 
-/// Throws core::Error (bad_output) if something that was printed did not reach standard output.
+/// Flushes standard output. Throws core::Error (bad_output) if printed text could not be written.
 void finish_output();
 
-/// The words of the command line, the program's name left out.
+/// The words of the command line, without the program's name.
 [[nodiscard]] Words words_of(int argc, char** argv);
 
-/// Whether `words` has `word`, which is then taken out.
+/// Removes `word` from `words`. Returns whether it was there.
 [[nodiscard]] bool take(Words& words, const std::string& word);
 
-/// The config that the only word without dashes names, with the others as overrides.
+/// Whether the words contain --help, -h or --version.
+[[nodiscard]] bool asks_for_text(const Words& words);
+
+/// The error (bad_config) for an option that `usage` does not list. It names the nearest one that `usage` lists, if
+/// any.
+[[nodiscard]] core::Error unknown_option(const std::string& word, const std::string& usage);
+
+/// Reads the config file that the first word without a leading dash names. The other words are overrides of its keys.
+/// Throws core::Error (bad_config).
 [[nodiscard]] config::Config read_config(Words words, const char* usage);
-/// Collective: the same, read by rank 0.
+/// Collective: rank 0 reads the config, and all ranks return it. Throws mpi::AgreedError (bad_config).
 [[nodiscard]] config::Config load_config(const Words& words, const char* usage, const mpi::Communicator& communicator);
 
 } // namespace dtrain::apps

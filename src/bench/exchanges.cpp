@@ -10,7 +10,7 @@ namespace {
 
 using Clock = core::PhaseTimer::Clock;
 
-/// An exchange and the memory that it takes its gradients from.
+/// An exchange and the memory from which it reads the gradients.
 struct Contestant {
     std::string name;
     std::span<float> gradients;
@@ -39,7 +39,7 @@ std::vector<ExchangeMeasurement> measure_exchanges(std::size_t parameters, const
                                                    const mpi::Communicator& communicator) {
     parallel::ReducerSettings settings;
     settings.parameters = parameters;
-    settings.shards = communicator.size(); // one subtree per rank: the exchange alone is timed
+    settings.shards = communicator.size(); // one subtree per rank, so that only the exchange is timed
     settings.ranks_per_node = config.parallel.ranks_per_node;
     for (int rank = 0; rank < communicator.size(); ++rank) {
         settings.shards_of_rank.push_back({rank, rank + 1});
@@ -50,24 +50,25 @@ std::vector<ExchangeMeasurement> measure_exchanges(std::size_t parameters, const
     contestants.push_back({"MPI_Allreduce", bare.values(), [&] { communicator.sum(bare.values()); }, {}});
     for (const std::string& name : parallel::reducer_names()) {
         if (name == "auto") {
-            continue; // one of the others
+            continue; // it stands for one of the others
         }
         reducers.push_back(parallel::make_reducer(name, settings, communicator));
         parallel::GradientReducer& reducer = *reducers.back();
         contestants.push_back({name, reducer.gradients(0), [&reducer] { exchange(reducer); }, {}});
     }
 
-    // As many rounds as fit into half a second, in portions: where ranks share cores an exchange may take milliseconds.
-    constexpr double most_seconds = 0.5;
+    // Runs as many rounds as fit into half a second. It checks the time only after each portion of rounds, because the
+    // check is collective. If ranks share cores, an exchange may take milliseconds.
+    constexpr double max_seconds = 0.5;
     constexpr std::size_t portion = 9;
-    constexpr std::size_t most_rounds = 111 * portion;
+    constexpr std::size_t max_rounds = 111 * portion;
     const auto start = Clock::now();
     std::size_t rounds = 0;
     double spent = 0;
     do {
         for (std::size_t end = rounds + portion; rounds < end; ++rounds) {
             for (Contestant& contestant : contestants) {
-                // As a backward pass leaves them: in the cache of the rank that wrote.
+                // Puts the gradients into the cache of the rank that wrote them, as a backward pass does.
                 std::ranges::fill(contestant.gradients, 1.0F);
                 communicator.barrier();
                 const auto begin = Clock::now();
@@ -77,12 +78,12 @@ std::vector<ExchangeMeasurement> measure_exchanges(std::size_t parameters, const
         }
         spent = seconds_since(start);
         spent = std::ranges::max(communicator.gather_all(std::span<const double>(&spent, 1)));
-    } while (rounds < most_rounds && spent < most_seconds);
+    } while (rounds < max_rounds && spent < max_seconds);
 
     std::vector<ExchangeMeasurement> results;
     const auto ranks = static_cast<double>(communicator.size());
     for (Contestant& contestant : contestants) {
-        // A round lasts until the last rank has its sum.
+        // A round ends when the last rank has the sum.
         const std::vector<double> all = communicator.gather_all(std::span<const double>(contestant.seconds));
         for (std::size_t i = 0; i < all.size(); ++i) {
             double& seconds = contestant.seconds[i % rounds];

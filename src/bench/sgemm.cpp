@@ -1,4 +1,4 @@
-// The machine's own ceiling: what a well-known BLAS makes of a large product. The only use of a BLAS.
+// The peak: the speed of OpenBLAS on a large product. dtrain uses a BLAS for nothing else.
 
 #include "dtrain/bench/measurements.hpp"
 #include "dtrain/core/memory.hpp"
@@ -16,7 +16,7 @@ Sgemm::Sgemm() : a_(sgemm_size * sgemm_size), b_(sgemm_size * sgemm_size), c_(sg
         b_.data()[i] = static_cast<float>(i % 5) - 2;
     }
     constexpr std::size_t work_bytes = std::size_t{130} << 20;
-    if (!core::has_addresses(work_bytes)) { // which OpenBLAS would ask for again and again, for ever
+    if (!core::has_addresses(work_bytes)) { // without this check OpenBLAS would retry its allocation forever
         throw std::bad_alloc();
     }
 }

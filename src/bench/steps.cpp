@@ -18,7 +18,7 @@ namespace {
 using Clock = core::PhaseTimer::Clock;
 constexpr double block_seconds = 0.3;
 
-/// Runs steps on and on, across epochs.
+/// Runs consecutive steps, across epochs.
 class Stepper {
   public:
     Stepper(train::Replica& replica, const mpi::Communicator& communicator)
@@ -29,7 +29,7 @@ class Stepper {
         std::int64_t steps = 0;
         std::int64_t samples = 0;
     };
-    /// At least so many steps, and with local SGD whole rounds.
+    /// Runs at least `steps` steps. With local SGD it runs complete rounds.
     Block run(std::int64_t steps) {
         Block block;
         communicator_.barrier();
@@ -68,15 +68,15 @@ StepMeasurement measure_steps(train::Replica& replica, StepPlan plan, const mpi:
     }
     result.blocks = plan.blocks;
     result.steps_per_block = steps;
-    const auto resident = static_cast<double>(core::peak_resident_bytes()); // before the matrices of sgemm
+    const auto resident = static_cast<double>(core::peak_resident_bytes()); // before sgemm allocates its matrices
     result.resident_bytes = std::ranges::max(communicator.gather_all(std::span(&resident, 1)));
 
     std::optional<Sgemm> sgemm;
-    if (plan.with_ceiling) {
+    if (plan.with_peak) {
         (void)sgemm.emplace().seconds(communicator);
     }
-    std::vector<double> rates, flops, ceilings, shares;
-    std::array<std::vector<std::vector<double>>, core::phase_count> phases; // of each rank, of each block
+    std::vector<double> rates, flops, peaks, fractions;
+    std::array<std::vector<std::vector<double>>, core::phase_count> phases; // seconds by phase, rank and block
     for (auto& of_ranks : phases) {
         of_ranks.resize(ranks);
     }
@@ -94,18 +94,18 @@ StepMeasurement measure_steps(train::Replica& replica, StepPlan plan, const mpi:
         flops.push_back(rates.back() * replica.network().training_flops());
         if (sgemm) {
             const double own = Sgemm::flops() / sgemm->seconds(communicator);
-            double ceiling = 0;
+            double peak = 0;
             for (const double other : communicator.gather_all(std::span(&own, 1))) {
-                ceiling += other;
+                peak += other;
             }
-            ceilings.push_back(ceiling);
-            shares.push_back(flops.back() / ceiling);
+            peaks.push_back(peak);
+            fractions.push_back(flops.back() / peak);
         }
     }
     result.samples_per_second = spread_of(rates);
     result.flops = spread_of(flops);
     if (sgemm) {
-        result.ceiling = Ceiling{spread_of(ceilings), spread_of(shares)};
+        result.peak = Peak{spread_of(peaks), spread_of(fractions)};
     }
     for (std::size_t p = 0; p < core::phase_count; ++p) {
         PhaseCost& cost = result.phases[p];

@@ -14,7 +14,7 @@
 namespace dtrain::evaluate {
 namespace {
 
-/// Σ term(i) over an arena's elements, in several chains side by side, which is quicker than one.
+/// Σ term(i) over the elements of an arena. Several independent sums are faster than one.
 template <class Term>
 double sum_over(std::size_t arena_size, Term&& term) {
     constexpr std::size_t lanes = nn::ParameterLayout::alignment;
@@ -41,7 +41,7 @@ void add(std::vector<double>& to, double factor, std::span<const double> what) {
     }
 }
 
-/// Scales to length 1; false if that length is nothing beside `scale`.
+/// Scales `direction` to length 1. Returns false if its length is negligible compared to `scale`.
 bool normalise(std::vector<double>& direction, double scale) {
     const double length = std::sqrt(dot(direction, direction));
     if (!(length > 1e-8 * scale)) {
@@ -51,7 +51,7 @@ bool normalise(std::vector<double>& direction, double scale) {
     return true;
 }
 
-/// Takes away what lies along `unit`, twice, after which nothing but rounding is left of it.
+/// Subtracts the component along `unit`. The second pass removes the rounding error of the first.
 void make_orthogonal(std::vector<double>& direction, std::span<const double> unit) {
     for (int pass = 0; pass < 2; ++pass) {
         add(direction, -dot(direction, unit), unit);
@@ -65,8 +65,8 @@ struct Symmetric {
     double& operator()(std::size_t i, std::size_t j) { return values[i * n + j]; }
 };
 
-/// Makes `a` diagonal by Jacobi's rotations (Golub and Van Loan, "Matrix Computations", 8.5). Returns the eigenvectors
-/// as columns; the eigenvalues are left on the diagonal.
+/// Diagonalises `a` by Jacobi rotations (Golub and Van Loan, "Matrix Computations", 8.5). Returns the eigenvectors as
+/// columns, and leaves the eigenvalues on the diagonal of `a`.
 Symmetric eigenvectors(Symmetric& a) {
     Symmetric v{a.n, std::vector<double>(a.n * a.n)};
     for (std::size_t i = 0; i < a.n; ++i) {
@@ -109,7 +109,7 @@ std::optional<Plane> principal_plane(const std::vector<PathPoint>& path) {
     if (others < 2) {
         return std::nullopt;
     }
-    // There are far fewer points than parameters: the components follow from the products of the points.
+    // There are far fewer points than parameters, so the components are computed from the points' inner products.
     Symmetric products{others, std::vector<double>(others * others)};
     for (std::size_t i = 0; i < others; ++i) {
         const std::span<const float> a = path[i].parameters.values();
@@ -127,7 +127,7 @@ std::optional<Plane> principal_plane(const std::vector<PathPoint>& path) {
         return std::nullopt; // all on one line
     }
     const auto component = [&](std::size_t number) {
-        // Of the two signs the one that puts the farthest point on the positive side.
+        // Chooses the sign that puts the farthest point on the positive side.
         std::size_t farthest = 0;
         for (std::size_t i = 1; i < others; ++i) {
             farthest = std::abs(vectors(i, number)) > std::abs(vectors(farthest, number)) ? i : farthest;
@@ -182,8 +182,8 @@ Plane random_plane(const nn::ParameterLayout& layout, std::span<const float> cen
                 return plane;
             }
         }
-    } // by tensor it comes to nothing where all but one parameter are zero
-    throw core::Error(core::ExitCode::bad_config, "a network of fewer than two parameters has no cost surface");
+    } // scaling by tensor fails if all parameters but one are zero
+    throw core::Error(core::ExitCode::bad_config, "the cost surface needs a network with at min_reach two parameters");
 }
 
 double project(std::span<const double> direction, std::span<const float> centre, std::span<const float> parameters) {
@@ -194,7 +194,7 @@ double square(double x) {
     return x * x;
 }
 
-/// Evenly spaced samples, so that a data set sorted by class is not met at one end.
+/// Evenly spaced samples, so that all classes occur even if the data set is sorted by class.
 data::Split evenly_spaced(const data::Split& split, std::int64_t wanted) {
     const std::int64_t count = std::min(wanted, split.total);
     data::Split part = data::allocate_split({count, split.sample_shape, split.element}, {0, count});
@@ -215,11 +215,11 @@ Plane choose_plane(const nn::ParameterLayout& layout, const std::vector<PathPoin
     return plane ? std::move(*plane) : random_plane(layout, path.back().parameters.values(), seed);
 }
 
-std::vector<double> axis(std::span<const double> values, std::size_t count, double least) {
+std::vector<double> axis(std::span<const double> values, std::size_t count, double min_reach) {
     const auto [low, high] = std::ranges::minmax(values);
     const double margin = 0.25 * (high - low);
-    const double first = std::min(low - margin, -least);
-    const double step = (std::max(high + margin, least) - first) / static_cast<double>(count - 1);
+    const double first = std::min(low - margin, -min_reach);
+    const double step = (std::max(high + margin, min_reach) - first) / static_cast<double>(count - 1);
     const double zero = std::round(-first / step);
     std::vector<double> coordinates(count);
     for (std::size_t i = 0; i < count; ++i) {
@@ -251,12 +251,12 @@ CostSurface measure_surface(const nn::ParameterLayout& layout, const std::vector
     for (double& share : surface.explained) {
         share = distances > 0 ? share / distances : 0;
     }
-    // Random directions show as far as their paper does: once the length of the weights.
+    // Random directions reach as far as in the paper: one length of the weights.
     const double length =
         std::sqrt(sum_over(centre.size(), [&](std::size_t i) { return square(static_cast<double>(centre[i])); }));
-    const double least = plane.principal ? 0 : length > 0 ? length : 1;
-    surface.x = axis(surface.path_x, points, least);
-    surface.y = axis(surface.path_y, points, least);
+    const double min_reach = plane.principal ? 0 : length > 0 ? length : 1;
+    surface.x = axis(surface.path_x, points, min_reach);
+    surface.y = axis(surface.path_y, points, min_reach);
     core::Buffer<float> at(centre.size());
     for (const double y : surface.y) {
         for (const double x : surface.x) {

@@ -14,9 +14,9 @@
 namespace dtrain::evaluate {
 namespace {
 
-constexpr std::size_t most_columns = 36; // leaves room for the opinion on a terminal of 80
-constexpr std::size_t most_rows = 40;
-constexpr std::size_t most_classes = 12;
+constexpr std::size_t max_columns = 36; // leaves room for the prediction on a terminal of 80 columns
+constexpr std::size_t max_rows = 40;
+constexpr std::size_t max_classes = 12;
 constexpr std::size_t bar_columns = 20;
 
 /// Greys from 0 to 1.
@@ -34,20 +34,20 @@ Image flattened(std::span<const float> values, const nn::Shape& shape) {
     for (std::size_t i = 0; i < values.size(); ++i) {
         image.values[i % size] += static_cast<double>(values[i]) / static_cast<double>(values.size() / size);
     }
-    const auto [least, largest] = std::ranges::minmax(image.values);
-    if (least < 0 || largest > 1) {
-        const double width = std::max(largest - least, 1e-300);
+    const auto [min, max] = std::ranges::minmax(image.values);
+    if (min < 0 || max > 1) {
+        const double width = std::max(max - min, 1e-300);
         for (double& value : image.values) {
-            value = (value - least) / width;
+            value = (value - min) / width;
         }
     }
     return image;
 }
 
-/// Means over rectangles, so that no side is longer than what fits and the sides keep their ratio.
+/// Scales the image down to the maximum size by means over rectangles. The sides keep their ratio.
 Image scaled_down(const Image& image) {
-    const double factor = std::max({static_cast<double>(image.columns) / static_cast<double>(most_columns),
-                                    static_cast<double>(image.rows) / static_cast<double>(most_rows), 1.0});
+    const double factor = std::max({static_cast<double>(image.columns) / static_cast<double>(max_columns),
+                                    static_cast<double>(image.rows) / static_cast<double>(max_rows), 1.0});
     const auto scaled = [&](std::size_t length) {
         return std::max<std::size_t>(1, static_cast<std::size_t>(std::lround(static_cast<double>(length) / factor)));
     };
@@ -70,7 +70,7 @@ Image scaled_down(const Image& image) {
     return small;
 }
 
-/// One of 24 greys of the palette that terminals of 256 colours have, black and white at its ends.
+/// One of 24 greys, black or white of the palette of terminals with 256 colours.
 int grey(double value) {
     const int level = static_cast<int>(std::lround(std::clamp(value, 0.0, 1.0) * 25));
     return level == 0 ? 16 : level == 25 ? 231 : 231 + level;
@@ -81,9 +81,9 @@ std::string_view shade(double value) {
     return shades[static_cast<std::size_t>(std::lround(std::clamp(value, 0.0, 1.0) * 4))];
 }
 
-std::string bar(double strength) {
+std::string bar(double score) {
     constexpr std::array<std::string_view, 8> eighths{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
-    const auto length = static_cast<std::size_t>(std::lround(std::clamp(strength, 0.0, 1.0) * 8 * bar_columns));
+    const auto length = static_cast<std::size_t>(std::lround(std::clamp(score, 0.0, 1.0) * 8 * bar_columns));
     std::string text;
     for (std::size_t i = 0; i < length / 8; ++i) {
         text += "█";
@@ -119,31 +119,31 @@ Picture draw_sample(std::span<const float> values, const nn::Shape& shape, bool 
     return picture;
 }
 
-std::vector<std::string> draw_opinion(const Opinion& opinion, bool colour) {
-    const bool wrong = opinion.label && *opinion.label != opinion.prediction;
+std::vector<std::string> draw_prediction(const Prediction& prediction, bool colour) {
+    const bool wrong = prediction.label && *prediction.label != prediction.predicted;
     std::vector<std::string> lines;
-    std::string verdict = fmt::format("taken for {}", opinion.prediction);
-    if (opinion.label) {
-        verdict = wrong ? fmt::format("{}, taken for {}  ✗ wrong", *opinion.label, opinion.prediction)
-                        : fmt::format("{}  ✓", *opinion.label);
+    std::string verdict = fmt::format("predicted {}", prediction.predicted);
+    if (prediction.label) {
+        verdict = wrong ? fmt::format("{}, predicted {}  ✗ wrong", *prediction.label, prediction.predicted)
+                        : fmt::format("{}  ✓", *prediction.label);
         verdict = colour ? fmt::format("\x1b[{}m{}\x1b[0m", wrong ? "1;31" : "32", verdict) : verdict;
     }
-    lines.push_back(fmt::format("sample {}: {}", opinion.sample, verdict));
+    lines.push_back(fmt::format("sample {}: {}", prediction.sample, verdict));
 
-    std::vector<std::size_t> shown(opinion.strengths.size());
+    std::vector<std::size_t> shown(prediction.scores.size());
     std::iota(shown.begin(), shown.end(), 0U);
-    if (shown.size() > most_classes) {
+    if (shown.size() > max_classes) {
         std::ranges::stable_sort(
-            shown, [&](std::size_t a, std::size_t b) { return opinion.strengths[a] > opinion.strengths[b]; });
-        shown.resize(most_classes);
+            shown, [&](std::size_t a, std::size_t b) { return prediction.scores[a] > prediction.scores[b]; });
+        shown.resize(max_classes);
     }
     for (const std::size_t i : shown) {
-        const auto strength = static_cast<double>(opinion.strengths[i]);
+        const auto score = static_cast<double>(prediction.scores[i]);
         const auto number = static_cast<std::int64_t>(i);
-        const char* const mark = number == opinion.prediction                ? " ◀"
-                                 : opinion.label && number == *opinion.label ? " ◁ label"
-                                                                             : "";
-        lines.push_back(fmt::format("{:>3} {} {:.4f}{}", i, bar(strength), strength, mark));
+        const char* const mark = number == prediction.predicted                    ? " ◀"
+                                 : prediction.label && number == *prediction.label ? " ◁ true class"
+                                                                                   : "";
+        lines.push_back(fmt::format("{:>3} {} {:.4f}{}", i, bar(score), score, mark));
     }
     return lines;
 }

@@ -16,9 +16,9 @@ namespace dtrain::evaluate {
 namespace {
 
 constexpr std::int64_t format_version = 1;
-constexpr std::size_t most_wrong_recorded = 25;
+constexpr std::size_t max_wrong_recorded = 25;
 
-/// The first sample of each class, in the order of classes.
+/// The first sample of each class, ordered by class.
 std::vector<std::int64_t> one_of_each(const Evaluation& evaluation) {
     std::vector<std::int64_t> found;
     for (std::size_t label = 0; label < evaluation.classes; ++label) {
@@ -30,7 +30,7 @@ std::vector<std::int64_t> one_of_each(const Evaluation& evaluation) {
     return found;
 }
 
-/// Datasets and what they hold, until they are written.
+/// Datasets, with their values until they are written.
 class Contents {
   public:
     template <class T>
@@ -56,7 +56,7 @@ nn::Shape joined(std::size_t rows, const nn::Shape& shape) {
     return all;
 }
 
-/// The numbers of some samples, and the samples as the network takes them. Returns these.
+/// Adds the numbers of some samples, and their values as the network reads them. Returns these values.
 std::vector<float> add_samples(Contents& contents, const std::string& group, const data::Split& split,
                                const std::vector<std::int64_t>& samples) {
     std::vector<float> images(samples.size() * split.sample_size);
@@ -68,7 +68,7 @@ std::vector<float> add_samples(Contents& contents, const std::string& group, con
     return images;
 }
 
-/// What every layer makes of `images`, of which there are no more than classes that a label can tell.
+/// Adds the activations of every layer for `images`, at most one image per class.
 void add_layers(Contents& contents, const Evaluated& evaluated, std::vector<float> images) {
     nn::Network<float>& network = evaluated.network;
     const std::size_t rows = images.size() / network.inputs();
@@ -138,7 +138,7 @@ Evaluation evaluate(nn::Network<float>& network, std::span<const float> paramete
     return evaluation;
 }
 
-std::vector<float> opinions(const Evaluation& evaluation, std::string_view cost) {
+std::vector<float> class_scores(const Evaluation& evaluation, std::string_view cost) {
     std::vector<float> values = evaluation.outputs;
     if (nn::needs_linear_output(cost)) {
         for (std::size_t first = 0; first < values.size(); first += evaluation.classes) {
@@ -149,10 +149,11 @@ std::vector<float> opinions(const Evaluation& evaluation, std::string_view cost)
     return values;
 }
 
-std::vector<std::int64_t> most_wrong(const Evaluation& evaluation, std::span<const float> opinions, std::size_t most) {
+std::vector<std::int64_t> worst_mistakes(const Evaluation& evaluation, std::span<const float> scores,
+                                         std::size_t max_count) {
     const auto excess = [&](std::int64_t sample) {
         const auto n = static_cast<std::size_t>(sample);
-        const std::span<const float> row = opinions.subspan(n * evaluation.classes, evaluation.classes);
+        const std::span<const float> row = scores.subspan(n * evaluation.classes, evaluation.classes);
         return row[static_cast<std::size_t>(evaluation.predictions[n])] -
                row[static_cast<std::size_t>(evaluation.labels[n])];
     };
@@ -163,20 +164,20 @@ std::vector<std::int64_t> most_wrong(const Evaluation& evaluation, std::span<con
         }
     }
     std::ranges::stable_sort(wrong, [&](std::int64_t a, std::int64_t b) { return excess(a) > excess(b); });
-    wrong.resize(std::min(wrong.size(), most));
+    wrong.resize(std::min(wrong.size(), max_count));
     return wrong;
 }
 
 std::vector<std::byte> encode_evaluation(const Evaluated& evaluated, const Evaluation& evaluation,
                                          const CostSurface* surface) {
     const auto samples = static_cast<std::size_t>(evaluation.samples());
-    const std::vector<float> taken_for = opinions(evaluation, evaluated.cost);
+    const std::vector<float> scores = class_scores(evaluation, evaluated.cost);
     Contents contents;
-    contents.add("/samples/output", {samples, evaluation.classes}, taken_for);
+    contents.add("/samples/output", {samples, evaluation.classes}, scores);
     contents.add("/samples/label", evaluation.labels);
     contents.add("/samples/prediction", evaluation.predictions);
     add_layers(contents, evaluated, add_samples(contents, "/shown", evaluated.split, one_of_each(evaluation)));
-    (void)add_samples(contents, "/wrong", evaluated.split, most_wrong(evaluation, taken_for, most_wrong_recorded));
+    (void)add_samples(contents, "/wrong", evaluated.split, worst_mistakes(evaluation, scores, max_wrong_recorded));
     io::Attributes attributes{{"format_version", format_version},
                               {"kind", std::string("evaluation")},
                               {"dtrain_version", std::string(DTRAIN_VERSION)},

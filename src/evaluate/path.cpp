@@ -12,13 +12,13 @@
 namespace dtrain::evaluate {
 namespace {
 
-constexpr std::size_t most_points = 100;
-constexpr std::size_t most_bytes = std::size_t{512} << 20;
+constexpr std::size_t max_points = 100;
+constexpr std::size_t max_bytes = std::size_t{512} << 20;
 
-/// `most` of them at the most, evenly spaced.
-std::vector<std::int64_t> thinned(const std::vector<std::int64_t>& steps, std::size_t most) {
+/// At most `max_count` of the steps, evenly spaced.
+std::vector<std::int64_t> thinned(const std::vector<std::int64_t>& steps, std::size_t max_count) {
     const auto all = static_cast<std::int64_t>(steps.size());
-    const auto count = std::min(all, static_cast<std::int64_t>(most));
+    const auto count = std::min(all, static_cast<std::int64_t>(max_count));
     std::vector<std::int64_t> kept;
     for (std::int64_t i = 0; i < count; ++i) {
         kept.push_back(steps[static_cast<std::size_t>(i * all / count)]);
@@ -44,7 +44,7 @@ std::vector<PathPoint> read_path(const std::filesystem::path& file, const io::Ch
         path.push_back({0, std::move(initial)});
     }
     const std::size_t bytes = network.layout().arena_size() * sizeof(float);
-    for (const std::int64_t step : thinned(steps, std::min(most_points, most_bytes / bytes))) {
+    for (const std::int64_t step : thinned(steps, std::min(max_points, max_bytes / bytes))) {
         try {
             const io::Checkpoint earlier(folder.file(step));
             const config::Config then = model::config_of(earlier);
@@ -54,7 +54,7 @@ std::vector<PathPoint> read_path(const std::filesystem::path& file, const io::Ch
             }
             path.push_back({step, model::parameters_of(earlier, network)});
         } catch (const core::Error& error) {
-            warn(fmt::format("{}; left out of the path", error.what()));
+            warn(fmt::format("{}; the path leaves it out", error.what()));
         }
     }
     path.push_back({info.step, model::parameters_of(checkpoint, network)});

@@ -23,8 +23,7 @@ void check_names(const config::Config& config) {
     config.require_one_of("training.optimizer", optim::optimizer_names());
     config.require_one_of("training.schedule", optim::schedule_names());
     if (config.parallel.sync_every > 1 && build_optimizer(config)->needs_norms()) {
-        throw config.invalid("parallel.sync_every", fmt::format("expected 1 with optimizer = {}, whose norms are of "
-                                                                "common parameters",
+        throw config.invalid("parallel.sync_every", fmt::format("sync_every > 1 does not work with optimizer = {}",
                                                                 config.training.optimizer));
     }
 }
@@ -34,11 +33,11 @@ nn::Network<float> build_network(const config::Config& config, const nn::Shape& 
     try {
         nn::Network<float> network(config.model.layers, sample_shape, products);
         if (network.outputs() > 256) {
-            throw std::invalid_argument("the last layer's size is the number of classes, at most 256");
+            throw std::invalid_argument("the size of the last layer is the number of classes, at most 256");
         }
         if (nn::needs_linear_output(config.model.cost) && !network.layers().back()->ends_linear()) {
-            throw std::invalid_argument(fmt::format("with cost = {} the last layer has to be linear: the cost contains "
-                                                    "its activation",
+            throw std::invalid_argument(fmt::format("with cost = {} the last layer must be linear: the cost contains "
+                                                    "the activation",
                                                     config.model.cost));
         }
         return network;
@@ -68,15 +67,16 @@ void check_augmentation(const config::Config& config, const nn::Shape& shape) {
         double value;
     };
     const auto& keys = config.augment;
-    constexpr std::size_t most = data::Augmenter::max_pixels;
-    const bool distortable = shape.size() == 2 && shape[0] <= most && shape[1] <= most;
+    constexpr std::size_t max_pixels = data::Augmenter::max_pixels;
+    const bool is_image = shape.size() == 2 && shape[0] <= max_pixels && shape[1] <= max_pixels;
     for (const Amount& amount : {Amount{"augment.shift", keys.shift}, Amount{"augment.rotate", keys.rotate},
                                  Amount{"augment.scale", keys.scale}, Amount{"augment.shear", keys.shear},
                                  Amount{"augment.elastic_alpha", keys.elastic_alpha}}) {
-        if (amount.value > 0 && !distortable) {
-            throw config.invalid(amount.key, fmt::format("expected 0 for samples that are not images of two "
-                                                         "dimensions up to {} each; those in {} are {}",
-                                                         most, config.data.directory.string(), nn::to_string(shape)));
+        if (amount.value > 0 && !is_image) {
+            throw config.invalid(amount.key,
+                                 fmt::format("expected 0: augmentation needs images of at most {0} × {0}, "
+                                             "and the samples in {1} are {2}",
+                                             max_pixels, config.data.directory.string(), nn::to_string(shape)));
         }
     }
 }

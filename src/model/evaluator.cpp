@@ -16,11 +16,11 @@ std::int64_t count_correct(core::MatrixView<const float> outputs, std::span<cons
     for (std::size_t n = 0; n < outputs.rows; ++n) {
         const std::span<const float> row = outputs.row(n);
         const float own = row[labels[n]];
-        std::size_t not_less = 0; // counted without branches, and with one comparison each, as it is part of every step
+        std::size_t not_less = 0; // one comparison per output and no branches, as this is part of every step
         for (const float value : row) {
             not_less += value < own ? 0 : 1;
         }
-        // With 1 of them, which is its own, there is no tie.
+        // A count of 1 is the label's own output: it is the largest, without a tie.
         correct += not_less == 1 || (!std::isnan(own) && predicted_class(row) == labels[n]) ? 1 : 0;
     }
     return correct;
@@ -47,7 +47,7 @@ double Evaluator::cost(std::int64_t first, core::MatrixView<const float> outputs
 
 Score Evaluator::score(std::span<const float> parameters, std::int64_t shards, core::Range local_shards,
                        const mpi::Communicator& communicator) {
-    // Each shard's place is filled by one rank only; adding zeros to it is exact in whatever order MPI adds.
+    // Only one rank fills the element of a shard. The others add zeros, which is exact in any order.
     std::vector<double> costs(static_cast<std::size_t>(shards));
     std::vector<std::int64_t> correct(1);
     for (std::int64_t shard = local_shards.begin; shard < local_shards.end; ++shard) {

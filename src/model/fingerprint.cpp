@@ -29,11 +29,12 @@ void require_equal_replicas(std::uint64_t fingerprint, std::int64_t step, const 
         }
     }
     if (!differing.empty()) {
-        throw mpi::AgreedError(core::ExitCode::rank_lost,
-                               fmt::format("after step {} the weights of rank {} differ from those of the other ranks: "
-                                           "a fault of that machine or of the program; the checkpoints written before "
-                                           "stay",
-                                           step, fmt::join(differing, ", ")));
+        throw mpi::AgreedError(
+            core::ExitCode::rank_lost,
+            fmt::format("the weights of rank {1} differ from the weights of the other ranks after step "
+                        "{0}: a fault of that machine or of the program. Earlier checkpoints stay "
+                        "valid",
+                        step, fmt::join(differing, ", ")));
     }
 }
 

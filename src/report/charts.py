@@ -1,6 +1,6 @@
-"""The style of all charts, and the way from a matplotlib figure to SVG that lives in a page.
+"""The style of all charts, and the conversion of a matplotlib figure to SVG inside the page.
 
-Colours are names of CSS variables of the page: while matplotlib draws, each is a colour that nothing else has.
+Colours in the page are CSS variables. While matplotlib draws, a unique placeholder colour stands for each variable.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ CSS_COLOURS = {TEXT: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)",
                **{colour: f"var(--s{i})" for i, colour in enumerate(SERIES, 1)}}
 DASHES = ["-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5))]
 charts_so_far = itertools.count()
-SIZE_INCHES = (5.0, 3.0)  # 360 x 216 units, which a phone shows one to one
+SIZE_INCHES = (5.0, 3.0)  # 360 x 216 units, which fit on a phone without scaling
 
 matplotlib.rcParams.update({
     "svg.fonttype": "none", "text.parse_math": False, "figure.constrained_layout.use": True,
@@ -45,7 +45,7 @@ class Chart:
 
 
 def style_of(index):
-    """Colour and dashes of the curve number `index`: 32 that differ."""
+    """Colour and dashes of the curve number `index`: 32 different ones."""
     return {"color": SERIES[index % len(SERIES)], "linestyle": DASHES[index // len(SERIES) % len(DASHES)]}
 
 
@@ -57,9 +57,9 @@ def new_axes(x, y, size=SIZE_INCHES):
 
 
 def finish(figure, title, alternative, note=""):
-    """The chart as inline SVG; `alternative` is what it says to those who do not see it."""
+    """The chart as inline SVG. `alternative` is its text for screen readers."""
     buffer = io.StringIO()
-    matplotlib.rcParams["svg.hashsalt"] = f"chart {next(charts_so_far)}"  # ids that no other chart of the page has
+    matplotlib.rcParams["svg.hashsalt"] = f"chart {next(charts_so_far)}"  # so that ids are unique in the page
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     pyplot.close(figure)
     svg = buffer.getvalue()
@@ -81,7 +81,7 @@ def shorter(number):
 
 
 def short(value, _=None):
-    """A tick's number."""
+    """The number of a tick."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= size and value % (size / 10) == 0:
             return f"{value / size:g}{unit}"
@@ -94,7 +94,7 @@ def short_ticks(axis, whole=False):
 
 
 def log_scale(axes, axis, base=10):
-    """Ticks on a logarithmic axis as plain numbers."""
+    """Makes an axis logarithmic, with ticks as plain numbers."""
     getattr(axes, f"set_{axis}scale")("log", base=base)
     low, high = sorted(getattr(axes, f"get_{axis}lim")())
     decades = math.log(high / low, base)
@@ -105,7 +105,7 @@ def log_scale(axes, axis, base=10):
 
 
 def scale_values(axes, curves):
-    """A logarithmic y axis where the curves span a decade to four, all above 0."""
+    """Makes the y axis logarithmic if all values are positive and span one to four decades."""
     values = np.concatenate([curve[np.isfinite(curve)] for curve in curves] or [np.empty(0)])
     if values.size and values.min() > 0 and 10 < values.max() / values.min() < 1e4:
         log_scale(axes, "y")
@@ -115,7 +115,7 @@ def scale_values(axes, curves):
 
 
 def smoothed(values, width):
-    """The mean over `width` neighbours, fewer at the ends and where some are absent."""
+    """The mean over `width` neighbours: over fewer at the ends, and where values are missing."""
     known = np.isfinite(values)
     kernel = np.ones(min(max(1, width), max(1, len(values))))
     total = np.convolve(np.where(known, values, 0), kernel, "same")

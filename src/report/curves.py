@@ -7,9 +7,9 @@ import runs
 
 COST = {"quadratic": "cost (quadratic)", "cross_entropy": "cost (cross-entropy)"}
 PHASE_NAMES = ("compute", "reduce", "wait", "data", "other")
-KEYS_TO_COMPARE = ("training.batch_size", "parallel.sync_every")  # accuracy is drawn over these whatever else differs
-ASIDE = ("output.", "model.seed")  # keys of no matter for what a run found out, or drawn as repeats
-RECIPE = ("training.", "parallel.")  # keys that may have to follow those to compare
+KEYS_TO_COMPARE = ("training.batch_size", "parallel.sync_every")  # plotted even if other RECIPE keys differ too
+ASIDE = ("output.", "model.seed")  # keys without influence on accuracy, or whose values count as repeats
+RECIPE = ("training.", "parallel.")  # keys that may have to change together with KEYS_TO_COMPARE
 
 
 def cost_name(shown):
@@ -22,7 +22,7 @@ def figure_text(value):
 
 
 def change(values):
-    """From where to where, for alternative texts."""
+    """The first and the last value, for alternative texts."""
     values = values[np.isfinite(values)]
     return f"from {figure_text(values[0])} to {figure_text(values[-1])}" if values.size else "without values"
 
@@ -35,7 +35,7 @@ def step_cost(shown):
     shown = [(index, run) for index, run in enumerate(shown) if run.record.steps.count]
     if not shown:
         return None
-    figure, axes = charts.new_axes("descent step", cost_name([run for _, run in shown]))
+    figure, axes = charts.new_axes("training step", cost_name([run for _, run in shown]))
     smooth_curves = []
     for index, run in shown:
         blocks = run.record.steps
@@ -51,18 +51,18 @@ def step_cost(shown):
     charts.short_ticks(axes.xaxis)
     if charts.scale_values(axes, smooth_curves):
         lowest = min(np.nanmin(curve) for curve in smooth_curves)
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], lowest / 10))  # single steps may come near 0
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], lowest / 10))  # the cost of single steps may be close to 0
     note = "Smoothed" if len(shown) > 1 else "Line: smoothed. " + (
-        f"Area: least and largest in each {shown[0][1].record.steps.size:,} steps" if shown[0][1].record.steps.size > 1
-        else "Pale: each step")
+        f"Area: min and max of each {shown[0][1].record.steps.size:,} steps" if shown[0][1].record.steps.size > 1
+        else "Pale line: each step")
     alternative = "; ".join((f"{run.name}: " if len(shown) > 1 else "") + change(curve)
                             for (_, run), curve in zip(shown, smooth_curves))
-    return charts.finish(figure, "Cost of each step", f"Cost of each step's batch, smoothed, {alternative}.",
+    return charts.finish(figure, "Training cost of each step", f"Cost of each step's batch, smoothed, {alternative}.",
                          note + ".")
 
 
 def epoch_curves(shown, title, unit, columns, scale=1, log=True):
-    """Columns of /epochs over the epoch; a second column, with several runs, is dashed paler."""
+    """Columns of /epochs over the epoch."""
     shown = [(index, run) for index, run in enumerate(shown) if run.finished_epochs]
     if not shown:
         return None
@@ -89,14 +89,14 @@ def epoch_curves(shown, title, unit, columns, scale=1, log=True):
 
 def costs(run):
     return epoch_curves([run], "Cost of each epoch", cost_name([run]),
-                        [("train_cost", "training, as it went"), ("test_cost", "test, after the epoch")])
+                        [("train_cost", "training, during the epoch"), ("test_cost", "test, after the epoch")])
 
 
 def accuracy(shown):
-    """Of a single run both accuracies, of several that of the test set. On a scale of the logarithm of errors where
-    they shrink to a quarter: 99.0 and 99.5 % are then apart."""
+    """Training and test accuracy of a single run, or the test accuracy of several runs. If the error rate falls to a
+    quarter or less, the scale is logarithmic in the error rate, so that 99.0 and 99.5 % are well apart."""
     alone = len(shown) == 1
-    columns = {"train_accuracy": "training, as it went", "test_accuracy": "test, after the epoch"}
+    columns = {"train_accuracy": "training, during the epoch", "test_accuracy": "test, after the epoch"}
     columns = columns if alone else {"test_accuracy": ""}
     shown = [(index, run) for index, run in enumerate(shown) if run.finished_epochs]
     if not shown:
@@ -114,7 +114,7 @@ def accuracy(shown):
     charts.short_ticks(axes.xaxis, whole=True)
     charts.short_ticks(axes.yaxis)
     every = np.concatenate(curves)
-    every = every[np.isfinite(every) & (every > 0)]  # a curve that reaches 100 % leaves the chart at the top
+    every = every[np.isfinite(every) & (every > 0)]  # 100 % has no logarithm: the curve leaves the chart at the top
     note = ""
     if every.size and every.max() / every.min() > 4:
         axes.set_yscale("function", functions=(lambda y: -np.log10(np.maximum(100 - np.asarray(y), 1e-9)),
@@ -124,12 +124,12 @@ def accuracy(shown):
         axes.yaxis.set_major_locator(charts.ticker.FixedLocator(ticks[::1 + len(ticks) // 10]))
         axes.yaxis.set_major_formatter(charts.short)
         axes.set_ylim(100 - every.max() * 1.15, 100 - every.min() * 0.85)
-        note = "Stretched towards 100 %: equal heights are equal ratios of errors."
+        note = "The scale is logarithmic in the error rate (100 % minus accuracy)."
     only = [run for _, run in shown]
     said = "; ".join((f"{label}: " if label else "") + changes(only, lambda run, name=column: 100 * run.epochs[name])
                      for column, label in columns.items())
     title = "Accuracy" if alone else "Test accuracy"
-    return charts.finish(figure, title, f"{title} in per cent, {said}.", note)
+    return charts.finish(figure, title, f"{title} in percent, {said}.", note)
 
 
 def learning_rate(shown):
@@ -139,7 +139,7 @@ def learning_rate(shown):
 
 
 def rank_phases(run):
-    """Seconds of the phases, phases x epochs x ranks. `other` is what the epoch took beyond them."""
+    """Seconds of the phases: phases x epochs x ranks. The last phase, `other`, is the rest of the epoch."""
     if not run.ranks or not run.finished_epochs:
         return None
     known = [run.ranks[phase] for phase in runs.PHASES]
@@ -149,7 +149,7 @@ def rank_phases(run):
 
 
 def phase_chart(place, phases, axis, title, description):
-    """Phases on top of each other: bars of a few, areas of many."""
+    """Stacked phases: bars for up to 40 places, areas for more."""
     figure, axes = charts.new_axes(axis, "seconds per epoch")
     colours = [charts.SERIES[i] for i in (0, 1, 3, 2, 6)]
     if len(place) <= 40:
@@ -176,7 +176,7 @@ def mean_over(values, axis):
 
 
 def times(run):
-    """Time per epoch by phase, and by phase and rank."""
+    """Charts of the time per epoch: by phase, and by phase and rank."""
     phases = rank_phases(run)
     if phases is None:
         return []
@@ -192,20 +192,20 @@ def times(run):
         slowest = int(np.argmax(ranks[0]))
         shown.append(phase_chart(np.arange(ranks.shape[1]), ranks, "rank", "Time on each rank",
                                  f"Seconds per epoch by phase on each of {ranks.shape[1]} ranks; rank {slowest} "
-                                 f"computes longest, {figure_text(ranks[0, slowest])} s."))
+                                 f"has the longest compute time, {figure_text(ranks[0, slowest])} s."))
     return shown
 
 
 def differing_keys(shown):
-    """Keys whose values differ, with the value of each run, "" where a run has none."""
+    """The keys whose values differ, with the value of each run; "" if a run lacks the key."""
     keys = dict.fromkeys(key for run in shown for key in run.config)
     table = {key: [run.config.get(key, "") for run in shown] for key in keys if key != "output.directory"}
     return {key: values for key, values in table.items() if len(set(values)) > 1}
 
 
 def over_keys(shown):
-    """Accuracy after the last epoch over a number in the config: over the only key that differs, and over those of
-    KEYS_TO_COMPARE even where the rest of the recipe went with them."""
+    """Charts of the accuracy after the last epoch over a numeric key of the config: over KEYS_TO_COMPARE if only RECIPE
+    keys differ, otherwise over a key that is the only one that differs."""
     differing = [key for key in differing_keys(shown) if not key.startswith(ASIDE)]
     numeric = [key for key in differing
                if len({runs.number(run.config.get(key)) for run in shown} - {None}) > 1]
@@ -231,7 +231,7 @@ def over_key(shown, key, others):
         charts.short_ticks(axes.xaxis)
     charts.short_ticks(axes.yaxis)
     said = ", ".join(f"{figure_text(b)} % at {a:g}" for a, b in points)
-    note = "After the last epoch of each complete run; the line joins means."
+    note = "After the last epoch of each complete run. The line connects the means."
     if others:
-        note += f" The runs differ in {', '.join(others)} too."
+        note += f" The runs also differ in {', '.join(others)}."
     return charts.finish(figure, f"Accuracy over {key}", f"Test accuracy over {key}: {said}.", note)

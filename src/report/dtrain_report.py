@@ -1,4 +1,4 @@
-"""dtrain-report: one page about runs, networks and scaling experiments. Its launcher is made by CMake."""
+"""dtrain-report: writes one HTML page about runs, networks and scaling experiments. CMake creates its launcher."""
 
 import argparse
 import os
@@ -22,27 +22,28 @@ with needing(PROGRAM, "python3-h5py", "python3-matplotlib", "python3-jinja2"):
 
 def parse(words):
     parser = argparse.ArgumentParser(
-        PROGRAM, description="Writes one HTML page, which needs no other file, about runs or scaling experiments.")
+        PROGRAM, description="Writes one self-contained HTML page about runs or scaling experiments.",
+        epilog="exit codes: 0 done, 1 nothing could be shown, 2 bad command line or a missing Python module, 6 cannot "
+               "write output")
     parser.add_argument("run", nargs="+", type=Path, metavar="RUN",
-                        help="output folder of a run, a log.h5, a checkpoint or a folder of them, or the file of a "
-                             "scaling experiment; of one run the page shows the network too, of several their "
-                             "curves together")
+                        help="output folder of a run, log.h5, checkpoint, folder of checkpoints, or file of a scaling "
+                             "experiment; one run: the page also shows the network; several runs: it overlays curves")
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE",
-                        help="the page (default: %(default)s)")
-    parser.add_argument("--eval", metavar="PROGRAM", help="dtrain-eval, where it is neither beside this program nor "
-                                                          "on the PATH")
+                        help="the page to write (default: %(default)s)")
+    parser.add_argument("--eval", metavar="PROGRAM",
+                        help="path of dtrain-eval (default: next to this program, or on the PATH)")
     return parser.parse_args(words)
 
 
 def is_report(path):
-    """Whether dtrain-report wrote the file; versions up to 0.1 left no mark."""
+    """Whether dtrain-report wrote the file. Early versions wrote no mark."""
     with open(path, "rb") as file:
         return MARK.encode() in file.read(4096)
 
 
 def write(path, text):
-    """Replaces `path` as a whole, or leaves it as it is."""
-    # Names need not be UTF-8; a page is.
+    """Replaces `path` completely, or leaves it unchanged."""
+    # errors="replace": file names in the text need not be valid UTF-8.
     file = tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="replace", dir=path.parent, prefix=f".{PROGRAM}.",
                                        delete=False)
     try:
@@ -64,14 +65,14 @@ def fail_to_write(path, error):
 
 
 def main(words, folder):
-    """`folder` is where the other programs are."""
+    """`folder` contains the other programs."""
     guard_output(PROGRAM)
     arguments = parse(words)
     evaluator = arguments.eval or shutil.which("dtrain-eval", path=folder) or shutil.which("dtrain-eval")
     try:
         if arguments.output.exists() and not (arguments.output.is_file() and is_report(arguments.output)):
-            fail(PROGRAM, EXIT_BAD_OUTPUT, f"{arguments.output} is there already and is no page of dtrain-report, "
-                                           "which replaces nothing else; choose another name, or remove it")
+            fail(PROGRAM, EXIT_BAD_OUTPUT, f"{arguments.output} exists and is not a page of dtrain-report, which "
+                                           "replaces only its own pages. Choose another name, or remove the file")
     except OSError as error:
         fail_to_write(arguments.output, error)
     progress = Progress(PROGRAM)
@@ -82,7 +83,7 @@ def main(words, folder):
             shown.append(runs.read(path))
         except Unreadable as error:
             problems.append(str(error))
-        except OSError as error:  # of a name that is too long, say, or a folder that may not be searched
+        except OSError as error:  # for example, the name is too long, or a folder is not accessible
             problems.append(f"{path}: {error.strerror}")
     if shown:
         runs.name_all(shown)

@@ -1,4 +1,4 @@
-"""What dtrain-eval says of a checkpoint: the network's opinion of every test sample, and what went on inside it."""
+"""The evaluation of a checkpoint by dtrain-eval: predictions for all test samples, and activations of some."""
 
 import dataclasses
 import subprocess
@@ -13,24 +13,24 @@ import pictures
 import runs
 
 EVALUATION_VERSION = 1
-MOST_CLASSES_IN_TABLE = 20
-MOST_DOTS = 48  # units of a layer that are drawn one by one
+MAX_CLASSES_IN_TABLE = 20
+MAX_DOTS = 48  # layers with up to this many units are drawn as dots
 STAGE_PIXELS = 84
-MOST_OUTPUTS = 20
+MAX_OUTPUTS = 20
 COST_LEVELS = 14
 
 
 class Failed(Exception):
-    """No evaluation; the text says why."""
+    """There is no evaluation. The text gives the reason."""
 
 
 @dataclasses.dataclass
 class Surface:
     x: np.ndarray
     y: np.ndarray
-    cost: np.ndarray  # rows are y
-    path: np.ndarray  # x, y, step, cost of each checkpoint
-    explained: np.ndarray  # share of the path that each direction holds
+    cost: np.ndarray  # y x x
+    path: np.ndarray  # rows: x, y, step and cost; columns: checkpoints
+    explained: np.ndarray  # fraction of the path along each direction
     attributes: dict
 
 
@@ -52,7 +52,7 @@ class Evaluation:
         return self.output.shape[1]
 
     def confusion(self):
-        """Counts, actual class x predicted class."""
+        """Counts: true class x predicted class."""
         counts = np.zeros((self.classes, self.classes), np.int64)
         np.add.at(counts, (self.label, self.prediction), 1)
         return counts
@@ -74,16 +74,16 @@ def read(file):
 
 
 def evaluate(program, checkpoint, working_directory):
-    """The evaluation of `checkpoint` by dtrain-eval. Throws Failed."""
+    """The evaluation of `checkpoint` by dtrain-eval. Raises Failed."""
     if program is None:
-        raise Failed("dtrain-eval was not found: neither beside dtrain-report, nor on the PATH, nor by --eval")
+        raise Failed("dtrain-eval not found next to dtrain-report or on the PATH. Give its path with --eval")
     with tempfile.TemporaryDirectory(prefix="dtrain-report-") as folder:
         file = Path(folder) / "evaluation.h5"
         try:
             done = subprocess.run([program, checkpoint.resolve(), "--record", file], cwd=working_directory,
                                   stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         except OSError as error:
-            raise Failed(f"{program} cannot be started: {error.strerror}") from None
+            raise Failed(f"cannot start {program}: {error.strerror}") from None
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if line.strip() and ": warning: " not in line]
             raise Failed(lines[0] if lines else f"dtrain-eval ended with code {done.returncode}")
@@ -94,37 +94,38 @@ def evaluate(program, checkpoint, working_directory):
 
 
 def evaluate_newest(program, run, notes):
-    """The newest checkpoint that can be evaluated, with its evaluation; the reasons against newer ones go to `notes`.
-    Throws Failed."""
+    """The newest checkpoint that can be evaluated, and its evaluation. The problems of newer ones are added to `notes`.
+    Raises Failed."""
     checkpoint, first = None, None
     for checkpoint in runs.newest_first(lambda: run.checkpoints):
         try:
             return checkpoint, evaluate(program, checkpoint, run.working_directory())
         except Failed as error:
-            if not checkpoint.exists():  # a run in progress has replaced it by a newer one
+            if not checkpoint.exists():  # a running training has replaced it with a newer one
                 continue
             first = first or error
-            if checkpoint.name not in str(error):  # nothing that another checkpoint could mend
+            if checkpoint.name not in str(error):  # the problem is not in the checkpoint
                 raise first from None
             notes.append(str(error))
-    raise first or Failed("there is no checkpoint" + (" that stays for long enough" if checkpoint else " yet"))
+    raise first or Failed("every checkpoint was removed before it could be read" if checkpoint else
+                          "there is no checkpoint yet")
 
 
 def confusion_chart(evaluation):
-    """For more classes than a table has room for."""
+    """A chart, for more classes than fit into a table."""
     counts = evaluation.confusion()
-    figure, axes = charts.new_axes("said", "class", (5.0, 4.6))
+    figure, axes = charts.new_axes("predicted class", "true class", (5.0, 4.6))
     axes.grid(False)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.figure.colorbar(axes.imshow(shares, cmap="viridis", vmin=0, vmax=1, interpolation="none"), ax=axes,
-                         shrink=0.8, label="share of the class")
+                         shrink=0.8, label="fraction of the true class")
     return charts.finish(figure, "Confusion matrix", f"Confusion matrix of {evaluation.classes} classes; "
                          f"{np.trace(counts)} of {counts.sum()} samples lie on the diagonal.")
 
 
 def confusion_table(evaluation):
-    """Rows of (count, share of the row) for the page's table; None where a chart has to do."""
-    if evaluation.classes > MOST_CLASSES_IN_TABLE:
+    """Rows of (count, fraction of the row) for a table; None if there are too many classes."""
+    if evaluation.classes > MAX_CLASSES_IN_TABLE:
         return None
     counts = evaluation.confusion()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -139,12 +140,12 @@ def wrong_samples(evaluation):
         output = evaluation.output[index]
         shown.append({"index": int(index), "label": label, "said": said, "output_said": float(output[said]),
                       "output_label": float(output[label]),
-                      "picture": pictures.sample(image, 84, f"Test sample {index}: a {label}, taken for a {said}")})
+                      "picture": pictures.sample(image, 84, f"Test sample {index}: true class {label}, predicted class {said}")})
     return shown
 
 
 def layer_names(config, recorded):
-    """The layers in the words of the config, by the number that their recorded names begin with."""
+    """Maps the recorded names of layers to their text in the config, by the number at the start of the recorded name."""
     words = [text.strip() for text in config.get("model.layers", "").split(",")]
     names = {}
     for name in recorded:
@@ -154,7 +155,7 @@ def layer_names(config, recorded):
 
 
 def dots(values, limit, signed):
-    """A layer as lights, in columns of at most 16."""
+    """The units of a layer as dots, in columns of at most 16."""
     colours = charts.matplotlib.colormaps["RdBu_r" if signed else "gray"]
     rows = min(len(values), 16)
     lit = []
@@ -167,11 +168,11 @@ def dots(values, limit, signed):
 
 
 def activations(evaluation, config):
-    """The shown samples on their way through the network. Shades are the same for all samples of a layer."""
+    """The activations of the shown samples, layer by layer. All samples of a layer use the same scale of shades."""
     names = layer_names(config, evaluation.layers)
     *hidden, last = list(evaluation.layers) or [None]
     outputs = evaluation.output[evaluation.shown_index]
-    full = 1.0 if outputs.min() >= 0 and outputs.max() <= 1 else max(float(outputs.max()), 1e-30)  # what fills a bar
+    full = 1.0 if outputs.min() >= 0 and outputs.max() <= 1 else max(float(outputs.max()), 1e-30)  # the value of a full bar
     shown = []
     for place, index in enumerate(evaluation.shown_index):
         stages = []
@@ -182,10 +183,9 @@ def activations(evaluation, config):
             values = layer[place]
             shape = " × ".join(map(str, values.shape))
             brightest = int(np.argmax(values))
-            said = f"Activations of layer {names[name]}, {shape}; the largest is {values.flat[brightest]:.3g}, " \
-                   f"number {brightest}"
+            said = f"Activations of layer {names[name]}, {shape}; max {values.flat[brightest]:.3g} at unit {brightest}"
             stage = {"name": names[name], "shape": shape, "alternative": said}
-            if values.ndim == 1 and values.size <= MOST_DOTS:
+            if values.ndim == 1 and values.size <= MAX_DOTS:
                 stage["dots"] = dots(values, limit, low < 0)
             else:
                 sheet = pictures.sheet_of(values)
@@ -195,7 +195,7 @@ def activations(evaluation, config):
             stages.append(stage)
         output, said = evaluation.output[index], int(evaluation.prediction[index])
         label = int(evaluation.label[index])
-        classes = range(len(output)) if len(output) <= MOST_OUTPUTS else np.argsort(-output)[:MOST_OUTPUTS].tolist()
+        classes = range(len(output)) if len(output) <= MAX_OUTPUTS else np.argsort(-output)[:MAX_OUTPUTS].tolist()
         shown.append({"index": int(index), "label": label, "said": said, "stages": stages,
                       "last": names.get(last, ""),
                       "picture": pictures.sample(evaluation.shown_image[place], STAGE_PIXELS,
@@ -206,7 +206,7 @@ def activations(evaluation, config):
 
 
 def surface_chart(surface, cost):
-    """Contours of the cost around the trained weights, with the way down."""
+    """Contours of the cost around the trained weights, with the path of the training."""
     principal = surface.attributes.get("directions") == "pca"
     axis = [f"direction {i + 1}" + (f" ({100 * surface.explained[i]:.3g} % of the path)" if principal else "")
             for i in range(2)]
@@ -235,10 +235,10 @@ def surface_chart(surface, cost):
     charts.short_ticks(axes.yaxis)
     samples, which = surface.attributes.get("samples"), surface.attributes.get("set")
     of = f" of {samples:,} samples of the {which} set" if isinstance(samples, int) and which else ""
-    way = f"White: the way from step {int(step[0]):,} over the checkpoints to step {int(step[-1]):,}, projected; " \
-          "star: the trained weights." if len(x) > 1 else "Star: the trained weights."
-    plane = "the path's two main directions" if principal else "two random directions"
+    way = f"White line: the projected path of the training, from step {int(step[0]):,} over the checkpoints to step " \
+          f"{int(step[-1]):,}. Star: the trained weights." if len(x) > 1 else "Star: the trained weights."
+    plane = "the two principal components of the path" if principal else "two random directions"
     note = f"The cost{of}, on the plane through the trained weights along {plane}. {way}"
     alternative = f"Contours of the cost between {low:.3g} and {high:.3g} around the trained weights" + (
         f", where it is {path_cost[-1]:.3g}" if len(x) else "")
-    return charts.finish(figure, "Down the cost surface", alternative + ".", note)
+    return charts.finish(figure, "Cost surface", alternative + ".", note)

@@ -1,4 +1,4 @@
-"""Reading HDF5 files that may be damaged, foreign or hostile."""
+"""Reads HDF5 files that may be damaged, of another program, or malicious."""
 
 import re
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Unreadable(Exception):
-    """A file or folder that cannot be used; the text names it and says why."""
+    """A file or folder cannot be used. The text names it and gives the reason."""
 
 
 def attributes_of(file):
@@ -19,36 +19,36 @@ def attributes_of(file):
 
 
 def column_of(file, path, dimensions=1, kinds="iuf"):
-    """The dataset at `path`, unread."""
+    """The dataset at `path`; its values are not read yet."""
     dataset = file.get(path)
     if not isinstance(dataset, h5py.Dataset):
-        raise Unreadable(f"has no {path}")
+        raise Unreadable(f"lacks {path}")
     if dataset.ndim != dimensions or dataset.dtype.kind not in kinds:
-        raise Unreadable(f"{path} is not what it should be: {dataset.dtype} of shape {dataset.shape}")
-    # dtrain compresses nothing, so that a size that the file does not bear out is no size to make room for.
+        raise Unreadable(f"{path} has the wrong type or shape: {dataset.dtype} of shape {dataset.shape}")
+    # dtrain does not compress, so a dataset larger than its storage is damaged. Memory must not be allocated for it.
     if dataset.dtype.kind in "iuf" and dataset.nbytes > max(1 << 24, dataset.id.get_storage_size()):
         raise Unreadable(f"{path} claims to be larger than the file")
     return dataset
 
 
 def opened(path):
-    """`path` as HDF5, by a name that errors begin with."""
+    """Opens `path` as HDF5. Raises Unreadable, whose text begins with the path."""
     try:
         return h5py.File(path, "r", locking=False)
     except FileNotFoundError:
-        raise Unreadable(f"{path}: there is no such file") from None
+        raise Unreadable(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise Unreadable(f"{path}: is no readable HDF5 file ({reason(error)})") from None
+        raise Unreadable(f"{path}: not a readable HDF5 file ({reason(error)})") from None
 
 
 def reason(error):
-    """What HDF5 said, in short."""
+    """The message of HDF5, shortened."""
     text = str(error.args[0] if error.args else error)
     return re.sub(r"^.*?\((.*)\)$", r"\1", text, flags=re.DOTALL) if "(" in text else text
 
 
 def reading(path, read):
-    """What `read` makes of the open file; all that may be wrong with it becomes Unreadable with its name."""
+    """Returns read(open file). Any error in the file becomes Unreadable, whose text begins with the path."""
     with opened(path) as file:
         try:
             return read(file)
@@ -60,11 +60,11 @@ def reading(path, read):
 
 def require_version(attributes, version):
     if attributes.get("format_version") != version:
-        raise Unreadable(f"is not of dtrain, or of another version of it: format_version is "
+        raise Unreadable(f"is not a file of this version of dtrain: format_version is "
                          f"{attributes.get('format_version', 'missing')}, this program reads {version}")
 
 
 def values_of(file, path, dimensions=1):
-    """The numbers at `path`; those that are infinite count as absent."""
+    """The numbers at `path`. Infinite values become NaN, which stands for a missing value."""
     values = column_of(file, path, dimensions)[()]
     return np.where(np.isfinite(values), values, np.nan) if values.dtype.kind == "f" else values

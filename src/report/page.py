@@ -1,4 +1,4 @@
-"""Puts together what the page shows, and fills in the template."""
+"""Collects the contents of the page, and fills in the template."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import weights
 
 
 def significant(value, digits=4):
-    """A number for reading, with "–" for what is unknown."""
+    """A number as text; "–" if it is unknown."""
     if value is None or not np.isfinite(value):
         return "–"
     return f"{value:,.{digits}g}" if abs(value) < 10 ** digits else f"{value:,.0f}"
@@ -26,7 +26,7 @@ def percent(value):
 
 
 def duration(seconds):
-    """Seconds for people."""
+    """A number of seconds as text with a suitable unit."""
     if seconds is None or not np.isfinite(seconds):
         return "–"
     if seconds < 120:
@@ -46,7 +46,7 @@ def state(run):
 
 
 def fingerprint(run):
-    """Of the weights after the last whole epoch."""
+    """The fingerprint of the weights after the last complete epoch."""
     value = run.last("fingerprint")
     return "" if value is None else f"{value:016x}"
 
@@ -58,7 +58,7 @@ def samples_per_second(run):
 
 
 def headline(run):
-    """Figures with their names and ids; what a run does not tell is left out."""
+    """Results with names and ids. Unknown ones are left out."""
     attributes, accuracy = run.attributes, run.epochs["test_accuracy"]
     figures = []
     if run.finished_epochs:
@@ -66,12 +66,12 @@ def headline(run):
         figures += [("test-accuracy", "test accuracy", percent(run.last("test_accuracy")),
                      "" if best is None else f"best: {percent(accuracy[best])} in epoch {run.epochs['epoch'][best]:,}"),
                     ("train-accuracy", "training accuracy", percent(run.last("train_accuracy")),
-                     "of the last epoch's steps"),
+                     "mean of the last epoch's steps"),
                     ("test-cost", "test cost", significant(run.last("test_cost")), ""),
                     ("train-cost", "training cost", significant(run.last("train_cost")),
                      "mean of the last epoch's steps")]
     figures.append(("epochs", "epochs", f"{run.finished_epochs:,}", state(run)))
-    figures.append(("steps", "descent steps", f"{run.record.steps.count:,}", ""))
+    figures.append(("steps", "training steps", f"{run.record.steps.count:,}", ""))
     if run.finished_epochs:
         figures += [("seconds", "training time", duration(float(np.nansum(run.epochs["seconds"]))), ""),
                     ("rate", "samples per second", significant(samples_per_second(run)), "median of the epochs")]
@@ -103,6 +103,7 @@ def section_of_run(run, evaluator, progress):
     section["first_layer"] = None
     try:
         progress.doing(f"evaluating the newest checkpoint of {run.name}")
+        notes_before = len(run.notes)
         checkpoint, found = evaluation.evaluate_newest(evaluator, run, run.notes)
     except evaluation.Failed as error:
         section["evaluation_failed"] = str(error)
@@ -110,7 +111,7 @@ def section_of_run(run, evaluator, progress):
         return section
     section["first_layer"] = weights.first_layer([checkpoint] if checkpoint.exists() else run.checkpoints, run.notes)
     progress.doing(f"drawing the network of {run.name}")
-    section |= {"checkpoint": checkpoint.name, "evaluation": found, "confusion": evaluation.confusion_table(found),
+    section |= {"checkpoint": checkpoint.name, "evaluation": found, "older": len(run.notes) > notes_before, "confusion": evaluation.confusion_table(found),
                 "wrong": evaluation.wrong_samples(found), "activations": evaluation.activations(found, run.config)}
     if section["confusion"] is None:
         section["confusion_chart"] = evaluation.confusion_chart(found)
@@ -140,8 +141,8 @@ def section_of_runs(shown, progress):
 
 
 def render(shown, problems, evaluator, progress):
-    """The page as text, which names `problems`. What else it does not show is appended to them, and named in its place.
-    """
+    """The page as text. It lists `problems`. Other problems are appended to `problems`, and the page shows them in the
+    place of the missing parts."""
     trained = [item for item in shown if isinstance(item, runs.Run)]
     context = {"names": [item.name for item in shown], "single": None, "several": None}
     if len(trained) == 1:
@@ -156,7 +157,7 @@ def render(shown, problems, evaluator, progress):
         problems += run.notes
     context["problems"] = problems.copy()
     if context["single"] and "evaluation_failed" in context["single"]:
-        problems.append(f"{trained[0].name}: what its network makes of the data is not shown: "
+        problems.append(f"{trained[0].name}: the page lacks the results on the test set: "
                         f"{context['single']['evaluation_failed']}")
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                                    trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)

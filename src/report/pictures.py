@@ -1,4 +1,4 @@
-"""Small pictures, of one pixel for each number, which the page enlarges."""
+"""Small pictures with one pixel per number. The page enlarges them."""
 
 import base64
 import dataclasses
@@ -13,14 +13,14 @@ from PIL import Image
 @dataclasses.dataclass
 class Picture:
     uri: str
-    width: int  # as shown
+    width: int  # as shown, in pixels
     height: int
     alternative: str
     caption: str = ""
 
 
 def png(values, low, high, colours):
-    """`values`, rows x columns, as a data URI; NaN is transparent."""
+    """`values` (rows x columns) as a data URI. NaN is transparent."""
     palette = (matplotlib.colormaps[colours](np.linspace(0, 1, 255))[:, :3] * 255).round().astype(np.uint8)
     span = high - low if high > low else 1
     scaled = np.clip((np.nan_to_num(values, nan=low) - low) / span, 0, 1)
@@ -38,7 +38,7 @@ def picture(values, scale, low, high, colours, alternative, caption=""):
 
 
 def tiles(values, columns=None):
-    """`values`, count x rows x columns, side by side with gaps between them."""
+    """`values` (count x rows x columns) as tiles of one picture, with gaps between them."""
     count, height, width = values.shape
     columns = columns or math.ceil(math.sqrt(count * height / width))
     rows = math.ceil(count / columns)
@@ -50,7 +50,7 @@ def tiles(values, columns=None):
 
 
 def sheet_of(values, columns=None):
-    """Any array as rows x columns: maps side by side, a long vector cut into rows."""
+    """Any array as rows x columns: channels become tiles, and a long vector is cut into rows."""
     values = np.asarray(values, np.float64)
     if values.ndim == 2:
         return values
@@ -65,13 +65,13 @@ def sheet_of(values, columns=None):
     return np.pad(flat, (0, -flat.size % width), constant_values=np.nan).reshape(-1, width)
 
 
-def fitting(sheet, size, most=10):
-    """By how much to enlarge `sheet` so that its longer side measures about `size`."""
-    return min(most, size / max(sheet.shape))
+def fitting(sheet, size, max_scale=10):
+    """The scale at which the longer side of `sheet` has about `size` pixels."""
+    return min(max_scale, size / max(sheet.shape))
 
 
 def sample(values, size, alternative, caption="", limits=None):
-    """A sample of the data set, in the shades of MNIST."""
+    """A sample of the data set, white on black as in MNIST."""
     sheet = sheet_of(values)
     low, high = limits or (min(0, np.nanmin(sheet)), max(1, np.nanmax(sheet)))
     return picture(sheet, fitting(sheet, size), low, high, "gray", alternative, caption)

@@ -1,4 +1,4 @@
-"""What the Python programs of this repository share, before any other module is loaded."""
+"""Shared start-up code of the Python programs. It is loaded before any other module."""
 
 import contextlib
 import io
@@ -18,15 +18,16 @@ def fail(program, code, problem):
 
 @contextlib.contextmanager
 def needing(program, *packages):
-    """Where modules are imported that Debian's `packages` have: ends the program where one is missing, or is there for
-    another Python or NumPy, in whatever way that shows."""
+    """Context for imports from Debian's `packages`. Ends the program with a message if a module is missing, or was built
+    for another Python or NumPy, which may raise any of these exceptions."""
     try:
         yield
     except (ImportError, AttributeError, RuntimeError, ValueError) as error:
         while error.__cause__:
             error = error.__cause__
-        fail(program, EXIT_USAGE, f"{(str(error).strip() or repr(error)).splitlines()[0]}; this wants Debian's modules (apt-get install "
-                                  f"{' '.join(packages)}), /usr/bin/python3, and no others from PYTHONPATH or pip")
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        fail(program, EXIT_USAGE, f"{reason}. Install Debian's modules (apt-get install {' '.join(packages)}) and use "
+                                  "them with /usr/bin/python3, without other versions from PYTHONPATH or pip")
 
 
 class _Output(io.FileIO):
@@ -43,8 +44,8 @@ class _Output(io.FileIO):
 
 
 def guard_output(program):
-    """From now on standard output that takes no more ends the program at once, with code 6 and a message, as SIGPIPE
-    does silently where the reader has left; what standard error does not take is lost."""
+    """From now on, a failed write to standard output ends the program with a message and code 6. If the reader has
+    closed the pipe, SIGPIPE ends the program silently. Failed writes to standard error are ignored."""
     def end(error):
         if sys.stderr is not None:
             print(f"{program}: cannot write to standard output: {error.strerror}", file=sys.stderr)
@@ -54,7 +55,7 @@ def guard_output(program):
         return io.TextIOWrapper(io.BufferedWriter(output), "utf-8", "backslashreplace", line_buffering=line_buffering)
 
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    if sys.stdout is None:  # where a file that is opened would take its place
+    if sys.stdout is None:  # then the next opened file would get descriptor 1
         fail(program, EXIT_BAD_OUTPUT, "standard output is closed")
     if sys.stderr is not None:
         sys.stderr = text(_Output(2, lambda error: None), line_buffering=True)

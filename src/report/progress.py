@@ -1,4 +1,4 @@
-"""What takes longer than a second says so."""
+"""Progress messages for work that takes longer than a second."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""Reading what is to be shown: logs and checkpoints of runs, and scaling experiments."""
+"""Reads the inputs: logs and checkpoints of runs, and scaling experiments."""
 
 import configparser
 import dataclasses
@@ -15,13 +15,13 @@ RUN_VERSION = 3  # of logs and checkpoints
 PHASES = ("compute_seconds", "reduce_seconds", "wait_seconds", "data_seconds")
 EPOCH_COLUMNS = ("epoch", "step", "train_cost", "train_accuracy", "test_cost", "test_accuracy", "learning_rate",
                  "seconds", "samples_per_second", "fingerprint")
-MOST_BLOCKS = 800  # points of a curve: more than a chart has pixels
-READ_AT_ONCE = 1 << 20
+MAX_BLOCKS = 800  # points of a curve: more than a chart has pixels
+READ_AT_ONCE = 1 << 20  # values
 
 
 @dataclasses.dataclass
 class Blocks:
-    """A long curve in equal blocks: of each, where it ends, and its least, mean and largest value."""
+    """A long curve in blocks of equal size, with the end, min, mean and max of each block."""
     count: int
     size: int
     end: np.ndarray
@@ -30,16 +30,16 @@ class Blocks:
     high: np.ndarray
 
 
-def blocks_of(values, most=MOST_BLOCKS):
-    """`values` is an array or a dataset of one dimension, which is read piece by piece. NaN counts as absent."""
+def blocks_of(values, max_blocks=MAX_BLOCKS):
+    """`values` is an array or an HDF5 dataset of one dimension, which is read in parts. NaN is a missing value."""
     count = values.shape[0]
-    size = max(1, -(-count // most))
-    # A chunk that is read in parts would be read again for each.
+    size = max(1, -(-count // max_blocks))
+    # Parts contain complete chunks, since HDF5 would read a chunk again for each part of it.
     chunk = (getattr(values, "chunks", None) or (0,))[0]
     step = size * max(1, -(-max(READ_AT_ONCE, chunk) // size))
     parts = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a block of nothing but NaN
+        warnings.simplefilter("ignore", RuntimeWarning)  # a block that contains only NaN
         for start in range(0, count, step):
             part = np.asarray(values[start:start + step], np.float64)
             part[~np.isfinite(part)] = np.nan
@@ -52,7 +52,7 @@ def blocks_of(values, most=MOST_BLOCKS):
 
 @dataclasses.dataclass
 class Record:
-    """The cost log, as a log and a checkpoint hold it."""
+    """The cost log, which a log and a checkpoint both contain."""
     steps: Blocks
     epochs: dict
 
@@ -63,13 +63,13 @@ class Run:
     attributes: dict
     config: dict  # "section.key": value
     record: Record
-    ranks: dict  # phase: seconds, epochs x ranks; NaN where a rank took no part; empty without a log
+    ranks: dict  # phase: seconds, epochs x ranks; NaN if a rank took no part; empty without a log
     notes: list
     name: str = ""
 
     @property
     def checkpoints(self):
-        """Those that are there now, newest first, whether whole or not: a run in progress replaces them."""
+        """The checkpoints that exist now, newest first, valid or not. A running training replaces them."""
         return checkpoints_of(self.path) or ([self.path] if "logical_shards" in self.attributes else [])
 
     @property
@@ -93,7 +93,7 @@ class Run:
         return values[-1].item() if len(values) else None
 
     def working_directory(self):
-        """Where paths in the config start from, as far as the place of the output folder tells."""
+        """The folder to which paths in the config are relative, derived from the path of the output folder."""
         directory = Path(self.config.get("output.directory", "/"))
         folder = (self.path if self.path.is_dir() else self.path.parent).resolve()
         folder = folder.parent if folder.name == "checkpoints" else folder
@@ -123,12 +123,12 @@ def parse_config(text):
 def record_of(file):
     epochs = {name: values_of(file, f"/epochs/{name}") for name in EPOCH_COLUMNS}
     if len({len(column) for column in epochs.values()}) != 1:
-        raise Unreadable("the columns of /epochs differ in length")
+        raise Unreadable("the columns of /epochs have different lengths")
     return Record(blocks_of(column_of(file, "/steps/cost")), epochs)
 
 
 def read_record(file):
-    """Attributes, record and, of a log, seconds per rank."""
+    """The attributes, the record and, for a log, the seconds of each rank."""
     attributes = attributes_of(file)
     require_version(attributes, RUN_VERSION)
     ranks = {}
@@ -141,13 +141,13 @@ def read_record(file):
 
 
 def checkpoints_in(folder):
-    """Newest first."""
+    """The checkpoints in a folder, newest first."""
     found = [path for path in folder.glob("step-*.h5") if re.fullmatch(r"step-\d{8,}\.h5", path.name)]
     return sorted(found, key=lambda path: int(path.name[5:-3]), reverse=True)
 
 
 def checkpoints_of(path):
-    """Those of the run at `path`, newest first; none of a lone checkpoint."""
+    """The checkpoints of the run at `path`, newest first. Empty if `path` is a single checkpoint."""
     if not path.is_dir() and path.name != "log.h5":
         return []
     folder = path if path.is_dir() else path.parent
@@ -155,7 +155,7 @@ def checkpoints_of(path):
 
 
 def newest_first(checkpoints):
-    """Each of `checkpoints()`, which is asked anew before every one: a run in progress replaces them."""
+    """Yields each of `checkpoints()` once. It calls the function again for each, as a running training replaces them."""
     tried = set()
     while left := [checkpoint for checkpoint in checkpoints() if checkpoint not in tried]:
         tried.add(left[0])
@@ -163,11 +163,11 @@ def newest_first(checkpoints):
 
 
 def read_run(path):
-    """A run from its output folder or a folder of checkpoints, from its log, or from one of its checkpoints."""
+    """Reads a run from its output folder, a folder of checkpoints, its log, or one of its checkpoints."""
     notes = []
     log = path / "log.h5" if path.is_dir() else path
     if not log.exists() and not checkpoints_of(path):
-        raise Unreadable(f"{path}: is no output folder of a run: there is neither a log.h5 nor a checkpoint in it")
+        raise Unreadable(f"{path}: not the output folder of a run: it contains neither log.h5 nor a checkpoint")
 
     attributes, record, ranks = None, None, {}
     if log.exists():
@@ -175,10 +175,10 @@ def read_run(path):
             attributes, record, ranks = reading(log, read_record)
         except Unreadable as error:
             notes.append(str(error))
-    elif not checkpoints_in(path):  # as a folder of checkpoints has none
-        notes.append(f"{log} is not there, so that times are unknown: the log is written after each epoch")
+    elif not checkpoints_in(path):  # a folder of checkpoints never contains a log
+        notes.append(f"{log} is missing, so times are unknown: the log is written after each epoch")
     for checkpoint in newest_first(lambda: checkpoints_of(path)):
-        # A newer one than the log: interrupted in the middle of an epoch, after which the log would have been written.
+        # A checkpoint may be newer than the log, if the run was interrupted within an epoch.
         if record is not None and int(checkpoint.name[5:-3]) <= record.steps.count:
             break
         try:
@@ -190,15 +190,15 @@ def read_run(path):
             if checkpoint.exists():
                 notes.append(str(error))
     if record is None:
-        raise Unreadable("; ".join(notes) or f"{path}: no checkpoint stays for long enough to be read")
+        raise Unreadable("; ".join(notes) or f"{path}: every checkpoint was removed before it could be read")
     config = parse_config(str(attributes.get("config", "")))
     return Run(path, attributes, config, record, ranks, notes)
 
 
 def read(path):
-    """The run or scaling experiment at `path`."""
+    """The run or scaling experiment at `path`. Raises Unreadable."""
     if not path.exists():
-        raise Unreadable(f"{path}: there is no such file or folder")
+        raise Unreadable(f"{path}: no such file or folder")
     if path.is_file():
         with opened(path) as file:
             kind = file.attrs.get("kind")
@@ -206,12 +206,12 @@ def read(path):
         if kind == scaling_file.KIND:
             return scaling_file.read(path)
         if kind is not None:
-            raise Unreadable(f"{path}: is neither a run nor a scaling experiment, but of kind {kind}")
+            raise Unreadable(f"{path}: neither a run nor a scaling experiment, but a file of kind {kind}")
     return read_run(path)
 
 
 def name_all(shown):
-    """Gives each the shortest end of its path that tells it from the others: of one alone, the last two parts."""
+    """Names each item by the shortest end of its path that is unique. A single item is named by the last two parts."""
     paths = [(item.path.parent if item.path.name == "log.h5" else item.path).resolve() for item in shown]
     for item, path in zip(shown, paths):
         for length in range(1 if len(shown) > 1 else min(2, len(path.parts)), len(path.parts) + 1):

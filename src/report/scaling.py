@@ -1,4 +1,4 @@
-"""Speed-up, efficiency and phases of scaling experiments."""
+"""Charts of scaling experiments: speed-up, efficiency and phases of a step."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from scaling_file import CHECK, MODES, PHASES, series_of
 
 
 def overview(series, value, title, unit):
-    """One figure of all series of a mode, with the ideal line."""
+    """One chart with all series of a mode, and the ideal line."""
     figure, axes = charts.new_axes("ranks", unit)
     ranks = np.unique(np.concatenate([one.values("ranks") for one in series]))
     axes.plot(ranks, ranks if value == "speed_up" else np.ones(len(ranks)), color=charts.MUTED, linewidth=0.9,
@@ -15,7 +15,7 @@ def overview(series, value, title, unit):
     for index, one in enumerate(series):
         x, y = one.values("ranks"), one.values(value)
         style = charts.style_of(index) | {"linestyle": (0, (5, 1.5)) if one.simulated else "-"}
-        # The spread is of the rate; speed-up and efficiency are proportional to it.
+        # The file has min and max of the rate. Speed-up and efficiency are proportional to the rate.
         spread = np.maximum(0, np.stack([y - y * one.values("low") / one.values("rate"),
                                          y * one.values("high") / one.values("rate") - y]))
         axes.errorbar(x, y, spread, marker="o", markersize=4, capsize=2, elinewidth=0.8,
@@ -35,19 +35,19 @@ def overview(series, value, title, unit):
                      ", ".join(f"{getattr(point, value):.3g} at {point.ranks}" for point in one.points)
                      for one in series)
     return charts.finish(figure, title, f"{title} over ranks. {said}.",
-                         "Bars: least and largest." if value == "efficiency" else "")
+                         "Error bars: min and max." if value == "efficiency" else "")
 
 
 def phases(one):
-    strong = one.mode == "strong"  # a step then shrinks with ranks until nothing of it can be seen
-    unit = "per cent of a step" if strong else "milliseconds per step"
+    strong = one.mode == "strong"  # then steps get so short on many ranks that their bars would be invisible
+    unit = "percent of a step" if strong else "milliseconds per step"
     figure, axes = charts.new_axes("ranks", unit)
     place = np.arange(len(one.points))
     below = np.zeros(len(place))
     table = 1e3 * np.array([[point.phases[name] for name in PHASES] for point in one.points])
     table = 100 * table / np.maximum(table.sum(1, keepdims=True), 1e-300) if strong else table
     for column, name in enumerate(PHASES):
-        axes.bar(place, table[:, column], 0.7, below, label=name, color=charts.SERIES[(5, 0, 4, 3, 1, 2)[column]],
+        axes.bar(place, table[:, column], 0.7, below, label=name, color=charts.SERIES[(5, 0, 4, 1, 2, 3)[column]],
                  linewidth=0)
         below += table[:, column]
     axes.set_xticks(place, [f"{point.ranks:,}" for point in one.points])
@@ -55,14 +55,14 @@ def phases(one):
     axes.grid(False, axis="x")
     figure.legend(loc="upper center", ncol=6, columnspacing=0.8, handlelength=0.8, handletextpad=0.4)
     axes.set_title(" ")  # room for the legend
-    title = f"A step's phases, {one.mode} scaling, {one.kind} on {one.platform}"
+    title = f"Phases of a step, {one.mode} scaling, {one.kind} on {one.platform}"
     said = "; ".join(f"{point.ranks} ranks: " + ", ".join(f"{name} {value:.3g}" for name, value in zip(PHASES, row))
                      for point, row in zip(one.points, table))
     return charts.finish(figure, title, f"{title}, {unit}. {said}.")
 
 
 def section(experiment):
-    """What the page shows of one experiment."""
+    """What the template shows of one experiment."""
     every = series_of(experiment.columns)
     shown = []
     for mode in MODES:

@@ -1,5 +1,7 @@
-"""The file of a scaling experiment, as slurm/scaling.py writes and dtrain-report draws it: its fields, and the
-speed-ups and efficiencies that follow from them."""
+"""The file of a scaling experiment: its columns and attributes, and the speed-ups and efficiencies computed from them.
+
+slurm/scaling.py writes the file, and dtrain-report reads it.
+"""
 
 import dataclasses
 import datetime
@@ -14,39 +16,40 @@ from hdf5 import Unreadable, attributes_of, column_of, reading, require_version
 KIND = "scaling"
 FORMAT_VERSION = 1
 MODES = ("strong", "weak")  # as numbers in the file: 0 and 1
-PHASES = ("fetch", "forward", "backward", "wait", "reduce", "update")
+PHASES = ("data", "forward", "backward", "reduce", "update", "wait")
+OLD_COLUMNS = {"data_seconds": "fetch_seconds"}  # names that versions before November 2026 wrote
 NUMBERS = {"mode": np.uint8, "ranks": np.int64, "nodes": np.int64, "batch_size": np.int64, "repeat": np.int64,
            "simulated": np.uint8, "samples_per_second": np.float64, "step_seconds": np.float64,
            "samples_per_second_min": np.float64, "samples_per_second_max": np.float64,
            **{f"{phase}_seconds": np.float64 for phase in PHASES}}
 PLATFORM = "platform"  # a column of text
-# Attributes.
+# Attributes of the file.
 NETWORK = ("dtrain_version", "layers", "parameters")
-CONFIGS = ("config", "simulated_config")  # of runs that were measured, and of simulated ones
-CHECK = "simulation_check"  # simulated runs beside real ones, a Markdown table
+CONFIGS = ("config", "simulated_config")  # the configs of the measured and of the simulated runs
+CHECK = "simulation_check"  # compares simulated with measured runs: a Markdown table
 
 
 @dataclasses.dataclass
 class Scaling:
     path: Path
     attributes: dict
-    columns: dict  # of equal length, one entry per run
+    columns: dict  # arrays of equal length, one entry per run
     name: str = ""
 
     def runs(self):
-        """A dict for each run."""
+        """One dict per run."""
         return [dict(zip(self.columns, values)) for values in zip(*self.columns.values())]
 
 
 @dataclasses.dataclass
 class Point:
-    """What was measured, or simulated, on one number of ranks: means over repeats, and their extremes; of a single run
-    those of its blocks of steps."""
+    """The results on one number of ranks: mean, min and max over repeats. With a single run, min and max are over its
+    blocks of steps."""
     ranks: int
     nodes: list
     batch_sizes: list
     repeats: int
-    rate: float
+    rate: float  # samples per second
     low: float
     high: float
     phases: dict  # seconds per step
@@ -59,7 +62,7 @@ class Point:
 
 @dataclasses.dataclass
 class Series:
-    """Points of one mode and platform, by ranks, with the first of which efficiencies compare."""
+    """Points of one mode and platform, in the order of ranks. Efficiencies are relative to the first point."""
     mode: str
     simulated: bool
     platform: str
@@ -74,35 +77,41 @@ class Series:
 
 
 def read(path):
-    """The experiment at `path`. Throws Unreadable."""
+    """The experiment at `path`. Raises Unreadable."""
     return Scaling(Path(path), *reading(path, read_open))
 
 
 def read_open(file):
     attributes = attributes_of(file)
     if attributes.get("kind") != KIND:
-        raise Unreadable("is no scaling experiment")
+        raise Unreadable("is not a scaling experiment")
     require_version(attributes, FORMAT_VERSION)
     if missing := [name for name in NETWORK if name not in attributes]:
         raise Unreadable(f"has no attribute {missing[0]}")
-    columns = {name: column_of(file, f"/runs/{name}")[()] for name in NUMBERS}
+    columns = {name: column_of(file, f"/runs/{stored_name(file, name)}")[()] for name in NUMBERS}
     platforms = column_of(file, f"/runs/{PLATFORM}", kinds="OS")[()]
     columns[PLATFORM] = np.array([text.decode(errors="replace") if isinstance(text, bytes) else str(text)
                                   for text in platforms], object)
     if len({len(column) for column in columns.values()}) != 1:
-        raise Unreadable("the columns of /runs differ in length")
+        raise Unreadable("the columns of /runs have different lengths")
     if not len(columns["ranks"]):
-        raise Unreadable("holds no runs yet")
+        raise Unreadable("contains no runs")
     if min(columns["ranks"].min(), columns["samples_per_second"].min()) <= 0:
-        raise Unreadable("ranks or samples per second are not positive")
+        raise Unreadable("a number of ranks or samples per second is not positive")
     if not np.isin(columns["mode"], range(len(MODES))).all():
-        raise Unreadable(f"/runs/mode holds others than those of {' and '.join(MODES)} scaling")
+        raise Unreadable(f"/runs/mode has a value other than 0 ({MODES[0]} scaling) and 1 ({MODES[1]} scaling)")
     return attributes, columns
 
 
+def stored_name(file, name):
+    """The name of a column in the file, which an older version may have written."""
+    old = OLD_COLUMNS.get(name)
+    return old if old and f"/runs/{name}" not in file and f"/runs/{old}" in file else name
+
+
 def write(path, runs, attributes):
-    """Replaces the file at `path`. `runs` are dicts with an entry for each column, `attributes` those of NETWORK and
-    what there is of the other ones."""
+    """Replaces the file at `path`. `runs` are dicts with an entry for each column. `attributes` has all of NETWORK, and
+    may have CONFIGS and CHECK."""
     temporary = path.with_name(path.name + ".tmp")
     with h5py.File(temporary, "w") as file:
         file.attrs.update({"format_version": FORMAT_VERSION, "kind": KIND, **attributes,

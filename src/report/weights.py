@@ -1,4 +1,4 @@
-"""The weights of a network's first layer as pictures."""
+"""Pictures of the weights of a network's first layer."""
 
 import dataclasses
 import math
@@ -9,8 +9,8 @@ import hdf5
 import pictures
 import runs
 
-MOST_TILES = 400
-MOST_FIGURES = 36  # neurons that get a picture with a caption each
+MAX_TILES = 400
+MAX_FIGURES = 36  # up to this many neurons each get a picture with a caption
 COLOURS = "RdBu_r"
 
 
@@ -18,32 +18,33 @@ COLOURS = "RdBu_r"
 class FirstLayer:
     name: str
     pictures: list
-    limit: float  # weights beyond are drawn as this
+    limit: float  # larger absolute weights are drawn like this one
     note: str
+    step: int = 0  # of the checkpoint
 
 
 def read(file):
-    """The name, tensors and sample shape of the first layer that has weights."""
+    """Name and tensors of the first layer with weights, the shape of samples, and the step of the checkpoint."""
     attributes = hdf5.attributes_of(file)
     hdf5.require_version(attributes, runs.RUN_VERSION)
     for name, group in sorted(file["/model"].items()):
         tensors = {key: hdf5.column_of(file, f"/model/{name}/{key}", group[key].ndim)[()] for key in group}
         if any(key.startswith("weight") for key in tensors):
             shape = tuple(int(size) for size in str(attributes.get("sample_shape", "")).split())
-            return name, tensors, shape
-    raise hdf5.Unreadable("its network has no weights")
+            return name, tensors, shape, int(attributes.get("step", 0))
+    raise hdf5.Unreadable("the network has no weights")
 
 
 def first_layer(checkpoint, notes):
-    """Of the first of the checkpoints, newest first, that can be read; None if there is none."""
+    """The first layer of the newest readable checkpoint; None if there is none. `checkpoint`: paths, newest first."""
     for path in checkpoint:
         try:
-            name, tensors, shape = hdf5.reading(path, read)
+            name, tensors, shape, step = hdf5.reading(path, read)
         except hdf5.Unreadable as error:
             if path.exists() and str(error) not in notes:
                 notes.append(str(error))
             continue
-        return draw(name, tensors, shape)
+        return dataclasses.replace(draw(name, tensors, shape), step=step)
     return None
 
 
@@ -65,22 +66,22 @@ def draw(name, tensors, shape):
             f"Rows are the {units} units, columns the {weights.shape[1]} inputs of a time step.")
     if kind == "dense":
         if weights.shape[1] != math.prod(shape) or len(shape) < 2:
-            sheet = weights[:MOST_TILES]
+            sheet = weights[:MAX_TILES]
             return FirstLayer(name, [picture(sheet, 640, f"Weights of {len(sheet)} neurons, one row each")], limit,
                               "Rows are neurons, columns their inputs.")
         planes = weights.reshape(count, -1, *shape[-2:])
         what = "neuron"
     else:
-        planes, what = weights, "map"
+        planes, what = weights, "feature map"
 
-    # One row of planes for each neuron or map; a single plane is a picture by itself.
-    each = [pictures.tiles(plane, len(plane)) for plane in planes[:MOST_TILES]]
-    note = f"The first {MOST_TILES} of {count} {what}s. " if count > MOST_TILES else ""
+    # Each neuron or feature map becomes a row of planes, one per channel of the input.
+    each = [pictures.tiles(plane, len(plane)) for plane in planes[:MAX_TILES]]
+    note = f"The first {MAX_TILES} of {count} {what}s. " if count > MAX_TILES else ""
     if planes.shape[1] > 1:
-        note += f"Side by side: the {planes.shape[1]} maps of the input. "
-    if count <= MOST_FIGURES:
+        note += f"In each row: the {planes.shape[1]} channels of the input. "
+    if count <= MAX_FIGURES:
         return FirstLayer(name, [picture(sheet, 84, f"Weights of {what} {index}", f"{index}")
                                  for index, sheet in enumerate(each)], limit, note)
     sheet = pictures.tiles(np.stack(each))
-    return FirstLayer(name, [picture(sheet, 1000, f"Weights of {len(each)} {what}s, a picture each, row by row")],
+    return FirstLayer(name, [picture(sheet, 1000, f"Weights of {len(each)} {what}s, one picture each, row by row")],
                       limit, note)

@@ -57,19 +57,19 @@ bool BackgroundWriter::none_waiting() const {
     return std::ranges::all_of(waiting_, [](const auto& jobs) { return jobs.empty(); });
 }
 
-std::size_t BackgroundWriter::submit(Lane lane, std::function<void()> job, std::size_t most_waiting) {
+std::size_t BackgroundWriter::submit(Lane lane, std::function<void()> job, std::size_t max_waiting) {
     const std::lock_guard lock(mutex_);
     if (error_) {
         return 0;
     }
     auto& jobs = waiting_[static_cast<std::size_t>(lane)];
     jobs.push_back(std::move(job));
-    std::size_t gave_way = 0;
-    for (; jobs.size() > most_waiting; ++gave_way) {
+    std::size_t dropped = 0;
+    for (; jobs.size() > max_waiting; ++dropped) {
         jobs.pop_front();
     }
     changed_.notify_all();
-    return gave_way;
+    return dropped;
 }
 
 void BackgroundWriter::wait() {

@@ -26,14 +26,14 @@ std::string time_left(double seconds) {
                          : fmt::format("{}:{:02}", whole / 60, whole % 60);
 }
 
-/// 1234567 -> "1.23 M", for rates.
+/// Formats a rate: 1234567 -> "1.23 M".
 std::string short_number(double value) {
     return value >= 1e6   ? fmt::format("{:.2f} M", value / 1e6)
            : value >= 1e3 ? fmt::format("{:.1f} k", value / 1e3)
                           : fmt::format("{:.0f}", value);
 }
 
-/// The first of `lines`, which get shorter, that fits into a terminal's columns; the last one cut if none does.
+/// The first of `lines` that fits into the columns of a terminal. `lines` get shorter; if none fits, cuts the last one.
 std::string fitting(std::initializer_list<std::string> lines, std::size_t columns) {
     for (const std::string& line : lines) {
         if (line.size() <= columns) {

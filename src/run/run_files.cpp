@@ -23,20 +23,21 @@ namespace {
 
 constexpr std::int64_t log_format_version = 3;
 constexpr const char* log_name = "log.h5";
-/// Where the resolved config goes: into the first of these that it may replace.
+/// Names for the resolved config. It is written to the first one that may be replaced.
 constexpr std::array<const char*, 2> config_names{"config.ini", "config-resolved.ini"};
 constexpr std::string_view resolved_heading = "# Written by dtrain: every key of the run in this folder.\n";
 
-/// Of the resolved config of the first version, 26 keys in 6 sections, with an empty line between these.
-constexpr std::size_t fewest_config_lines = 26 + 2 * 6 - 1;
+/// Lines of the resolved config of the first version: 26 keys in 6 sections, with an empty line between sections.
+constexpr std::size_t min_config_lines = 26 + 2 * 6 - 1;
 
-/// Empty where it cannot be read.
+/// The text of a file; empty if it cannot be read.
 std::string text_of(const std::filesystem::path& file) {
     std::ifstream in(file, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-/// Whether dtrain wrote it. Versions up to 0.1 wrote no heading, and had fewer keys: every one of them, a line each.
+/// Whether dtrain wrote the file. Early versions wrote no heading, and wrote each of their keys, which were fewer, on a
+/// line.
 bool is_resolved_config(const std::filesystem::path& file) {
     const std::string text = text_of(file);
     if (text.starts_with(resolved_heading)) {
@@ -53,20 +54,21 @@ bool is_resolved_config(const std::filesystem::path& file) {
                 }
             } while (candidate != line);
         }
-        return lines >= fewest_config_lines;
+        return lines >= min_config_lines;
     } catch (const core::Error&) {
         return false;
     }
 }
 
-/// What has to be the same for a run to go on with the steps of another.
+/// Throws core::Error (bad_checkpoint) if a key on which the results depend differs from the checkpoint's config.
 void require_same_run(const config::Config& config, const std::string& dataset, const io::Checkpoint& checkpoint) {
     const config::Config before = model::config_of(checkpoint);
     const auto require = [&](const char* key, const auto& then, const auto& now) {
         if (then != now) {
-            checkpoint.fail(fmt::format("was written with {} = {}, now it is {}; undo that, choose another "
-                                        "output.directory, or begin anew with --output.resume=never",
-                                        key, then, now));
+            checkpoint.fail(
+                fmt::format("cannot resume: the checkpoint has {} = {}, the config has {}. Restore the value, "
+                            "use another output.directory, or start over with --output.resume=never",
+                            key, then, now));
         }
     };
     require("[model] layers", before.model.layers, config.model.layers);
@@ -88,8 +90,8 @@ void move(const std::filesystem::path& from, const std::filesystem::path& to) {
     }
 }
 
-/// Moves what an earlier run left out of the way: beginning anew loses nothing. Files go into the folder of checkpoints
-/// first, so that an interruption leaves nothing behind that the next start would replace.
+/// Moves the files of an earlier run to another folder, so that starting from scratch loses nothing. Files first go
+/// into the folder of checkpoints: if this is interrupted, the next start replaces none of them.
 std::filesystem::path set_aside(const std::filesystem::path& checkpoints,
                                 const std::vector<std::filesystem::path>& files) {
     io::create_writable_folder(checkpoints);
@@ -120,13 +122,13 @@ RunFiles::RunFiles(const config::Config& config)
     if (std::filesystem::exists(log_file()) && io::kind_of(log_file()) != io::FileKind::log) {
         throw core::Error(
             core::ExitCode::bad_output,
-            fmt::format("{} was not written by dtrain, and would be replaced by the log of this run; move "
-                        "it away, or choose another output.directory",
+            fmt::format("{} was not written by dtrain, and the log of this run would replace it. Move it, or choose "
+                        "another output.directory",
                         log_file().string()));
     }
 }
 
-std::size_t RunFiles::most_kept(const config::Config& config) {
+std::size_t RunFiles::max_kept(const config::Config& config) {
     const int keep = config.output.keep_checkpoints;
     return keep == 0 ? std::numeric_limits<std::size_t>::max() : static_cast<std::size_t>(keep);
 }
@@ -142,14 +144,14 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
     }
     for (const std::int64_t step : folder_.steps()) {
         const auto pass_over = [&](const core::Error& error) {
-            warn(fmt::format("{}; looking for an older checkpoint, and where one is found, this file becomes {}",
+            warn(fmt::format("{}; trying an older checkpoint. If one is valid, this file is renamed to {}",
                              error.what(), folder_.name_if_damaged(step).filename().string()));
             damaged_.push_back(step);
         };
         try {
             std::optional<io::Checkpoint> checkpoint(std::in_place, folder_.file(step));
             if (checkpoint->info().step != step) {
-                throw io::DamagedFile(fmt::format("{}: holds step {}, not that of its name",
+                throw io::DamagedFile(fmt::format("{}: contains step {}, which does not match its name",
                                                   folder_.file(step).string(), checkpoint->info().step));
             }
             require_same_run(config_, dataset, *checkpoint);
@@ -163,14 +165,15 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
     if (!damaged_.empty()) {
         throw core::Error(
             core::ExitCode::bad_checkpoint,
-            fmt::format("{}: no whole checkpoint is left; --output.resume=never begins anew", folder_.path().string()));
+            fmt::format("{}: no valid checkpoint is left. Use --output.resume=never to start from scratch",
+                        folder_.path().string()));
     }
     return std::nullopt;
 }
 
 RunFiles::Opened RunFiles::open() {
     Opened opened;
-    const char* const config_name = place_of_resolved_config(); // it may refuse, so before anything is moved or written
+    const char* const config_name = place_of_resolved_config(); // may throw, so it comes before any change
     io::create_writable_folder(config_.output.directory);
     if (!output_) {
         output_.emplace(config_.output.directory).lock();
@@ -205,7 +208,7 @@ RunFiles::Opened RunFiles::open() {
         try {
             rank_seconds_ = io::RankSeconds::from(io::Hdf5Image(io::read_file(log_file()), log_file().string()));
         } catch (const core::Error&) {
-            rank_seconds_ = {}; // times of earlier epochs stay unknown; everything else is in the checkpoint
+            rank_seconds_ = {}; // the times of earlier epochs are lost; the checkpoint has everything else
         }
     }
     writer_.emplace();
@@ -232,8 +235,8 @@ const char* RunFiles::place_of_resolved_config() const {
     }
     throw core::Error(
         core::ExitCode::bad_output,
-        fmt::format("{} has {} and {}, neither of which may be replaced by the resolved config: dtrain did "
-                    "not write them, or reads them now; choose another output.directory",
+        fmt::format("{} has {} and {}, and the resolved config may replace neither of them: dtrain did not write them, "
+                    "or one is the config of this run. Choose another output.directory",
                     config_.output.directory.string(), config_names[0], config_names[1]));
 }
 
@@ -267,7 +270,7 @@ void RunFiles::write_log(const LogHeader& header, std::shared_ptr<const io::RunR
 std::optional<std::string> RunFiles::find_full_disk(std::size_t state_bytes, std::int64_t steps_per_epoch,
                                                     std::int64_t steps_left, int ranks) const {
     const config::Interval& every = config_.output.checkpoint_every;
-    std::int64_t to_come = 1; // at the end
+    std::int64_t to_come = 1; // the checkpoint at the end
     if (every.unit != config::Interval::Unit::seconds) {
         to_come += steps_left / every.count / (every.unit == config::Interval::Unit::epochs ? steps_per_epoch : 1);
     }
@@ -275,11 +278,11 @@ std::optional<std::string> RunFiles::find_full_disk(std::size_t state_bytes, std
     try {
         here = static_cast<double>(folder_.steps().size());
     } catch (const core::Error&) {
-        return std::nullopt; // this is but a warning
+        return std::nullopt; // a warning is not worth an error
     }
-    // One more than are kept, as the oldest goes when the newest is there.
-    const double more = std::min(static_cast<double>(to_come), static_cast<double>(most_kept(config_)) + 1 - here);
-    // As they are at the end: a row of the record for each step and epoch, and what HDF5 adds, about 2 kB a dataset.
+    // One more than are kept, as the oldest is removed only after the newest is complete.
+    const double more = std::min(static_cast<double>(to_come), static_cast<double>(max_kept(config_)) + 1 - here);
+    // Sizes at the end of the run: a row of the record per step and epoch. HDF5 adds about 2 kB per dataset.
     constexpr double hdf5_bytes = 40'000;
     const auto epochs = static_cast<double>(config_.training.epochs);
     const double record = 8 * epochs * static_cast<double>(steps_per_epoch) + 80 * epochs + hdf5_bytes;
@@ -289,36 +292,37 @@ std::optional<std::string> RunFiles::find_full_disk(std::size_t state_bytes, std
     if (!free || static_cast<double>(*free) >= needed) {
         return std::nullopt;
     }
-    return fmt::format("{} has {:.1f} MB free, and the files of this run will take up to {:.1f} MB more: make room, "
-                       "choose another output.directory, or keep fewer checkpoints (output.keep_checkpoints), else the "
-                       "run ends as soon as the disk is full",
-                       config_.output.directory.string(), static_cast<double>(*free) / 1e6, needed / 1e6);
+    return fmt::format(
+        "{} has {:.1f} MB free, and the files of this run need up to {:.1f} MB more: the run will end when "
+        "the disk is full. Free some space, choose another output.directory, or lower "
+        "output.keep_checkpoints",
+        config_.output.directory.string(), static_cast<double>(*free) / 1e6, needed / 1e6);
 }
 
-std::size_t RunFiles::most_waiting(const config::Config& config, std::size_t bytes) {
+std::size_t RunFiles::max_waiting(const config::Config& config, std::size_t bytes) {
     constexpr std::size_t memory_bytes = 16 << 20;
-    return std::clamp<std::size_t>(memory_bytes / std::max<std::size_t>(bytes, 1), 1, most_kept(config));
+    return std::clamp<std::size_t>(memory_bytes / std::max<std::size_t>(bytes, 1), 1, max_kept(config));
 }
 
 std::function<std::size_t(std::size_t bytes)> RunFiles::writing_bytes(const config::Config& config) {
-    return [&config](std::size_t bytes) { return bytes * (3 + most_waiting(config, bytes)); };
+    return [&config](std::size_t bytes) { return bytes * (3 + max_waiting(config, bytes)); };
 }
 
 void RunFiles::write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const io::RunRecord> record,
                                 std::vector<io::TensorView> tensors, std::shared_ptr<core::Buffer<float>> copy) {
-    const std::size_t most = most_waiting(config_, (copy->size() + 2 * record->step_cost.size()) * sizeof(float));
-    const std::size_t gave_way = writer_->submit(
+    const std::size_t waiting = max_waiting(config_, (copy->size() + 2 * record->step_cost.size()) * sizeof(float));
+    const std::size_t dropped = writer_->submit(
         BackgroundWriter::Lane::checkpoint,
         [this, info = std::move(info), record = std::move(record), tensors = std::move(tensors),
          copy = std::move(copy)]() mutable {
             info.record = *record;
             output_->require_in_place();
             checkpoint_output_->replace_file(folder_.file(info.step).filename(), io::encode_checkpoint(info, tensors));
-            folder_.prune(most_kept(config_));
+            folder_.prune(max_kept(config_));
         },
-        most);
-    if (most < most_kept(config_)) {
-        left_out_ += gave_way;
+        waiting);
+    if (waiting < max_kept(config_)) {
+        dropped_checkpoints_ += dropped;
     }
 }
 

@@ -1,6 +1,7 @@
 #include "dtrain/run/startup_checks.hpp"
 
 #include "dtrain/core/host_name.hpp"
+#include "dtrain/train/description.hpp"
 
 #include <fmt/format.h>
 #include <sched.h>
@@ -8,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstddef>
 #include <cstdlib>
 #include <limits>
@@ -27,24 +29,28 @@ CoreSet own_cores() {
     return cores;
 }
 
-/// Of how many cores the crowd is short, as a ratio.
+/// Ranks per core.
 double pressure(const Crowd& crowd) {
     return crowd.cores == 0 ? 0 : static_cast<double>(crowd.ranks) / crowd.cores;
 }
 
-std::string ranks_of_threads(int ranks, int threads) {
-    const std::string text = fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s");
-    return threads == 1 ? text : fmt::format("{} of {} threads", text, threads);
+std::string ranks_of(int ranks) {
+    return train::format_count(ranks, "rank");
 }
 
-/// What gives ranks more cores that may run on a part of the host alone; empty, or with "or" behind.
+std::string ranks_of_threads(int ranks, int threads) {
+    return threads == 1 ? ranks_of(ranks)
+                        : fmt::format("{} with {} threads{}", ranks_of(ranks), threads, ranks == 1 ? "" : " each");
+}
+
+/// Advice that gives the ranks more cores, if they are bound to a part of the host. Ends with ", or "; empty if there
+/// is no such advice.
 std::string on_other_cores(const Crowd& crowd, int threads) {
     if (crowd.cores >= crowd.host_cores) {
         return "";
     }
     if (!crowd.bound_by_mpirun) {
-        return "mpirun has not bound them: take away what does (taskset, the limits of a batch job or a container), "
-               "or ";
+        return "remove what binds them (not mpirun: taskset, or the limits of a batch job or a container), or ";
     }
     const int cores_per_rank = std::min(threads, crowd.host_cores / crowd.host_ranks);
     if (cores_per_rank * crowd.ranks <= crowd.cores) {
@@ -52,20 +58,19 @@ std::string on_other_cores(const Crowd& crowd, int threads) {
     }
     const std::string unit = cores_per_rank == 1 ? "core" : fmt::format("slot:PE={}", cores_per_rank);
     return fmt::format(
-        "mpirun --bind-to core --map-by {}, with no taskset behind it, gives each rank {} of its own{}; or ", unit,
+        "use mpirun --bind-to core --map-by {} without taskset, which gives each rank {} of its own{}, or ", unit,
         cores_per_rank == 1 ? "a core" : fmt::format("{} cores", cores_per_rank),
         cores_per_rank < threads ? fmt::format(", enough for parallel.threads = {}", cores_per_rank) : "");
 }
 
-/// What helps on the cores that they have, which is always possible.
+/// Advice for the cores that the ranks have. There always is some.
 std::string on_these_cores(const Crowd& crowd, int threads) {
     const std::string fewer_ranks =
-        fmt::format("start at most {} on each host that is like it", crowd.cores / std::min(threads, crowd.cores));
+        fmt::format("use at most {} on this host", ranks_of(crowd.cores / std::min(threads, crowd.cores)));
     if (crowd.ranks > crowd.cores) {
         return threads <= crowd.cores
                    ? fewer_ranks
-                   : fmt::format("set parallel.threads = 1 and start at most {} on each host that is like it",
-                                 crowd.cores);
+                   : fmt::format("set parallel.threads = 1 and use at most {} on this host", ranks_of(crowd.cores));
     }
     return fmt::format("set parallel.threads = {}{}", crowd.cores / crowd.ranks,
                        crowd.ranks > 1 && threads <= crowd.cores ? ", or " + fewer_ranks : "");
@@ -89,16 +94,21 @@ Crowd find_crowd(std::span<const CoreSet> allowed, int threads_per_rank, int hos
 }
 
 std::string describe(const Crowd& crowd, int threads_per_rank, const std::string& host, int more_hosts) {
-    std::string text = fmt::format("{} on {}{}", ranks_of_threads(crowd.ranks, threads_per_rank), host,
-                                   more_hosts > 0 ? fmt::format(" (and {} more are crowded)", more_hosts) : "");
+    std::string text =
+        fmt::format("{} share{} ", ranks_of_threads(crowd.ranks, threads_per_rank), crowd.ranks == 1 ? "s" : "");
     if (crowd.cores < crowd.host_cores) {
-        text += fmt::format(" may run only on {} of its {} cores ({} {})", crowd.cores, crowd.host_cores,
-                            crowd.cores == 1 ? "number" : "from number", crowd.first_core);
+        text += fmt::format("{} of the {} cores on {} (core {}{})", crowd.cores, crowd.host_cores, host,
+                            crowd.first_core, crowd.cores == 1 ? "" : " and others");
     } else {
-        text += fmt::format(", which has {} core{}", crowd.cores, crowd.cores == 1 ? "" : "s");
+        text += fmt::format("{} on {}", train::format_count(crowd.cores, "core"), host);
     }
-    return text + ": they take turns, and every step waits for the last; " + on_other_cores(crowd, threads_per_rank) +
-           on_these_cores(crowd, threads_per_rank);
+    if (more_hosts > 0) {
+        text += fmt::format(", and {} {} too many threads as well", train::format_count(more_hosts, "other host"),
+                            more_hosts == 1 ? "has" : "have");
+    }
+    std::string advice = on_other_cores(crowd, threads_per_rank) + on_these_cores(crowd, threads_per_rank);
+    advice.front() = static_cast<char>(std::toupper(static_cast<unsigned char>(advice.front())));
+    return text + ", so training will be slow. " + advice;
 }
 
 std::optional<std::string> find_crowded_host(const mpi::Communicator& communicator, int threads_per_rank) {
@@ -108,7 +118,7 @@ std::optional<std::string> find_crowded_host(const mpi::Communicator& communicat
     std::vector<CoreSet> allowed(static_cast<std::size_t>(node.size()));
     std::ranges::copy(bytes, std::as_writable_bytes(std::span(allowed)).begin());
     Crowd crowd = find_crowd(allowed, threads_per_rank, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
-    crowd.ranks = node.is_root() ? crowd.ranks : 0; // one rank speaks for each host
+    crowd.ranks = node.is_root() ? crowd.ranks : 0; // one rank reports for each host
     crowd.bound_by_mpirun = std::getenv("OMPI_MCA_orte_bound_at_launch") != nullptr;
 
     const core::HostName own_host = core::host_name();
@@ -138,14 +148,14 @@ std::optional<std::string> ExchangeCheck::add(std::int64_t steps, std::span<cons
     if (done_ || ranks.size() < 2) {
         return std::nullopt;
     }
-    // The rank that the others wait for has the least of waiting in its exchange.
+    // The slowest rank waits for no other rank: its exchange time is the min over ranks, and is the true cost.
     const auto number = static_cast<double>(ranks.size());
-    double least_exchange = std::numeric_limits<double>::infinity();
+    double min_exchange = std::numeric_limits<double>::infinity();
     for (const io::PhaseSeconds& rank : ranks) {
         compute_seconds_ += rank.compute / number;
-        least_exchange = std::min(least_exchange, rank.reduce + rank.wait);
+        min_exchange = std::min(min_exchange, rank.reduce + rank.wait);
     }
-    exchange_seconds_ += least_exchange;
+    exchange_seconds_ += min_exchange;
     steps_ += steps;
     if (steps_ < enough_steps) {
         return std::nullopt;
@@ -154,15 +164,16 @@ std::optional<std::string> ExchangeCheck::add(std::int64_t steps, std::span<cons
     if (exchange_seconds_ <= compute_seconds_) {
         return std::nullopt;
     }
-    // More ranks share the same computing, and exchange as much: both take as long at this number of them.
+    // Computing shrinks in proportion to the ranks and exchanging stays the same. At `even` ranks both take equally
+    // long.
     const auto even =
         std::max<std::int64_t>(1, static_cast<std::int64_t>(number * compute_seconds_ / exchange_seconds_));
     const double microseconds = 1e6 / static_cast<double>(steps_);
-    return fmt::format("exchanging gradients takes longer than computing them, {:.0f} us of a step beside {:.0f} us: "
-                       "unless other programs use these cores, the batch is too small for more than {} rank{}; {}",
-                       exchange_seconds_ * microseconds, compute_seconds_ * microseconds, even, even == 1 ? "" : "s",
-                       whole_batches_ ? "it is the whole training set, so start fewer"
-                                      : "a larger training.batch_size keeps more busy");
+    return fmt::format("exchanging gradients takes longer than computing them: {:.0f} us and {:.0f} us of a step. "
+                       "{} use at most {}, if no other program uses these cores",
+                       exchange_seconds_ * microseconds, compute_seconds_ * microseconds,
+                       whole_batches_ ? "The batch is the whole training set:" : "Raise training.batch_size, or",
+                       ranks_of(static_cast<int>(even)));
 }
 
 } // namespace dtrain::run

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::array<int, 4> signals{SIGTERM, SIGINT, SIGUSR1, SIGHUP};
 std::array<struct sigaction, signals.size()> previous;
-std::atomic<bool> was_requested = false; // for a handler to set, and for any thread to read
+std::atomic<bool> was_requested = false; // written by the signal handler, read by any thread
 static_assert(std::atomic<bool>::is_always_lock_free);
 
 void handle(int signal) {
@@ -29,7 +29,7 @@ StopSignal::StopSignal() {
     sigemptyset(&action.sa_mask);
     for (std::size_t i = 0; i < signals.size(); ++i) {
         sigaction(signals[i], nullptr, &previous[i]);
-        if (signals[i] != SIGHUP || previous[i].sa_handler != SIG_IGN) { // under nohup a run outlives its terminal
+        if (signals[i] != SIGHUP || previous[i].sa_handler != SIG_IGN) { // nohup ignores SIGHUP to outlive the terminal
             sigaction(signals[i], &action, nullptr);
         }
     }

@@ -23,7 +23,7 @@ bool all_finite(std::span<const float> values) {
     return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
 }
 
-/// Collective: what every rank has spent.
+/// Collective: the seconds of every rank.
 std::vector<io::PhaseSeconds> gather(const io::PhaseSeconds& own, const mpi::Communicator& communicator) {
     const std::array<double, 4> values{own.compute, own.reduce, own.wait, own.data};
     const std::vector<double> all = communicator.gather_all(std::span<const double>(values));
@@ -57,7 +57,7 @@ void Trainer::enter(core::Phase phase) noexcept {
 
 void Trainer::restore_or_initialise() {
     std::array<std::int64_t, 2> found{};
-    enter(core::Phase::write); // as slow as the disk, whose answer other ranks wait for
+    enter(core::Phase::write); // rank 0 reads from the disk, and the other ranks wait for it
     mpi::together(communicator_, [&] {
         if (!communicator_.is_root()) {
             return;
@@ -159,7 +159,7 @@ void Trainer::write_log() {
     const double begun = core::thread_seconds();
     files_->write_log({communicator_.size(), plan_.nodes(),
                        static_cast<std::int64_t>(replica_.network().layout().parameter_count()),
-                       replica_.dataset().name, config_.parallel.reducer, plan_.products().arithmetic_name()},
+                       replica_.dataset().name, plan_.reducer_name(), plan_.products().arithmetic_name()},
                       copy_of_record());
     log_put_off_ = false;
     log_budget_.wrote(replica_.timer().now(), core::thread_seconds() - begun);
@@ -188,13 +188,13 @@ bool Trainer::checkpoint_due() {
     return false;
 }
 
-/// On rank 0 alone. No other rank can change parameters or state meanwhile: that takes the next step, in which
-/// this rank takes part only when its copy is made.
+/// On rank 0 only. No other rank can change parameters or state meanwhile: this takes the next step, which rank 0 joins
+/// only after it has made the copy.
 void Trainer::write_checkpoint() {
     last_checkpoint_ = replica_.timer().now();
     checkpoint_step_ = step_;
     if (!all_finite(replica_.parameters())) {
-        return; // found by all ranks in the next step; until then the last good checkpoint is the one to keep
+        return; // all ranks detect this in the next step, and the last good checkpoint must be kept
     }
     const double begun = core::thread_seconds();
     const std::size_t size = replica_.network().layout().arena_size();
@@ -237,21 +237,20 @@ core::ExitCode Trainer::run() {
         progress_.line(fmt::format("resumed     after epoch {}, step {}", epoch_of(step_), step_));
     }
     if (step_ >= total_steps_ && step_ > 0) {
-        progress_.line(fmt::format("nothing left to do: trained for {}; set more with --training.epochs, or begin anew "
-                                   "with --output.resume=never",
-                                   train::count_of(epoch_of(step_), "epoch")));
+        progress_.line(fmt::format("nothing left to do: trained for {}. Raise training.epochs, or use "
+                                   "--output.resume=never to start from scratch",
+                                   train::format_count(epoch_of(step_), "epoch")));
         return core::ExitCode::ok;
     }
     mpi::together(communicator_, [this] {
         if (files_) {
             const RunFiles::Opened opened = files_->open();
             if (opened.aside) {
-                progress_.line(
-                    fmt::format("anew        what an earlier run left was moved to {}", opened.aside->string()));
+                progress_.line(fmt::format("moved       files of an earlier run to {}", opened.aside->string()));
             }
             if (opened.resolved_config) {
-                progress_.line(fmt::format("config      {} has every key of this run; config.ini in that folder is not "
-                                           "touched",
+                progress_.line(fmt::format("config      {} has every key of this run; config.ini in that folder stays "
+                                           "as it is",
                                            opened.resolved_config->string()));
             }
         }
@@ -263,7 +262,7 @@ core::ExitCode Trainer::run() {
     try {
         stopped = train();
     } catch (const mpi::AgreedError&) {
-        enter(core::Phase::write); // what waits is written before the run ends
+        enter(core::Phase::write); // pending files are written before the run ends
         if (log_put_off_) {
             write_log();
         }
@@ -298,7 +297,7 @@ bool Trainer::train() {
                 const auto steps = static_cast<std::size_t>(replica_.sampler().steps_per_epoch());
                 const std::size_t needed = column->size() + steps;
                 if (column->capacity() < needed) {
-                    column->reserve(std::max(needed, 2 * column->capacity())); // as reserve itself copies every time
+                    column->reserve(std::max(needed, 2 * column->capacity())); // doubling: reserve copies all values
                 }
             }
         }
@@ -336,8 +335,8 @@ void Trainer::warn_at_start() {
         return;
     }
     if (!files_->locked()) {
-        progress_.warn(fmt::format("{} is on a file system that cannot lock it: nothing keeps another run from writing "
-                                   "there too, so be sure that there is none",
+        progress_.warn(fmt::format("{} is on a file system without locks: another run could write to this folder too. "
+                                   "Make sure that no other run uses it",
                                    config_.output.directory.string()));
     }
     const std::size_t state_bytes =
@@ -353,14 +352,15 @@ void Trainer::report_end(bool stopped) {
         return;
     }
     const std::string checkpoint = files_->checkpoints().file(step_).string();
-    if (files_->left_out() > 0) {
-        progress_.warn(fmt::format("{} came due faster than the disk took them and gave way to newer ones",
-                                   train::count_of(static_cast<std::int64_t>(files_->left_out()), "checkpoint")));
+    if (files_->dropped_checkpoints() > 0) {
+        progress_.warn(
+            fmt::format("{} dropped: checkpoints were produced faster than the disk could write them",
+                        train::format_count(static_cast<std::int64_t>(files_->dropped_checkpoints()), "checkpoint")));
     }
     if (stopped) {
-        progress_.line(fmt::format("stopped on request after step {} of {}; run the same command again{} to go on\n"
+        progress_.line(fmt::format("stopped on request after step {} of {}; to resume, run the same command again{}\n"
                                    "checkpoint  {}",
-                                   step_, total_steps_, config_.output.resume ? "" : ", but with --output.resume=auto,",
+                                   step_, total_steps_, config_.output.resume ? "" : " with --output.resume=auto",
                                    checkpoint));
         return;
     }
@@ -370,7 +370,7 @@ void Trainer::report_end(bool stopped) {
         progress_.line(fmt::format("test        accuracy {:.2f} % (best {:.2f} % after epoch {})",
                                    100 * accuracy.back(), 100 * *best, best - accuracy.begin() + 1));
         progress_.line(fmt::format(
-            "speed       {:.1f} s of training, {:.0f} samples/s, {:.1f} % of the time in waiting and reducing",
+            "speed       {:.1f} s of training, {:.0f} samples/s, {:.1f} % of the time in the phases wait and reduce",
             run_seconds_, static_cast<double>(run_samples_) / run_seconds_, 100 * exchange_seconds_ / run_seconds_));
     }
     progress_.line(fmt::format("log         {}\ncheckpoint  {}", files_->log_file().string(), checkpoint));

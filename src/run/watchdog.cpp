@@ -21,30 +21,30 @@ namespace dtrain::run {
 namespace {
 
 constexpr std::chrono::milliseconds interval{200};
-/// For longer than this no watchdog that runs is behind, whatever the machine is busy with.
+/// A watchdog thread that runs is never late by more than this, even on a busy machine.
 constexpr std::int64_t delay_ns = 5 * std::chrono::nanoseconds(interval).count();
-/// Longer than mpirun takes to end the ranks of other hosts, which is three seconds, after one has reported.
+/// mpirun takes 3 seconds to end the ranks of other hosts after one rank has aborted. This is longer.
 constexpr std::int64_t end_of_job_ns = std::chrono::nanoseconds(std::chrono::seconds(5)).count();
 constexpr std::array<const char*, core::phase_count> phase_names{
-    "fetching a batch",   "the forward pass",    "the backward pass",         "waiting for other ranks",
-    "reducing gradients", "updating parameters", "writing log or checkpoint", "evaluation or start-up"};
+    "data", "forward", "backward", "wait", "reduce", "update", "write", "other (start-up or evaluation)"};
 
 std::int64_t now_ns() {
     return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
 }
 
-constexpr const char* what_stays = "the checkpoints written before stay";
+constexpr const char* what_stays = "Earlier checkpoints stay valid";
 
 bool is_gone(int pid) {
     const int file = open(fmt::format("/proc/{}/stat", pid).c_str(), O_RDONLY | O_CLOEXEC);
-    if (file < 0) { // which may also be for want of descriptors or memory
+    if (file < 0) { // a lack of descriptors or memory does not mean that the process is gone
         return errno == ENOENT;
     }
     std::array<char, 4096> text{};
     const ssize_t size = read(file, text.data(), text.size());
     const bool ended = size < 0 && errno == ESRCH;
     close(file);
-    // A killed process stays a zombie until its launcher has noticed. Names may hold anything, states do not.
+    // A killed process stays a zombie until its launcher reaps it. The state follows the last ')', since the name
+    // before it may contain anything.
     const std::string_view status(text.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
     const std::size_t behind_name = status.rfind(") ");
     return ended || (behind_name != std::string_view::npos && status.substr(behind_name + 2).starts_with('Z'));
@@ -84,7 +84,7 @@ void Watchdog::find_other_nodes(const mpi::Communicator& communicator) {
     std::array<int, 1> own_first{communicator.rank()};
     node_.broadcast(std::span(own_first));
     const std::vector<int> first_of_node = communicator.gather_all(std::span<const int>(own_first));
-    constexpr int most_named = 8;
+    constexpr int max_named = 8;
     int node = 0;
     int named = 0;
     for (int rank = 0, next = 0; rank < communicator.size(); rank = next, ++node) {
@@ -93,9 +93,9 @@ void Watchdog::find_other_nodes(const mpi::Communicator& communicator) {
             ++next;
         }
         if (first == own_first[0]) {
-            // The node where the fault is speaks first, as it knows more; of the others, the first one.
+            // The faulty node must report first, as it knows more. Of the other nodes, the first one reports.
             patience_ns_ = delay_ns + node * end_of_job_ns;
-        } else if (named < most_named) {
+        } else if (named < max_named) {
             ++named;
             other_nodes_ += fmt::format("{}{} on {}", other_nodes_.empty() ? "" : ", ",
                                         next - rank == 1 ? fmt::format("rank {}", rank)
@@ -110,7 +110,7 @@ void Watchdog::find_other_nodes(const mpi::Communicator& communicator) {
 
 Watchdog::Sight Watchdog::sight() const {
     Sight sight{own_->step, own_->phase, mpi::Waiting::count(), 0};
-    timespec cpu{}; // last: a thread seen at something new has used CPU time since it was seen before
+    timespec cpu{}; // read last: a thread that has changed its phase has then used CPU time as well
     clock_gettime(training_clock_, &cpu);
     sight.cpu_ns = cpu.tv_sec * 1'000'000'000 + cpu.tv_nsec;
     return sight;
@@ -124,7 +124,7 @@ void Watchdog::run(const std::stop_token& stop) {
     std::int64_t last = now_ns();
     while (!wake.wait_for(lock, stop, interval, [&] { return stop.stop_requested(); })) {
         const std::int64_t now = now_ns();
-        // After standing still itself, a rank cannot tell who else did and is yet to be continued: it counts anew.
+        // If this process was stopped itself, other ranks may still be stopped: restart the count for all.
         const bool continued = now - last > delay_ns;
         if (continued) {
             counting_from_ = now;
@@ -132,7 +132,7 @@ void Watchdog::run(const std::stop_token& stop) {
         last = now;
         const Sight seen = sight();
         const auto phase = static_cast<core::Phase>(seen.phase);
-        // The disk may take its time: what waits for it does not stand still, unless this thread does so too.
+        // The disk may be slow: a rank in the phase write counts as working, as long as this thread runs.
         const bool excused = continued || phase == core::Phase::write;
         if (excused || seen.cpu_ns != before.cpu_ns) {
             own_->worked_at = now;
@@ -140,7 +140,7 @@ void Watchdog::run(const std::stop_token& stop) {
         if (excused || seen.step != before.step || seen.phase != before.phase || seen.waits != before.waits) {
             own_->moved_at = now;
         }
-        // After the times: who sees the state sees times that belong to it.
+        // Written after the times, so that a reader of this flag also sees the matching times.
         own_->waiting = phase == core::Phase::wait || phase == core::Phase::reduce || seen.waits % 2 == 1 ? 1 : 0;
         own_->alive_at = now;
         before = seen;
@@ -156,7 +156,7 @@ void Watchdog::look(std::int64_t now) {
     if (std::ranges::any_of(entries_, [](const Entry* entry) { return entry->reporting != 0; })) {
         return;
     }
-    for (const Entry* reporter : entries_) { // everyone before this rank who could report does so
+    for (const Entry* reporter : entries_) { // the first rank that is able to report does it
         if (reporter == own_) {
             break;
         }
@@ -173,7 +173,7 @@ void Watchdog::look(std::int64_t now) {
 std::string Watchdog::finding(std::int64_t now) const {
     std::vector<const Entry*> dead;
     std::vector<const Entry*> stalled;
-    std::vector<const Entry*> idle; // waiting without using the CPU, as no waiting rank does
+    std::vector<const Entry*> idle; // waits without using the CPU, which a healthy waiting rank never does
     const Entry* waiting_rank = nullptr;
     bool all_wait = true;
     for (const Entry* entry : entries_) {
@@ -183,7 +183,7 @@ std::string Watchdog::finding(std::int64_t now) const {
         const bool waiting = entry->waiting != 0;
         const bool idles = is_late(entry->worked_at, now);
         if (entry != own_ && is_gone(entry->pid)) {
-            if (entry->watched != 0) { // still: it did not end in good order meanwhile
+            if (entry->watched != 0) { // read again: the rank may have ended normally in the meantime
                 dead.push_back(entry);
             }
         } else if (is_late(entry->alive_at, now) || (idles && !waiting)) {
@@ -198,38 +198,38 @@ std::string Watchdog::finding(std::int64_t now) const {
         return message(dead, "died");
     }
     if (!stalled.empty()) {
-        return message(stalled, stood_still());
+        return message(stalled, no_progress());
     }
     if (waiting_rank == nullptr || !all_wait) {
         return {};
     }
-    return idle.empty() ? waiting_message(*waiting_rank) : message(idle, stood_still());
+    return idle.empty() ? waiting_message(*waiting_rank) : message(idle, no_progress());
 }
 
-std::string Watchdog::stood_still() const {
-    return fmt::format("has stood still for {:g} seconds", static_cast<double>(timeout_ns_) * 1e-9);
+std::string Watchdog::no_progress() const {
+    return fmt::format("has made no progress for {:g} seconds", static_cast<double>(timeout_ns_) * 1e-9);
 }
 
 std::string Watchdog::last_seen(const Entry& entry) {
-    return fmt::format("last seen in step {}, in {}", entry.step.load() + 1,
+    return fmt::format("last seen in step {}, phase {}", entry.step.load() + 1,
                        phase_names[std::min<std::size_t>(entry.phase, phase_names.size() - 1)]);
 }
 
 std::string Watchdog::message(const std::vector<const Entry*>& ranks, const std::string& what) const {
     std::string text;
     for (const Entry* entry : ranks) {
-        text += fmt::format("rank {} on {} (process {}) {}; it was {}; ", entry->rank.load(), host_, entry->pid.load(),
-                            what, last_seen(*entry));
+        text += fmt::format("rank {} on {} (process {}) {}, {}. ", entry->rank.load(), host_, entry->pid.load(), what,
+                            last_seen(*entry));
     }
     return text + what_stays;
 }
 
 std::string Watchdog::waiting_message(const Entry& entry) const {
     const bool alone = other_nodes_.empty();
-    return fmt::format("all ranks on {} have waited for {} for {:g} seconds; rank {} was {}; {}{}", host_,
+    return fmt::format("all ranks on {} have waited for {} for {:g} seconds, rank {} {}. {}{}", host_,
                        alone ? "each other" : "another node (" + other_nodes_ + ")",
                        static_cast<double>(timeout_ns_) * 1e-9, entry.rank.load(), last_seen(entry),
-                       alone ? "" : "either that node stands still, or the network does not reach it; ", what_stays);
+                       alone ? "" : "That node has stalled, or the network does not reach it. ", what_stays);
 }
 
 } // namespace dtrain::run

@@ -12,7 +12,7 @@
 namespace dtrain::train {
 namespace {
 
-/// One arena for each subtree of shards that this rank sums up.
+/// Gradients with one arena for each subtree of shards that this rank adds up.
 nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t most_added_up, bool in_parts) {
     std::vector<std::span<float>> arenas;
     for (std::size_t i = 0; i < tools.reducer.subtrees().size(); ++i) {
@@ -25,7 +25,7 @@ nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t most_adde
 } // namespace
 
 Descent::Descent(const Tools& tools, std::size_t most_added_up, bool in_parts)
-    : tools_(tools), micro_batches_(tools.most_rows, tools.local_shards),
+    : tools_(tools), micro_batches_(tools.max_rows, tools.local_shards),
       gradients_(gradients_of(tools, most_added_up, in_parts)), shard_totals_(tools.local_shards) {
     if (tools_.reducer.overlaps()) {
         gradients_.report_to([this](std::size_t begin) { tools_.reducer.are_final(begin); });
@@ -62,7 +62,7 @@ void Descent::add_gradients(std::int64_t step, const data::Batch& batch, nn::Sha
 }
 
 void Descent::exchange(std::int64_t step, const Notice& notice, std::string_view where) {
-    parallel::StepTotals& first = shard_totals_.front(); // which speaks for its rank
+    parallel::StepTotals& first = shard_totals_.front(); // carries the flags of its rank
     first.stop_requests = notice.stop_requested ? 1 : 0;
     first.output_failures = notice.output_failed ? 1 : 0;
     first.non_finite = parameters_finite_ ? 0 : 1;
@@ -78,8 +78,8 @@ void Descent::exchange(std::int64_t step, const Notice& notice, std::string_view
     if (const auto problem = totals_.divergence()) {
         throw mpi::AgreedError(
             core::ExitCode::diverged,
-            fmt::format("training diverged: {} {} (epoch {}) {} with learning rate {}; the checkpoints written before "
-                        "stay, and a smaller learning rate may help",
+            fmt::format("training diverged: {} {} (epoch {}) {} with learning rate {}. Earlier checkpoints stay valid; "
+                        "try a smaller learning rate",
                         where, step + 1, step / tools_.sampler.steps_per_epoch() + 1, *problem,
                         tools_.schedule.rate(std::max<std::int64_t>(step - 1, 0))));
     }
@@ -92,7 +92,7 @@ model::Score Descent::score(double cost, std::int64_t correct, std::int64_t step
 
 nn::Extent rows_at_once(const config::Config& config, const data::Sampler& sampler, std::size_t local_shards) {
     const auto rows = static_cast<std::size_t>(sampler.max_local_rows());
-    // With local SGD each shard has parameters of its own.
+    // With local SGD each shard has its own parameters, so one shard is processed at a time.
     return config.parallel.sync_every > 1 ? nn::Extent::of(rows / local_shards, 1) : nn::Extent::of(rows, local_shards);
 }
 

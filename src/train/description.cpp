@@ -6,7 +6,7 @@
 
 namespace dtrain::train {
 
-std::string count_of(std::int64_t number, std::string_view what) {
+std::string format_count(std::int64_t number, std::string_view what) {
     return fmt::format("{} {}{}", number, what, number == 1 ? "" : "s");
 }
 
@@ -15,9 +15,9 @@ std::string describe(const Plan& plan) {
     const nn::Network<float>& network = plan.network();
     std::string text = fmt::format("dtrain {}\n", DTRAIN_VERSION);
     auto out = std::back_inserter(text);
-    fmt::format_to(out, "ranks       {} on {}, {} each, {}\n", count_of(plan.communicator().size(), "rank"),
-                   count_of(plan.nodes(), "node"), count_of(config.parallel.threads, "thread"),
-                   count_of(config.parallel.logical_shards, "logical shard"));
+    fmt::format_to(out, "ranks       {} on {}, {} each, {}\n", format_count(plan.communicator().size(), "rank"),
+                   format_count(plan.nodes(), "node"), format_count(config.parallel.threads, "thread"),
+                   format_count(config.parallel.logical_shards, "logical shard"));
     fmt::format_to(out, "reducer     {}\n", parallel::describe_reducer(config.parallel.reducer, plan.nodes()));
     fmt::format_to(out, "arithmetic  {}\n", plan.products().arithmetic_name());
     const auto& layers = network.layers();
@@ -45,10 +45,10 @@ std::string describe(const Plan& plan) {
         schedule += fmt::format(", warm-up over {} epochs", config.training.warmup_epochs);
     }
     fmt::format_to(out, "training    {}, {} cost, {} with learning rate {}{}, batches of {}, {} of {}\n",
-                   count_of(config.training.epochs, "epoch"), config.model.cost, config.training.optimizer,
+                   format_count(config.training.epochs, "epoch"), config.model.cost, config.training.optimizer,
                    config.training.learning_rate, schedule, plan.sampler().batch_samples(0),
                    config.training.epochs == 1 ? "1 epoch" : "epochs",
-                   count_of(plan.sampler().steps_per_epoch(), "step"));
+                   format_count(plan.sampler().steps_per_epoch(), "step"));
     text.pop_back();
     if (config.parallel.sync_every > 1) {
         text += fmt::format(", averaged every {} steps", config.parallel.sync_every);

@@ -5,7 +5,7 @@
 namespace dtrain::train {
 
 ExactDescent::ExactDescent(const Tools& tools)
-    : Descent(tools, 0, tools.most_rows < static_cast<std::size_t>(tools.sampler.max_local_rows())),
+    : Descent(tools, 0, tools.max_rows < static_cast<std::size_t>(tools.sampler.max_local_rows())),
       update_(tools.network.layout(), tools.optimizer) {
     for (std::size_t i = 0; i < tools.optimizer.state_names().size(); ++i) {
         states_.push_back(tools.reducer.state(i));

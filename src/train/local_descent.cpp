@@ -8,9 +8,9 @@
 namespace dtrain::train {
 namespace {
 
-/// Elements that are added up at once.
+/// Elements that are added up per call.
 constexpr std::size_t piece = std::size_t{1} << 14;
-/// Of a step in the exchanged vector.
+/// Elements of a step in the exchanged vector.
 constexpr std::size_t step_values = 1 + parallel::count_digits;
 
 } // namespace
@@ -18,11 +18,11 @@ constexpr std::size_t step_values = 1 + parallel::count_digits;
 LocalDescent::Layout::Layout(const config::Config& config, std::size_t parameters, std::size_t optimizer_states,
                              std::int64_t steps_per_epoch)
     : arena(parameters), states(optimizer_states),
-      most_steps(static_cast<std::size_t>(std::min(config.parallel.sync_every, steps_per_epoch))) {}
+      max_steps(static_cast<std::size_t>(std::min(config.parallel.sync_every, steps_per_epoch))) {}
 
 std::size_t LocalDescent::Layout::exchanged() const noexcept {
     constexpr std::size_t unit = nn::ParameterLayout::alignment;
-    return (cost_at(most_steps) + unit - 1) / unit * unit;
+    return (cost_at(max_steps) + unit - 1) / unit * unit;
 }
 
 std::size_t LocalDescent::Layout::cost_at(std::size_t step) const noexcept {
@@ -43,7 +43,7 @@ LocalDescent::LocalDescent(const config::Config& config, const Tools& tools)
         states_.push_back(tools_.reducer.parameters().subspan((1 + i) * layout_.arena, layout_.arena));
     }
     arenas_ = {tools_.reducer.parameters().first(layout_.arena), states_};
-    scores_.reserve(layout_.most_steps);
+    scores_.reserve(layout_.max_steps);
 }
 
 void LocalDescent::descend(std::int64_t step, const data::Batch& batch, const nn::Draw& draw, const Notice& notice) {
@@ -52,7 +52,7 @@ void LocalDescent::descend(std::int64_t step, const data::Batch& batch, const nn
     }
     descend_apart(step, batch, draw);
     scores_.clear();
-    // A function of the step alone, so that it does not matter where a run was resumed.
+    // Depends on the step only, so that rounds are the same after a resume.
     const std::int64_t finished = step % tools_.sampler.steps_per_epoch() + 1; // of the epoch
     if (finished % sync_every_ == 0 || finished == tools_.sampler.steps_per_epoch()) {
         end_round(step, notice);
@@ -71,7 +71,7 @@ void LocalDescent::begin_round() {
 void LocalDescent::descend_apart(std::int64_t step, const data::Batch& batch, const nn::Draw& draw) {
     for (std::size_t s = 0; s < vectors_.size(); ++s) {
         const std::size_t rows = batch.offsets[s + 1] - batch.offsets[s];
-        if (rows == 0) { // as in an epoch's last step
+        if (rows == 0) { // possible in the last step of an epoch
             continue;
         }
         const std::span<float> vector = vectors_[s].values();

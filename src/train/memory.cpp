@@ -17,26 +17,26 @@ std::string megabytes(std::size_t bytes) {
     return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
 }
 
-/// What threads take of a ulimit that are yet to begin, for their stacks and malloc's arenas, and MPI as it goes.
-constexpr std::size_t most_addresses = std::size_t{256} << 20;
-constexpr std::size_t most_data = std::size_t{48} << 20;
+/// Reserved from ulimits for threads that start later (stacks, malloc arenas), and for MPI.
+constexpr std::size_t max_addresses = std::size_t{256} << 20;
+constexpr std::size_t max_data = std::size_t{48} << 20;
 
-std::size_t but(std::size_t bytes, std::size_t part) {
+std::size_t minus(std::size_t bytes, std::size_t part) {
     return bytes - std::min(bytes, part);
 }
 
 } // namespace
 
 std::vector<MemoryRoom> find_rooms(const MemoryUse& own, const mpi::Communicator& communicator) {
-    constexpr std::size_t most_groups = 8; // on the way up, which is short
+    constexpr std::size_t max_groups = 8; // nested control groups
     struct Member {
         std::uint64_t total = 0;
-        std::uint64_t more = 0; ///< than it has already
+        std::uint64_t more = 0; ///< beyond the memory already in use
         std::uint64_t shared = 0;
-        std::array<std::uint64_t, most_groups> groups{}; ///< and none
+        std::array<std::uint64_t, max_groups> groups{}; ///< 0: no further group
     };
     std::vector<core::GroupLimit> limits = core::group_limits();
-    limits.resize(std::min(limits.size(), most_groups));
+    limits.resize(std::min(limits.size(), max_groups));
     Member self{own.total(), own.total() - own.program, own.shared, {}};
     std::ranges::transform(limits, self.groups.begin(), &core::GroupLimit::group);
 
@@ -48,11 +48,11 @@ std::vector<MemoryRoom> find_rooms(const MemoryUse& own, const mpi::Communicator
     const std::size_t more = own.total() - own.program;
     const core::UlimitRoom ulimit = core::room_under_ulimit();
     std::vector<MemoryRoom> rooms{{"its free memory is", core::available_bytes(), 0, members.size()},
-                                  {"ulimit -v leaves", but(ulimit.addresses, most_addresses), more - own.shared, 1},
-                                  {"ulimit -d leaves", but(ulimit.data, most_data), more - own.shared, 1}};
+                                  {"ulimit -v leaves", minus(ulimit.addresses, max_addresses), more - own.shared, 1},
+                                  {"ulimit -d leaves", minus(ulimit.data, max_data), more - own.shared, 1}};
     for (const Member& member : members) {
         rooms[0].taken += member.more;
-        rooms[1].taken += member.shared; // mapped by all
+        rooms[1].taken += member.shared; // every rank maps it
     }
     for (const core::GroupLimit& limit : limits) {
         MemoryRoom& room = rooms.emplace_back(MemoryRoom{"the control group allows", limit.bytes, 0, 0});
@@ -77,7 +77,7 @@ std::string describe(const MemoryUse& use) {
     add(use.parameters, "parameters and optimizer state");
     add(use.gradients, "gradients");
     add(use.activations, "activations");
-    add(use.checkpoints, "while checkpoints are written");
+    add(use.checkpoints, "for writing checkpoints");
     add(use.program, "MPI and program");
     return text;
 }

@@ -20,13 +20,13 @@
 namespace dtrain::train {
 namespace {
 
-/// What tables and the number of ranks decide about a config.
+/// Checks the names in the config, and the number of ranks.
 void check(const config::Config& config, int ranks) {
     model::check_names(config);
     config.require_one_of("parallel.reducer", parallel::reducer_names());
     if (ranks > config.parallel.logical_shards) {
         throw config.invalid("parallel.logical_shards",
-                             fmt::format("{0} ranks need at least as many logical shards; start fewer ranks, or set "
+                             fmt::format("{0} ranks need at least as many logical shards. Start fewer ranks, or set "
                                          "--parallel.logical_shards={0} (results depend on that number)",
                                          ranks));
     }
@@ -38,7 +38,7 @@ int count_nodes(const mpi::Communicator& communicator, int ranks_per_node) {
     return first[0];
 }
 
-std::vector<core::Range> share_out(int shards, int ranks) {
+std::vector<core::Range> partition_shards(int shards, int ranks) {
     std::vector<core::Range> shares;
     for (int rank = 0; rank < ranks; ++rank) {
         shares.push_back(core::partition(shards, ranks, rank));
@@ -46,7 +46,7 @@ std::vector<core::Range> share_out(int shards, int ranks) {
     return shares;
 }
 
-/// What a rank takes beyond what is counted, when all is there.
+/// Memory of a rank that is allocated later and not counted otherwise.
 constexpr std::size_t later_bytes = std::size_t{12} << 20;
 
 } // namespace
@@ -58,7 +58,7 @@ std::size_t usual_rows(std::size_t wanted) noexcept {
 Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
            const std::function<std::size_t(std::size_t bytes)>& checkpoint_bytes)
     : config_(config), communicator_(communicator), nodes_(count_nodes(communicator, config.parallel.ranks_per_node)),
-      shards_of_rank_(share_out(config.parallel.logical_shards, communicator.size())) {
+      shards_of_rank_(partition_shards(config.parallel.logical_shards, communicator.size())) {
     mpi::together(communicator, [&] { check(config, communicator.size()); });
     source_.emplace(model::open_dataset(config_, communicator_));
     const data::SetHeader& train = header(data::Set::train);
@@ -79,6 +79,11 @@ Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
     });
     count_memory(checkpoint_bytes);
     choose_rows();
+}
+
+std::string Plan::reducer_name() const {
+    const std::string description = parallel::describe_reducer(config_.parallel.reducer, nodes_);
+    return description.substr(0, description.find(' ')); // a description begins with the name
 }
 
 data::Dataset Plan::load() {
@@ -106,7 +111,7 @@ void Plan::count_memory(const std::function<std::size_t(std::size_t bytes)>& che
         memory_.shared = memory_.parameters + memory_.gradients;
     }
     if (nodes_ > 1 && parallel::shares_parameters(config_.parallel.reducer)) {
-        // What a slice is sent and received by, for each subtree that the node sums up.
+        // Send and receive buffers of a slice, for each subtree of the node.
         const int first = communicator_.rank() - node.rank();
         const core::Range shards{shards_of_rank_[static_cast<std::size_t>(first)].begin,
                                  shards_of_rank_[static_cast<std::size_t>(first + node.size() - 1)].end};
@@ -132,7 +137,8 @@ void Plan::choose_rows() {
         const auto bytes = [&](std::size_t number) { return activation_bytes(number) + own_bytes(number); };
         const auto given = static_cast<std::size_t>(config_.training.micro_batch);
         std::size_t rows = std::min(given == 0 ? usual_rows(wanted.rows) : given, wanted.rows);
-        // In many shards of a large network the partial sums of a step in parts take more than all of its rows.
+        // With many shards and a large network, the partial sums of micro-batches need more memory than all rows at
+        // once.
         if (given == 0 && bytes(rows) > left && bytes(wanted.rows) < bytes(rows)) {
             rows = wanted.rows;
         }
@@ -150,14 +156,14 @@ void Plan::require_memory() const {
             if (room.taken > room.bytes) {
                 throw core::Error(
                     core::ExitCode::bad_config,
-                    fmt::format("out of memory: {} about {:.0f} MB on {}, {} {:.0f} MB; rank {} takes {}; {}",
+                    fmt::format("out of memory: {} about {:.0f} MB on {}, {} {:.0f} MB; rank {} needs {}. {}",
                                 room.sharing == 1 ? fmt::format("rank {} needs", communicator_.rank())
                                                   : fmt::format("{} ranks need", room.sharing),
                                 static_cast<double>(room.taken) / 1e6, core::host_name().data(), room.owner,
                                 static_cast<double>(room.bytes) / 1e6, communicator_.rank(), describe(memory_),
                                 config_.training.micro_batch != 0
-                                    ? "a smaller training.micro_batch needs less"
-                                    : "fewer samples, a smaller network or more hosts need less, or raise the limit"));
+                                    ? "Lower training.micro_batch"
+                                    : "Use fewer samples, a smaller network or more hosts, or raise the limit"));
             }
         }
     });

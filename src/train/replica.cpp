@@ -66,7 +66,7 @@ void Replica::require_finite(std::int64_t step) const {
         if (!descent_->parameters_finite()) {
             throw core::Error(core::ExitCode::diverged,
                               fmt::format("training diverged: a parameter is not finite after step {} with learning "
-                                          "rate {}; the checkpoints written before stay",
+                                          "rate {}. Earlier checkpoints stay valid; try a smaller learning rate",
                                           step, last_learning_rate(step)));
         }
     });

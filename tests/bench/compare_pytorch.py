@@ -52,7 +52,7 @@ class Comparison(comparing.Comparison):
 
     def values(self, figures):
         return {**{key: figures[key]["samples_per_second"]["median"] for key in self.columns},
-                "share": figures["dtrain_1"]["share_of_ceiling"]["median"]}
+                "share": figures["dtrain_1"]["fraction_of_peak"]["median"]}
 
 
 def main():

@@ -20,7 +20,7 @@ PARAMETERS = 784 * 16 + 16 + 16 * 16 + 16 + 16 * 10 + 10
 # Forward, gradient of the weights, gradient of the inputs but the first.
 FLOPS_PER_SAMPLE = 2 * (3 * (784 * 16 + 16 * 16 + 16 * 10) - 784 * 16)
 SGEMM_FLOPS = 2 * 2048**3
-PHASES = ["fetch", "forward", "backward", "reduce", "update", "wait"]
+PHASES = ["data", "forward", "backward", "reduce", "update", "wait"]
 EXCHANGES = ["MPI_Allreduce", "node", "mpi"]
 NUMBER = r"([\d.]+)"
 
@@ -47,17 +47,17 @@ class BenchTest(testing.DtrainTestCase):
         self.assertLessEqual(spread["median"], spread["max"])
 
     def check_steps(self, figures, ranks, seconds):
-        rate, flops, ceiling, share = (figures[key] for key in ("samples_per_second", "flops", "ceiling_flops",
-                                                                "share_of_ceiling"))
-        for spread in (rate, flops, ceiling, share):
+        rate, flops, peak, fraction = (figures[key] for key in ("samples_per_second", "flops", "peak_flops",
+                                                                "fraction_of_peak"))
+        for spread in (rate, flops, peak, fraction):
             self.check_spread(spread)
         for key in rate:
             self.assertAlmostEqual(flops[key], rate[key] * FLOPS_PER_SAMPLE, delta=1e-9 * flops[key])
-        # Each block has a share of its own.
-        self.assertGreaterEqual(share["min"], 0.999 * flops["min"] / ceiling["max"])
-        self.assertLessEqual(share["max"], 1.001 * flops["max"] / ceiling["min"])
-        # What took that long fits into the run.
-        self.assertLess(BLOCKS * (STEPS * BATCH / rate["max"] + ranks * SGEMM_FLOPS / ceiling["max"]), seconds)
+        # The fraction is computed block by block.
+        self.assertGreaterEqual(fraction["min"], 0.999 * flops["min"] / peak["max"])
+        self.assertLessEqual(fraction["max"], 1.001 * flops["max"] / peak["min"])
+        # The measured time must fit into the run.
+        self.assertLess(BLOCKS * (STEPS * BATCH / rate["max"] + ranks * SGEMM_FLOPS / peak["max"]), seconds)
 
         phases = figures["phases"]
         self.assertEqual(list(phases), PHASES)
@@ -92,8 +92,8 @@ class BenchTest(testing.DtrainTestCase):
         self.assertRegex(text, rf"(?m)^measured +{BLOCKS} blocks of {STEPS} steps$")
         check_printed("speed", figures["samples_per_second"], 1e3, 1)
         check_printed("arithmetic", figures["flops"], 1e9, 1)
-        check_printed("ceiling", figures["ceiling_flops"], 1e9, 1)
-        check_printed("share", figures["share_of_ceiling"], 1, 3)
+        check_printed("peak", figures["peak_flops"], 1e9, 1)
+        check_printed("fraction", figures["fraction_of_peak"], 1, 3)
         for name, cost in figures["phases"].items():
             mean, rank, slowest = found(rf"(?m)^{name} +{NUMBER} +(\d+) \({NUMBER}\)$")
             self.assertEqual(rank, cost["slowest_rank"])
@@ -136,9 +136,9 @@ class BenchTest(testing.DtrainTestCase):
             self.assertEqual(figures["blocks"], 2)
             self.check_spread(figures["samples_per_second"])
             self.assertEqual(list(figures["phases"]), PHASES)
-            for word in ("ceiling_flops", "share_of_ceiling", "sgemm", "exchanges"):
+            for word in ("peak_flops", "fraction_of_peak", "sgemm", "exchanges"):
                 self.assertNotIn(word, figures)
-            for word in ("ceiling", "MPI_Allreduce"):
+            for word in ("peak", "MPI_Allreduce"):
                 self.assertNotIn(word, text)
             fingerprints.add(figures["fingerprint"])
         self.assertEqual(len(fingerprints), 1, "other weights on another number of ranks")
@@ -164,6 +164,22 @@ class BenchTest(testing.DtrainTestCase):
         self.assert_usage_error("dtrain-bench", config, "--steps", "0", word="--steps 0", ranks=2)
         self.assert_usage_error("dtrain-bench", config, "--parallel.logical_shards=1", word="logical_shards", ranks=2)
         self.assertEqual(testing.snapshot(self.folder), before)
+
+    def test_misspelled_options(self):
+        config = self.write_config(SETTINGS)
+        for program, arguments, option, meant in (
+                ("dtrain", ["-help"], "-help", "--help"), ("dtrain", ["--hepl", config], "--hepl", "--help"),
+                ("dtrain", [config, "--chekc"], "--chekc", "--check"), ("dtrain-bench", ["-help"], "-help", "--help"),
+                ("dtrain-bench", [config, "--stesp=3"], "--stesp=3", "--steps"),
+                ("dtrain-eval", ["-help"], "-help", "--help"), ("dtrain-eval", ["run", "--wrogn"], "--wrogn", "--wrong")):
+            with self.subTest([program, *arguments]):
+                result = testing.run(program, *arguments, cwd=self.folder)
+                self.assertEqual(result.code, testing.EXIT_BAD_CONFIG, result)
+                self.assertEqual(result.stderr, f"{program}: unknown option {option}; did you mean {meant}?\n")
+        result = testing.run("dtrain", config, "--check", "--print-config", cwd=self.folder)
+        self.assertEqual((result.code, result.stdout), (testing.EXIT_BAD_CONFIG, ""))
+        self.assertEqual(result.stderr,
+                         "dtrain: --check and --print-config exclude each other: give one of them\n")
 
     def test_help(self):
         result = testing.run("dtrain-bench", "--help", cwd=self.folder)

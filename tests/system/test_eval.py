@@ -102,9 +102,9 @@ class EvalTest(EvalTestCase):
         trained.checkpoints()[-1].write_bytes(b"damaged")
         result = testing.run("dtrain-eval", trained.folder, cwd=self.folder)
         self.assertEqual((result.code, result.stdout), (testing.EXIT_OK, earlier), result)
-        self.assertRegex(result.stderr, "^dtrain-eval: warning: .*looking for an older checkpoint\n$")
+        self.assertRegex(result.stderr, "^dtrain-eval: warning: .*trying an older checkpoint\n$")
         self.assert_refused("dtrain-eval", self.data, code=testing.EXIT_BAD_CHECKPOINT,
-                            words=[self.data, "no whole checkpoint in this folder"])
+                            words=[self.data, "no valid checkpoint in this folder"])
 
     def test_training_images_alone_are_distorted(self):
         """The log's figures are those of the test images as they are, and of training on others than these."""
@@ -179,7 +179,7 @@ class EvalTest(EvalTestCase):
 class ShowTest(EvalTestCase):
     def shown(self, output):
         """(sample, label, prediction) of each drawing."""
-        heads = re.findall(r"sample (\d+): (\d)(?:, taken for (\d)  ✗ wrong|  ✓)", output)
+        heads = re.findall(r"sample (\d+): (\d)(?:, predicted (\d)  ✗ wrong|  ✓)", output)
         return [(int(sample), int(label), int(prediction or label)) for sample, label, prediction in heads]
 
     def test_first_and_most_wrong(self):
@@ -221,7 +221,7 @@ class ShowTest(EvalTestCase):
                         pass
                 os.close(ours)
                 self.assertEqual(process.returncode, 0)
-                self.assertIn(b"sample 0: taken for ", output)
+                self.assertIn(b"sample 0: predicted ", output)
                 self.assertEqual(b"\x1b[38;5;" in output, coloured)
 
 

@@ -21,7 +21,7 @@ SIGNIFICANT = 6e-4  # relative: costs are shown with four digits
 PROGRESS = re.compile(r"^dtrain-report: .* \.\.\.$")
 
 
-def write_scaling(path, rows):
+def write_scaling(path, rows, data_phase="data"):
     """A scaling experiment; `rows` are (mode, ranks, simulated, platform, samples per second)."""
     mode, ranks, simulated, platform, rate = (np.array(column) for column in zip(*rows))
     with h5py.File(path, "w") as file:
@@ -35,7 +35,7 @@ def write_scaling(path, rows):
         runs.create_dataset("platform", data=platform.astype(object), dtype=h5py.string_dtype())
         for name, values in {"": rate, "_min": 0.9 * rate, "_max": 1.1 * rate}.items():
             runs[f"samples_per_second{name}"] = values
-        for name in ("step", "fetch", "forward", "backward", "wait", "reduce", "update"):
+        for name in ("step", data_phase, "forward", "backward", "wait", "reduce", "update"):
             runs[f"{name}_seconds"] = 1 / rate
 
 
@@ -107,8 +107,8 @@ class ReportTest(testing.DtrainTestCase):
             self.assertIn(part, page.by_id)
         self.assertIn("1 conv 3x5x5 stride 2 relu", page.by_id["activations"])
         alternatives = [value for _, name, value in page.attributes if name in ("alt", "aria-label")]
-        self.assertEqual(sum(text.startswith("Weights of map") for text in alternatives), 3)
-        for chart in ("Cost of each step's batch", "Cost of each epoch", "Accuracy in per cent", "Learning rate",
+        self.assertEqual(sum(text.startswith("Weights of feature map") for text in alternatives), 3)
+        for chart in ("Cost of each step's batch", "Cost of each epoch", "Accuracy in percent", "Learning rate",
                       "Seconds per epoch by phase, mean", "Seconds per epoch by phase on each", "Contours of the cost"):
             self.assertTrue(any(text.startswith(chart) for text in alternatives), f"no chart of {chart}")
 
@@ -151,13 +151,13 @@ class ReportTest(testing.DtrainTestCase):
         alternatives = [value for _, name, value in page.attributes if name == "aria-label"]
         for said in (f"mean over ranks: compute {np.nanmean(compute):.4g} s, reduce {np.nanmean(reduce):.4g} s, "
                      f"wait {np.nanmean(wait):.4g} s",
-                     f"each of 3 ranks; rank {slowest} computes longest, {np.nanmean(compute[:, slowest]):.4g} s"):
+                     f"each of 3 ranks; rank {slowest} has the longest compute time, {np.nanmean(compute[:, slowest]):.4g} s"):
             self.assertTrue(any(said in text for text in alternatives), f"{said} is not in {alternatives}")
         self.assertNotIn("nan", page.text.lower())
 
         log, expected = run.log(), page.figure("test-accuracy")
         page, messages = self.report("fresh")
-        self.assert_named("fresh/log.h5 is not there", page, messages)
+        self.assert_named("fresh/log.h5 is missing", page, messages)
         self.assertEqual(page.figure("test-accuracy"), expected)
         self.assertEqual(page.figure("steps"), len(log.datasets["/steps/cost"]))
         page, messages = self.report("fresh/checkpoints")
@@ -220,10 +220,14 @@ class ReportTest(testing.DtrainTestCase):
         for path in (run.folder / "log.h5", run.checkpoints()[-1]):
             path.write_bytes(path.read_bytes()[:-4000])
         page, messages = self.report(run.folder, "kind.h5")
-        for name in ("good/log.h5", run.checkpoints()[-1].name, "kind.h5: is neither"):
+        for name in ("good/log.h5", run.checkpoints()[-1].name, "kind.h5: neither"):
             self.assert_named(name, page, messages)
         self.assertEqual(page.figure("epochs"), 1)
-        self.assertIn(run.checkpoints()[-2].name, page.text)
+        used = run.checkpoints()[-2]
+        self.assertEqual(page.by_id["checkpoint"], used.name)
+        for shown in ("evaluated-step", "weights-step"):
+            self.assertEqual(page.by_id[shown].replace(",", ""), str(int(used.stem[5:])))
+        self.assertIn("newer checkpoints cannot be read", page.text)
         self.assertIn("confusion", page.by_id)
 
     def test_without_data(self):
@@ -234,7 +238,8 @@ class ReportTest(testing.DtrainTestCase):
         page, messages = self.report(run.folder)
         self.assertIn(str(data), page.by_id["evaluation-failed"])
         self.assertEqual(len(messages), 1, messages)
-        self.assert_named(page.by_id["evaluation-failed"].partition(":\n")[2].strip(), page, messages)
+        self.assertIn("data.directory", page.by_id["evaluation-failed"])
+        self.assert_named(page.by_id["evaluation-failed"].partition("surface: ")[2].strip(), page, messages)
         self.assertNotIn("confusion", page.by_id)
         self.assertIn("weights", page.by_id)
         page, _ = self.report("--eval", self.folder / "no-program", run.folder)
@@ -253,7 +258,7 @@ class ReportTest(testing.DtrainTestCase):
                            output=f"batch-{size}-{seed}") for size, seed in ((32, 1), (64, 1), (64, 2))]
         rows = [(0, 1, 0, "here <&>", 100.0), (0, 2, 0, "here <&>", 180.0), (0, 2, 0, "here <&>", 184.0),
                 (0, 4, 1, "fat tree", 300.0), (0, 8, 1, "fat tree", 420.0), (1, 1, 0, "here <&>", 90.0)]
-        write_scaling(self.folder / "scaling.h5", rows)
+        write_scaling(self.folder / "scaling.h5", rows, data_phase="fetch")  # as older versions wrote it
         page, messages = self.report(*(run.folder for run in runs), "scaling.h5")
         self.assertEqual(messages, [])
         for run, row in zip(runs, page.tables["runs"][1:]):
@@ -274,7 +279,7 @@ class ReportTest(testing.DtrainTestCase):
                           ("weak, measured", "here <&>", "1")])
         self.assertEqual([row[-2:] for row in table],
                          [["1", "1.000"], ["1.82", "0.910"], ["4", "1.000"], ["5.6", "0.700"], ["1", "1.000"]])
-        for chart in ("Speed-up, strong scaling", "Efficiency, weak scaling", "A step's phases, strong scaling"):
+        for chart in ("Speed-up, strong scaling", "Efficiency, weak scaling", "Phases of a step, strong scaling"):
             self.assertTrue(any(text.startswith(chart) for text in alternatives), chart)
 
     def test_unfinished_runs_have_no_place_among_results(self):
@@ -302,7 +307,7 @@ class ReportTest(testing.DtrainTestCase):
         with h5py.File(self.folder / "log.h5", "r+") as log:
             log["epochs/train_accuracy"][-3:] = 1
         page, _ = self.report("log.h5")
-        self.assertIn("Stretched towards 100 %", page.text)
+        self.assertIn("logarithmic in the error rate", page.text)
 
     def test_bad_command_lines_and_output(self):
         for arguments in ((), ("--colour", "run"), ("run", "-o")):
@@ -327,7 +332,7 @@ class ReportTest(testing.DtrainTestCase):
         shutil.copytree(self.folder / name / "run", self.folder / name / "other")
         page, messages = self.report(f"{name}/run", f"{name}/other", name + "/none")
         self.assertEqual(len(messages), 1, messages)
-        self.assertIn("there is no such file or folder", messages[0])
+        self.assertIn("no such file or folder", messages[0])
         self.assertEqual([row[0] for row in page.tables["runs"][1:]], ["run", "other"])
 
     def test_names_that_are_too_long(self):

@@ -26,7 +26,7 @@ def write_scaling(path):
         for name in ("ranks", "nodes", "batch_size"):
             file[f"runs/{name}"] = [1]
         for name in ("samples_per_second", "samples_per_second_min", "samples_per_second_max", "step_seconds",
-                     *(f"{phase}_seconds" for phase in ("fetch", "forward", "backward", "wait", "reduce", "update"))):
+                     *(f"{phase}_seconds" for phase in ("data", "forward", "backward", "wait", "reduce", "update"))):
             file[f"runs/{name}"] = [1.0]
         file.create_dataset("runs/platform", data=["here"], dtype=h5py.string_dtype())
 

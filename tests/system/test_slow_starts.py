@@ -41,7 +41,7 @@ class SlowStartsTest(testing.DtrainTestCase):
 
     def test_more_ranks_than_cores(self):
         warning = self.warning(3, "taskset", "-c", ",".join(map(str, CORES[:2])))
-        self.assertRegex(warning, r"^3 ranks on \S+.* cores?.*: they take turns")
+        self.assertRegex(warning, r"^3 ranks share .* cores? on \S+.*, so training will be slow\. ")
 
     @unittest.skipIf(len(CORES) < 2, "needs two cores")
     def test_more_threads_than_cores(self):

@@ -14,70 +14,72 @@
 
 namespace dtrain::bench {
 
-/// The middle of repeated measurements, and how far they scatter.
+/// Median and range of repeated measurements.
 struct Spread {
     double median = 0;
-    double least = 0;
-    double most = 0;
+    double min = 0;
+    double max = 0;
 };
+/// `values` must not be empty.
 [[nodiscard]] Spread spread_of(std::vector<double> values);
 
-/// One phase of a step, per step: the mean over the ranks, and the rank that spends most.
+/// Time of one phase per step: the mean over the ranks, and the slowest rank.
 struct PhaseCost {
     double seconds = 0;
     double slowest_seconds = 0;
     int slowest_rank = 0;
 };
 
-/// What the machine itself reaches, between the blocks.
-struct Ceiling {
-    Spread flops; ///< of sgemm on all ranks at once
-    Spread share; ///< the steps' flops / these, of the same block
+/// The speed of sgemm on all ranks at once, measured after each block.
+struct Peak {
+    Spread flops;    ///< FLOPs per second
+    Spread fraction; ///< FLOPs per second of the steps / of sgemm, block by block
 };
 
 struct StepMeasurement {
     std::int64_t blocks = 0;
     std::int64_t steps_per_block = 0;
     Spread samples_per_second;
-    Spread flops; ///< per second, over all ranks
-    std::optional<Ceiling> ceiling;
+    Spread flops; ///< FLOPs per second, over all ranks
+    std::optional<Peak> peak;
     std::array<PhaseCost, core::phase_count> phases;
-    double resident_bytes = 0; ///< of the rank with most memory
+    double resident_bytes = 0; ///< max over ranks
 };
 
-inline constexpr std::size_t sgemm_size = 2048;
+inline constexpr std::size_t sgemm_size = 2048; ///< rows and columns of the matrices
 
 struct StepPlan {
     std::int64_t blocks = 1;
-    std::int64_t steps = 0;    ///< per block; 0 = as many as take about 0.3 s
-    bool with_ceiling = false; ///< each block is followed by products of matrices of sgemm_size on all ranks at once,
-                               ///< so that both see the same state of the machine
+    std::int64_t steps = 0; ///< per block; 0 = as many as take about 0.3 s
+    bool with_peak = false; ///< an sgemm on all ranks follows each block, so that both run in the same state of the
+                            ///< machine
 };
 
-/// Collective: times blocks of descent steps. The initial parameters have been set.
+/// Collective: times blocks of training steps. The replica must have its initial parameters.
 [[nodiscard]] StepMeasurement measure_steps(train::Replica& replica, StepPlan plan,
                                             const mpi::Communicator& communicator);
 
-/// One exchange of gradients of a model's size: every rank has written its gradients, and afterwards every rank can
-/// read their sum.
+/// One exchange of gradients: before it every rank has written its gradients, and after it every rank can read the sum.
 struct ExchangeMeasurement {
     std::string name;
     Spread seconds;
-    /// As nccl-tests has it: 2 (n - 1) / n times the bytes, by the time, for n ranks.
+    /// Bytes per second, as nccl-tests defines it: 2 (n - 1) / n · bytes / time, for n ranks.
     double bus_bandwidth = 0;
 };
 
-/// Collective: a bare MPI_Allreduce of `parameters` floats, then every reducer, in turns.
+/// Collective: measures a bare MPI_Allreduce of `parameters` floats and every reducer, in alternation.
 [[nodiscard]] std::vector<ExchangeMeasurement> measure_exchanges(std::size_t parameters, const config::Config& config,
                                                                  const mpi::Communicator& communicator);
 
-/// Collective: seconds per sgemm of sgemm_size here, while all ranks do the same.
+/// Times OpenBLAS' sgemm of square matrices of sgemm_size, on one thread per rank.
 class Sgemm {
   public:
+    /// Throws std::bad_alloc.
     Sgemm();
+    /// Collective: seconds of one product on this rank, while all ranks compute one.
     [[nodiscard]] double seconds(const mpi::Communicator& communicator);
-    [[nodiscard]] static double flops() noexcept; ///< of one product
-    [[nodiscard]] static std::string name();
+    [[nodiscard]] static double flops() noexcept; ///< FLOPs of one product
+    [[nodiscard]] static std::string name();      ///< version and kernels of OpenBLAS
 
   private:
     core::Buffer<float> a_, b_, c_;

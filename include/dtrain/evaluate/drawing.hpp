@@ -11,32 +11,33 @@
 
 namespace dtrain::evaluate {
 
-/// Whether standard output is a terminal and nobody has said NO_COLOR.
+/// Whether standard output is a terminal and NO_COLOR is not set (https://no-color.org).
 [[nodiscard]] bool output_takes_colour();
 
-/// Lines of text that fill as many columns each.
+/// Lines of text, each with the same number of columns.
 struct Picture {
     std::size_t columns = 0;
     std::vector<std::string> lines;
 };
 
-/// A sample as a picture of at most 36 columns, two of its rows in a line: its last two dimensions, scaled down if they
-/// are larger, the mean over those before; one of one dimension is a row. Values from 0 to 1 go from black to white,
-/// others from the least to the largest of them. In 24 greys by escape sequences, or else in shades of Unicode.
+/// Draws a sample with at most 36 columns, two rows of pixels per line. The picture has the sample's last two
+/// dimensions, scaled down if needed, and the mean over the other ones. A sample of one dimension is one row. Values
+/// from 0 to 1 are drawn from black to white; if others occur, the range is from min to max. `colour`: 24 greys by
+/// escape sequences, or else shades of Unicode.
 [[nodiscard]] Picture draw_sample(std::span<const float> values, const nn::Shape& shape, bool colour);
 
-/// What a network says of one sample.
-struct Opinion {
+/// The prediction of a network for one sample.
+struct Prediction {
     std::int64_t sample = 0;
     std::optional<std::int64_t> label;
-    std::int64_t prediction = 0;
-    std::span<const float> strengths; ///< of every class
+    std::int64_t predicted = 0;
+    std::span<const float> scores; ///< of every class, 0 to 1
 };
-/// Who was taken for what, and bars of the strengths, those of more than twelve classes being the strongest, from the
-/// strongest down.
-[[nodiscard]] std::vector<std::string> draw_opinion(const Opinion& opinion, bool colour);
+/// A line with true and predicted class, and a bar for the score of each class. With more than twelve classes: the
+/// twelve largest scores, in descending order.
+[[nodiscard]] std::vector<std::string> draw_prediction(const Prediction& prediction, bool colour);
 
-/// Both side by side, each line ended.
+/// Picture and text next to each other. Every line ends with a newline.
 [[nodiscard]] std::string side_by_side(const Picture& picture, const std::vector<std::string>& text);
 
 } // namespace dtrain::evaluate

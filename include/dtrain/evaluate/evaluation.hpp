@@ -15,37 +15,38 @@
 
 namespace dtrain::evaluate {
 
-/// What a network says of the first samples of a split, one after the other.
+/// The predictions of a network for the first samples of a split, in order.
 struct Evaluation {
     std::size_t classes = 0;
     std::vector<float> outputs; ///< samples × classes: activations of the last layer
     std::vector<std::int64_t> predictions;
-    std::vector<std::int64_t> labels; ///< empty if they are not known
+    std::vector<std::int64_t> labels; ///< empty if unknown
     std::int64_t correct = 0;
-    double cost = 0; ///< mean
+    double cost = 0; ///< mean over samples
 
     [[nodiscard]] std::int64_t samples() const noexcept { return static_cast<std::int64_t>(predictions.size()); }
     [[nodiscard]] double accuracy() const noexcept {
         return static_cast<double>(correct) / static_cast<double>(samples());
     }
-    /// Rows are the true classes.
+    /// Counts, classes × classes. Rows are the true classes, columns the predicted classes.
     [[nodiscard]] std::vector<std::int64_t> confusion() const;
 };
 
-/// Of the first `samples` of a split that is here as a whole, at least one. The network has room for evaluation_rows.
+/// Evaluates the first `samples` (at least 1) of a split of which this process has all samples. The network must have
+/// memory for evaluation_rows rows.
 [[nodiscard]] Evaluation evaluate(nn::Network<float>& network, std::span<const float> parameters, std::string_view cost,
                                   const data::Split& split, std::int64_t samples);
 
-/// How strongly the network takes each sample for each class, samples × classes: softmax probabilities where the cost
-/// is one of these, else the activations as they are.
-[[nodiscard]] std::vector<float> opinions(const Evaluation& evaluation, std::string_view cost);
+/// The score of each class for each sample, samples × classes: softmax probabilities if the cost contains the softmax,
+/// otherwise the activations of the last layer.
+[[nodiscard]] std::vector<float> class_scores(const Evaluation& evaluation, std::string_view cost);
 
-/// The samples taken for a wrong class, at most `most` of them, the worst first: by how much more strongly it is taken
-/// for that class than for its own.
-[[nodiscard]] std::vector<std::int64_t> most_wrong(const Evaluation& evaluation, std::span<const float> opinions,
-                                                   std::size_t most);
+/// The samples with a wrong predicted class, at most `max_count`, the worst first: ordered by the score of the
+/// predicted class minus the score of the true class.
+[[nodiscard]] std::vector<std::int64_t> worst_mistakes(const Evaluation& evaluation, std::span<const float> scores,
+                                                       std::size_t max_count);
 
-/// What an evaluation was of.
+/// The checkpoint and the samples of an evaluation.
 struct Evaluated {
     const io::CheckpointInfo& info;
     std::string checkpoint; ///< path
@@ -54,9 +55,9 @@ struct Evaluated {
     nn::Network<float>& network;
     std::span<const float> parameters;
     const data::Split& split;
-    std::string surface_set; ///< what the samples of the cost surface were taken from
+    std::string surface_set; ///< name of the set that the samples of the cost surface come from
 };
-/// An HDF5 file as README.md ("Evaluations") describes it. `surface` may be null.
+/// The bytes of an evaluation file, see src/io/README.md. `surface` may be null.
 [[nodiscard]] std::vector<std::byte> encode_evaluation(const Evaluated& evaluated, const Evaluation& evaluation,
                                                        const CostSurface* surface);
 

@@ -14,26 +14,27 @@
 
 namespace dtrain::model {
 
-// What a config asks for, made from the tables of the modules that have it. Everything here throws core::Error
-// (bad_config) that names the key, its value and what is allowed.
+// Builds the objects that a config names. Every function here throws core::Error (bad_config) with the key, its value
+// and the allowed values. Nothing is collective.
 
-/// Throws where the name of a cost, an optimizer or a schedule is in no table, or where two settings exclude each
+/// Throws if the name of a data source, a cost, an optimizer or a schedule is unknown, or if two keys exclude each
 /// other.
 void check_names(const config::Config& config);
 
-/// The network for samples of one shape; `products` has to outlive it. Throws where its layers do not fit the cost, the
+/// The network for samples of `sample_shape`. `products` must outlive it. Throws if its layers do not fit the cost, the
 /// samples or each other.
 [[nodiscard]] nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape,
                                                kernels::Products& products);
 
-/// `check_names` has approved of the names.
+/// These three require that check_names() has passed.
 [[nodiscard]] nn::Cost<float> find_cost(const config::Config& config);
 [[nodiscard]] std::unique_ptr<optim::Optimizer> build_optimizer(const config::Config& config);
 [[nodiscard]] optim::Schedule build_schedule(const config::Config& config, std::int64_t steps_per_epoch);
 
-/// Throws where the config wants samples of `shape` distorted that are no images.
+/// Throws if the config has augmentation and samples of `shape` are not images, or are too large.
 void check_augmentation(const config::Config& config, const nn::Shape& shape);
-/// What distorts samples of `shape`, of which check_augmentation has approved, if the config asks for it.
+/// The augmentation for samples of `shape`; empty if the config has none. Requires that check_augmentation() has
+/// passed.
 [[nodiscard]] std::optional<data::Augmenter> build_augmenter(const config::Config& config, const nn::Shape& shape);
 
 } // namespace dtrain::model

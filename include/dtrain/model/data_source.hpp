@@ -9,11 +9,12 @@
 
 namespace dtrain::model {
 
-/// Where the samples of a config come from, whose names were checked. It has to outlive the source.
+/// The data source of a config. Requires that check_names() has passed. The config must outlive the source. Throws
+/// core::Error (bad_config, bad_data).
 [[nodiscard]] std::unique_ptr<data::Source> make_source(const config::Config& config);
 
-/// Collective: its loader, which knows the shape of samples before there is a network. Config and communicator have to
-/// outlive it. Throws mpi::AgreedError (bad_config, bad_data).
+/// Collective: the loader of a config's data source. It knows the shape of samples before the network is built. Config
+/// and communicator must outlive it. Throws mpi::AgreedError (bad_config, bad_data).
 [[nodiscard]] data::DatasetLoader open_dataset(const config::Config& config, const mpi::Communicator& communicator);
 
 } // namespace dtrain::model

@@ -20,34 +20,34 @@ namespace dtrain::model {
 inline constexpr std::size_t evaluation_rows = 256;
 
 struct Score {
-    double cost = 0;     ///< mean
+    double cost = 0;     ///< mean over samples
     double accuracy = 0; ///< 0 to 1
 };
 
-/// Of a part of a batch or a data set.
+/// Sums over a part of a batch or a data set.
 struct ScoreSum {
     double cost = 0;
-    std::int64_t correct = 0; ///< samples whose class is that of the largest output
+    std::int64_t correct = 0; ///< samples whose predicted class is their label
 };
 
 /// Measures a network on a data set.
 class Evaluator {
   public:
-    /// `network` has room for evaluation_rows rows. It and `split` have to outlive the evaluator.
+    /// `network` must have memory for evaluation_rows rows. `network` and `split` must outlive the evaluator.
     Evaluator(nn::Network<float>& network, std::string_view cost, const data::Split& split);
 
-    /// Sees the outputs (rows × classes) of samples first, first + 1, ... of this rank.
+    /// Receives the outputs (rows × classes) of the local samples first, first + 1, ...
     using Visitor = std::function<void(std::int64_t first, core::MatrixView<const float> outputs)>;
 
-    /// Forward passes over the local samples in `part`, counted from the rank's first.
+    /// Not collective: runs forward passes over the local samples in `part`, counted from the rank's first sample.
     void visit(std::span<const float> parameters, core::Range part, const Visitor& visitor);
 
-    /// Collective: cost and accuracy over the samples of all ranks, the same bits on any number of them, because every
-    /// logical shard is evaluated by itself and shards are added up in their order.
+    /// Collective: cost and accuracy over the samples of all ranks. They are bitwise identical for any number of ranks:
+    /// every logical shard is evaluated separately, and the shards are added up in their order.
     [[nodiscard]] Score score(std::span<const float> parameters, std::int64_t shards, core::Range local_shards,
                               const mpi::Communicator& communicator);
 
-    /// Sum of the costs of `outputs`, which belong to local samples from `first` on.
+    /// Sum of the costs of `outputs`, which belong to the local samples from `first` on.
     [[nodiscard]] double cost(std::int64_t first, core::MatrixView<const float> outputs) const;
 
   private:
@@ -57,10 +57,10 @@ class Evaluator {
     core::Buffer<float> x_;
 };
 
-/// The class of the largest output; the first of several.
+/// The class with the largest output. If several are equal, the first of them.
 [[nodiscard]] std::size_t predicted_class(std::span<const float> outputs) noexcept;
 
-/// How many rows of `outputs` (samples × classes) have their predicted class as their label.
+/// The number of rows of `outputs` (samples × classes) whose predicted class is their label.
 [[nodiscard]] std::int64_t count_correct(core::MatrixView<const float> outputs,
                                          std::span<const std::uint8_t> labels) noexcept;
 

@@ -12,24 +12,24 @@
 
 namespace dtrain::model {
 
-// How a network lies in a checkpoint: /model/<tensor>, and for each state of the optimizer /optimizer/<state>/<tensor>.
+// A network in a checkpoint: /model/<tensor>, and /optimizer/<state>/<tensor> for each state of the optimizer.
 
-/// The config that a checkpoint was written with. Throws core::Error (bad_checkpoint) if it is not a valid one.
+/// The config of the run that wrote a checkpoint. Throws core::Error (bad_checkpoint) if it is not valid.
 [[nodiscard]] config::Config config_of(const io::Checkpoint& checkpoint);
 
-/// The network of a checkpoint, without its weights; `products` has to outlive it. Throws core::Error (bad_checkpoint)
-/// if its config makes none, or one whose tensors the checkpoint does not hold.
+/// The network of a checkpoint, without its weights. `products` must outlive it. Throws core::Error (bad_checkpoint) if
+/// the config describes no valid network, or if the checkpoint lacks a tensor of the network.
 [[nodiscard]] nn::Network<float> network_of(const io::Checkpoint& checkpoint, kernels::Products& products);
 
-/// Its weights, as an arena of that network. Throws core::Error (bad_checkpoint) if it does not hold them.
+/// The weights of a checkpoint, as an arena of `network`. Throws core::Error (bad_checkpoint) if they are missing.
 [[nodiscard]] core::Buffer<float> parameters_of(const io::Checkpoint& checkpoint, const nn::Network<float>& network);
 
-/// Optimizer state, an arena each.
+/// Names and arenas of optimizer state.
 struct NamedStates {
     std::vector<std::string> names;
     std::span<const std::span<float>> arenas;
 };
-/// The tensors of a checkpoint as views into arenas of `layout`.
+/// The tensors of a checkpoint, as views into arenas of `layout`.
 [[nodiscard]] std::vector<io::TensorView> saved_tensors(const nn::ParameterLayout& layout, std::span<float> parameters,
                                                         const NamedStates& states = {});
 

@@ -11,27 +11,26 @@
 
 namespace dtrain::run {
 
-/// Runs one job at a time on a thread of its own, so that writing files goes on beside training. Jobs own what they
-/// work on. They wait in lanes, which take turns, each lane in its order. Whoever submits a job never waits for the
-/// disk: where jobs come faster than they are done, the oldest of those that have not begun give way. After a job has
-/// thrown, no further job runs.
+/// Runs jobs one at a time on its own thread, so that files are written while training continues. Jobs own their data.
+/// They wait in lanes, in order; the lanes take turns. submit() never waits for the disk: if jobs arrive faster than
+/// they finish, the oldest pending ones are dropped. After a job has thrown, no further job runs.
 class BackgroundWriter {
   public:
     enum class Lane : std::size_t { log, checkpoint };
 
     BackgroundWriter();
-    /// Waits for all jobs that were submitted and did not give way.
+    /// Waits for all jobs that were submitted and not dropped.
     ~BackgroundWriter();
     BackgroundWriter(const BackgroundWriter&) = delete;
     BackgroundWriter& operator=(const BackgroundWriter&) = delete;
 
-    /// At most `most_waiting` jobs of the lane, at least 1, wait for their turn, this one always among them. Returns
-    /// how many gave way.
-    std::size_t submit(Lane lane, std::function<void()> job, std::size_t most_waiting);
-    /// Waits until nothing is waiting or in flight. Throws what a job threw.
+    /// Adds a job. If more than `max_waiting` (at least 1) jobs of the lane are pending then, drops the oldest ones.
+    /// Returns the number of dropped jobs.
+    std::size_t submit(Lane lane, std::function<void()> job, std::size_t max_waiting);
+    /// Waits until no job is pending or running. Throws the exception of a failed job.
     void wait();
     [[nodiscard]] bool failed() const;
-    /// CPU time of the lane's jobs that are done.
+    /// CPU seconds of the lane's finished jobs.
     [[nodiscard]] double seconds(Lane lane) const;
 
   private:
@@ -42,7 +41,7 @@ class BackgroundWriter {
     std::condition_variable changed_;
     std::array<std::deque<std::function<void()>>, 2> waiting_; ///< by lane, oldest first
     std::array<double, 2> seconds_{};
-    std::exception_ptr error_; ///< what a job threw
+    std::exception_ptr error_; ///< exception of a failed job
     bool busy_ = false;
     bool ending_ = false;
     std::jthread thread_;

@@ -11,7 +11,7 @@
 
 namespace dtrain::run {
 
-/// What a finished epoch is told with.
+/// The results of a finished epoch.
 struct EpochReport {
     std::int64_t epoch = 0;
     std::int64_t epochs = 0;
@@ -23,21 +23,21 @@ struct EpochReport {
     std::uint64_t fingerprint = 0;
 };
 
-/// Tells the user on standard output how a run is going: a bar that moves on a terminal, one line per epoch elsewhere,
-/// without control characters. A silent one (every rank but the first) says nothing.
+/// Prints the progress of a run on standard output: one line per epoch, and on a terminal also a moving bar. Elsewhere
+/// it prints no control characters. If silent (on every rank but 0), it prints nothing.
 class Progress {
   public:
     explicit Progress(bool silent);
 
     void line(std::string_view text);
-    /// A warning, on standard error.
+    /// Prints a warning on standard error.
     void warn(std::string_view text);
 
     void begin(std::int64_t steps, std::int64_t steps_per_epoch, std::int64_t first_step);
-    /// After each step, cheap: draws at most a few times a second.
+    /// To be called after each step. Cheap: redraws at most ten times a second.
     void step(std::int64_t step, double cost, std::int64_t samples, std::chrono::steady_clock::time_point now);
     void epoch(const EpochReport& report);
-    /// Takes the bar off the screen.
+    /// Removes the bar.
     void end();
 
   private:
@@ -56,8 +56,8 @@ class Progress {
     std::chrono::steady_clock::time_point last_drawn_;
 };
 
-/// How far a piece of work has come, as a line on standard error: on a terminal only, from its second second on, and
-/// gone when it is done.
+/// Shows how much of a task is done, as a line on standard error. Only on a terminal, after the first second, and only
+/// until the task is done.
 class WorkProgress {
   public:
     explicit WorkProgress(std::string_view work);
@@ -65,7 +65,7 @@ class WorkProgress {
     WorkProgress(const WorkProgress&) = delete;
     WorkProgress& operator=(const WorkProgress&) = delete;
 
-    /// Cheap: draws at most a few times a second.
+    /// Cheap: redraws at most ten times a second.
     void update(std::size_t done, std::size_t all);
 
   private:

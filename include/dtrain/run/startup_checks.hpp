@@ -11,39 +11,38 @@
 
 namespace dtrain::run {
 
-// Warnings of what usually makes MPI runs slow.
+// Warnings about the usual causes of slow MPI runs.
 
-/// Cores by their numbers, those that a rank may run on. What the system counts: two where a core runs two threads.
+/// The cores that a rank may run on, by number. These are logical CPUs: a core with two hardware threads counts twice.
 using CoreSet = std::bitset<8192>;
 
-/// Ranks of one host that have fewer cores than threads.
+/// Ranks of one host that together have more threads than cores.
 struct Crowd {
     int ranks = 0;      ///< 0 if there are no such ranks
-    int cores = 0;      ///< that they may run on
-    int first_core = 0; ///< the lowest of these
+    int cores = 0;      ///< number of cores that they may run on
+    int first_core = 0; ///< the lowest number of these cores
     int host_cores = 0;
     int host_ranks = 0;
-    bool bound_by_mpirun = false; ///< as against taskset, a batch system or a container, or not at all
+    bool bound_by_mpirun = false; ///< false: bound by taskset, a batch system or a container, or not bound
 };
 
-/// The ranks that have the fewest cores per thread; `allowed` says for each rank of a host where it may run. Looks at
-/// the ranks within each rank's set, which finds all there is where sets are equal, nested or disjoint, as those of
-/// cores, sockets and hosts are.
+/// The ranks with the fewest cores per thread. `allowed` has the cores of each rank of a host. The function compares
+/// each rank's set with the ranks whose sets it contains. This finds every crowd if sets are equal, nested or disjoint,
+/// as sets of cores, sockets and hosts are.
 [[nodiscard]] Crowd find_crowd(std::span<const CoreSet> allowed, int threads_per_rank, int host_cores);
 
-/// What is wrong and what helps, as far as it is possible there.
+/// The problem and the advice that is possible on that host. `more_hosts`: other hosts with the same problem.
 [[nodiscard]] std::string describe(const Crowd& crowd, int threads_per_rank, const std::string& host, int more_hosts);
 
-/// Collective: a warning, the same on every rank, of the most crowded host.
+/// Collective: a warning about the most crowded host, the same on every rank, or nothing.
 [[nodiscard]] std::optional<std::string> find_crowded_host(const mpi::Communicator& communicator, int threads_per_rank);
 
-/// Finds out whether a run exchanges gradients for longer than it computes them.
+/// Checks whether a run spends more time on exchanging gradients than on computing them.
 class ExchangeCheck {
   public:
-    /// `whole_batches`: each batch is the whole training set, and cannot be larger.
+    /// `whole_batches`: each batch is the whole training set, so it cannot be raised.
     explicit ExchangeCheck(bool whole_batches) : whole_batches_(whole_batches) {}
-    /// Adds steps, and what each rank spent them on. As soon as there are enough to judge by, returns what is to be
-    /// said, and never again.
+    /// Adds the times of `steps` steps, by rank. Returns a warning at most once, as soon as there are enough steps.
     [[nodiscard]] std::optional<std::string> add(std::int64_t steps, std::span<const io::PhaseSeconds> ranks);
 
   private:

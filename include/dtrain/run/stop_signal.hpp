@@ -2,8 +2,9 @@
 
 namespace dtrain::run {
 
-/// While one lives, SIGTERM, SIGINT, SIGUSR1 and SIGHUP are requests to stop after a checkpoint. A second SIGINT ends
-/// the process at once. SIGHUP stays ignored if it was. At most one object may live at a time.
+/// While an object of this class exists, SIGTERM, SIGINT, SIGUSR1 and SIGHUP request a stop after a checkpoint. A
+/// second SIGINT ends the process at once. If SIGHUP was ignored, it stays ignored. At most one object may exist at a
+/// time.
 class StopSignal {
   public:
     StopSignal();

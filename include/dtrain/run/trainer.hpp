@@ -25,36 +25,36 @@
 
 namespace dtrain::run {
 
-/// One run on all ranks of a communicator. Construction and every public function is collective; errors that all
-/// ranks see alike are mpi::AgreedError.
+/// One run on all ranks of a communicator. The constructor and every public function are collective. They throw
+/// mpi::AgreedError on all ranks.
 class Trainer {
   public:
-    /// As Plan and Replica: writes nothing. Says what is about to be trained before it allocates what that takes. Both
-    /// arguments have to outlive the trainer.
+    /// Builds a Plan and a Replica, and writes nothing. Prints the plan before it allocates the memory. Both arguments
+    /// must outlive the trainer.
     Trainer(const config::Config& config, const mpi::Communicator& communicator);
     Trainer(const Trainer&) = delete;
     Trainer& operator=(const Trainer&) = delete;
 
-    /// Trains to the last epoch, or from where the newest checkpoint ends, or until a signal asks to stop. Returns
-    /// ExitCode::ok or ExitCode::stopped.
+    /// Resumes from the newest checkpoint if there is one, and trains until the last epoch or until a signal requests a
+    /// stop. Returns ExitCode::ok or ExitCode::stopped.
     [[nodiscard]] core::ExitCode run();
 
   private:
-    /// Tells of the plan, and returns it.
+    /// Prints the plan, and returns it.
     [[nodiscard]] train::Plan& announce();
-    /// Sets parameters, state and record, from the newest whole checkpoint if there is one.
+    /// Sets parameters, state and record, from the newest valid checkpoint if there is one.
     void restore_or_initialise();
-    /// Of what will make the run slow, or harm it.
+    /// Warns of conditions that make the run slow or may end it.
     void warn_at_start();
     void enter(core::Phase phase) noexcept;
-    /// Returns whether it was asked to stop.
+    /// Returns whether a stop was requested.
     [[nodiscard]] bool train();
     void descent_step();
     void finish_epoch();
     [[nodiscard]] bool checkpoint_due();
     void write_checkpoint();
     void write_log();
-    /// A copy of the record, one for log and checkpoint of the same step.
+    /// A copy of the record. The log and the checkpoint of the same step share it.
     [[nodiscard]] std::shared_ptr<const io::RunRecord> copy_of_record();
     void report_end(bool stopped);
 
@@ -67,23 +67,23 @@ class Trainer {
     train::Replica replica_;
     std::optional<model::Evaluator> evaluator_;
 
-    std::int64_t step_ = 0; ///< finished descent steps
+    std::int64_t step_ = 0; ///< finished training steps
     std::int64_t total_steps_;
-    std::int64_t checkpoint_step_ = -1; ///< of the last checkpoint begun
+    std::int64_t checkpoint_step_ = -1; ///< step of the last checkpoint that was started
     core::PhaseTimer::Clock::time_point last_checkpoint_;
-    bool due_ = false;         ///< a checkpoint, as soon as parameters are those of the last step
-    bool log_put_off_ = false; ///< that of an epoch
+    bool due_ = false;         ///< a checkpoint is due, and is written when the ranks are synchronised
+    bool log_put_off_ = false; ///< the log of the last epoch is not written yet
     WriteBudget log_budget_{core::PhaseTimer::Clock::now()};
     WriteBudget checkpoint_budget_{core::PhaseTimer::Clock::now()};
     double last_cost_ = std::numeric_limits<double>::quiet_NaN(); ///< of the last step whose cost is known
 
     std::unique_ptr<Watchdog> watchdog_; ///< while running
     double run_seconds_ = 0;
-    double exchange_seconds_ = 0;    ///< of these, waiting and reducing
-    std::int64_t epoch_samples_ = 0; ///< trained by this process in the present epoch
+    double exchange_seconds_ = 0;    ///< the part of run_seconds_ in the phases wait and reduce
+    std::int64_t epoch_samples_ = 0; ///< trained by this process in the current epoch
     std::int64_t epoch_steps_ = 0;
     std::int64_t run_samples_ = 0;
-    std::optional<ExchangeCheck> exchange_check_; ///< unless something else slows the exchange
+    std::optional<ExchangeCheck> exchange_check_; ///< empty if a crowded host slows the exchange anyway
 
     io::RunRecord record_; ///< on rank 0
     std::shared_ptr<const io::RunRecord> copied_record_;

@@ -4,8 +4,8 @@
 
 namespace dtrain::run {
 
-/// Decides whether files of one kind that have come due are written or put off, so that what they cost, which grows
-/// with the run, keeps to half a second and a fortieth of the run's time. Longer than `longest_wait` none is put off.
+/// Decides whether a due file of one kind is written now or later. The cost of a file grows with the run. The budget is
+/// half a second plus 1/40 of the run's time, for all files. No file is delayed by more than `longest_wait`.
 class WriteBudget {
   public:
     using Clock = std::chrono::steady_clock;
@@ -13,13 +13,13 @@ class WriteBudget {
 
     explicit WriteBudget(Clock::time_point begin) : begin_(begin), last_(begin) {}
 
-    /// `background_seconds`: what the thread that writes has spent on such files so far.
+    /// `background_seconds`: CPU time that the writer thread has spent on such files so far.
     [[nodiscard]] bool allows(Clock::time_point now, double background_seconds) const {
         const std::chrono::duration<double> elapsed = now - begin_;
         return now - last_ >= longest_wait || training_seconds_ + background_seconds <= 0.5 + elapsed.count() / 40;
     }
 
-    /// A file was handed over at `now`, for which the thread that trains has spent so much.
+    /// Records that a file was submitted at `now`, which cost the training thread `training_seconds`.
     void wrote(Clock::time_point now, double training_seconds) {
         last_ = now;
         training_seconds_ += training_seconds;

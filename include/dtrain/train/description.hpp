@@ -9,14 +9,14 @@
 
 namespace dtrain::train {
 
-// What a program tells its user before it trains.
+// Text that a program prints before it trains.
 
-/// "1 epoch", "3 epochs"
-[[nodiscard]] std::string count_of(std::int64_t number, std::string_view what);
+/// A number with a noun: "1 epoch", "3 epochs".
+[[nodiscard]] std::string format_count(std::int64_t number, std::string_view what);
 
-/// What is about to be trained and how, as text of several lines.
+/// The network and the training, as several lines of text.
 [[nodiscard]] std::string describe(const Plan& plan);
-/// The data, in a line.
+/// The data set, as one line.
 [[nodiscard]] std::string describe(const data::Dataset& dataset);
 
 } // namespace dtrain::train

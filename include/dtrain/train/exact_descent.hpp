@@ -4,8 +4,8 @@
 
 namespace dtrain::train {
 
-/// Gradient descent on the whole batch: the shards' gradients are added up in every step, and each rank updates the
-/// slice of the parameters that it owns.
+/// Gradient descent on the global batch: each step adds up the gradients of all shards, and each rank updates its own
+/// slice of the parameters.
 class ExactDescent final : public Descent {
   public:
     explicit ExactDescent(const Tools& tools);

@@ -5,45 +5,46 @@
 
 namespace dtrain::train {
 
-/// Local SGD (Stich, 2019, "Local SGD converges fast and communicates little"): between two exchanges, the steps of a
-/// round, every logical shard descends by itself, on its own samples, from what is common to all; then all shards'
-/// parameters and optimizer state are averaged. Shards, not ranks, go their own ways, so the results do not depend on
-/// the number of ranks.
+/// Local SGD (Stich, 2019, "Local SGD converges fast and communicates little"). A round is several steps without an
+/// exchange: every logical shard trains separately on its own samples, starting from the common parameters. Then the
+/// parameters and optimizer states of all shards are averaged. Since shards train separately, not ranks, the results do
+/// not depend on the number of ranks.
 ///
-/// What is exchanged is one vector: the parameters, the optimizer's states, and for each step of a round its cost and
-/// how many samples it had right.
+/// An exchange adds up one vector: parameters, optimizer states, and for each step of the round its cost and its number
+/// of correctly classified samples.
 class LocalDescent final : public Descent {
   public:
     LocalDescent(const config::Config& config, const Tools& tools);
 
-    /// Collective in the last step of a round alone, by which costs, notices and the common parameters become known.
+    /// Collective only in the last step of a round. In this step, costs, notices and the common parameters become
+    /// known.
     void descend(std::int64_t step, const data::Batch& batch, const nn::Draw& draw, const Notice& notice) override;
     [[nodiscard]] bool is_synchronised() const noexcept override { return steps_ == 0; }
 
-    /// Where in the exchanged vector things lie.
+    /// The layout of the exchanged vector, in elements.
     struct Layout {
-        std::size_t arena = 0; ///< of parameters
+        std::size_t arena = 0; ///< size of the arena of parameters
         std::size_t states = 0;
-        std::size_t most_steps = 0; ///< of a round
+        std::size_t max_steps = 0; ///< of a round
 
         Layout(const config::Config& config, std::size_t parameters, std::size_t states, std::int64_t steps_per_epoch);
-        /// Elements of the vector that are averaged, and of all.
+        /// The number of averaged elements, which come first, and of all elements.
         [[nodiscard]] std::size_t averaged() const noexcept { return arena * (1 + states); }
         [[nodiscard]] std::size_t exchanged() const noexcept;
-        /// Where a step of a round has its cost, and the digits of its count behind it.
+        /// Position of the cost of a step of the round. The digits of its count follow.
         [[nodiscard]] std::size_t cost_at(std::size_t step) const noexcept;
     };
 
   private:
-    /// Gives every shard what is common.
+    /// Copies the common parameters and states to every shard.
     void begin_round();
-    /// One step of every local shard on its rows.
+    /// Not collective: one step of every local shard on its rows.
     void descend_apart(std::int64_t step, const data::Batch& batch, const nn::Draw& draw);
     /// Collective: averages the shards' vectors.
     void end_round(std::int64_t step, const Notice& notice);
-    /// Has every shard's vector added up, from the last element to the first.
+    /// Adds up the vectors of the shards, from the last element to the first.
     void contribute();
-    /// Sets this rank's slice of the common vector.
+    /// Computes this rank's slice of the common vector.
     void average();
 
     Layout layout_;
@@ -51,10 +52,10 @@ class LocalDescent final : public Descent {
     std::int64_t shards_;
     std::vector<core::Buffer<float>> vectors_; ///< of the local shards
     core::Buffer<float> gradient_;
-    nn::ShardGradients<float> gradient_of_one_; ///< nothing to add up
+    nn::ShardGradients<float> gradient_of_one_; ///< of a single shard
     SliceUpdate update_;
-    std::vector<std::span<float>> own_states_; ///< of a shard
-    std::size_t steps_ = 0;                    ///< of the round
+    std::vector<std::span<float>> own_states_; ///< of the current shard
+    std::size_t steps_ = 0;                    ///< finished steps of the round
 };
 
 } // namespace dtrain::train

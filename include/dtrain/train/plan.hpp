@@ -17,24 +17,25 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace dtrain::train {
 
-/// Rows of a micro-batch for a step of `wanted` rows: all of them up to 512, otherwise 256, which evaluation works on
-/// at once anyway. Activations of thousands of rows do not fit the caches, and a step takes twice as long. Many parts
-/// cost time too, since each continues the sums of the one before.
+/// Rows of a micro-batch for a step of `wanted` rows: all rows up to 512, otherwise 256, as in evaluation. Activations
+/// of thousands of rows do not fit into the caches, and a step takes twice as long. Many micro-batches cost time too,
+/// since each continues the sums of the last one.
 [[nodiscard]] std::size_t usual_rows(std::size_t wanted) noexcept;
 
-/// What is going to be trained on what, and how much memory it will take: all that follows from the config, the number
-/// of ranks and the headers of the data, before anything large is allocated. Construction and what says so is
-/// collective; errors that all ranks see alike are mpi::AgreedError.
+/// The network, the data, the training and the memory it needs. A plan follows from the config, the number of ranks and
+/// the headers of the data, before anything large is allocated. The constructor and the functions marked collective
+/// throw mpi::AgreedError on all ranks.
 class Plan {
   public:
-    /// Checks the config, opens the data, and decides how many rows to work on at once. Throws (bad_config) where the
-    /// memory of this machine, of the ranks' control group or what ulimit leaves them is too little. `checkpoint_bytes`
-    /// says what rank 0 needs to write parameters and state of so many bytes; without it none are written. `config` and
-    /// `communicator` have to outlive the plan.
+    /// Collective: checks the config, opens the data, and decides how many rows are processed at once. Throws
+    /// (bad_config) if the machine, a control group or ulimit has too little memory. `checkpoint_bytes` returns the
+    /// bytes that rank 0 needs to write a given number of bytes of parameters and state; without it, no checkpoints are
+    /// written. `config` and `communicator` must outlive the plan.
     Plan(const config::Config& config, const mpi::Communicator& communicator,
          const std::function<std::size_t(std::size_t bytes)>& checkpoint_bytes = {});
     Plan(const Plan&) = delete; // its parts refer to each other
@@ -43,30 +44,32 @@ class Plan {
     [[nodiscard]] const config::Config& config() const noexcept { return config_; }
     [[nodiscard]] const mpi::Communicator& communicator() const noexcept { return communicator_; }
     [[nodiscard]] int nodes() const noexcept { return nodes_; }
+    /// The reducer in use: "node" or "mpi", never "auto".
+    [[nodiscard]] std::string reducer_name() const;
     [[nodiscard]] core::Range local_shards() const {
         return shards_of_rank_[static_cast<std::size_t>(communicator_.rank())];
     }
     [[nodiscard]] const data::SetHeader& header(data::Set set) const noexcept { return source_->header(set); }
     [[nodiscard]] kernels::Products& products() const noexcept { return *products_; }
-    [[nodiscard]] nn::Network<float>& network() const noexcept { return *network_; } ///< without room for rows yet
+    [[nodiscard]] nn::Network<float>& network() const noexcept { return *network_; } ///< without memory for rows yet
     [[nodiscard]] const data::Sampler& sampler() const noexcept { return *sampler_; }
     [[nodiscard]] data::Sampler& sampler() noexcept { return *sampler_; }
     [[nodiscard]] const optim::Schedule& schedule() const noexcept { return *schedule_; }
     [[nodiscard]] const optim::Optimizer& optimizer() const noexcept { return *optimizer_; }
     [[nodiscard]] const parallel::ReducerSettings& exchange() const noexcept { return exchange_; }
-    /// What this rank works on at once in a step.
+    /// The rows and shards that this rank processes at once in a step.
     [[nodiscard]] const nn::Extent& step_extent() const noexcept { return step_extent_; }
     [[nodiscard]] const MemoryUse& memory() const noexcept { return memory_; }
 
-    /// Collective, once: the samples of this rank.
+    /// Collective, may be called once: loads the samples of this rank.
     [[nodiscard]] data::Dataset load();
 
   private:
     [[nodiscard]] nn::Extent wanted_extent() const;
-    /// Counts what does not depend on the rows at once.
+    /// Counts the memory that does not depend on the number of rows processed at once.
     void count_memory(const std::function<std::size_t(std::size_t bytes)>& checkpoint_bytes);
     [[nodiscard]] std::size_t activation_bytes(std::size_t rows) const;
-    /// Collective: sets the extent of a step, and what it takes.
+    /// Collective: sets the extent of a step, and counts its memory.
     void choose_rows();
     void require_memory() const;
 

@@ -20,13 +20,12 @@
 
 namespace dtrain::train {
 
-/// What one rank trains with, as a plan has it: its samples, the network, the reducer that joins it to the other ranks,
-/// and the descent. It knows steps and nothing of files. Construction and what says so is collective; errors that all
-/// ranks see alike are mpi::AgreedError.
+/// The training of one rank, built from a plan: its samples, the network, the reducer and the descent. It runs steps,
+/// and writes no files. The constructor and the functions marked collective throw mpi::AgreedError on all ranks.
 class Replica {
   public:
-    /// Loads the data and allocates everything that a step needs; writes nothing. The plan has to outlive the replica,
-    /// and belongs to it alone.
+    /// Collective: loads the data and allocates everything that a step needs. The plan must outlive the replica, and
+    /// serves one replica only.
     explicit Replica(Plan& plan);
     Replica(const Replica&) = delete; // its parts refer to each other
     Replica& operator=(const Replica&) = delete;
@@ -41,17 +40,17 @@ class Replica {
     [[nodiscard]] std::span<const std::span<float>> states() const noexcept { return descent_->arenas().states; }
     [[nodiscard]] core::PhaseTimer& timer() noexcept { return timer_; }
 
-    /// Collective: the initial parameters, a function of the seed.
+    /// Collective: sets the initial parameters, a function of the seed.
     void initialise();
-    /// Collective: gives parameters and state, which rank 0 has set, to all.
+    /// Collective: copies parameters and state from rank 0 to all ranks.
     void share();
 
-    /// Collective: chooses the batch that follows `step` finished steps and descends, as Descent has it.
+    /// Collective: runs the step after `step` finished steps, on its batch. Throws like Descent::descend().
     void descend(std::int64_t step, const Notice& notice);
 
-    /// Samples over all ranks of the batch of the last step.
+    /// Size of the global batch of the last step.
     [[nodiscard]] std::int64_t batch_samples() const noexcept { return batch_samples_; }
-    /// Of the last of `step` finished steps, or of the first one where none is finished.
+    /// The learning rate of the last of `step` finished steps, or of the first step if none is finished.
     [[nodiscard]] double last_learning_rate(std::int64_t step) const {
         return plan_.schedule().rate(std::max<std::int64_t>(step - 1, 0));
     }

@@ -13,51 +13,50 @@
 
 namespace dtrain::train {
 
-/// Arenas of parameters and of optimizer state, of one layout.
+/// Arenas of parameters and of optimizer state, with the same layout.
 struct Arenas {
     std::span<float> parameters;
     std::span<const std::span<float>> states;
 };
 
-/// Changes parameters and optimizer state by a gradient that has been summed up, whatever piece of the arenas it is:
-/// the optimizer's rule is applied tensor by tensor where it wants norms, and else to all at once.
+/// Updates parameters and optimizer state with a summed gradient, on any range of the arenas. It applies the
+/// optimizer's rule tensor by tensor if the optimizer needs norms, otherwise to the whole range at once.
 class SliceUpdate {
   public:
-    /// `optimizer` has to outlive this.
+    /// `optimizer` must outlive this object.
     SliceUpdate(const nn::ParameterLayout& layout, const optim::Optimizer& optimizer);
 
-    /// Not collective: updates `range` of the arenas; sum[0] belongs to its first place. Returns whether every new
-    /// parameter is finite. Allocates nothing.
+    /// Not collective: updates `range` of the arenas. sum[0] belongs to the first element of the range. Returns whether
+    /// every new parameter is finite. Allocates nothing.
     bool update(const Arenas& arenas, core::Range range, std::span<const float> sum, const optim::Step& step);
 
-    /// Collective, once `reducer` has combined the gradients: updates this rank's slice block by block, each while its
-    /// sum is in cache. As above.
+    /// Collective, after reducer.combine(): updates this rank's slice block by block, while the block's sum is in
+    /// cache. Returns whether every new parameter of the slice is finite.
     bool update_slice(const Arenas& arenas, parallel::GradientReducer& reducer, const optim::Step& step,
                       core::PhaseTimer& timer);
 
   private:
-    /// What one learning rate holds for: a tensor where the optimizer wants norms, and else everything.
+    /// A range with one learning rate: a tensor if the optimizer needs norms, otherwise everything.
     struct Part {
         core::Range range; ///< of the arena
         bool by_norms = false;
         double rate_factor = 1;
     };
-    /// Calls action(part, piece, sum) for the pieces of `range` that belong to one part each, `sum` being that of the
-    /// piece.
+    /// Cuts `range` into pieces that belong to one part each, and calls action(part, piece, sum of the piece).
     template <class Action>
     void for_each_piece(core::Range range, std::span<const float> sum, Action&& action);
-    /// Calls action(range, sum) for the blocks of this rank's slice.
+    /// Calls action(range, sum) for each block of this rank's slice.
     template <class Action>
     static void for_each_block(parallel::GradientReducer& reducer, std::int64_t step, core::PhaseTimer& timer,
                                Action&& action);
-    /// Collective: how each part's learning rate follows from its norms.
+    /// Collective: computes the rate factor of each part from its norms.
     void find_rate_factors(std::span<const float> parameters, parallel::GradientReducer& reducer,
                            const optim::Step& step, core::PhaseTimer& timer);
 
     const optim::Optimizer& optimizer_;
     std::vector<Part> parts_;             ///< ascending, without gaps
-    std::vector<std::int64_t> squares_;   ///< of each part, optim::SquareSum of parameters and gradient
-    std::vector<std::span<float>> state_; ///< of the piece at hand
+    std::vector<std::int64_t> squares_;   ///< for each part, optim::SquareSum of parameters and of the gradient
+    std::vector<std::span<float>> state_; ///< of the current piece
 };
 
 } // namespace dtrain::train

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .constants import BIN, MPIRUN, TIMEOUT_SECONDS
 
-SLOW = r"dtrain: warning: (\d+ ranks? .*on .*: they take turns|exchanging gradients takes longer)"
+SLOW = r"dtrain: warning: (\d+ ranks? .*shares? .*, so training will be slow|exchanging gradients takes longer)"
 # mpirun, now and then, of a rank that ends with an error: https://github.com/open-mpi/ompi/issues/2004
 LIBEVENT = r"\[warn\] Epoll "
 # And where a rank is ended while it hands it a message.

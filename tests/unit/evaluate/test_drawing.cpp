@@ -48,30 +48,30 @@ TEST(DrawSample, ScalesDownWhatIsTooLarge) {
     EXPECT_EQ(draw_sample(std::vector<float>(1000), {1000, 1}, false).lines.size(), 20U);
 }
 
-TEST(DrawOpinion, MarksWhatIsWrong) {
-    const std::vector<float> strengths{0.25F, 0.0F, 0.7F};
-    EXPECT_EQ(draw_opinion({4, 2, 2, strengths}, false),
+TEST(DrawPrediction, MarksWhatIsWrong) {
+    const std::vector<float> scores{0.25F, 0.0F, 0.7F};
+    EXPECT_EQ(draw_prediction({4, 2, 2, scores}, false),
               (Lines{"sample 4: 2  ✓", "  0 █████                0.2500", "  1                      0.0000",
                      "  2 ██████████████       0.7000 ◀"}));
-    EXPECT_EQ(draw_opinion({4, 0, 2, strengths}, false),
-              (Lines{"sample 4: 0, taken for 2  ✗ wrong", "  0 █████                0.2500 ◁ label",
+    EXPECT_EQ(draw_prediction({4, 0, 2, scores}, false),
+              (Lines{"sample 4: 0, predicted 2  ✗ wrong", "  0 █████                0.2500 ◁ true class",
                      "  1                      0.0000", "  2 ██████████████       0.7000 ◀"}));
-    EXPECT_EQ(draw_opinion({4, {}, 2, strengths}, false)[0], "sample 4: taken for 2");
-    EXPECT_EQ(draw_opinion({4, 0, 2, strengths}, true)[0], "sample 4: \x1b[1;31m0, taken for 2  ✗ wrong\x1b[0m");
+    EXPECT_EQ(draw_prediction({4, {}, 2, scores}, false)[0], "sample 4: predicted 2");
+    EXPECT_EQ(draw_prediction({4, 0, 2, scores}, true)[0], "sample 4: \x1b[1;31m0, predicted 2  ✗ wrong\x1b[0m");
 }
 
-TEST(DrawOpinion, BarsStayInTheirPlace) {
-    const Lines lines = draw_opinion({0, {}, 1, std::vector<float>{-3, 40, 0.503125F}}, false);
+TEST(DrawPrediction, BarsStayInTheirPlace) {
+    const Lines lines = draw_prediction({0, {}, 1, std::vector<float>{-3, 40, 0.503125F}}, false);
     EXPECT_EQ(lines[1], "  0                      -3.0000");
     EXPECT_EQ(lines[2], "  1 ████████████████████ 40.0000 ◀");
     EXPECT_EQ(lines[3], "  2 ██████████▏          0.5031");
 }
 
-TEST(DrawOpinion, ShowsTheStrongestOfManyClasses) {
-    std::vector<float> strengths(200, 0.001F);
-    strengths[150] = 0.9F;
-    strengths[7] = 0.05F;
-    const Lines lines = draw_opinion({0, 7, 150, strengths}, false);
+TEST(DrawPrediction, ShowsTheLargestScoresOfManyClasses) {
+    std::vector<float> scores(200, 0.001F);
+    scores[150] = 0.9F;
+    scores[7] = 0.05F;
+    const Lines lines = draw_prediction({0, 7, 150, scores}, false);
     ASSERT_EQ(lines.size(), 13U);
     EXPECT_EQ(lines[1].substr(0, 4), "150 ");
     EXPECT_EQ(lines[2].substr(0, 4), "  7 ");

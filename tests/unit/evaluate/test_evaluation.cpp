@@ -32,22 +32,22 @@ TEST(Evaluation, CountsWhatIsTakenForWhat) {
 TEST(Evaluation, OrdersTheWrongByHowWrongTheyAre) {
     Evaluation evaluation = evaluation_of_five();
     evaluation.outputs[2 * 3 + 2] = 0.95F;
-    const std::vector<float> strengths = opinions(evaluation, "quadratic");
-    EXPECT_EQ(strengths, evaluation.outputs);
-    EXPECT_EQ(most_wrong(evaluation, strengths, 2), (std::vector<std::int64_t>{2, 4}));
-    EXPECT_EQ(most_wrong(evaluation, strengths, 9).size(), 4U);
+    const std::vector<float> scores = class_scores(evaluation, "quadratic");
+    EXPECT_EQ(scores, evaluation.outputs);
+    EXPECT_EQ(worst_mistakes(evaluation, scores, 2), (std::vector<std::int64_t>{2, 4}));
+    EXPECT_EQ(worst_mistakes(evaluation, scores, 9).size(), 4U);
     evaluation.outputs = std::vector<float>(15, 0.5F); // as wrong as each other: as they come
-    EXPECT_EQ(most_wrong(evaluation, evaluation.outputs, 9), (std::vector<std::int64_t>{1, 2, 3, 4}));
+    EXPECT_EQ(worst_mistakes(evaluation, evaluation.outputs, 9), (std::vector<std::int64_t>{1, 2, 3, 4}));
 }
 
-TEST(Evaluation, OpinionsAreProbabilitiesWhereTheCostSaysSo) {
+TEST(Evaluation, ScoresAreProbabilitiesIfTheCostHasTheSoftmax) {
     Evaluation evaluation;
     evaluation.classes = 2;
     evaluation.outputs = {1000, 1000 + std::log(3.0F), -5, -5};
-    const std::vector<float> strengths = opinions(evaluation, "cross_entropy");
-    EXPECT_NEAR(strengths[0], 0.25F, 1e-4);
-    EXPECT_NEAR(strengths[1], 0.75F, 1e-4);
-    EXPECT_EQ(strengths[2], 0.5F);
+    const std::vector<float> scores = class_scores(evaluation, "cross_entropy");
+    EXPECT_NEAR(scores[0], 0.25F, 1e-4);
+    EXPECT_NEAR(scores[1], 0.75F, 1e-4);
+    EXPECT_EQ(scores[2], 0.5F);
 }
 
 } // namespace

@@ -107,7 +107,7 @@ TEST_F(PathTest, LeavesOutWhatIsDamagedOrOfAnotherRun) {
     const std::vector<std::int64_t> left_out{2, 3, 4, 5, 7};
     for (std::size_t i = 0; i < left_out.size(); ++i) {
         EXPECT_TRUE(warnings_[i].starts_with(checkpoints_.file(left_out[i]).string())) << warnings_[i];
-        EXPECT_TRUE(warnings_[i].ends_with("; left out of the path")) << warnings_[i];
+        EXPECT_TRUE(warnings_[i].ends_with("; the path leaves it out")) << warnings_[i];
         EXPECT_EQ(warnings_[i].find("belongs to another run") != std::string::npos, left_out[i] != 2) << warnings_[i];
     }
 }

@@ -125,9 +125,9 @@ class HeldWriter {
             1);
         held.acquire();
     }
-    [[nodiscard]] std::size_t note(Lane lane, const std::string& name, std::size_t most_waiting) {
+    [[nodiscard]] std::size_t note(Lane lane, const std::string& name, std::size_t max_waiting) {
         return writer.submit(
-            lane, [this, name] { done.push_back(name); }, most_waiting);
+            lane, [this, name] { done.push_back(name); }, max_waiting);
     }
     void finish() {
         go_on.release();

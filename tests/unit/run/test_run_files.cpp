@@ -133,13 +133,13 @@ TEST_F(RunFilesTest, PassesOverDamagedCheckpointsAndRenamesThem) {
     RunFiles files(config);
     Strings warnings;
     EXPECT_EQ(newest_step(files, warnings), 2);
-    const Strings why{"step-00000005.h5", "cannot read", "holds step 1, not that of its name"};
+    const Strings why{"step-00000005.h5", "cannot read", "contains step 1, which does not match its name"};
     ASSERT_EQ(warnings.size(), why.size());
     for (std::size_t i = 0; i < why.size(); ++i) {
         const std::int64_t step = 5 - static_cast<std::int64_t>(i);
         EXPECT_NE(warnings[i].find(why[i]), std::string::npos) << warnings[i];
         EXPECT_TRUE(
-            warnings[i].ends_with("this file becomes " + checkpoints_.name_if_damaged(step).filename().string()))
+            warnings[i].ends_with("this file is renamed to " + checkpoints_.name_if_damaged(step).filename().string()))
             << warnings[i];
     }
     EXPECT_EQ(checkpoints_.steps(), (Steps{5, 4, 3, 2, 1})) << "nothing is renamed before the run begins";
@@ -160,8 +160,8 @@ TEST_F(RunFilesTest, DoesNotBeginAnewByItselfWhereAllAreDamaged) {
     const auto error = error_of([&] { (void)newest_step(files, warnings); });
     ASSERT_TRUE(error);
     EXPECT_EQ(error->code(), core::ExitCode::bad_checkpoint);
-    EXPECT_EQ(error->what(),
-              checkpoints_.path().string() + ": no whole checkpoint is left; --output.resume=never begins anew");
+    EXPECT_EQ(error->what(), checkpoints_.path().string() +
+                                 ": no valid checkpoint is left. Use --output.resume=never to start from scratch");
     EXPECT_EQ(warnings.size(), 2U);
 }
 
@@ -171,10 +171,10 @@ TEST_F(RunFilesTest, RefusesTheCheckpointOfAnotherRun) {
     const std::vector<Strings> changes{
         {"--model.layers=dense 10 sigmoid", "[model] layers"},
         {"--model.cost=cross_entropy", "[model] cost"},
-        {"--model.seed=2", "[model] seed = 1, now it is 2"},
+        {"--model.seed=2", "[model] seed = 1, the config has 2."},
         {"--data.train_samples=7", "[data] train_samples"},
         {"--training.batch_size=all", "[training] batch_size"},
-        {"--training.optimizer=adam", "[training] optimizer = sgd, now it is adam"},
+        {"--training.optimizer=adam", "[training] optimizer = sgd, the config has adam."},
         {"--parallel.logical_shards=9", "[parallel] logical_shards"},
     };
     for (const Strings& change : changes) {
@@ -183,14 +183,16 @@ TEST_F(RunFilesTest, RefusesTheCheckpointOfAnotherRun) {
         const auto error = error_of([&] { (void)files.newest("digits", no_warning); });
         ASSERT_TRUE(error) << change[0];
         EXPECT_EQ(error->code(), core::ExitCode::bad_checkpoint);
-        EXPECT_NE(std::string_view(error->what()).find("was written with " + change[1]), std::string_view::npos)
+        EXPECT_NE(std::string_view(error->what()).find("cannot resume: the checkpoint has " + change[1]),
+                  std::string_view::npos)
             << error->what();
     }
     {
         RunFiles files(before);
         const auto error = error_of([&] { (void)files.newest("letters", no_warning); });
         ASSERT_TRUE(error);
-        EXPECT_NE(std::string_view(error->what()).find("data set = digits, now it is letters"), std::string_view::npos);
+        EXPECT_NE(std::string_view(error->what()).find("data set = digits, the config has letters."),
+                  std::string_view::npos);
     }
     const config::Config longer = configured({"--training.epochs=99", "--training.learning_rate=1",
                                               "--parallel.reducer=mpi", "--output.checkpoint_every=3 steps"});
@@ -391,19 +393,19 @@ TEST_F(RunFilesTest, KeepsTheNewestCheckpoints) {
             write_checkpoint(files, config, step);
         }
         EXPECT_EQ(checkpoints_.steps(), left) << keep;
-        EXPECT_EQ(files.left_out(), 0U);
+        EXPECT_EQ(files.dropped_checkpoints(), 0U);
     }
 }
 
 TEST_F(RunFilesTest, WaitingCheckpointsFitIntoMemory) {
     constexpr std::size_t megabyte = 1 << 20;
     const config::Config three = configured();
-    EXPECT_EQ(RunFiles::most_kept(three), 3U);
-    EXPECT_EQ(RunFiles::most_waiting(three, megabyte), 3U);
-    EXPECT_EQ(RunFiles::most_waiting(three, 8 * megabyte), 2U);
-    EXPECT_EQ(RunFiles::most_waiting(three, 100 * megabyte), 1U);
+    EXPECT_EQ(RunFiles::max_kept(three), 3U);
+    EXPECT_EQ(RunFiles::max_waiting(three, megabyte), 3U);
+    EXPECT_EQ(RunFiles::max_waiting(three, 8 * megabyte), 2U);
+    EXPECT_EQ(RunFiles::max_waiting(three, 100 * megabyte), 1U);
     const config::Config all = configured({"--output.keep_checkpoints=0"});
-    EXPECT_EQ(RunFiles::most_waiting(all, megabyte), 16U);
+    EXPECT_EQ(RunFiles::max_waiting(all, megabyte), 16U);
 }
 
 /// The log as it is read back, /ranks included.

@@ -32,17 +32,15 @@ TEST(Crowd, MoreRanksThanCores) {
     EXPECT_EQ(crowd.ranks, 3);
     EXPECT_EQ(crowd.cores, 2);
     EXPECT_EQ(describe(crowd, 1, "n1", 0),
-              "3 ranks on n1, which has 2 cores: they take turns, and every step waits for "
-              "the last; start at most 2 on each host that is like it");
+              "3 ranks share 2 cores on n1, so training will be slow. Use at most 2 ranks on this host");
 }
 
 TEST(Crowd, MoreThreadsThanCores) {
     const Crowd crowd = find_crowd(Sets(2, cores({0, 1, 2, 3})), 4, 4);
     EXPECT_EQ(crowd.ranks, 2);
     const std::string text = describe(crowd, 4, "n1", 3);
-    EXPECT_TRUE(text.starts_with("2 ranks of 4 threads on n1 (and 3 more are crowded), which has 4 cores: ")) << text;
-    EXPECT_TRUE(text.ends_with("last; set parallel.threads = 2, or start at most 1 on each host that is like it"))
-        << text;
+    EXPECT_EQ(text, "2 ranks with 4 threads each share 4 cores on n1, and 3 other hosts have too many threads as well, "
+                    "so training will be slow. Set parallel.threads = 2, or use at most 1 rank on this host");
 }
 
 TEST(Crowd, RanksBoundToOneCore) {
@@ -53,11 +51,10 @@ TEST(Crowd, RanksBoundToOneCore) {
     EXPECT_EQ(crowd.cores, 1);
     EXPECT_EQ(crowd.first_core, 5);
     const std::string text = describe(crowd, 1, "n1", 0);
-    EXPECT_TRUE(text.starts_with("2 ranks on n1 may run only on 1 of its 8 cores (number 5): ")) << text;
-    EXPECT_NE(text.find("mpirun --bind-to core --map-by core, with no taskset behind it, gives each rank a core of its "
-                        "own; or start at most 1"),
-              std::string::npos)
-        << text;
+    EXPECT_EQ(text,
+              "2 ranks share 1 of the 8 cores on n1 (core 5), so training will be slow. Use mpirun --bind-to core "
+              "--map-by core without taskset, which gives each rank a core of its own, or use at most 1 rank on "
+              "this host");
 }
 
 TEST(Crowd, RanksBoundToFewerCoresThanTheirThreads) {
@@ -65,7 +62,7 @@ TEST(Crowd, RanksBoundToFewerCoresThanTheirThreads) {
     crowd.bound_by_mpirun = true;
     EXPECT_EQ(crowd.ranks, 1);
     const std::string text = describe(crowd, 4, "n1", 0);
-    EXPECT_TRUE(text.starts_with("1 rank of 4 threads on n1 may run only on 1 of its 8 cores")) << text;
+    EXPECT_TRUE(text.starts_with("1 rank with 4 threads shares 1 of the 8 cores on n1 (core 0), so training")) << text;
     EXPECT_NE(text.find("--map-by slot:PE=4"), std::string::npos) << text;
     EXPECT_NE(text.find("threads = 1"), std::string::npos) << text;
 }
@@ -74,28 +71,26 @@ TEST(Crowd, RanksBoundToFewerCoresThanTheirThreads) {
 
 TEST(Crowd, UnderTasksetIsNotToldOfMpirunsOptions) {
     const std::string text = describe(find_crowd(Sets(2, cores({1})), 1, 2), 1, "n1", 0);
-    EXPECT_TRUE(text.ends_with("last; mpirun has not bound them: take away what does (taskset, the limits of a batch "
-                               "job or a container), or start at most 1 on each host that is like it"))
+    EXPECT_TRUE(text.ends_with("slow. Remove what binds them (not mpirun: taskset, or the limits of a batch job or a "
+                               "container), or use at most 1 rank on this host"))
         << text;
     EXPECT_EQ(text.find("--bind-to"), std::string::npos) << text;
 }
 
 TEST(Crowd, OfMoreThreadsThanTheMachineHasCores) {
     EXPECT_EQ(describe(find_crowd(Sets(1, cores({0, 1})), 1024, 2), 1024, "n1", 0),
-              "1 rank of 1024 threads on n1, which has 2 cores: they take turns, and every step waits for the last; "
-              "set parallel.threads = 2");
+              "1 rank with 1024 threads shares 2 cores on n1, so training will be slow. Set parallel.threads = 2");
     const std::string many = describe(find_crowd(Sets(3, cores({0, 1})), 8, 2), 8, "n1", 0);
-    EXPECT_TRUE(many.ends_with("last; set parallel.threads = 1 and start at most 2 on each host that is like it"))
-        << many;
+    EXPECT_TRUE(many.ends_with("slow. Set parallel.threads = 1 and use at most 2 ranks on this host")) << many;
     // Bound to a core each by mpirun, of which there are no more.
     Crowd bound = find_crowd(Sets{cores({0}), cores({1})}, 4, 2);
     bound.bound_by_mpirun = true;
-    EXPECT_TRUE(describe(bound, 4, "n1", 0).ends_with("last; set parallel.threads = 1"));
+    EXPECT_TRUE(describe(bound, 4, "n1", 0).ends_with("slow. Set parallel.threads = 1"));
     // There are more, but not four for each.
     bound.host_cores = 4;
     EXPECT_NE(describe(bound, 4, "n1", 0)
-                  .find("slot:PE=2, with no taskset behind it, gives each rank 2 cores of its "
-                        "own, enough for parallel.threads = 2; or set"),
+                  .find("slot:PE=2 without taskset, which gives each rank 2 cores of its own, enough for "
+                        "parallel.threads = 2, or set"),
               std::string::npos);
 }
 
@@ -122,8 +117,8 @@ TEST(ExchangeCheck, SaysOnceBeyondHowManyRanks) {
     EXPECT_FALSE(check.add(49, first)) << "too few steps to judge by";
     const auto warning = check.add(1, later);
     ASSERT_TRUE(warning);
-    EXPECT_NE(warning->find("200 us of a step beside 50 us: "), std::string::npos) << *warning;
-    EXPECT_NE(warning->find("more than 1 rank; a larger training.batch_size"), std::string::npos) << *warning;
+    EXPECT_NE(warning->find("200 us and 50 us of a step. "), std::string::npos) << *warning;
+    EXPECT_NE(warning->find("Raise training.batch_size, or use at most 1 rank,"), std::string::npos) << *warning;
     EXPECT_FALSE(check.add(100, later)) << "once";
 }
 
@@ -131,7 +126,7 @@ TEST(ExchangeCheck, CountsRanksAtWhichBothTakeAsLong) {
     ExchangeCheck check(true);
     const auto warning = check.add(100, std::vector<PhaseSeconds>(64, {1.0, 1.5, 0.5}));
     ASSERT_TRUE(warning);
-    EXPECT_NE(warning->find("more than 32 ranks; it is the whole training set, so start fewer"), std::string::npos)
+    EXPECT_NE(warning->find("The batch is the whole training set: use at most 32 ranks,"), std::string::npos)
         << *warning;
 }
 

@@ -29,12 +29,12 @@ class DescentTest : public ::testing::Test {
         split_.sample_shape = {inputs};
         split_.sample_size = inputs;
         split_.element = data::Element::float32;
-        split_.local = {0, most_samples_};
-        split_.total = most_samples_;
-        split_.elements = core::Buffer<std::byte>(most_samples_ * inputs * sizeof(float));
-        split_.labels = core::Buffer<std::uint8_t>(most_samples_);
+        split_.local = {0, max_samples_};
+        split_.total = max_samples_;
+        split_.elements = core::Buffer<std::byte>(max_samples_ * inputs * sizeof(float));
+        split_.labels = core::Buffer<std::uint8_t>(max_samples_);
         core::RandomStream random(3, core::Purpose::direction, 0, 0);
-        for (std::size_t i = 0; i < most_samples_ * inputs; ++i) {
+        for (std::size_t i = 0; i < max_samples_ * inputs; ++i) {
             features()[i] = static_cast<float>(random.uniform());
         }
         for (std::uint8_t& label : split_.labels.values()) {
@@ -46,22 +46,22 @@ class DescentTest : public ::testing::Test {
 
     /// Collects what a config of `steps_per_epoch` steps and rounds of `sync_every` needs.
     void prepare(std::int64_t steps_per_epoch, std::int64_t sync_every, const std::string& optimizer,
-                 std::size_t most_rows = rows_) {
+                 std::size_t max_rows = rows_) {
         config_ = config::parse("", "test.ini",
                                 {"--parallel.sync_every=" + std::to_string(sync_every),
                                  "--parallel.logical_shards=" + std::to_string(shards)});
         network_ = std::make_unique<nn::Network<float>>("dense 5 tanh, dropout 0.2, dense 4", nn::Shape{inputs},
                                                         support::products());
-        network_->reserve(nn::Extent::of(std::min(most_rows, rows_), static_cast<std::size_t>(shards)));
+        network_->reserve(nn::Extent::of(std::min(max_rows, rows_), static_cast<std::size_t>(shards)));
         optimizer_ = optim::make_optimizer(optimizer, {0.9, 0});
         const auto batch = static_cast<std::int64_t>(rows_);
         sampler_ = std::make_unique<data::Sampler>(batch * steps_per_epoch, shards, batch, 1, core::Range{0, shards});
         sampler_->start_epoch(0);
         loader_ = std::make_unique<data::BatchLoader>(split_, static_cast<std::size_t>(sampler_->max_local_rows()),
-                                                      most_rows, static_cast<std::size_t>(shards));
+                                                      max_rows, static_cast<std::size_t>(shards));
         const ExchangeSizes sizes = exchange_sizes(config_, network_->layout(), *optimizer_, *sampler_);
         reducer_ = std::make_unique<support::LoneReducer>(sizes.parameters, sizes.states, shards, 32);
-        descent_ = make_descent(config_, {support::products(), *network_, most_rows, *loader_,
+        descent_ = make_descent(config_, {support::products(), *network_, max_rows, *loader_,
                                           nn::find_cost<float>("cross_entropy"), *optimizer_, schedule_, *sampler_,
                                           *reducer_, timer_, static_cast<std::size_t>(shards)});
         network_->initialise(descent_->arenas().parameters, 1);
@@ -78,7 +78,7 @@ class DescentTest : public ::testing::Test {
     }
 
     static constexpr std::size_t rows_ = 42;
-    static constexpr std::size_t most_samples_ = 5 * rows_;
+    static constexpr std::size_t max_samples_ = 5 * rows_;
     data::Split split_;
     config::Config config_;
     optim::Schedule schedule_{"constant", {0.5, 1, 1, 0, 1, 1}};
@@ -166,8 +166,8 @@ TEST_F(DescentTest, MicroBatchesChangeNoBit) {
     for (const std::int64_t sync_every : {1, 3}) {
         std::vector<float> expected;
         std::vector<double> costs;
-        for (const std::size_t most_rows : {42, 8, 14, 27}) {
-            prepare(5, sync_every, "momentum", most_rows);
+        for (const std::size_t max_rows : {42, 8, 14, 27}) {
+            prepare(5, sync_every, "momentum", max_rows);
             std::vector<double> found;
             for (std::int64_t step = 0; step < 5; ++step) {
                 descend(step);
@@ -179,7 +179,7 @@ TEST_F(DescentTest, MicroBatchesChangeNoBit) {
                 expected = parameters();
                 costs = found;
             }
-            EXPECT_EQ(parameters(), expected) << most_rows << " rows at once, averaged every " << sync_every;
+            EXPECT_EQ(parameters(), expected) << max_rows << " rows at once, averaged every " << sync_every;
             EXPECT_EQ(found, costs);
         }
     }
