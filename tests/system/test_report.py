@@ -376,7 +376,7 @@ class ReportTest(testing.DtrainTestCase):
         launcher.write_text(launcher.read_text().replace(f"{testing.SOURCE}/src", f"{self.folder}/moved/src"))
         result = self.run_with(launcher)
         self.assertEqual(result.returncode, testing.EXIT_BAD_CONFIG, result)
-        self.assertRegex(result.stderr, r"\Adtrain-report: .*/moved/src/report; build it again\n\Z")
+        self.assertRegex(result.stderr, r"\Adtrain-report: .*/moved/src/report\. Build dtrain again\n\Z")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Scripts in Bash and Python report unwritable output and pass on the messages of mpirun."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import dtrain_testing as testing  # noqa: E402
 SOURCE = testing.SOURCE
 
 
-def write_scaling(path):
+def write_scaling(path, data_phase="data"):
     """The file of a scaling experiment of one run."""
     with h5py.File(path, "w") as file:
         file.attrs.update({"format_version": 1, "kind": "scaling", "layers": "dense 10", "parameters": 7850,
@@ -26,7 +27,7 @@ def write_scaling(path):
         for name in ("ranks", "nodes", "batch_size"):
             file[f"runs/{name}"] = [1]
         for name in ("samples_per_second", "samples_per_second_min", "samples_per_second_max", "step_seconds",
-                     *(f"{phase}_seconds" for phase in ("data", "forward", "backward", "wait", "reduce", "update"))):
+                     *(f"{phase}_seconds" for phase in (data_phase, "forward", "backward", "wait", "reduce", "update"))):
             file[f"runs/{name}"] = [1.0]
         file.create_dataset("runs/platform", data=["here"], dtype=h5py.string_dtype())
 
@@ -64,6 +65,28 @@ class OutputTest(testing.DtrainTestCase):
             os.close(reader)
             with self.subTest(name), open(writer, "w") as pipe:
                 self.assertEqual(self.run_with(command, pipe).stderr, "")
+
+
+class ScalingFileTest(testing.DtrainTestCase):
+    def test_files_of_older_versions(self):
+        """They had a phase "fetch", in scaling files as well as in results of dtrain-bench. Both can be combined."""
+        write_scaling(self.folder / "scaling.h5", data_phase="fetch")
+        spread = {"median": 5.0, "min": 4.0, "max": 6.0}
+        for ranks, phases in ((2, ("fetch",)), (4, ("data",))):
+            bench = {"ranks": ranks, "nodes": 1, "batch_size": 1, "samples_per_second": spread, "layers": "dense 10",
+                     "parameters": 7850, "dtrain_version": "0.1.0",
+                     "phases": {name: {"seconds": 2.0} for name in (*phases, "forward", "backward", "reduce", "update",
+                                                                   "wait")}}
+            (self.folder / f"strong-ranks000{ranks}-repeat1.json").write_text(json.dumps(bench))
+        python = [sys.executable, SOURCE / "slurm/scaling.py"]
+        subprocess.run([*python, "collect", "--output", "scaling.h5", "--platform", "there",
+                        "strong-ranks0002-repeat1.json", "strong-ranks0004-repeat1.json"], cwd=self.folder, check=True)
+        with h5py.File(self.folder / "scaling.h5") as file:
+            self.assertNotIn("fetch_seconds", file["runs"])
+            self.assertEqual(file["runs/data_seconds"][()].tolist(), [1.0, 2.0, 2.0])
+        table = subprocess.run([*python, "table", "scaling.h5"], cwd=self.folder, check=True, capture_output=True,
+                               text=True).stdout
+        self.assertEqual(table.count("| 16.7 % |\n"), 3, table)
 
 
 class LauncherTest(testing.DtrainTestCase):

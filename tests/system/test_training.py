@@ -116,6 +116,10 @@ class FilesTest(testing.DtrainTestCase):
                 self.assertEqual((dump.returncode, dump.stderr), (0, ""))
                 self.assertIn('ATTRIBUTE "config"', dump.stdout)
 
+    def test_log_names_the_reducer_in_use(self):
+        for reducer, used in (("auto", "node"), ("mpi", "mpi")):
+            self.assertEqual(self.train({"parallel.reducer": reducer}, ranks=2).log().attributes["reducer"], used)
+
     def test_nothing_but_the_files_of_the_contract(self):
         for ranks in (None, 2):
             with self.case(ranks=ranks):
