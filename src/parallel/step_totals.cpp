@@ -24,7 +24,7 @@ static_assert(Place::correct + count_digits <= tail_size);
 
 std::optional<std::string> StepTotals::divergence() const {
     if (!std::isfinite(cost)) {
-        return fmt::format("the cost is {}", cost);
+        return fmt::format("the cost is {}", std::isnan(cost) ? std::fabs(cost) : cost);
     }
     return non_finite > 0 ? std::optional<std::string>("a parameter is not finite") : std::nullopt;
 }

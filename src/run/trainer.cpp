@@ -372,6 +372,7 @@ void Trainer::report_end(bool stopped) {
         progress_.line(fmt::format(
             "speed       {:.1f} s of training, {:.0f} samples/s, {:.1f} % of the time in the phases wait and reduce",
             run_seconds_, static_cast<double>(run_samples_) / run_seconds_, 100 * exchange_seconds_ / run_seconds_));
+        progress_.line(fmt::format("weights     {:016x} (fingerprint)", record_.epochs.fingerprint.back()));
     }
     progress_.line(fmt::format("log         {}\ncheckpoint  {}", files_->log_file().string(), checkpoint));
 }
