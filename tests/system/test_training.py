@@ -118,7 +118,8 @@ class FilesTest(testing.DtrainTestCase):
 
     def test_log_names_the_reducer_in_use(self):
         for reducer, used in (("auto", "node"), ("mpi", "mpi")):
-            self.assertEqual(self.train({"parallel.reducer": reducer}, ranks=2).log().attributes["reducer"], used)
+            trained = self.train({"parallel.reducer": reducer}, ranks=2, output=f"with-{reducer}")
+            self.assertEqual(trained.log().attributes["reducer"], used)
 
     def test_nothing_but_the_files_of_the_contract(self):
         for ranks in (None, 2):
@@ -150,13 +151,13 @@ class FilesTest(testing.DtrainTestCase):
                          [f"step-{step:08}.h5" for step in (10, 20, 30, 32)])
 
     def test_disk_slower_than_checkpoints_come_due(self):
-        """Checkpoints of 26 MB after every short step: some give way, which the run says, but never the last."""
+        """Checkpoints of 26 MB after every short step: some are dropped, with a warning, but never the last."""
         settings = {"model.layers": "dense 4000 relu, dense 10", "model.cost": "cross_entropy",
                     "data.train_samples": 100, "training.batch_size": 2, "training.learning_rate": 0.001,
                     "training.optimizer": "momentum", "training.epochs": 1}
         hurried = self.train({**settings, "output.checkpoint_every": "1 steps", "output.keep_checkpoints": 100},
                              ranks=2)
-        left_out = re.search(r"warning: (\d+) checkpoints? came due faster", hurried.result.stderr)
+        left_out = re.search(r"warning: (\d+) checkpoints? dropped: checkpoints were produced faster", hurried.result.stderr)
         self.assertTrue(left_out, hurried.result)
         self.assertEqual(len(hurried.checkpoints()), 50 - int(left_out[1]))
         self.assert_same_result(hurried, self.train(settings, ranks=2, output="leisurely"))
