@@ -37,7 +37,7 @@ class SlowStartsTest(testing.DtrainTestCase):
     def test_ranks_bound_to_one_core(self):
         warning = self.warning(2, "taskset", "-c", str(CORES[0]))
         self.assertRegex(warning, rf"^2 ranks share 1 of the \d+ cores on \S+ \(core {CORES[0]}\), ")
-        self.assertIn("mpirun has not bound them: take away what does (taskset", warning)
+        self.assertIn("Remove what binds them (not mpirun: taskset", warning)
 
     def test_more_ranks_than_cores(self):
         warning = self.warning(3, "taskset", "-c", ",".join(map(str, CORES[:2])))
@@ -48,7 +48,7 @@ class SlowStartsTest(testing.DtrainTestCase):
         warning = self.warning(2, "taskset", "-c", ",".join(map(str, CORES[:2])),
                              settings={"parallel.threads": 2, "training.epochs": 1})
         self.assertRegex(warning, r"^2 ranks with 2 threads each share ")
-        self.assertIn("set parallel.threads = 1", warning)
+        self.assertIn("Set parallel.threads = 1", warning)
 
     @unittest.skipIf(len(CORES) < 2, "needs two cores")
     def test_nothing_to_warn_of(self):
