@@ -191,7 +191,8 @@ TEST_F(RunFilesTest, RefusesTheCheckpointOfAnotherRun) {
         RunFiles files(before);
         const auto error = error_of([&] { (void)files.newest("letters", no_warning); });
         ASSERT_TRUE(error);
-        EXPECT_NE(std::string_view(error->what()).find("data set = digits, the config has letters."), std::string_view::npos);
+        EXPECT_NE(std::string_view(error->what()).find("data set = digits, the config has letters."),
+                  std::string_view::npos);
     }
     const config::Config longer = configured({"--training.epochs=99", "--training.learning_rate=1",
                                               "--parallel.reducer=mpi", "--output.checkpoint_every=3 steps"});
