@@ -140,12 +140,13 @@ def wrong_samples(evaluation):
         output = evaluation.output[index]
         shown.append({"index": int(index), "label": label, "said": said, "output_said": float(output[said]),
                       "output_label": float(output[label]),
-                      "picture": pictures.sample(image, 84, f"Test sample {index}: true class {label}, predicted class {said}")})
+                      "picture": pictures.sample(image, 84, f"Test sample {index}: true class {label}, predicted class "
+                                                            f"{said}")})
     return shown
 
 
 def layer_names(config, recorded):
-    """Maps the recorded names of layers to their text in the config, by the number at the start of the recorded name."""
+    """Maps recorded names of layers to their text in the config, by the number at the start of a recorded name."""
     words = [text.strip() for text in config.get("model.layers", "").split(",")]
     names = {}
     for name in recorded:
@@ -172,7 +173,7 @@ def activations(evaluation, config):
     names = layer_names(config, evaluation.layers)
     *hidden, last = list(evaluation.layers) or [None]
     outputs = evaluation.output[evaluation.shown_index]
-    full = 1.0 if outputs.min() >= 0 and outputs.max() <= 1 else max(float(outputs.max()), 1e-30)  # the value of a full bar
+    full = 1.0 if outputs.min() >= 0 and outputs.max() <= 1 else max(float(outputs.max()), 1e-30)  # a full bar
     shown = []
     for place, index in enumerate(evaluation.shown_index):
         stages = []

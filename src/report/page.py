@@ -111,7 +111,8 @@ def section_of_run(run, evaluator, progress):
         return section
     section["first_layer"] = weights.first_layer([checkpoint] if checkpoint.exists() else run.checkpoints, run.notes)
     progress.doing(f"drawing the network of {run.name}")
-    section |= {"checkpoint": checkpoint.name, "evaluation": found, "older": len(run.notes) > notes_before, "confusion": evaluation.confusion_table(found),
+    section |= {"checkpoint": checkpoint.name, "evaluation": found, "older": len(run.notes) > notes_before,
+                "confusion": evaluation.confusion_table(found),
                 "wrong": evaluation.wrong_samples(found), "activations": evaluation.activations(found, run.config)}
     if section["confusion"] is None:
         section["confusion_chart"] = evaluation.confusion_chart(found)

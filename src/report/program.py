@@ -18,8 +18,8 @@ def fail(program, code, problem):
 
 @contextlib.contextmanager
 def needing(program, *packages):
-    """Context for imports from Debian's `packages`. Ends the program with a message if a module is missing, or was built
-    for another Python or NumPy, which may raise any of these exceptions."""
+    """Context for imports from Debian's `packages`. Ends the program with a message if a module is missing or was
+    built for another Python or NumPy, which may raise any of these exceptions."""
     try:
         yield
     except (ImportError, AttributeError, RuntimeError, ValueError) as error:

@@ -155,7 +155,8 @@ def checkpoints_of(path):
 
 
 def newest_first(checkpoints):
-    """Yields each of `checkpoints()` once. It calls the function again for each, as a running training replaces them."""
+    """Yields each of `checkpoints()` once. It calls the function again each time, as a running training replaces
+    them."""
     tried = set()
     while left := [checkpoint for checkpoint in checkpoints() if checkpoint not in tried]:
         tried.add(left[0])

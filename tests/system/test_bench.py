@@ -171,7 +171,8 @@ class BenchTest(testing.DtrainTestCase):
                 ("dtrain", ["-help"], "-help", "--help"), ("dtrain", ["--hepl", config], "--hepl", "--help"),
                 ("dtrain", [config, "--chekc"], "--chekc", "--check"), ("dtrain-bench", ["-help"], "-help", "--help"),
                 ("dtrain-bench", [config, "--stesp=3"], "--stesp=3", "--steps"),
-                ("dtrain-eval", ["-help"], "-help", "--help"), ("dtrain-eval", ["run", "--wrogn"], "--wrogn", "--wrong")):
+                ("dtrain-eval", ["-help"], "-help", "--help"),
+                ("dtrain-eval", ["run", "--wrogn"], "--wrogn", "--wrong")):
             with self.subTest([program, *arguments]):
                 result = testing.run(program, *arguments, cwd=self.folder)
                 self.assertEqual(result.code, testing.EXIT_BAD_CONFIG, result)

@@ -64,7 +64,7 @@ class HostsTest(testing.DtrainTestCase):
                 others = ", ".join(rf"rank {sum(ranks[:host])} on host{host + 1}" for host in range(1, len(ranks)))
                 self.assertRegex(result.stderr, rf"dtrain: all ranks on host1 have waited for another node "
                                                 rf"\({others}\) for {STALL_SECONDS} seconds, rank 0 last seen in "
-                                                r"step \d+, .* or the network does not reach it;")
+                                                r"step \d+, .* or the network does not reach it\. ")
                 self.assertLess(seconds, STALL_SECONDS + 8, result)
 
                 hosts.set_data_link(down, "up")

@@ -151,7 +151,8 @@ class ReportTest(testing.DtrainTestCase):
         alternatives = [value for _, name, value in page.attributes if name == "aria-label"]
         for said in (f"mean over ranks: compute {np.nanmean(compute):.4g} s, reduce {np.nanmean(reduce):.4g} s, "
                      f"wait {np.nanmean(wait):.4g} s",
-                     f"each of 3 ranks; rank {slowest} has the longest compute time, {np.nanmean(compute[:, slowest]):.4g} s"):
+                     f"each of 3 ranks; rank {slowest} has the longest compute time, "
+                     f"{np.nanmean(compute[:, slowest]):.4g} s"):
             self.assertTrue(any(said in text for text in alternatives), f"{said} is not in {alternatives}")
         self.assertNotIn("nan", page.text.lower())
 

@@ -27,7 +27,8 @@ def write_scaling(path, data_phase="data"):
         for name in ("ranks", "nodes", "batch_size"):
             file[f"runs/{name}"] = [1]
         for name in ("samples_per_second", "samples_per_second_min", "samples_per_second_max", "step_seconds",
-                     *(f"{phase}_seconds" for phase in (data_phase, "forward", "backward", "wait", "reduce", "update"))):
+                     *(f"{phase}_seconds"
+                       for phase in (data_phase, "forward", "backward", "reduce", "update", "wait"))):
             file[f"runs/{name}"] = [1.0]
         file.create_dataset("runs/platform", data=["here"], dtype=h5py.string_dtype())
 

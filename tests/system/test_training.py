@@ -157,7 +157,7 @@ class FilesTest(testing.DtrainTestCase):
                     "training.optimizer": "momentum", "training.epochs": 1}
         hurried = self.train({**settings, "output.checkpoint_every": "1 steps", "output.keep_checkpoints": 100},
                              ranks=2)
-        left_out = re.search(r"warning: (\d+) checkpoints? dropped: checkpoints were produced faster", hurried.result.stderr)
+        left_out = re.search(r"warning: (\d+) checkpoints? dropped: ", hurried.result.stderr)
         self.assertTrue(left_out, hurried.result)
         self.assertEqual(len(hurried.checkpoints()), 50 - int(left_out[1]))
         self.assert_same_result(hurried, self.train(settings, ranks=2, output="leisurely"))
