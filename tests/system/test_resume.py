@@ -18,7 +18,8 @@ import dtrain_testing as testing  # noqa: E402
 
 SEED = int(os.environ.get("DTRAIN_CHAIN_SEED", 1))
 INTERRUPTIONS = 8 if testing.LONG else 2
-LINK_SECONDS = 0.5  # of training for each interruption, in which a checkpoint comes to be and a signal arrives
+# Of training for each interruption. In this time a checkpoint is written and a signal arrives.
+LINK_SECONDS = 0.5 if testing.LONG else 0.2
 
 
 class RunningOnTest(testing.DtrainTestCase):
