@@ -40,7 +40,9 @@ std::string label_name(Set set) {
 }
 
 std::array<std::string, 2> spellings(const std::string& name) {
-    return {name, std::string(name).replace(name.find("-idx"), 1, ".")};
+    std::string dotted = name;
+    dotted.at(name.find("-idx")) = '.';
+    return {name, dotted};
 }
 
 bool is_file(const path& file) {
