@@ -35,7 +35,7 @@ class FaultsTest(testing.DtrainTestCase):
             os.kill(process.rank_pids()[victim], signal.SIGSTOP)
             result = process.wait(20)
             self.assertEqual(result.code, testing.EXIT_RANK_LOST, result)
-            self.assertRegex(result.stderr, rf"dtrain: {pattern} for 2 seconds, .*last seen in step \d+, phase [a-z]+\. ")
+            self.assertRegex(result.stderr, rf"dtrain: {pattern} for 2 seconds, .*last seen in step \d+, phase [a-z][a-z (),-]+\. ")
             said = [line for line in result.messages() if line.startswith("dtrain: ")]
             self.assertEqual(len(said), 1, result)
 
