@@ -182,7 +182,7 @@ def activations(evaluation, config):
             low, high = float(np.nanmin(layer)), float(np.nanmax(layer))
             limit = max(abs(low), abs(high))
             values = layer[place]
-            shape = " × ".join(map(str, values.shape))
+            shape = f"{len(values)} units" if values.ndim == 1 else " × ".join(map(str, values.shape))
             brightest = int(np.argmax(values))
             said = f"Activations of layer {names[name]}, {shape}; max {values.flat[brightest]:.3g} at unit {brightest}"
             stage = {"name": names[name], "shape": shape, "alternative": said}
@@ -209,7 +209,7 @@ def activations(evaluation, config):
 def surface_chart(surface, cost):
     """Contours of the cost around the trained weights, with the path of the training."""
     principal = surface.attributes.get("directions") == "pca"
-    axis = [f"direction {i + 1}" + (f" ({100 * surface.explained[i]:.3g} % of the path)" if principal else "")
+    axis = [f"direction {i + 1}" + (f" ({100 * surface.explained[i]:.3g} % of the movement)" if principal else "")
             for i in range(2)]
     figure, axes = charts.new_axes(axis[0], axis[1], (5.0, 4.2))
     axes.grid(False)
@@ -238,8 +238,9 @@ def surface_chart(surface, cost):
     of = f" of {samples:,} samples of the {which} set" if isinstance(samples, int) and which else ""
     way = f"White line: the projected path of the training, from step {int(step[0]):,} over the checkpoints to step " \
           f"{int(step[-1]):,}. Star: the trained weights." if len(x) > 1 else "Star: the trained weights."
-    plane = "the two principal components of the path" if principal else "two random directions"
-    note = f"The cost{of}, on the plane through the trained weights along {plane}. {way}"
+    plane = "the plane that contains most of the path (its two principal components)" if principal else \
+        "a plane along two random directions"
+    note = f"The cost{of}, on {plane}, through the trained weights. {way}"
     alternative = f"Contours of the cost between {low:.3g} and {high:.3g} around the trained weights" + (
         f", where it is {path_cost[-1]:.3g}" if len(x) else "")
     return charts.finish(figure, "Cost surface", alternative + ".", note)
