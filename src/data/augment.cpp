@@ -2,53 +2,21 @@
 
 #include "dtrain/core/memory_book.hpp"
 #include "dtrain/core/random.hpp"
+#include "dtrain/kernels/instruction_set.hpp"
+#include "dtrain/kernels/random.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstring>
 #include <numbers>
-
-// The bits must not depend on the vector width or on the remainder of a loop. So fused operations are written as
-// std::fma, and no other expression has a product that the compiler could fuse with an addition.
 
 namespace dtrain::data {
 namespace {
 
-/// The number of elements that are processed at once, in registers. Buffers have room for whole tiles.
-constexpr std::size_t tile = 32;
+/// The number of elements that kernels process at once. Buffers have room for whole tiles.
+constexpr std::size_t tile = kernels::image_tile;
 
 constexpr std::size_t round_up(std::size_t size, std::size_t to) noexcept {
     return (size + to - 1) / to * to;
-}
-
-/// out[i] = sum over k < count of weights[k] · rows[k · stride + i], for a tile of i. add_up() computes two such sums
-/// at once to hide the latency of the additions.
-struct WeightedRows {
-    const float* weights;
-    const float* rows;
-    float* out;
-};
-[[gnu::always_inline]] inline void add_up(std::size_t count, std::size_t stride, WeightedRows a,
-                                          WeightedRows b) noexcept {
-    std::array<float, tile> sum_a{};
-    std::array<float, tile> sum_b{};
-    for (std::size_t k = 0; k < count; ++k) {
-        for (std::size_t i = 0; i < tile; ++i) {
-            sum_a[i] = std::fma(a.weights[k], a.rows[k * stride + i], sum_a[i]);
-        }
-        for (std::size_t i = 0; i < tile; ++i) {
-            sum_b[i] = std::fma(b.weights[k], b.rows[k * stride + i], sum_b[i]);
-        }
-    }
-    std::copy(sum_a.begin(), sum_a.end(), a.out);
-    std::copy(sum_b.begin(), sum_b.end(), b.out);
-}
-
-/// `place` clamped to [0, end]. Not std::clamp, because its references prevent vectorisation.
-float within(float place, float end) noexcept {
-    const float above = place > 0 ? place : 0;
-    return above < end ? above : end;
 }
 
 struct Turn {
@@ -131,7 +99,7 @@ Augmenter::Displacement Augmenter::displacement(std::int64_t epoch, std::int64_t
     if (amount_.elastic_alpha == 0) {
         return result; // zeros
     }
-    core::fill_random(seed_, core::Purpose::displacement, static_cast<std::uint32_t>(epoch),
+    kernels::fill_random(seed_, core::Purpose::displacement, static_cast<std::uint32_t>(epoch),
                       static_cast<std::uint64_t>(sample), words_.values());
     const auto amplitude = static_cast<float>(amount_.elastic_alpha * 0x1p-31);
     const std::uint32_t* words = words_.data();
@@ -143,6 +111,7 @@ Augmenter::Displacement Augmenter::displacement(std::int64_t epoch, std::int64_t
     }
 
     // Smooths the fields of both directions together, first along the columns.
+    const auto add_rows = kernels::table().data.add_rows;
     const std::size_t apart = rows_ * width();
     for (std::size_t y = 0; y < rows_; ++y) {
         const std::size_t first = y - std::min(y, radius_);
@@ -151,7 +120,7 @@ Augmenter::Displacement Augmenter::displacement(std::int64_t epoch, std::int64_t
         for (std::size_t x = 0; x < width(); x += tile) {
             const float* const in = noise_.data() + first * width() + x;
             float* const out = half_smooth_.data() + y * width() + x;
-            add_up(count, width(), {weights, in, out}, {weights, in + apart, out + apart});
+            add_rows(count, width(), {weights, in, out}, {weights, in + apart, out + apart});
         }
     }
     // Then along the rows, as weighted sums of the rows of weight_matrix_. A tile may extend beyond the end of a row;
@@ -163,7 +132,7 @@ Augmenter::Displacement Augmenter::displacement(std::int64_t epoch, std::int64_t
             const float* const weights = half_smooth_.data() + y * width() + first;
             const float* const in = weight_matrix_.data() + first * width() + x;
             const std::size_t place = y * cols_ + x;
-            add_up(count, width(), {weights, in, field_y_.data() + place},
+            add_rows(count, width(), {weights, in, field_y_.data() + place},
                    {weights + apart, in, field_x_.data() + place});
         }
     }
@@ -200,42 +169,11 @@ void Augmenter::warp(std::span<float> image, const Transformation& transformatio
     };
     const float start_x = start(xx, xy, cols_);
     const float start_y = start(yx, yy, rows_);
-    const auto [xx_, xy_, yx_, yy_] =
-        std::array{static_cast<float>(xx), static_cast<float>(xy), static_cast<float>(yx), static_cast<float>(yy)};
-    const auto end_x = static_cast<float>(cols_ + 1);
-    const auto end_y = static_cast<float>(rows_ + 1);
-    const auto row_step = static_cast<std::int32_t>(stride);
-    const float* const framed = framed_.data();
-    for (std::size_t done = 0; done < image.size(); done += tile) {
-        const float* const place_x = place_x_.data() + done;
-        const float* const place_y = place_y_.data() + done;
-        const float* const away_x = displacement.x.data() + done;
-        const float* const away_y = displacement.y.data() + done;
-        std::array<std::int32_t, tile> corner;
-        std::array<float, tile> right_share, lower_share, values;
-        for (std::size_t i = 0; i < tile; ++i) {
-            const float x = within(std::fma(xx_, place_x[i], std::fma(xy_, place_y[i], start_x)) + away_x[i], end_x);
-            const float y = within(std::fma(yx_, place_x[i], std::fma(yy_, place_y[i], start_y)) + away_y[i], end_y);
-            const auto left = static_cast<std::int32_t>(x);
-            const auto top = static_cast<std::int32_t>(y);
-            right_share[i] = x - static_cast<float>(left);
-            lower_share[i] = y - static_cast<float>(top);
-            corner[i] = top * row_step + left;
-        }
-        // A separate loop, because a loop with this gather is not vectorised. Loads two neighbours in a row at once.
-        std::array<float, 2 * tile> upper, lower;
-        for (std::size_t i = 0; i < tile; ++i) {
-            std::memcpy(&upper[2 * i], framed + corner[i], 2 * sizeof(float));
-            std::memcpy(&lower[2 * i], framed + corner[i] + row_step, 2 * sizeof(float));
-        }
-        for (std::size_t i = 0; i < tile; ++i) {
-            const float above = std::fma(right_share[i], upper[2 * i + 1], (1 - right_share[i]) * upper[2 * i]);
-            const float below = std::fma(right_share[i], lower[2 * i + 1], (1 - right_share[i]) * lower[2 * i]);
-            values[i] = std::fma(lower_share[i], below, (1 - lower_share[i]) * above);
-        }
-        std::copy_n(values.begin(), std::min(tile, image.size() - done),
-                    image.begin() + static_cast<std::ptrdiff_t>(done));
-    }
+    kernels::table().data.warp({framed_.data(), static_cast<std::int32_t>(stride), place_x_.data(), place_y_.data(),
+                                displacement.x.data(), displacement.y.data(), static_cast<float>(xx),
+                                static_cast<float>(xy), static_cast<float>(yx), static_cast<float>(yy), start_x, start_y,
+                                static_cast<float>(cols_ + 1), static_cast<float>(rows_ + 1), image.data(),
+                                image.size()});
 }
 
 } // namespace dtrain::data

@@ -2,6 +2,7 @@
 
 #include "dtrain/core/memory.hpp"
 #include "dtrain/data/idx.hpp"
+#include "dtrain/kernels/instruction_set.hpp"
 
 #include <fmt/format.h>
 
@@ -84,17 +85,7 @@ void Split::fetch(std::int64_t local_index, std::span<float> out) const noexcept
 }
 
 void to_unit_interval(std::span<const std::uint8_t> bytes, std::span<float> out) noexcept {
-    // The reciprocal has two parts, because one float gives errors of one ulp for some values. A division would be
-    // several times slower.
-    constexpr float high = 1.0F / 255.0F;
-    constexpr auto low = static_cast<float>(1.0 / 255.0 - static_cast<double>(high));
-    const std::uint8_t* const in = bytes.data();
-    float* const result = out.data();
-    const std::size_t size = out.size();
-    for (std::size_t i = 0; i < size; ++i) {
-        const auto value = static_cast<float>(in[i]);
-        result[i] = std::fma(value, high, value * low);
-    }
+    kernels::table().data.to_unit_interval(bytes.data(), out.data(), out.size());
 }
 
 } // namespace dtrain::data

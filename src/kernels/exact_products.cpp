@@ -1,12 +1,12 @@
 // Matrix products as in Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008). c is cut
 // into tiles that fit the vector registers. b is cut into panels of columns as wide as a tile. The inner index k is cut
-// into blocks so that a block of a panel fits into a cache. Each element of a is multiplied with whole vectors of b.
+// into blocks so that a block of a panel fits into a cache. Each element of a is multiplied with whole vectors of b. This
+// file divides a product among panels and threads; the kernels of an instruction set (simd/products.cpp) compute a panel.
 
 #include "dtrain/core/memory_book.hpp"
+#include "dtrain/kernels/instruction_set.hpp"
 #include "dtrain/kernels/products.hpp"
 
-#include "operands.hpp"
-#include "tiles.hpp"
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -22,8 +22,8 @@
 namespace dtrain::kernels {
 namespace {
 
-using namespace exact;
-
+/// The largest number of inner indices of one call of a kernel.
+constexpr std::size_t block_depth = 512;
 /// The size of a block of rows of a. The block stays in the second-level cache while all panels are multiplied with it.
 constexpr std::size_t packed_bytes = std::size_t{512} << 10;
 template <class Real>
@@ -44,58 +44,9 @@ struct alignas(64) Worker {
     PrefetchQueue upcoming;
 };
 
-/// The arguments of a product, for all its panels.
 template <class Real>
-struct Job {
-    const Rows<Real>& a;
-    const Factor<Real>& b;
-    TreeLeaves leaves;
-    bool add = false; ///< start with the values in c instead of zero
-    core::MatrixView<Real> c;
-};
-
-/// Computes columns [first, first + width) of a product.
-template <class Real>
-void multiply_panel(const Job<Real>& job, std::size_t first, std::size_t width, Worker& worker) noexcept {
-    constexpr std::size_t lanes = Native<Real>::lanes;
-    constexpr std::size_t panel_width = panel_columns<Real>;
-    const auto& [a, b, leaves, add, c] = job;
-    const Panel<Real> panel(
-        b, {static_cast<std::int64_t>(leaves.offsets.front()), static_cast<std::int64_t>(leaves.offsets.back())}, first,
-        width, a.tiles(), reinterpret_cast<Real*>(worker.panel.data()));
-    const std::size_t vectors = (width + lanes - 1) / lanes;
-    const bool chain = leaves.merges.size() == 1;
-    const auto run = [&](std::size_t rows, const TileArguments<Real>& arguments) {
-        (chain ? chain_tiles<Real>[vectors - 1][rows - 1] : tree_tiles<Real>[vectors - 1][rows - 1])(arguments);
-    };
-    for (std::size_t t = 0; t < a.tiles(); ++t) {
-        worker.upcoming.prefetch_some();
-        const core::Range part = a.tile(t);
-        const auto rows = static_cast<std::size_t>(part.size());
-        Real* const target = c.data + static_cast<std::size_t>(part.begin) * c.cols + first;
-        TileArguments<Real> arguments;
-        arguments.a = a.at(part);
-        arguments.panel = &panel;
-        arguments.leaves = leaves;
-        arguments.add = add;
-        if (width == vectors * lanes) {
-            arguments.c = target;
-            arguments.c_stride = c.cols;
-            run(rows, arguments);
-            continue;
-        }
-        // A vector would extend beyond the right edge of c, so the tile is computed in a copy.
-        alignas(64) std::array<Real, max_tile_rows * panel_width> edge;
-        arguments.c = edge.data();
-        arguments.c_stride = panel_width;
-        for (std::size_t r = 0; add && r < rows; ++r) {
-            std::copy_n(target + r * c.cols, width, edge.data() + r * panel_width);
-        }
-        run(rows, arguments);
-        for (std::size_t r = 0; r < rows; ++r) {
-            std::copy_n(edge.data() + r * panel_width, width, target + r * c.cols);
-        }
-    }
+Elements<Real> elements_of(const Factor<Real>& factor) noexcept {
+    return {factor.data, factor.row_stride, factor.col_stride};
 }
 
 class ExactProducts final : public Products {
@@ -103,7 +54,8 @@ class ExactProducts final : public Products {
     explicit ExactProducts(int threads) : workers_(static_cast<std::size_t>(threads)) {
         core::MemoryBook book;
         for (Worker& worker : workers_) {
-            book.grant(panel_bytes, worker.panel);
+            book.grant(std::max(table_.in_float.products.panel_bytes, table_.in_double.products.panel_bytes),
+                       worker.panel);
         }
         book.grant(packed_bytes, packed_rows_);
         fuses_ = measure_fusing();
@@ -132,24 +84,29 @@ class ExactProducts final : public Products {
 
     void prefetch_during_products(const PrefetchQueue& rows) noexcept override { workers_.front().upcoming = rows; }
     [[nodiscard]] std::string arithmetic_name() const override {
-        return fmt::format("{}-bit vectors, {}fused multiply-add", 8 * vector_bytes, fuses_ ? "" : "no ");
+        return fmt::format("{}, {}fused multiply-add", table_.name, fuses_ ? "" : "no ");
     }
 
   private:
     template <class Real>
+    [[nodiscard]] const ProductKernels<Real>& kernels() const noexcept {
+        return table_.network<Real>().products;
+    }
+
+    template <class Real>
     void multiply_in_blocks(const Factor<Real>& a, const Factor<Real>& b, bool add, core::MatrixView<Real> c) noexcept {
         assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
         constexpr std::array<std::uint8_t, 1> no_merge{0};
-        const bool pack =
-            a.row_stride * sizeof(Real) % conflicting_distance == 0 && c.cols >= pack_from_panels * panel_columns<Real>;
+        const bool pack = a.row_stride * sizeof(Real) % conflicting_distance == 0 &&
+                          c.cols >= pack_from_panels * kernels<Real>().panel_columns;
         std::size_t k = 0;
         do {
             const std::array<std::size_t, 2> depth{0, std::min(a.cols - k, block_depth)};
             const Factor<Real> b_block = b.block(k, depth[1], 0, b.cols);
             for (std::size_t row = 0; row < a.rows; row += block_rows<Real>) {
                 const std::size_t count = std::min(a.rows - row, block_rows<Real>);
-                multiply_rows(a.block(row, count, k, depth[1]), max_tile_rows, pack, b_block, {depth, no_merge},
-                              add || k > 0, c.block(row, count));
+                multiply_rows(a.block(row, count, k, depth[1]), pack, b_block, {depth, no_merge}, add || k > 0,
+                              c.block(row, count));
             }
             k += depth[1];
         } while (k < a.cols);
@@ -160,30 +117,34 @@ class ExactProducts final : public Products {
     void multiply_whole(const Factor<Real>& a, const Factor<Real>& b, const TreeLeaves& leaves,
                         core::MatrixView<Real> c) noexcept {
         assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
-        const std::size_t tile_rows = leaves.merges.size() == 1 ? max_tile_rows : max_tile_rows / 2;
+        const ProductKernels<Real>& use = kernels<Real>();
+        const std::size_t tile_rows = leaves.merges.size() == 1 ? use.tile_rows : use.tree_tile_rows;
         const std::size_t block = packed_values<Real> / std::max<std::size_t>(a.cols, 1) / tile_rows * tile_rows;
-        const bool pack = a.cols * a.col_stride * sizeof(Real) > far_bytes && c.cols > panel_columns<Real> && block > 0;
+        const bool pack = a.cols * a.col_stride * sizeof(Real) > far_bytes && c.cols > use.panel_columns && block > 0;
         for (std::size_t row = 0; row < a.rows;) {
             const std::size_t count = pack ? std::min(a.rows - row, block) : a.rows;
-            multiply_rows(a.block(row, count, 0, a.cols), tile_rows, pack, b, leaves, false, c.block(row, count));
+            multiply_rows(a.block(row, count, 0, a.cols), pack, b, leaves, false, c.block(row, count));
             row += count;
         }
     }
 
     /// The product of one block of rows of a. If `pack` is true, the block is copied first.
     template <class Real>
-    void multiply_rows(const Factor<Real>& a, std::size_t tile_rows, bool pack, const Factor<Real>& b,
-                       const TreeLeaves& leaves, bool add, core::MatrixView<Real> c) noexcept {
-        constexpr std::size_t panel_width = panel_columns<Real>;
-        Rows<Real> rows(a, tile_rows);
+    void multiply_rows(const Factor<Real>& a, bool pack, const Factor<Real>& b, const TreeLeaves& leaves, bool add,
+                       core::MatrixView<Real> c) noexcept {
+        const ProductKernels<Real>& use = kernels<Real>();
+        ProductJob<Real> job{elements_of(a), a.rows, a.cols, nullptr, elements_of(b), leaves.offsets.data(),
+                             leaves.merges.data(), leaves.merges.size(), add, c.data, c.cols};
         if (pack) {
-            rows.pack(reinterpret_cast<Real*>(packed_rows_.data()));
+            auto* const packed = reinterpret_cast<Real*>(packed_rows_.data());
+            use.pack_rows(job, packed);
+            job.packed_a = packed;
         }
-        const Job<Real> job{rows, b, leaves, add, c};
-        const std::size_t panels = (c.cols + panel_width - 1) / panel_width;
+        const std::size_t panels = (c.cols + use.panel_columns - 1) / use.panel_columns;
         const auto multiply_one = [&](std::size_t p, Worker& worker) {
-            const std::size_t first = p * panel_width;
-            multiply_panel(job, first, std::min(panel_width, c.cols - first), worker);
+            const std::size_t first = p * use.panel_columns;
+            use.multiply_panel(job, first, std::min(use.panel_columns, c.cols - first),
+                               reinterpret_cast<Real*>(worker.panel.data()), worker.upcoming);
         };
 #ifdef _OPENMP
         if (const int threads = static_cast<int>(workers_.size()); threads > 1) {
@@ -210,6 +171,7 @@ class ExactProducts final : public Products {
         return difference == epsilon * epsilon;
     }
 
+    const Table& table_ = kernels::table();
     std::vector<Worker> workers_; ///< the first belongs to the calling thread
     core::Buffer<std::byte> packed_rows_;
     bool fuses_ = false;

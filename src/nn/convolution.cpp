@@ -10,11 +10,11 @@
 // Samples are interleaved (nn/interleave.hpp): a vector holds one pixel of several samples. So all lanes are in use for
 // any size of feature map, kernel and stride, and each sample has its own chain of fused multiply-adds.
 
+#include "dtrain/kernels/instruction_set.hpp"
 #include "dtrain/nn/activation.hpp"
 #include "dtrain/nn/initialisation.hpp"
 #include "dtrain/nn/layer.hpp"
 
-#include "convolution_kernels.hpp"
 #include "layer_arguments.hpp"
 
 #include <algorithm>
@@ -27,7 +27,18 @@ namespace {
 
 using core::Buffer;
 using core::MatrixView;
-using namespace convolution;
+using kernels::Maps;
+using kernels::Pixels;
+
+template <class Real>
+constexpr std::size_t lanes = block_lanes<Real>;
+
+/// All pixels of a block's feature maps.
+template <class Value>
+Pixels<Value> all_pixels(Value* first, const Maps& maps) noexcept {
+    constexpr std::size_t width = lanes<std::remove_const_t<Value>>;
+    return {first, maps.pixels() * width, maps.width * width, width};
+}
 
 template <class Real>
 class Convolution final : public Layer<Real> {
@@ -71,9 +82,9 @@ class Convolution final : public Layer<Real> {
 
     void forward(std::span<const Real> parameters, const Pass&, MatrixView<const Real> x, MatrixView<Real> y) override {
         for (std::size_t block = 0; block < y.rows; ++block) {
-            convolve<Real>({with_border(x.row(block)), bordered_input()}, input_.channels,
-                           weight_.in(parameters).data(), bias_.in(parameters).data(), {kernel_, kernel_}, stride_,
-                           {y.row(block).data(), output_}, output_);
+            maps_.convolve({all_pixels(with_border(x.row(block)), bordered_input()), input_.channels,
+                            weight_.in(parameters).data(), bias_.in(parameters).data(), kernel_, kernel_, stride_,
+                            all_pixels(y.row(block).data(), output_), output_});
             activate(activation_, y.row(block)); // while it is in cache
         }
     }
@@ -94,11 +105,11 @@ class Convolution final : public Layer<Real> {
                 weights[count] = group_sums_.data() + g * sums();
                 biases[count] = weights[count] + weight_.size;
             }
-            sum_weight_gradients(delta, output_, with_border(x.row(block)), bordered_input(), kernel_, stride_,
-                                 lane_sums_.data());
-            add_lanes(lane_sums_.data(), weight_.size, weights.data(), count);
-            sum_bias_gradients(delta, output_, lane_sums_.data());
-            add_lanes(lane_sums_.data(), bias_.size, biases.data(), count);
+            maps_.sum_weight_gradients(
+                {delta, output_, with_border(x.row(block)), bordered_input(), kernel_, stride_, lane_sums_.data()});
+            maps_.add_lanes(lane_sums_.data(), weight_.size, weights.data(), count);
+            maps_.sum_bias_gradients(delta, output_, lane_sums_.data());
+            maps_.add_lanes(lane_sums_.data(), bias_.size, biases.data(), count);
             if (!dx.is_null()) {
                 compute_input_gradient(dy.row(block), dx.row(block));
             }
@@ -130,7 +141,7 @@ class Convolution final : public Layer<Real> {
     static void frame(std::span<const Real> maps, const Maps& shape, std::size_t border, Real* framed) noexcept {
         const std::size_t row = shape.width * lanes<Real>;
         const Pixels<Real> inner =
-            Pixels<Real>(framed, {shape.channels, shape.height + 2 * border, shape.width + 2 * border})
+            all_pixels(framed, {shape.channels, shape.height + 2 * border, shape.width + 2 * border})
                 .every(1, border, border);
         for (std::size_t c = 0; c < shape.channels; ++c) {
             for (std::size_t i = 0; i < shape.height; ++i) {
@@ -171,11 +182,10 @@ class Convolution final : public Layer<Real> {
             const auto first = [&](std::size_t pixel, Phase offsets) {
                 return border() + (pixel + padding_ - offsets.first) / stride_ + 1 - offsets.count;
             };
-            convolve<Real>(
-                Pixels<const Real>(bordered_delta_.data(), bordered_delta())
-                    .every(1, rows.count == 0 ? 0 : first(a, rows), columns.count == 0 ? 0 : first(b, columns)),
-                output_.channels, weight, nullptr, {rows.count, columns.count}, 1,
-                Pixels<Real>(dx.data(), input_).every(stride_, a, b), part);
+            const Pixels<const Real> windows = all_pixels<const Real>(bordered_delta_.data(), bordered_delta())
+                .every(1, rows.count == 0 ? 0 : first(a, rows), columns.count == 0 ? 0 : first(b, columns));
+            maps_.convolve({windows, output_.channels, weight, nullptr, rows.count, columns.count, 1,
+                            all_pixels(dx.data(), input_).every(stride_, a, b), part});
             weight += input_.channels * output_.channels * rows.count * columns.count;
         });
     }
@@ -199,19 +209,18 @@ class Convolution final : public Layer<Real> {
 
     /// Adds the group sums of a tensor, which begin at `first`, over the groups of each shard.
     void add_up(const Tensor& tensor, std::size_t first, ShardOffsets groups, ShardGradients<Real>& gradients) {
+        const auto add = kernels::network_kernels<Real>().elements.add;
         gradients.add_up(tensor.offset, tensor.size, [&](std::size_t shard, std::span<Real> out, bool continues) {
             if (!continues) {
                 std::ranges::fill(out, Real{0});
             }
             for (std::size_t g = groups[shard]; g < groups[shard + 1]; ++g) {
-                const Real* const sum = group_sums_.data() + g * sums() + first;
-                for (std::size_t i = 0; i < out.size(); ++i) {
-                    out[i] += sum[i];
-                }
+                add(out.data(), group_sums_.data() + g * sums() + first, out.data(), out.size());
             }
         });
     }
 
+    const kernels::MapKernels<Real>& maps_ = kernels::network_kernels<Real>().maps;
     Maps input_;
     Maps output_;
     std::size_t kernel_;

@@ -1,9 +1,10 @@
 #include "dtrain/nn/cost.hpp"
 
 #include "dtrain/core/registry.hpp"
-#include "dtrain/kernels/exponential.hpp"
+#include "dtrain/kernels/instruction_set.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace dtrain::nn {
@@ -64,16 +65,20 @@ SoftmaxSum<Real> softmax(std::span<const Real> z, std::span<Real> p) noexcept {
     const Real* const from = z.data();
     Real* const to = p.data();
     const Real largest = *std::max_element(from, from + size);
+    const auto& elements = kernels::network_kernels<Real>().elements;
     double total = 0;
     if (p.empty()) {
-        for (std::size_t j = 0; j < size; ++j) {
-            total += static_cast<double>(kernels::exponential(from[j] - largest));
+        std::array<Real, 64> some;
+        for (std::size_t begin = 0; begin < size; begin += some.size()) {
+            const std::size_t count = std::min(some.size(), size - begin);
+            elements.exponentials(from + begin, largest, some.data(), count);
+            for (std::size_t j = 0; j < count; ++j) {
+                total += static_cast<double>(some[j]);
+            }
         }
         return {largest, total};
     }
-    for (std::size_t j = 0; j < size; ++j) {
-        to[j] = kernels::exponential(from[j] - largest);
-    }
+    elements.exponentials(from, largest, to, size);
     for (std::size_t j = 0; j < size; ++j) {
         total += static_cast<double>(to[j]);
     }

@@ -1,5 +1,7 @@
 #include "dtrain/nn/interleave.hpp"
 
+#include "dtrain/kernels/instruction_set.hpp"
+
 #include <algorithm>
 #include <array>
 #include <type_traits>
@@ -45,54 +47,17 @@ void find_groups(ShardOffsets shards, std::span<std::size_t> groups) noexcept {
 
 template <class Real>
 void interleave(MatrixView<const Real> rows, ShardOffsets shards, MatrixView<Real> blocks) noexcept {
-    constexpr std::size_t lanes = block_lanes<Real>;
+    const auto& maps = kernels::network_kernels<Real>().maps;
     for_each_block(rows, shards, [&](std::size_t block, const auto& sources) {
-        Real* const out = blocks.row(block).data();
-        std::size_t i = 0;
-        for (; i + lanes <= rows.cols; i += lanes) {
-            typename Block<Real>::Square square;
-            for (std::size_t lane = 0; lane < lanes; ++lane) {
-                square[lane] =
-                    sources[lane] == nullptr ? typename Block<Real>::Vector{} : Block<Real>::load(sources[lane] + i);
-            }
-            Block<Real>::transpose(square);
-            for (std::size_t j = 0; j < lanes; ++j) {
-                Block<Real>::store(out + (i + j) * lanes, square[j]);
-            }
-        }
-        for (; i < rows.cols; ++i) {
-            for (std::size_t lane = 0; lane < lanes; ++lane) {
-                out[i * lanes + lane] = sources[lane] == nullptr ? Real{0} : sources[lane][i];
-            }
-        }
+        maps.interleave(sources.data(), rows.cols, blocks.row(block).data());
     });
 }
 
 template <class Real>
 void deinterleave(MatrixView<const Real> blocks, ShardOffsets shards, MatrixView<Real> rows) noexcept {
-    constexpr std::size_t lanes = block_lanes<Real>;
+    const auto& maps = kernels::network_kernels<Real>().maps;
     for_each_block(rows, shards, [&](std::size_t block, const auto& targets) {
-        const Real* const in = blocks.row(block).data();
-        std::size_t i = 0;
-        for (; i + lanes <= rows.cols; i += lanes) {
-            typename Block<Real>::Square square;
-            for (std::size_t j = 0; j < lanes; ++j) {
-                square[j] = Block<Real>::load(in + (i + j) * lanes);
-            }
-            Block<Real>::transpose(square);
-            for (std::size_t lane = 0; lane < lanes; ++lane) {
-                if (targets[lane] != nullptr) {
-                    Block<Real>::store(targets[lane] + i, square[lane]);
-                }
-            }
-        }
-        for (; i < rows.cols; ++i) {
-            for (std::size_t lane = 0; lane < lanes; ++lane) {
-                if (targets[lane] != nullptr) {
-                    targets[lane][i] = in[i * lanes + lane];
-                }
-            }
-        }
+        maps.deinterleave(blocks.row(block).data(), rows.cols, targets.data());
     });
 }
 

@@ -12,8 +12,8 @@
 // gates       i, f, g, o after their activation, 4H values; the backward pass replaces them by ∂C/∂z
 // cells       c_t and tanh(c_t), 2H values
 
+#include "dtrain/kernels/instruction_set.hpp"
 #include "dtrain/kernels/products.hpp"
-#include "dtrain/nn/activation.hpp"
 #include "dtrain/nn/initialisation.hpp"
 #include "dtrain/nn/layer.hpp"
 
@@ -83,6 +83,7 @@ class Lstm final : public Layer<Real> {
             }
             std::fill_n(step_input(n, 0) + features_, hidden_, Real{0});
         }
+        const auto& elements = kernels::network_kernels<Real>().elements;
         const MatrixView<Real> sums = sums_.matrix(x.rows, 4 * hidden_);
         for (std::size_t t = 0; t < times_; ++t) {
             for (std::size_t n = 0; n < x.rows; ++n) {
@@ -92,7 +93,8 @@ class Lstm final : public Layer<Real> {
             weight.row_stride = weight_stride();
             products_.multiply_add(step_inputs(x.rows, t), weight, sums);
             for (std::size_t n = 0; n < x.rows; ++n) {
-                forward_cell(n, t, sums.row(n), t + 1 < times_ ? step_input(n, t + 1) + features_ : y.row(n).data());
+                std::ranges::copy(sums.row(n), gates(n, t));
+                elements.lstm_forward(cell(n, t), t + 1 < times_ ? step_input(n, t + 1) + features_ : y.row(n).data());
             }
         }
     }
@@ -100,6 +102,7 @@ class Lstm final : public Layer<Real> {
     void backward(std::span<const Real> parameters, ShardOffsets shards, MatrixView<const Real> x,
                   MatrixView<const Real>, MatrixView<Real> dy, MatrixView<Real> dx,
                   ShardGradients<Real>& gradients) override {
+        const auto& elements = kernels::network_kernels<Real>().elements;
         const MatrixView<Real> dh = dh_.matrix(x.rows, hidden_);
         std::ranges::copy(dy.values(), dh.data);
         std::ranges::fill(dc_.matrix(x.rows, hidden_).values(), Real{0});
@@ -107,7 +110,7 @@ class Lstm final : public Layer<Real> {
             MatrixView<const Real>{hidden_weight_.in(parameters).data(), 4 * hidden_, hidden_});
         for (std::size_t t = times_; t-- > 0;) {
             for (std::size_t n = 0; n < x.rows; ++n) {
-                backward_cell(n, t, dh.row(n), dc_.matrix(x.rows, hidden_).row(n));
+                elements.lstm_backward(cell(n, t), dh.row(n).data(), dc_.matrix(x.rows, hidden_).row(n).data());
             }
             if (t > 0) {
                 Factor<Real> dz(MatrixView<const Real>{gates(0, t), x.rows, 4 * hidden_});
@@ -162,60 +165,9 @@ class Lstm final : public Layer<Real> {
         transpose(hidden_weight_.in(parameters), hidden_, transposed_weight_.data() + features_ * weight_stride());
     }
 
-    /// Computes the gates, c_t and h_t of sample n at time step t from the weighted sums. Overwrites `sums`.
-    void forward_cell(std::size_t n, std::size_t t, std::span<Real> sums, Real* h) noexcept {
-        const std::size_t size = hidden_;
-        activate(Activation::sigmoid, sums.first(2 * size));
-        activate(Activation::tanh, sums.subspan(2 * size, size));
-        activate(Activation::sigmoid, sums.subspan(3 * size, size));
-        std::ranges::copy(sums, gates(n, t));
-        const Real* const i = sums.data();
-        const Real* const f = i + size;
-        const Real* const g = f + size;
-        const Real* const o = g + size;
+    [[nodiscard]] kernels::LstmCell<Real> cell(std::size_t n, std::size_t t) const noexcept {
         Real* const c = cells(n, t);
-        Real* const tanh_c = c + size;
-        if (t == 0) {
-            for (std::size_t j = 0; j < size; ++j) {
-                c[j] = i[j] * g[j];
-            }
-        } else {
-            const Real* const before = cells(n, t - 1);
-#pragma GCC ivdep // the compiler does not check this many pointers for overlap itself
-            for (std::size_t j = 0; j < size; ++j) {
-                c[j] = std::fma(f[j], before[j], i[j] * g[j]);
-            }
-        }
-        std::copy_n(c, size, tanh_c);
-        activate(Activation::tanh, std::span(tanh_c, size));
-        for (std::size_t j = 0; j < size; ++j) {
-            h[j] = o[j] * tanh_c[j];
-        }
-    }
-
-    /// Computes ∂C/∂z and ∂C/∂c_{t−1} from dh = ∂C/∂h_t and dc = ∂C/∂c_t. They replace the gates and dc.
-    void backward_cell(std::size_t n, std::size_t t, std::span<const Real> dh, std::span<Real> dc) noexcept {
-        const std::size_t size = hidden_;
-        Real* const i = gates(n, t);
-        Real* const f = i + size;
-        Real* const g = f + size;
-        Real* const o = g + size;
-        const Real* const tanh_c = cells(n, t) + size;
-        const Real* const before = t == 0 ? nullptr : cells(n, t - 1);
-#pragma GCC ivdep
-        for (std::size_t j = 0; j < size; ++j) {
-            const Real dcell = std::fma(dh[j] * o[j], std::fma(-tanh_c[j], tanh_c[j], Real{1}), dc[j]);
-            const Real dinput = dcell * g[j] * i[j] * (1 - i[j]);
-            const Real dforget = dcell * f[j] * (1 - f[j]);
-            g[j] = dcell * i[j] * std::fma(-g[j], g[j], Real{1});
-            o[j] = dh[j] * tanh_c[j] * o[j] * (1 - o[j]);
-            dc[j] = dcell * f[j];
-            i[j] = dinput;
-            f[j] = dforget;
-        }
-        for (std::size_t j = 0; j < size; ++j) {
-            f[j] = before == nullptr ? Real{0} : f[j] * before[j];
-        }
+        return {hidden_, gates(n, t), t == 0 ? nullptr : cells(n, t - 1), c, c + hidden_};
     }
 
     void add_products(std::size_t rows, ShardOffsets shards, ShardGradients<Real>& gradients) {

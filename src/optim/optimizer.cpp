@@ -1,49 +1,37 @@
 #include "dtrain/optim/optimizer.hpp"
 
 #include "dtrain/core/registry.hpp"
+#include "dtrain/kernels/instruction_set.hpp"
 
-#include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 
 namespace dtrain::optim {
 namespace {
 
-/// Detects non-finite values by their exponent bits. The compiler vectorises an integer maximum, but not a float sum.
-class FiniteCheck {
-  public:
-    void add(float value) noexcept { largest_ = std::max(largest_, std::bit_cast<std::uint32_t>(value) & 0x7fffffffU); }
-    [[nodiscard]] bool all_finite() const noexcept { return largest_ < 0x7f800000U; }
-
-  private:
-    std::uint32_t largest_ = 0;
-};
-
-/// Replaces every parameter p by rule(i, p, g), where i is its index and g = scale · sum + weight_decay · p its
-/// gradient. Returns whether all new parameters are finite. Fused operations are written as std::fma. Otherwise the
-/// compiler could fuse differently in the vectorised part of a loop and in its remainder, and bits would depend on
-/// where a slice begins.
-template <class Rule>
-bool update_each(std::span<float> parameters, std::span<const float> gradient, double gradient_scale,
-                 double weight_decay, Rule&& rule) {
-    const auto scale = static_cast<float>(gradient_scale);
-    const auto decay = static_cast<float>(weight_decay);
-    float* const p = parameters.data();
-    const float* const sum = gradient.data();
-    FiniteCheck check;
-    for (std::size_t i = 0; i < parameters.size(); ++i) {
-        p[i] = rule(i, p[i], std::fma(scale, sum[i], decay * p[i]));
-        check.add(p[i]);
-    }
-    return check.all_finite();
-}
-
+/// The rules are kernels (kernels/table.hpp); an optimizer prepares their scalars.
 class WithSettings : public Optimizer {
   public:
     explicit WithSettings(const Settings& settings) : settings_(settings) {}
 
   protected:
+    /// What all rules have in common.
+    [[nodiscard]] kernels::Update prepare(std::span<float> parameters, std::span<const float> gradient,
+                                          std::span<const std::span<float>> state, const Step& step) const {
+        kernels::Update update;
+        update.parameters = parameters.data();
+        update.sum = gradient.data();
+        update.size = parameters.size();
+        for (std::size_t i = 0; i < state.size(); ++i) {
+            update.state[i] = state[i].data();
+        }
+        update.scale = static_cast<float>(step.gradient_scale);
+        update.decay = static_cast<float>(settings_.weight_decay);
+        update.rate = static_cast<float>(step.learning_rate);
+        update.momentum = static_cast<float>(settings_.momentum);
+        return update;
+    }
+
     Settings settings_;
 };
 
@@ -52,11 +40,9 @@ class Sgd final : public WithSettings {
   public:
     using WithSettings::WithSettings;
     [[nodiscard]] std::vector<std::string> state_names() const override { return {}; }
-    bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>>,
+    bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>> state,
                 const Step& step) const override {
-        const auto rate = static_cast<float>(step.learning_rate);
-        return update_each(parameters, gradient, step.gradient_scale, settings_.weight_decay,
-                           [=](std::size_t, float p, float g) { return std::fma(-rate, g, p); });
+        return kernels::table().updates.sgd(prepare(parameters, gradient, state, step));
     }
 };
 
@@ -69,14 +55,8 @@ class Momentum final : public WithSettings {
     [[nodiscard]] std::vector<std::string> state_names() const override { return {"momentum"}; }
     bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>> state,
                 const Step& step) const override {
-        const auto rate = static_cast<float>(step.learning_rate);
-        const auto momentum = static_cast<float>(settings_.momentum);
-        float* const v = state[0].data();
-        return update_each(parameters, gradient, step.gradient_scale, settings_.weight_decay,
-                           [=](std::size_t i, float p, float g) {
-                               v[i] = std::fma(momentum, v[i], g);
-                               return std::fma(-rate, nesterov ? std::fma(momentum, v[i], g) : v[i], p);
-                           });
+        const kernels::UpdateKernels& rules = kernels::table().updates;
+        return (nesterov ? rules.nesterov : rules.momentum)(prepare(parameters, gradient, state, step));
     }
 };
 
@@ -91,25 +71,19 @@ class Adam final : public WithSettings {
     bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>> state,
                 const Step& step) const override {
         constexpr double beta2 = 0.999;
-        constexpr float epsilon = 1e-8F;
         const double beta1 = settings_.momentum;
         const double t = static_cast<double>(step.number) + 1;
-        const auto keep1 = static_cast<float>(beta1);
-        const auto keep2 = static_cast<float>(beta2);
-        const auto take1 = static_cast<float>(1 - beta1);
-        const auto take2 = static_cast<float>(1 - beta2);
-        const auto rate = static_cast<float>(step.learning_rate / (1 - std::pow(beta1, t)));
-        const auto root_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(beta2, t)));
-        const auto shrink = static_cast<float>(decoupled ? 1 - step.learning_rate * settings_.weight_decay : 1);
-        float* const mean = state[0].data();
-        float* const square = state[1].data();
-        return update_each(parameters, gradient, step.gradient_scale, decoupled ? 0 : settings_.weight_decay,
-                           [=](std::size_t i, float p, float g) {
-                               mean[i] = std::fma(keep1, mean[i], take1 * g);
-                               square[i] = std::fma(keep2, square[i], take2 * g * g);
-                               const float root = std::fma(std::sqrt(square[i]), root_scale, epsilon);
-                               return std::fma(-rate, mean[i] / root, shrink * p);
-                           });
+        kernels::Update update = prepare(parameters, gradient, state, step);
+        update.keep_square = static_cast<float>(beta2);
+        update.take_gradient = static_cast<float>(1 - beta1);
+        update.take_square = static_cast<float>(1 - beta2);
+        update.rate = static_cast<float>(step.learning_rate / (1 - std::pow(beta1, t)));
+        update.root_scale = static_cast<float>(1 / std::sqrt(1 - std::pow(beta2, t)));
+        if (decoupled) {
+            update.decay = 0;
+            update.shrink = static_cast<float>(1 - step.learning_rate * settings_.weight_decay);
+        }
+        return kernels::table().updates.adam(update);
     }
 };
 
@@ -128,14 +102,7 @@ class Lars final : public WithSettings {
     }
     bool update(std::span<float> parameters, std::span<const float> gradient, std::span<const std::span<float>> state,
                 const Step& step) const override {
-        const auto rate = static_cast<float>(step.learning_rate);
-        const auto momentum = static_cast<float>(settings_.momentum);
-        float* const v = state[0].data();
-        return update_each(parameters, gradient, step.gradient_scale, settings_.weight_decay,
-                           [=](std::size_t i, float p, float g) {
-                               v[i] = std::fma(momentum, v[i], rate * g);
-                               return p - v[i];
-                           });
+        return kernels::table().updates.lars(prepare(parameters, gradient, state, step));
     }
 };
 

@@ -1,6 +1,7 @@
 #include "tree_sum.hpp"
 
 #include "dtrain/core/shard_tree.hpp"
+#include "dtrain/kernels/instruction_set.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -40,6 +41,7 @@ void TreeSum::operator()(std::span<const float* const> leaves, std::size_t size,
         }
         return;
     }
+    const auto add = kernels::network_kernels<float>().elements.add;
     for (std::size_t begin = 0; begin < size; begin += block) {
         const std::size_t count = std::min(block, size - begin);
         const auto operand = [&](int which) {
@@ -52,11 +54,7 @@ void TreeSum::operator()(std::span<const float* const> leaves, std::size_t size,
             float* const result = &addition == &program_.back()
                                       ? out + begin
                                       : scratch_.data() + static_cast<std::size_t>(-1 - addition.result) * block;
-            // The result is either the same memory as one operand or does not overlap with them.
-#pragma GCC ivdep
-            for (std::size_t i = 0; i < count; ++i) {
-                result[i] = left[i] + right[i];
-            }
+            add(left, right, result, count);
         }
     }
 }

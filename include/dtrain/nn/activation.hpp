@@ -1,5 +1,7 @@
 #pragma once
 
+#include "dtrain/kernels/table.hpp"
+
 #include <optional>
 #include <span>
 #include <string>
@@ -8,7 +10,7 @@
 
 namespace dtrain::nn {
 
-enum class Activation { linear, sigmoid, relu, tanh };
+using kernels::Activation;
 
 /// Nothing if there is no activation of that name.
 [[nodiscard]] std::optional<Activation> parse_activation(std::string_view name) noexcept;

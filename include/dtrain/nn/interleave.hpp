@@ -1,7 +1,7 @@
 #pragma once
 
 #include "dtrain/core/matrix.hpp"
-#include "dtrain/kernels/simd.hpp"
+#include "dtrain/kernels/feature_maps.hpp"
 #include "dtrain/nn/shard_gradients.hpp"
 
 #include <algorithm>
@@ -12,19 +12,14 @@ namespace dtrain::nn {
 
 /// How the samples of a batch are stored in a layer's matrices.
 ///
-/// `rows`: a sample is a row. `interleaved`: a row is a block of samples, stored feature by feature. The values of one
-/// feature for all samples of the block are one vector, so one instruction processes all these samples, whatever the
-/// shape of the layer. The samples of a shard form groups of eight; zeros fill up the last group. A block is 64 bytes
-/// wide and holds two groups of floats or one group of doubles. A group belongs to one shard, so groups are the same
-/// for any number of ranks. The two groups of a block may belong to different shards.
+/// `rows`: a sample is a row. `interleaved`: a row is a block of samples, stored feature by feature
+/// (kernels/feature_maps.hpp). The samples of a shard form groups of eight; zeros fill up the last group. A group belongs
+/// to one shard, so groups are the same for any number of ranks. The two groups of a block of floats may belong to
+/// different shards.
 enum class Arrangement { rows, interleaved };
 
-inline constexpr std::size_t group_rows = 8;
-template <class Real>
-inline constexpr std::size_t block_lanes = 64 / sizeof(Real);
-/// A vector with one value of every sample of a block.
-template <class Real>
-using Block = kernels::Simd<Real, sizeof(Real) * block_lanes<Real>>;
+using kernels::block_lanes;
+using kernels::group_rows;
 
 /// The largest batch that a layer must hold at once.
 struct Extent {

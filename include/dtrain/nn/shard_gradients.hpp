@@ -2,6 +2,7 @@
 
 #include "dtrain/core/matrix.hpp"
 #include "dtrain/core/shard_tree.hpp"
+#include "dtrain/kernels/instruction_set.hpp"
 #include "dtrain/kernels/products.hpp"
 #include "dtrain/nn/micro_batch.hpp"
 
@@ -156,9 +157,7 @@ class ShardGradients {
                 for (std::uint8_t merges = subtree.merges[index]; merges > 0; --merges) {
                     const std::span<const Real> right = out;
                     out = partial_sum(subtree, --level, offset, size);
-                    for (std::size_t i = 0; i < size; ++i) {
-                        out[i] += right[i];
-                    }
+                    kernels::network_kernels<Real>().elements.add(out.data(), right.data(), out.data(), size);
                 }
             }
         }

@@ -1,0 +1,100 @@
+#include "dtrain/kernels/instruction_set.hpp"
+
+#include "dtrain/core/error.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <string_view>
+#include <vector>
+
+namespace dtrain::kernels {
+
+namespace reference { // reference.cpp
+Table make_table() noexcept;
+}
+// simd/table.cpp
+#if defined(__x86_64__)
+namespace x86_64_v3 {
+Table make_table() noexcept;
+}
+namespace x86_64_v4 {
+Table make_table() noexcept;
+}
+#else
+namespace native {
+Table make_table() noexcept;
+}
+#endif
+
+namespace {
+
+constexpr const char* variable = "DTRAIN_ISA";
+
+std::atomic<const Table*> in_use = nullptr;
+
+} // namespace
+
+std::span<const Table> tables() {
+#if defined(__x86_64__)
+    static const std::array tables{reference::make_table(), x86_64_v3::make_table(), x86_64_v4::make_table()};
+#else
+    static const std::array tables{reference::make_table(), native::make_table()};
+#endif
+    return tables;
+}
+
+bool is_supported(std::size_t index) noexcept {
+#if defined(__x86_64__)
+    // The features that CMakeLists.txt compiles for. The function also asks whether the operating system saves the
+    // registers.
+    const bool has_v3 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+    const bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+                        __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
+    return std::array{true, has_v3, has_v4}[index];
+#else
+    return index < tables().size();
+#endif
+}
+
+std::size_t choose_table() {
+    const std::span<const Table> known = tables();
+    std::vector<std::string_view> supported;
+    for (std::size_t i = 0; i < known.size(); ++i) {
+        if (is_supported(i)) {
+            supported.emplace_back(known[i].name);
+        }
+    }
+    const char* const asked = std::getenv(variable);
+    for (std::size_t i = known.size(); i-- > (asked == nullptr ? 1 : 0);) {
+        if (is_supported(i) && (asked == nullptr || std::string_view(asked) == known[i].name)) {
+            return i;
+        }
+    }
+    if (asked == nullptr) {
+        throw core::Error(core::ExitCode::bad_config,
+                          fmt::format("this CPU has neither AVX2 nor fused multiply-add, which dtrain needs. {}={} works "
+                                      "here, but it is about a hundred times slower",
+                                      variable, known[0].name));
+    }
+    throw core::Error(core::ExitCode::bad_config, fmt::format("{}={}: expected one of {}, which this CPU supports",
+                                                              variable, asked, fmt::join(supported, ", ")));
+}
+
+void use_table(std::size_t index) noexcept {
+    in_use = &tables()[index];
+}
+
+const Table& table() {
+    const Table* current = in_use.load(std::memory_order_relaxed);
+    if (current == nullptr) {
+        use_table(choose_table());
+        current = in_use;
+    }
+    return *current;
+}
+
+} // namespace dtrain::kernels

@@ -1,0 +1,93 @@
+// Panels of matrix products, see ../exact_products.cpp.
+
+#include "dtrain/kernels/table.hpp"
+
+#include "operands.hpp"
+#include "simd.hpp"
+#include "tiles.hpp"
+
+#include <cstddef>
+
+namespace dtrain::kernels::DTRAIN_INSTRUCTION_SET {
+namespace {
+
+template <class Real>
+std::size_t rows_per_tile(const ProductJob<Real>& job) noexcept {
+    return job.leaves == 1 ? max_tile_rows : max_tile_rows / 2;
+}
+
+/// Copies each tile column by column.
+template <class Real>
+void pack_rows(const ProductJob<Real>& job, Real* to) noexcept {
+    in_even_parts(job.rows, rows_per_tile(job), [&](std::size_t first, std::size_t rows) {
+        for (std::size_t k = 0; k < job.depth; ++k) {
+            const Real* from = job.a.data + first * job.a.row_stride + k * job.a.col_stride;
+            for (std::size_t r = 0; r < rows; ++r, from += job.a.row_stride) {
+                *to++ = *from;
+            }
+        }
+    });
+}
+
+template <class Real>
+void multiply_panel(const ProductJob<Real>& job, std::size_t first_column, std::size_t width, Real* panel_memory,
+                    PrefetchQueue& upcoming) noexcept {
+    constexpr std::size_t lanes = Native<Real>::lanes;
+    constexpr std::size_t panel_width = panel_columns<Real>;
+    const std::size_t tile_rows = rows_per_tile(job);
+    const Panel<Real> panel(job, first_column, width, (job.rows + tile_rows - 1) / tile_rows, panel_memory);
+    const std::size_t vectors = (width + lanes - 1) / lanes;
+    const auto run = [&](std::size_t rows, const TileArguments<Real>& arguments) __attribute__((always_inline)) {
+        (job.leaves == 1 ? chain_tiles<Real>.at[rows - 1][vectors - 1]
+                         : tree_tiles<Real>.at[rows - 1][vectors - 1])(arguments);
+    };
+    TileArguments<Real> arguments;
+    arguments.panel = &panel;
+    arguments.offsets = job.offsets;
+    arguments.merges = job.merges;
+    arguments.leaves = job.leaves;
+    arguments.add = job.add;
+    in_even_parts(job.rows, tile_rows, [&](std::size_t first, std::size_t rows) {
+        upcoming.prefetch_some();
+        if (job.packed_a != nullptr) {
+            arguments.a = {job.packed_a + first * job.depth, 1, rows};
+        } else {
+            arguments.a = job.a;
+            arguments.a.data += first * job.a.row_stride;
+        }
+        Real* const target = job.c + first * job.c_stride + first_column;
+        if (width == vectors * lanes) {
+            arguments.c = target;
+            arguments.c_stride = job.c_stride;
+            run(rows, arguments);
+            return;
+        }
+        // A vector would extend beyond the right edge of c, so the tile is computed in a copy.
+        alignas(64) Real edge[max_tile_rows * panel_width];
+        arguments.c = edge;
+        arguments.c_stride = panel_width;
+        for (std::size_t r = 0; job.add && r < rows; ++r) {
+            for (std::size_t j = 0; j < width; ++j) {
+                edge[r * panel_width + j] = target[r * job.c_stride + j];
+            }
+        }
+        run(rows, arguments);
+        for (std::size_t r = 0; r < rows; ++r) {
+            for (std::size_t j = 0; j < width; ++j) {
+                target[r * job.c_stride + j] = edge[r * panel_width + j];
+            }
+        }
+    });
+}
+
+} // namespace
+
+template <class Real>
+void fill_products(ProductKernels<Real>& kernels) noexcept {
+    kernels = {panel_columns<Real>, max_tile_rows,   max_tile_rows / 2, max_depth * tile_vectors * vector_bytes,
+               pack_rows<Real>,     multiply_panel<Real>};
+}
+template void fill_products(ProductKernels<float>&) noexcept;
+template void fill_products(ProductKernels<double>&) noexcept;
+
+} // namespace dtrain::kernels::DTRAIN_INSTRUCTION_SET

@@ -1,0 +1,22 @@
+#include "dtrain/kernels/table.hpp"
+
+#include "simd.hpp"
+
+namespace dtrain::kernels::DTRAIN_INSTRUCTION_SET {
+
+Table make_table() noexcept {
+    Table table;
+    table.name = DTRAIN_INSTRUCTION_SET_NAME;
+    table.vector_bytes = vector_bytes;
+    fill_products(table.in_float.products);
+    fill_products(table.in_double.products);
+    fill_maps(table.in_float.maps);
+    fill_maps(table.in_double.maps);
+    fill_elements(table.in_float.elements);
+    fill_elements(table.in_double.elements);
+    fill_updates(table.updates);
+    fill_data(table.data);
+    return table;
+}
+
+} // namespace dtrain::kernels::DTRAIN_INSTRUCTION_SET
