@@ -12,6 +12,7 @@
 #include "dtrain/io/file.hpp"
 #include "dtrain/io/file_kind.hpp"
 #include "dtrain/kernels/products.hpp"
+#include "dtrain/kernels/instruction_set.hpp"
 #include "dtrain/model/data_source.hpp"
 #include "dtrain/model/evaluator.hpp"
 #include "dtrain/model/saved_network.hpp"
@@ -355,6 +356,7 @@ int main(int argc, char** argv) {
         if (arguments.help || arguments.version) {
             fmt::print("{}", arguments.version ? "dtrain " DTRAIN_VERSION "\n" : usage);
         } else {
+            kernels::use_table(kernels::choose_table());
             execute(arguments);
         }
         apps::finish_output();

@@ -2,6 +2,7 @@
 
 #include "dtrain/config/nearest.hpp"
 #include "dtrain/core/terminal.hpp"
+#include "dtrain/kernels/instruction_set.hpp"
 #include "dtrain/mpi/launcher.hpp"
 
 #include <fmt/format.h>
@@ -14,7 +15,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <utility>
+#include <vector>
 
 namespace dtrain::apps {
 
@@ -128,6 +131,14 @@ void require_same_words(const Words& words, const mpi::Communicator& communicato
     });
 }
 
+/// Collective. All ranks use the fastest instruction set that every rank has.
+void agree_on_instruction_set(const mpi::Communicator& communicator) {
+    std::vector<int> votes(kernels::tables().size());
+    mpi::together(communicator, [&] { std::fill_n(votes.begin(), kernels::choose_table() + 1, 1); });
+    communicator.sum(std::span(votes));
+    kernels::use_table(static_cast<std::size_t>(std::ranges::count(votes, communicator.size())) - 1);
+}
+
 } // namespace
 
 int run_program(int argc, char** argv, const char* name, const char* usage,
@@ -154,6 +165,7 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
     }
     try {
         require_same_words(words, world);
+        agree_on_instruction_set(world);
         const core::ExitCode code = run(std::move(words), world);
         mpi::together(world, [&] {
             if (world.is_root()) {

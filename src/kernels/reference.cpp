@@ -5,7 +5,7 @@
 #include "dtrain/core/shard_tree.hpp"
 #include "dtrain/kernels/table.hpp"
 
-#include "exponential.hpp"
+#include "simd/exponential.hpp"
 
 #include <algorithm>
 #include <array>

@@ -26,7 +26,7 @@ def includes_of(module):
     """{module included: a file that does it}"""
     found = {}
     for folder in (SOURCE / "include" / "dtrain" / module, SOURCE / "src" / module):
-        for file in folder.glob("*.[ch]pp"):
+        for file in folder.rglob("*.[ch]pp"):
             for name in re.findall(r'^#include "dtrain/(\w+)/', file.read_text(), re.MULTILINE):
                 found.setdefault(name, file.relative_to(SOURCE))
     return found

@@ -87,7 +87,7 @@ struct LstmCell {
     Real* tanh_c = nullptr;
 };
 
-/// Element by element. `exponential` is e^x with an error of at most 2 ulp for floats, see src/kernels/exponential.hpp.
+/// Element by element. `exponential` is e^x with an error of at most 2 ulp for floats, see src/kernels/simd/exponential.hpp.
 template <class Real>
 struct ElementKernels {
     /// values[i] = f(values[i]). A NaN stays a NaN.

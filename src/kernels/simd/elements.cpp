@@ -3,7 +3,7 @@
 
 #include "dtrain/kernels/table.hpp"
 
-#include "../exponential.hpp"
+#include "exponential.hpp"
 #include "simd.hpp"
 
 #include <cstddef>

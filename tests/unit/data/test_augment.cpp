@@ -1,5 +1,6 @@
 #include "dtrain/core/random.hpp"
 #include "dtrain/data/augment.hpp"
+#include "dtrain/kernels/random.hpp"
 
 #include <gtest/gtest.h>
 
@@ -158,7 +159,7 @@ TEST(Augmenter, DisplacesBySmoothedNoise) {
             const auto cols = static_cast<int>(size.cols);
             Augmenter augmenter({.elastic_alpha = 10, .elastic_sigma = sigma}, size.rows, size.cols, 9);
             std::vector<std::uint32_t> words((2 * size.rows * size.cols + 3) / 4 * 4);
-            core::fill_random(9, core::Purpose::displacement, 4, 11, words);
+            kernels::fill_random(9, core::Purpose::displacement, 4, 11, words);
             const auto radius = static_cast<int>(std::lround(3 * sigma));
             std::vector<double> gauss;
             double sum = 0;

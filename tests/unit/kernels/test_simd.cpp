@@ -1,11 +1,12 @@
-#include "dtrain/kernels/simd.hpp"
+#define DTRAIN_INSTRUCTION_SET tested
+#include "kernels/simd/simd.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstddef>
 #include <vector>
 
-namespace dtrain::kernels {
+namespace dtrain::kernels::tested {
 namespace {
 
 template <class Type>
@@ -38,4 +39,4 @@ TYPED_TEST(SimdOf, Transposes) {
 }
 
 } // namespace
-} // namespace dtrain::kernels
+} // namespace dtrain::kernels::tested
