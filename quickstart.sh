@@ -25,7 +25,7 @@ build_packages=(cmake ninja-build pkgconf g++ libopenmpi-dev openmpi-bin libopen
     libboost-program-options-dev libfmt-dev nlohmann-json3-dev zlib1g-dev libxxhash-dev ca-certificates curl gzip)
 report_packages=(python3-h5py python3-matplotlib python3-jinja2)
 test_packages=(python3-numpy python3-pandas chromium espeak-ng hdf5-tools libgtest-dev clang clang-format
-    libclang-rt-14-dev slurm-wlm munge iproute2 util-linux hostname libsimgrid-dev)
+    libclang-rt-14-dev binutils qemu-user slurm-wlm munge iproute2 util-linux hostname libsimgrid-dev)
 
 mirrors=(https://storage.googleapis.com/cvdf-datasets/mnist https://ossci-datasets.s3.amazonaws.com/mnist)
 

@@ -100,7 +100,7 @@ Augmenter::Displacement Augmenter::displacement(std::int64_t epoch, std::int64_t
         return result; // zeros
     }
     kernels::fill_random(seed_, core::Purpose::displacement, static_cast<std::uint32_t>(epoch),
-                      static_cast<std::uint64_t>(sample), words_.values());
+                         static_cast<std::uint64_t>(sample), words_.values());
     const auto amplitude = static_cast<float>(amount_.elastic_alpha * 0x1p-31);
     const std::uint32_t* words = words_.data();
     for (std::size_t y = 0; y < 2 * rows_; ++y, words += cols_) {
@@ -133,7 +133,7 @@ Augmenter::Displacement Augmenter::displacement(std::int64_t epoch, std::int64_t
             const float* const in = weight_matrix_.data() + first * width() + x;
             const std::size_t place = y * cols_ + x;
             add_rows(count, width(), {weights, in, field_y_.data() + place},
-                   {weights + apart, in, field_x_.data() + place});
+                     {weights + apart, in, field_x_.data() + place});
         }
     }
     return result;
@@ -171,8 +171,8 @@ void Augmenter::warp(std::span<float> image, const Transformation& transformatio
     const float start_y = start(yx, yy, rows_);
     kernels::table().data.warp({framed_.data(), static_cast<std::int32_t>(stride), place_x_.data(), place_y_.data(),
                                 displacement.x.data(), displacement.y.data(), static_cast<float>(xx),
-                                static_cast<float>(xy), static_cast<float>(yx), static_cast<float>(yy), start_x, start_y,
-                                static_cast<float>(cols_ + 1), static_cast<float>(rows_ + 1), image.data(),
+                                static_cast<float>(xy), static_cast<float>(yx), static_cast<float>(yy), start_x,
+                                start_y, static_cast<float>(cols_ + 1), static_cast<float>(rows_ + 1), image.data(),
                                 image.size()});
 }
 

@@ -1,7 +1,8 @@
 // Matrix products as in Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008). c is cut
 // into tiles that fit the vector registers. b is cut into panels of columns as wide as a tile. The inner index k is cut
-// into blocks so that a block of a panel fits into a cache. Each element of a is multiplied with whole vectors of b. This
-// file divides a product among panels and threads; the kernels of an instruction set (simd/products.cpp) compute a panel.
+// into blocks so that a block of a panel fits into a cache. Each element of a is multiplied with whole vectors of b.
+// This file divides a product among panels and threads; the kernels of an instruction set (simd/products.cpp) compute a
+// panel.
 
 #include "dtrain/core/memory_book.hpp"
 #include "dtrain/kernels/instruction_set.hpp"
@@ -133,8 +134,9 @@ class ExactProducts final : public Products {
     void multiply_rows(const Factor<Real>& a, bool pack, const Factor<Real>& b, const TreeLeaves& leaves, bool add,
                        core::MatrixView<Real> c) noexcept {
         const ProductKernels<Real>& use = kernels<Real>();
-        ProductJob<Real> job{elements_of(a), a.rows, a.cols, nullptr, elements_of(b), leaves.offsets.data(),
-                             leaves.merges.data(), leaves.merges.size(), add, c.data, c.cols};
+        ProductJob<Real> job{
+            elements_of(a),       a.rows, a.cols, nullptr, elements_of(b), leaves.offsets.data(), leaves.merges.data(),
+            leaves.merges.size(), add,    c.data, c.cols};
         if (pack) {
             auto* const packed = reinterpret_cast<Real*>(packed_rows_.data());
             use.pack_rows(job, packed);

@@ -13,51 +13,69 @@
 
 namespace dtrain::kernels {
 
-namespace reference { // reference.cpp
+// Defined by reference.cpp and, once for each instruction set, by simd/table.cpp.
+namespace reference {
 Table make_table() noexcept;
 }
-// simd/table.cpp
-#if defined(__x86_64__)
 namespace x86_64_v3 {
 Table make_table() noexcept;
 }
 namespace x86_64_v4 {
 Table make_table() noexcept;
 }
-#else
 namespace native {
 Table make_table() noexcept;
 }
-#endif
 
 namespace {
 
 constexpr const char* variable = "DTRAIN_ISA";
+
+struct InstructionSet {
+    const char* name;
+    bool is_supported;
+    Table (*make_table)() noexcept; ///< compiled for the instruction set too
+};
+
+/// From the slowest to the fastest.
+std::span<const InstructionSet> instruction_sets() {
+#if defined(__x86_64__)
+    // The features that CMakeLists.txt compiles for. The function also asks whether the operating system saves the
+    // registers.
+    static const bool has_v3 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+    static const bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") != 0 &&
+                               __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
+                               __builtin_cpu_supports("avx512vl") != 0;
+    static const std::array sets{InstructionSet{"reference", true, reference::make_table},
+                                 InstructionSet{"x86-64-v3", has_v3, x86_64_v3::make_table},
+                                 InstructionSet{"x86-64-v4", has_v4, x86_64_v4::make_table}};
+#else
+    static const std::array sets{InstructionSet{"reference", true, reference::make_table},
+                                 InstructionSet{DTRAIN_NATIVE_NAME, true, native::make_table}};
+#endif
+    return sets;
+}
+
+std::vector<Table> make_tables() {
+    std::vector<Table> tables;
+    for (const InstructionSet& set : instruction_sets()) {
+        tables.push_back(set.is_supported ? set.make_table() : Table{});
+        tables.back().name = set.name;
+    }
+    return tables;
+}
 
 std::atomic<const Table*> in_use = nullptr;
 
 } // namespace
 
 std::span<const Table> tables() {
-#if defined(__x86_64__)
-    static const std::array tables{reference::make_table(), x86_64_v3::make_table(), x86_64_v4::make_table()};
-#else
-    static const std::array tables{reference::make_table(), native::make_table()};
-#endif
-    return tables;
+    static const std::vector<Table> all = make_tables();
+    return all;
 }
 
 bool is_supported(std::size_t index) noexcept {
-#if defined(__x86_64__)
-    // The features that CMakeLists.txt compiles for. The function also asks whether the operating system saves the
-    // registers.
-    const bool has_v3 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
-    const bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-                        __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
-    return std::array{true, has_v3, has_v4}[index];
-#else
-    return index < tables().size();
-#endif
+    return instruction_sets()[index].is_supported;
 }
 
 std::size_t choose_table() {
@@ -75,10 +93,11 @@ std::size_t choose_table() {
         }
     }
     if (asked == nullptr) {
-        throw core::Error(core::ExitCode::bad_config,
-                          fmt::format("this CPU has neither AVX2 nor fused multiply-add, which dtrain needs. {}={} works "
-                                      "here, but it is about a hundred times slower",
-                                      variable, known[0].name));
+        throw core::Error(
+            core::ExitCode::bad_config,
+            fmt::format("this CPU has neither AVX2 nor fused multiply-add, which dtrain needs. {}={} works "
+                        "here, but it is about a hundred times slower",
+                        variable, known[0].name));
     }
     throw core::Error(core::ExitCode::bad_config, fmt::format("{}={}: expected one of {}, which this CPU supports",
                                                               variable, asked, fmt::join(supported, ", ")));

@@ -96,8 +96,8 @@ void sum_weight_gradients(const WeightGradients<Real>& job) noexcept {
                         for (std::size_t i = 0; i < job.dy_maps.height; ++i) {
                             for (std::size_t j = 0; j < job.dy_maps.width; ++j) {
                                 const std::size_t dy = (m * job.dy_maps.height + i) * job.dy_maps.width + j;
-                                const std::size_t x =
-                                    (c * job.x_maps.height + i * job.stride + u) * job.x_maps.width + j * job.stride + v;
+                                const std::size_t x = (c * job.x_maps.height + i * job.stride + u) * job.x_maps.width +
+                                                      j * job.stride + v;
                                 sum = std::fma(job.dy[dy * lanes<Real> + l], job.x[x * lanes<Real> + l], sum);
                             }
                         }
@@ -263,9 +263,8 @@ void activate(Activation activation, Real* values, std::size_t size) noexcept {
 template <class Real>
 void multiply_by_derivative(Activation activation, const Real* y, Real* gradient, std::size_t size) noexcept {
     for (std::size_t i = 0; i < size; ++i) {
-        gradient[i] = activation == Activation::relu && !(y[i] > 0)
-                          ? Real{0} // also if the gradient is not finite
-                          : gradient[i] * derivative_of(activation, y[i]);
+        gradient[i] = activation == Activation::relu && !(y[i] > 0) ? Real{0} // also if the gradient is not finite
+                                                                    : gradient[i] * derivative_of(activation, y[i]);
     }
 }
 
@@ -422,8 +421,9 @@ void warp(const Warp& job) noexcept {
         const float inside_y = std::clamp(y, 0.0F, job.end_y);
         const float left = std::floor(inside_x);
         const float top = std::floor(inside_y);
-        const float* const upper = job.framed + static_cast<std::size_t>(top) * static_cast<std::size_t>(
-                                                    job.framed_stride) + static_cast<std::size_t>(left);
+        const float* const upper = job.framed +
+                                   static_cast<std::size_t>(top) * static_cast<std::size_t>(job.framed_stride) +
+                                   static_cast<std::size_t>(left);
         const float* const lower = upper + job.framed_stride;
         const float right_share = inside_x - left;
         job.image[i] = mix(inside_y - top, mix(right_share, upper[0], upper[1]), mix(right_share, lower[0], lower[1]));

@@ -182,8 +182,9 @@ class Convolution final : public Layer<Real> {
             const auto first = [&](std::size_t pixel, Phase offsets) {
                 return border() + (pixel + padding_ - offsets.first) / stride_ + 1 - offsets.count;
             };
-            const Pixels<const Real> windows = all_pixels<const Real>(bordered_delta_.data(), bordered_delta())
-                .every(1, rows.count == 0 ? 0 : first(a, rows), columns.count == 0 ? 0 : first(b, columns));
+            const Pixels<const Real> windows =
+                all_pixels<const Real>(bordered_delta_.data(), bordered_delta())
+                    .every(1, rows.count == 0 ? 0 : first(a, rows), columns.count == 0 ? 0 : first(b, columns));
             maps_.convolve({windows, output_.channels, weight, nullptr, rows.count, columns.count, 1,
                             all_pixels(dx.data(), input_).every(stride_, a, b), part});
             weight += input_.channels * output_.channels * rows.count * columns.count;

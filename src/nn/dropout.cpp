@@ -44,7 +44,8 @@ class Dropout final : public Layer<Real> {
         const auto scale = static_cast<Real>(1 / (1 - probability_));
         for (std::size_t n = 0; n < x.rows; ++n) {
             const auto sample = static_cast<std::uint64_t>(draw.first_sample) + draw.samples[n];
-            kernels::fill_random(draw.seed, core::Purpose::dropout, draw.epoch, sample << 16 | number_, words_.values());
+            kernels::fill_random(draw.seed, core::Purpose::dropout, draw.epoch, sample << 16 | number_,
+                                 words_.values());
             Real* const mask = mask_.data() + n * size_;
             const std::uint32_t* const word = words_.data();
             for (std::size_t i = 0; i < size_; ++i) {

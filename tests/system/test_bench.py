@@ -120,7 +120,7 @@ class BenchTest(testing.DtrainTestCase):
                                         "flops_per_sample": FLOPS_PER_SAMPLE, "blocks": BLOCKS,
                                         "steps_per_block": STEPS})
                 self.assertIn("OpenBLAS", figures["sgemm"])
-                self.assertIn("bit", figures["arithmetic"])
+                self.assertIn("fused multiply-add", figures["arithmetic"])
                 self.assertRegex(figures["dtrain_version"], r"^\d+\.\d+\.\d+$")
                 # More than the samples, and without the 50 MB of the sgemm.
                 self.assertGreater(figures["resident_bytes"], 784 * 1000 / ranks)

@@ -30,10 +30,9 @@ struct PhiloxBlock {
     for (int round = 0; round < 10; ++round) {
         const std::uint64_t product0 = std::uint64_t{0xD2511F53} * counter.word0;
         const std::uint64_t product1 = std::uint64_t{0xCD9E8D57} * counter.word2;
-        counter = {static_cast<std::uint32_t>(product1 >> 32) ^ counter.word1 ^ key0,
-                   static_cast<std::uint32_t>(product1),
-                   static_cast<std::uint32_t>(product0 >> 32) ^ counter.word3 ^ key1,
-                   static_cast<std::uint32_t>(product0)};
+        counter = {
+            static_cast<std::uint32_t>(product1 >> 32) ^ counter.word1 ^ key0, static_cast<std::uint32_t>(product1),
+            static_cast<std::uint32_t>(product0 >> 32) ^ counter.word3 ^ key1, static_cast<std::uint32_t>(product0)};
         key0 += 0x9E3779B9;
         key1 += 0xBB67AE85;
     }
@@ -69,6 +68,5 @@ class RandomStream {
     std::array<std::uint32_t, 4> block_{};
     std::size_t left_ = 0;
 };
-
 
 } // namespace dtrain::core

@@ -46,7 +46,7 @@ struct Pixels {
 template <class Real>
 struct Convolution {
     Pixels<const Real> x;
-    std::size_t channels = 0; ///< of x
+    std::size_t channels = 0;     ///< of x
     const Real* weight = nullptr; ///< y_maps.channels × channels × kernel_rows × kernel_cols
     const Real* bias = nullptr;   ///< y_maps.channels; null counts as zeros
     std::size_t kernel_rows = 0;

@@ -8,7 +8,7 @@
 namespace dtrain::kernels {
 
 /// The tables of this program, from the slowest to the fastest: the reference, then one for each instruction set that
-/// the program was compiled for.
+/// the program was compiled for. A table that is not supported has a name and no kernels.
 [[nodiscard]] std::span<const Table> tables();
 /// Whether this CPU and its operating system can execute the kernels of tables()[index].
 [[nodiscard]] bool is_supported(std::size_t index) noexcept;

@@ -30,7 +30,7 @@ template <class Real>
 struct ProductJob {
     Elements<Real> a;
     std::size_t rows = 0;
-    std::size_t depth = 0; ///< columns of a, which are rows of b
+    std::size_t depth = 0;          ///< columns of a, which are rows of b
     const Real* packed_a = nullptr; ///< what pack_rows() wrote, or null
     Elements<Real> b;
     const std::size_t* offsets = nullptr;
@@ -43,10 +43,10 @@ struct ProductJob {
 
 template <class Real>
 struct ProductKernels {
-    std::size_t panel_columns; ///< columns of b that multiply_panel() computes at once
-    std::size_t tile_rows;     ///< rows of a that are computed at once, if there is a single leaf
+    std::size_t panel_columns;  ///< columns of b that multiply_panel() computes at once
+    std::size_t tile_rows;      ///< rows of a that are computed at once, if there is a single leaf
     std::size_t tree_tile_rows; ///< and if there are several
-    std::size_t panel_bytes; ///< the size of multiply_panel()'s scratch memory
+    std::size_t panel_bytes;    ///< the size of multiply_panel()'s scratch memory
     /// Copies the rows of a, job.rows × job.depth values, in the order in which multiply_panel() reads them.
     void (*pack_rows)(const ProductJob<Real>& job, Real* to) noexcept;
     /// Computes columns [first, first + width) of c, where width is at most panel_columns.
@@ -87,7 +87,8 @@ struct LstmCell {
     Real* tanh_c = nullptr;
 };
 
-/// Element by element. `exponential` is e^x with an error of at most 2 ulp for floats, see src/kernels/simd/exponential.hpp.
+/// Element by element. `exponential` is e^x with an error of at most 2 ulp for floats, see
+/// src/kernels/simd/exponential.hpp.
 template <class Real>
 struct ElementKernels {
     /// values[i] = f(values[i]). A NaN stays a NaN.
@@ -157,7 +158,8 @@ struct Warp {
 struct DataKernels {
     /// out[i] = bytes[i] / 255, correctly rounded.
     void (*to_unit_interval)(const std::uint8_t* bytes, float* out, std::size_t size) noexcept;
-    /// The first 4 · blocks numbers of a random stream. Number 4b + w (word w of block b) goes to words[w · blocks + b].
+    /// The first 4 · blocks numbers of a random stream. Number 4b + w (word w of block b) goes to words[w · blocks +
+    /// b].
     void (*fill_random)(const core::StreamStart& start, std::uint32_t* words, std::size_t blocks) noexcept;
     /// Two weighted sums of rows at once.
     void (*add_rows)(std::size_t count, std::size_t stride, const WeightedRows& a, const WeightedRows& b) noexcept;
@@ -173,7 +175,7 @@ struct NetworkKernels {
 
 /// All kernels of one instruction set.
 struct Table {
-    const char* name = nullptr; ///< such as "x86-64-v4"
+    const char* name = nullptr;   ///< such as "x86-64-v4"
     std::size_t vector_bytes = 0; ///< 0 for the reference
     NetworkKernels<float> in_float;
     NetworkKernels<double> in_double;

@@ -13,9 +13,9 @@ namespace dtrain::nn {
 /// How the samples of a batch are stored in a layer's matrices.
 ///
 /// `rows`: a sample is a row. `interleaved`: a row is a block of samples, stored feature by feature
-/// (kernels/feature_maps.hpp). The samples of a shard form groups of eight; zeros fill up the last group. A group belongs
-/// to one shard, so groups are the same for any number of ranks. The two groups of a block of floats may belong to
-/// different shards.
+/// (kernels/feature_maps.hpp). The samples of a shard form groups of eight; zeros fill up the last group. A group
+/// belongs to one shard, so groups are the same for any number of ranks. The two groups of a block of floats may belong
+/// to different shards.
 enum class Arrangement { rows, interleaved };
 
 using kernels::block_lanes;

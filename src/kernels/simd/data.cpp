@@ -76,10 +76,10 @@ void warp(const Warp& job) noexcept {
         std::int32_t corner[tile];
         float right_share[tile], lower_share[tile], values[tile];
         for (std::size_t i = 0; i < tile; ++i) {
-            const float x = within(
-                fused(job.xx, place_x[i], fused(job.xy, place_y[i], job.start_x)) + away_x[i], job.end_x);
-            const float y = within(
-                fused(job.yx, place_x[i], fused(job.yy, place_y[i], job.start_y)) + away_y[i], job.end_y);
+            const float x =
+                within(fused(job.xx, place_x[i], fused(job.xy, place_y[i], job.start_x)) + away_x[i], job.end_x);
+            const float y =
+                within(fused(job.yx, place_x[i], fused(job.yy, place_y[i], job.start_y)) + away_y[i], job.end_y);
             const auto left = static_cast<std::int32_t>(x);
             const auto top = static_cast<std::int32_t>(y);
             right_share[i] = x - static_cast<float>(left);

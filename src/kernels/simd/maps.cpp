@@ -12,8 +12,8 @@ namespace {
 
 template <class Real>
 constexpr std::size_t lanes = block_lanes<Real>;
-/// A whole block, and the part of it that fits a register. Inner loops process a block in vectors of the CPU's size, one
-/// after the other.
+/// A whole block, and the part of it that fits a register. Inner loops process a block in vectors of the CPU's size,
+/// one after the other.
 template <class Real>
 using Block = Simd<Real, 64>;
 template <class Real>
@@ -265,28 +265,32 @@ template <class Real, class Action>
 template <class Real>
 void max_pool(const Pooling& job, const Real* x, Real* y) noexcept {
     using Vector = typename Native<Real>::Vector;
-    for_each_window<Real>(job, [&](std::size_t from, std::size_t to) __attribute__((always_inline)) {
-        Vector largest = Native<Real>::load(x + from);
-        for_each_pixel<Real>(job, [&](std::size_t pixel) __attribute__((always_inline)) {
-            const Vector value = Native<Real>::load(x + from + pixel);
-            largest = (value > largest) | (value != value) ? value : largest; // a NaN stays the maximum
+    for_each_window<Real>(
+        job, [&](std::size_t from, std::size_t to) __attribute__((always_inline)) {
+            Vector largest = Native<Real>::load(x + from);
+            for_each_pixel<Real>(
+                job, [&](std::size_t pixel) __attribute__((always_inline)) {
+                    const Vector value = Native<Real>::load(x + from + pixel);
+                    largest = (value > largest) | (value != value) ? value : largest; // a NaN stays the maximum
+                });
+            Native<Real>::store(y + to, largest);
         });
-        Native<Real>::store(y + to, largest);
-    });
 }
 
 template <class Real>
 void max_pool_backward(const Pooling& job, const Real* x, const Real* y, const Real* dy, Real* dx) noexcept {
     using Vector = typename Native<Real>::Vector;
-    for_each_window<Real>(job, [&](std::size_t from, std::size_t to) __attribute__((always_inline)) {
-        const Vector largest = Native<Real>::load(y + to);
-        Vector left = Native<Real>::load(dy + to);
-        for_each_pixel<Real>(job, [&](std::size_t pixel) __attribute__((always_inline)) {
-            const auto here = Native<Real>::load(x + from + pixel) == largest;
-            Native<Real>::store(dx + from + pixel, here ? left : Vector{});
-            left = here ? Vector{} : left;
+    for_each_window<Real>(
+        job, [&](std::size_t from, std::size_t to) __attribute__((always_inline)) {
+            const Vector largest = Native<Real>::load(y + to);
+            Vector left = Native<Real>::load(dy + to);
+            for_each_pixel<Real>(
+                job, [&](std::size_t pixel) __attribute__((always_inline)) {
+                    const auto here = Native<Real>::load(x + from + pixel) == largest;
+                    Native<Real>::store(dx + from + pixel, here ? left : Vector{});
+                    left = here ? Vector{} : left;
+                });
         });
-    });
 }
 
 template <class Real>
@@ -297,24 +301,26 @@ Real window_share(const Pooling& job) noexcept {
 template <class Real>
 void mean_pool(const Pooling& job, const Real* x, Real* y) noexcept {
     const Real share = window_share<Real>(job);
-    for_each_window<Real>(job, [&](std::size_t from, std::size_t to) __attribute__((always_inline)) {
-        typename Native<Real>::Vector sum{};
-        for_each_pixel<Real>(job, [&](std::size_t pixel) __attribute__((always_inline)) {
-            sum += Native<Real>::load(x + from + pixel);
+    for_each_window<Real>(
+        job, [&](std::size_t from, std::size_t to) __attribute__((always_inline)) {
+            typename Native<Real>::Vector sum{};
+            for_each_pixel<Real>(
+                job, [&](std::size_t pixel)
+                         __attribute__((always_inline)) { sum += Native<Real>::load(x + from + pixel); });
+            Native<Real>::store(y + to, sum * share);
         });
-        Native<Real>::store(y + to, sum * share);
-    });
 }
 
 template <class Real>
 void mean_pool_backward(const Pooling& job, const Real* dy, Real* dx) noexcept {
     const Real share = window_share<Real>(job);
-    for_each_window<Real>(job, [&](std::size_t from, std::size_t to) __attribute__((always_inline)) {
-        const typename Native<Real>::Vector gradient = Native<Real>::load(dy + to) * share;
-        for_each_pixel<Real>(job, [&](std::size_t pixel) __attribute__((always_inline)) {
-            Native<Real>::store(dx + from + pixel, gradient);
+    for_each_window<Real>(
+        job, [&](std::size_t from, std::size_t to) __attribute__((always_inline)) {
+            const typename Native<Real>::Vector gradient = Native<Real>::load(dy + to) * share;
+            for_each_pixel<Real>(
+                job, [&](std::size_t pixel)
+                         __attribute__((always_inline)) { Native<Real>::store(dx + from + pixel, gradient); });
         });
-    });
 }
 
 // --- rearrangement ---
@@ -374,16 +380,9 @@ void deinterleave(const Real* block, std::size_t size, Real* const* rows) noexce
 
 template <class Real>
 void fill_maps(MapKernels<Real>& kernels) noexcept {
-    kernels = {convolve<Real>,
-               sum_weight_gradients<Real>,
-               sum_bias_gradients<Real>,
-               add_lanes<Real>,
-               max_pool<Real>,
-               max_pool_backward<Real>,
-               mean_pool<Real>,
-               mean_pool_backward<Real>,
-               interleave<Real>,
-               deinterleave<Real>};
+    kernels = {convolve<Real>,   sum_weight_gradients<Real>, sum_bias_gradients<Real>, add_lanes<Real>,
+               max_pool<Real>,   max_pool_backward<Real>,    mean_pool<Real>,          mean_pool_backward<Real>,
+               interleave<Real>, deinterleave<Real>};
 }
 template void fill_maps(MapKernels<float>&) noexcept;
 template void fill_maps(MapKernels<double>&) noexcept;

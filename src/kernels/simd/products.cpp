@@ -84,7 +84,7 @@ void multiply_panel(const ProductJob<Real>& job, std::size_t first_column, std::
 
 template <class Real>
 void fill_products(ProductKernels<Real>& kernels) noexcept {
-    kernels = {panel_columns<Real>, max_tile_rows,   max_tile_rows / 2, max_depth * tile_vectors * vector_bytes,
+    kernels = {panel_columns<Real>, max_tile_rows,       max_tile_rows / 2, max_depth * tile_vectors * vector_bytes,
                pack_rows<Real>,     multiply_panel<Real>};
 }
 template void fill_products(ProductKernels<float>&) noexcept;

@@ -7,8 +7,8 @@
 #include <utility>
 
 // The files of this folder are compiled once for each instruction set, each time in a namespace of its own. An inline
-// function or a template outside this namespace would be a weak symbol: the linker keeps one of its copies for the whole
-// program, maybe one that the CPU cannot execute. So kernels use raw pointers and no containers;
+// function or a template outside this namespace would be a weak symbol: the linker keeps one of its copies for the
+// whole program, maybe one that the CPU cannot execute. So kernels use raw pointers and no containers;
 // tests/system/test_instruction_sets.py looks for such symbols.
 
 namespace dtrain::kernels::DTRAIN_INSTRUCTION_SET {

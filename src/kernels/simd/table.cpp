@@ -6,7 +6,6 @@ namespace dtrain::kernels::DTRAIN_INSTRUCTION_SET {
 
 Table make_table() noexcept {
     Table table;
-    table.name = DTRAIN_INSTRUCTION_SET_NAME;
     table.vector_bytes = vector_bytes;
     fill_products(table.in_float.products);
     fill_products(table.in_double.products);

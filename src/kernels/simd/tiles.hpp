@@ -96,10 +96,12 @@ template <class Real>
 template <class Real, std::size_t rows, std::size_t vectors>
 void chain_tile(const TileArguments<Real>& arguments) noexcept {
     Accumulators<Real, rows, vectors> sums;
-    for_each_accumulator<rows, vectors>(
-        [&](std::size_t r, std::size_t v) { sums[r][v] = arguments.add ? Native<Real>::load(c_at(arguments, r, v)) : Vector<Real>{}; });
+    for_each_accumulator<rows, vectors>([&](std::size_t r, std::size_t v) {
+        sums[r][v] = arguments.add ? Native<Real>::load(c_at(arguments, r, v)) : Vector<Real>{};
+    });
     add_leaf<Real, rows, vectors>(arguments, 0, sums);
-    for_each_accumulator<rows, vectors>([&](std::size_t r, std::size_t v) { Native<Real>::store(c_at(arguments, r, v), sums[r][v]); });
+    for_each_accumulator<rows, vectors>(
+        [&](std::size_t r, std::size_t v) { Native<Real>::store(c_at(arguments, r, v), sums[r][v]); });
 }
 
 /// A tile of a product along a tree. Four leaves at a time form a complete subtree in every tree of
@@ -116,7 +118,8 @@ void tree_tile(const TileArguments<Real>& arguments) noexcept {
         add_leaf<Real, rows, vectors>(arguments, leaf, sums);
     };
     const auto merge = [&](const Sums& left) __attribute__((always_inline)) {
-        for_each_accumulator<rows, vectors>([&](std::size_t r, std::size_t v) { sums[r][v] = left[r][v] + sums[r][v]; });
+        for_each_accumulator<rows, vectors>(
+            [&](std::size_t r, std::size_t v) { sums[r][v] = left[r][v] + sums[r][v]; });
     };
     const auto copy_to = [&](Sums & target) __attribute__((always_inline)) {
         for_each_accumulator<rows, vectors>([&](std::size_t r, std::size_t v) { target[r][v] = sums[r][v]; });
@@ -147,7 +150,8 @@ void tree_tile(const TileArguments<Real>& arguments) noexcept {
             copy_to(waiting[waiting_count++]);
         }
     } while (++leaf < count);
-    for_each_accumulator<rows, vectors>([&](std::size_t r, std::size_t v) { Native<Real>::store(c_at(arguments, r, v), sums[r][v]); });
+    for_each_accumulator<rows, vectors>(
+        [&](std::size_t r, std::size_t v) { Native<Real>::store(c_at(arguments, r, v), sums[r][v]); });
 }
 
 template <class Real>

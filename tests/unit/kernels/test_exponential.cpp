@@ -1,5 +1,4 @@
 #include "kernels/simd/exponential.hpp"
-
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -1,6 +1,5 @@
 #define DTRAIN_INSTRUCTION_SET tested
 #include "kernels/simd/simd.hpp"
-
 #include <gtest/gtest.h>
 
 #include <cstddef>

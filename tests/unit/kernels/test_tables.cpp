@@ -83,7 +83,8 @@ class Tables : public ::testing::TestWithParam<std::size_t> {
     template <class Real>
     void compare_products() const {
         for (const std::size_t leaves : {1U, 2U, 5U, 8U}) {
-            for (const auto& [m, n, k] : {std::array{1U, 1U, 1U}, {7U, 33U, 20U}, {29U, 64U, 64U}, {16U, 100U, 9000U}}) {
+            for (const auto& [m, n, k] :
+                 {std::array{1U, 1U, 1U}, {7U, 33U, 20U}, {29U, 64U, 64U}, {16U, 100U, 9000U}}) {
                 std::vector<std::size_t> offsets;
                 for (std::size_t leaf = 0; leaf <= leaves; ++leaf) {
                     offsets.push_back(k * leaf / leaves);
@@ -92,38 +93,37 @@ class Tables : public ::testing::TestWithParam<std::size_t> {
                 const auto a = random_values<Real>(m * k, 1);
                 const auto b = random_values<Real>(k * n, 2);
                 for (const int way : {0, 1, 2, 3, 4}) { // a and b stored transposed, or rows of a packed
-                    compare<Real>(random_values<Real>(m * n, 3), "product",
-                                  [&](const NetworkKernels<Real>& kernels, std::vector<Real>& c) {
-                                      const auto& products = kernels.products;
-                                      ProductJob<Real> job;
-                                      job.a = (way & 1) != 0 ? Elements<Real>{a.data(), 1, m}
-                                                             : Elements<Real>{a.data(), k, 1};
-                                      job.rows = m;
-                                      job.depth = k;
-                                      job.b = (way & 2) != 0 ? Elements<Real>{b.data(), 1, k}
-                                                             : Elements<Real>{b.data(), n, 1};
-                                      job.offsets = offsets.data();
-                                      job.merges = merges.data();
-                                      job.leaves = leaves;
-                                      job.add = leaves == 1 && way == 1;
-                                      job.c = c.data();
-                                      job.c_stride = n;
-                                      std::vector<Real> packed(m * k);
-                                      if (way == 4) {
-                                          products.pack_rows(job, packed.data());
-                                          job.packed_a = packed.data();
-                                      }
-                                      std::vector<Real> panel(products.panel_bytes / sizeof(Real) + 16);
-                                      void* aligned = panel.data();
-                                      std::size_t room = panel.size() * sizeof(Real);
-                                      std::align(64, products.panel_bytes, aligned, room);
-                                      PrefetchQueue nothing;
-                                      for (std::size_t first = 0; first < n; first += products.panel_columns) {
-                                          products.multiply_panel(
-                                              job, first, std::min<std::size_t>(products.panel_columns, n - first),
-                                              static_cast<Real*>(aligned), nothing);
-                                      }
-                                  });
+                    compare<Real>(
+                        random_values<Real>(m * n, 3), "product",
+                        [&](const NetworkKernels<Real>& kernels, std::vector<Real>& c) {
+                            const auto& products = kernels.products;
+                            ProductJob<Real> job;
+                            job.a = (way & 1) != 0 ? Elements<Real>{a.data(), 1, m} : Elements<Real>{a.data(), k, 1};
+                            job.rows = m;
+                            job.depth = k;
+                            job.b = (way & 2) != 0 ? Elements<Real>{b.data(), 1, k} : Elements<Real>{b.data(), n, 1};
+                            job.offsets = offsets.data();
+                            job.merges = merges.data();
+                            job.leaves = leaves;
+                            job.add = leaves == 1 && way == 1;
+                            job.c = c.data();
+                            job.c_stride = n;
+                            std::vector<Real> packed(m * k);
+                            if (way == 4) {
+                                products.pack_rows(job, packed.data());
+                                job.packed_a = packed.data();
+                            }
+                            std::vector<Real> panel(products.panel_bytes / sizeof(Real) + 16);
+                            void* aligned = panel.data();
+                            std::size_t room = panel.size() * sizeof(Real);
+                            std::align(64, products.panel_bytes, aligned, room);
+                            PrefetchQueue nothing;
+                            for (std::size_t first = 0; first < n; first += products.panel_columns) {
+                                products.multiply_panel(job, first,
+                                                        std::min<std::size_t>(products.panel_columns, n - first),
+                                                        static_cast<Real*>(aligned), nothing);
+                            }
+                        });
                 }
             }
         }
@@ -229,9 +229,8 @@ class Tables : public ::testing::TestWithParam<std::size_t> {
             const auto values = hostile_values<Real>(size, 1);
             const auto others = hostile_values<Real>(size, 2);
             for (const Activation f : {Activation::linear, Activation::sigmoid, Activation::relu, Activation::tanh}) {
-                compare<Real>(values, "activation", [&](const auto& kernels, auto& z) {
-                    kernels.elements.activate(f, z.data(), size);
-                });
+                compare<Real>(values, "activation",
+                              [&](const auto& kernels, auto& z) { kernels.elements.activate(f, z.data(), size); });
                 compare<Real>(values, "derivative", [&](const auto& kernels, auto& gradient) {
                     kernels.elements.multiply_by_derivative(f, others.data(), gradient.data(), size);
                 });
@@ -302,8 +301,19 @@ TEST_P(Tables, UpdateAsTheReference) {
                 std::ranges::transform(square, square.begin(), [](float value) { return value * value; });
                 const auto run = [&](const Table& table, std::vector<float>& p, std::vector<float>& first,
                                      std::vector<float>& second) {
-                    return (table.updates.*rule)({p.data(), gradient.data(), size, {first.data(), second.data()}, 0.01F,
-                                                  0.001F, 0.1F, 0.9F, 0.999F, 0.1F, 0.001F, 1.3F, 0.99F});
+                    return (table.updates.*rule)({p.data(),
+                                                  gradient.data(),
+                                                  size,
+                                                  {first.data(), second.data()},
+                                                  0.01F,
+                                                  0.001F,
+                                                  0.1F,
+                                                  0.9F,
+                                                  0.999F,
+                                                  0.1F,
+                                                  0.001F,
+                                                  1.3F,
+                                                  0.99F});
                 };
                 auto p = random_values<float>(size, 2);
                 auto first = random_values<float>(size, 3);
