@@ -34,8 +34,8 @@ constexpr bool cpu_fuses = false;
 template <class Real>
 class ExactProducts : public ::testing::Test {
   protected:
-    /// From -1 to 1, with as many random bits as a Real holds: a product of two is not exact, so that a chain of fused
-    /// multiply-adds differs from one that rounds products.
+    /// From -1 to 1, with as many random bits as a Real holds. A product of two is then not exact, so a chain of fused
+    /// multiply-adds differs from a chain that rounds products.
     static std::vector<Real> draw(std::size_t size, std::uint64_t index) {
         RandomStream random(11, Purpose::initialisation, 0, index);
         std::vector<Real> values(size);
@@ -46,7 +46,7 @@ class ExactProducts : public ::testing::Test {
         return values;
     }
 
-    /// Rows × cols values, stored as they are or transposed.
+    /// Rows × cols values, stored directly or transposed.
     struct Matrix {
         std::size_t rows, cols;
         bool transposed;
@@ -63,11 +63,11 @@ class ExactProducts : public ::testing::Test {
         }
     };
 
-    /// The chain that the header promises, which rounds once per multiply-add where the CPU can.
+    /// The chain that the header promises. It rounds once per multiply-add if the CPU has fused ones.
     static Real chain(Real start, const Matrix& a, const Matrix& b, std::size_t i, std::size_t j, std::size_t from,
                       std::size_t to) {
         for (std::size_t k = from; k < to; ++k) {
-            const volatile Real product = a.at(i, k) * b.at(k, j); // volatile, lest it be fused
+            const volatile Real product = a.at(i, k) * b.at(k, j); // volatile prevents fusing
             start = cpu_fuses ? std::fma(a.at(i, k), b.at(k, j), start) : start + product;
         }
         return start;
@@ -85,7 +85,7 @@ class ExactProducts : public ::testing::Test {
     struct Shape {
         std::size_t m, n, k;
     };
-    /// Tiles and panels that are whole, cut at every edge, and more than one block deep.
+    /// Complete tiles and panels, tiles and panels cut at every edge, and more than one block deep.
     static std::vector<Shape> shapes() {
         return {{1, 1, 1},     {5, 7, 3},     {14, 32, 16},   {15, 33, 17},   {28, 64, 40},
                 {16, 784, 20}, {130, 16, 9},  {10, 100, 31},  {9, 48, 1100},  {300, 40, 5},
@@ -122,7 +122,7 @@ TYPED_TEST(ExactProducts, AreChainsBitForBit) {
     }
 }
 
-TYPED_TEST(ExactProducts, AddLeavesUpAlongTheTree) {
+TYPED_TEST(ExactProducts, AddUpLeavesAlongTheTree) {
     for (const auto& [m, n, k] : this->shapes()) {
         for (const std::size_t leaves : {1U, 2U, 3U, 5U, 8U, 13U}) {
             std::vector<std::size_t> offsets{0}; // some leaves are empty, one is large
@@ -132,7 +132,7 @@ TYPED_TEST(ExactProducts, AddLeavesUpAlongTheTree) {
             offsets.push_back(k);
             const Range node{0, static_cast<std::int64_t>(leaves)};
             const std::vector<std::uint8_t> merges = merges_after_leaves(node);
-            const typename TestFixture::Matrix a(m, k, true, 1); // as a layer has it: outputs × rows, stored by rows
+            const typename TestFixture::Matrix a(m, k, true, 1); // as in a layer: outputs × rows, stored by rows
             const typename TestFixture::Matrix b(k, n, false, 2);
             std::vector<TypeParam> c(m * n, std::numeric_limits<TypeParam>::quiet_NaN());
             this->products->multiply_along_tree(a.factor(), b.factor(), {offsets, merges}, {c.data(), m, n});
@@ -146,7 +146,7 @@ TYPED_TEST(ExactProducts, AddLeavesUpAlongTheTree) {
     }
 }
 
-TYPED_TEST(ExactProducts, WithNothingInBetweenAreZero) {
+TYPED_TEST(ExactProducts, WithoutInnerElementsAreZero) {
     const TypeParam nothing = 0;
     std::vector<TypeParam> c(6, std::numeric_limits<TypeParam>::quiet_NaN());
     this->products->multiply(Factor<TypeParam>(MatrixView<const TypeParam>{&nothing, 0, 2}).transposed(),
@@ -156,7 +156,7 @@ TYPED_TEST(ExactProducts, WithNothingInBetweenAreZero) {
     }
 }
 
-TYPED_TEST(ExactProducts, WithoutRowsTouchNothing) {
+TYPED_TEST(ExactProducts, WithoutRowsWriteNothing) {
     const auto b = this->draw(6, 1);
     TypeParam untouched = 3;
     this->products->multiply_add(Factor<TypeParam>(MatrixView<const TypeParam>{&untouched, 0, 3}),
@@ -165,12 +165,12 @@ TYPED_TEST(ExactProducts, WithoutRowsTouchNothing) {
     EXPECT_EQ(untouched, TypeParam{3});
 }
 
-TEST(FloatProducts, AreNamedByWhatTheyDo) {
+TEST(FloatProducts, AreDescribedByVectorsAndFusing) {
     EXPECT_EQ(make_exact_products(1)->arithmetic_name(),
               std::to_string(8 * vector_bytes) + "-bit vectors, " + (cpu_fuses ? "" : "no ") + "fused multiply-add");
 }
 
-TEST(FloatProducts, AgreeWithABlas) {
+TEST(FloatProducts, AgreeWithBlas) {
     constexpr std::size_t m = 100;
     constexpr std::size_t n = 90;
     constexpr std::size_t k = 700;
