@@ -23,7 +23,7 @@ DIVERGED = 5  # exit code of dtrain
 def add_arguments(parser, output):
     guard_output(PROGRAM)
     parser.add_argument("--seeds", type=int, default=3, help="seeds per row (default: %(default)s)")
-    parser.add_argument("--ranks", type=int, default=2, help="MPI ranks (default: %(default)s); results do not depend on it")
+    parser.add_argument("--ranks", type=int, default=2, help="MPI ranks (default: %(default)s)")
     parser.add_argument("--data", default="data/mnist", help="folder of MNIST (default: %(default)s)")
     parser.add_argument("--output", default=output, help="folder of the runs (default: %(default)s)")
     parser.add_argument("--dtrain", default="build/release/bin/dtrain", help="the program (default: %(default)s)")

@@ -40,11 +40,11 @@ training_samples() { # DTRAIN CONFIG OVERRIDE...: prints their number; dtrain re
 }
 
 require_samples() { # BATCH SAMPLES RANKS...: ends the script before any run if the largest run needs more samples
-    local n most=0
-    for n in "${@:3}"; do ((n <= most)) || most=$n; done
-    ((most * $1 <= $2)) || die 2 "weak scaling needs $((most * $1)) training samples ($1 for each of" \
-        "$most ranks): there are $2. Use fewer ranks, a smaller batch, or" \
-        "--data.source=synthetic --data.train_samples=$((most * $1))"
+    local n max_ranks=0
+    for n in "${@:3}"; do ((n <= max_ranks)) || max_ranks=$n; done
+    ((max_ranks * $1 <= $2)) || die 2 "weak scaling needs $((max_ranks * $1)) training samples ($1 for each of" \
+        "$max_ranks ranks): there are $2. Use fewer ranks, a smaller batch, or" \
+        "--data.source=synthetic --data.train_samples=$((max_ranks * $1))"
 }
 
 setting() { # SECTION.KEY: prints its value in $resolved, the output of dtrain --print-config

@@ -97,8 +97,8 @@ def collect(arguments):
         fail(PROGRAM, EXIT_BAD_OUTPUT, f"cannot write {output}: {error.strerror or error}")
 
 
-def figure_of(point, value, digits):
-    """`value` for the mean rate; for several repeats also for the min and max."""
+def value_of(point, value, digits):
+    """`value` at the mean rate; with several repeats also at the min and max of the rate."""
     texts = [f"{value * rate / point.rate:.{digits}f}" for rate in (point.rate, point.low, point.high)]
     return texts[0] if point.repeats == 1 else "{} ({} to {})".format(*texts)
 
@@ -110,12 +110,12 @@ def table_of(columns):
     for series in sorted(scaling_file.series_of(columns), key=lambda one: (one.simulated, one.platform)):
         for point in series.points:
             seconds, total = point.phases, sum(point.phases.values())
-            shares = [seconds["forward"] + seconds["backward"] + seconds["update"], seconds["reduce"], seconds["wait"],
+            groups = [seconds["forward"] + seconds["backward"] + seconds["update"], seconds["reduce"], seconds["wait"],
                       seconds["data"]]
             cells = [series.mode + (f", simulated on {series.platform}" if series.simulated else ""), point.ranks,
                      "/".join(map(str, point.nodes)), "/".join(map(str, point.batch_sizes)),
-                     figure_of(point, point.rate, 0), f"{point.speed_up:.2f}", figure_of(point, point.efficiency, 3),
-                     *(f"{100 * share / total:.1f} %" for share in shares)]
+                     value_of(point, point.rate, 0), f"{point.speed_up:.2f}", value_of(point, point.efficiency, 3),
+                     *(f"{100 * group / total:.1f} %" for group in groups)]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
 

@@ -91,12 +91,12 @@ parse() {
 # Sets enough logical shards for all runs, checks the config, and keeps it next to the runs: runs of different configs
 # must not mix. Sets $weak_batch.
 prepare() {
-    local n shards batch samples most=0
+    local n shards batch samples max_ranks=0
     resolved=$("$bin/dtrain" "$config" ${overrides[@]+"${overrides[@]}"} --print-config) || exit
     shards=$(setting parallel.logical_shards)
     for n in $ranks; do
         ((n <= shards)) || shards=$n
-        ((n <= most)) || most=$n
+        ((n <= max_ranks)) || max_ranks=$n
     done
     overrides+=("--parallel.logical_shards=$shards")
     resolved=$("$bin/dtrain" "$config" "${overrides[@]}" --print-config) || exit
@@ -104,9 +104,9 @@ prepare() {
     [[ $mode == strong || $weak_batch || $batch =~ ^[0-9]+$ ]] ||
         die 2 "training.batch_size = $batch: weak scaling needs a number. Give --weak-batch N"
     weak_batch=${weak_batch:-$batch}
-    [[ $mode == weak || ! $batch =~ ^[0-9]+$ ]] || ((batch >= 8 * most)) ||
-        say "warning: strong scaling to $most ranks with training.batch_size = $batch: fewer than 8 samples per rank." \
-            "Exchanging gradients will dominate; a larger --training.batch_size scales further"
+    [[ $mode == weak || ! $batch =~ ^[0-9]+$ ]] || ((batch >= 8 * max_ranks)) ||
+        say "warning: strong scaling to $max_ranks ranks with training.batch_size = $batch: fewer than 8 samples per" \
+            "rank. Exchanging gradients will dominate; a larger --training.batch_size scales further"
     samples=$(training_samples "$bin/dtrain" "$config" "${overrides[@]}")
     # shellcheck disable=SC2086 # words
     [[ $mode == strong ]] || require_samples "$weak_batch" "$samples" $ranks

@@ -101,7 +101,7 @@ for node in {0..31}; do
 done >"$work/hosts"
 export OPENBLAS_NUM_THREADS=1
 
-figure() { # FILE KEY...: prints a number of a JSON file
+number() { # FILE KEY...: prints a number of a JSON file
     "$python" -c 'import functools, json, sys
 print(functools.reduce(lambda tree, key: tree[key], sys.argv[2:], json.load(open(sys.argv[1]))))' "$@"
 }
@@ -133,7 +133,7 @@ measure() { # RANKS JSON ARGUMENT...: the same with real ranks
 
 # Other work on this machine only makes blocks slower, so compare the fastest of many short blocks.
 measure 1 "$work/real.json" --steps 1 --blocks 1
-batch=$(figure "$work/real.json" batch_size)
+batch=$(number "$work/real.json" batch_size)
 samples=$(training_samples "${real%-bench}" "$config" "${overrides[@]}")
 # shellcheck disable=SC2086 # words
 [[ $mode == strong ]] || require_samples "${weak_batch:-$batch}" "$samples" $ranks
@@ -143,26 +143,26 @@ speed=1
 measure 1 "$work/real.json" "${short[@]}"
 simulate 1 "${platforms[0]}" 1 "$work/simulated.json" "${short[@]}"
 speed=$("$python" -c 'import sys; print(float(sys.argv[2]) / float(sys.argv[1]))' \
-    "$(figure "$work/real.json" samples_per_second max)" "$(figure "$work/simulated.json" samples_per_second max)")
+    "$(number "$work/real.json" samples_per_second max)" "$(number "$work/simulated.json" samples_per_second max)")
 put <<<"calibration: the simulation multiplies computation times by $(printf %.3f "$speed")"$'\n'
-beside=("| ranks | measured, samples/s | simulated | difference |" "|---|---|---|---|")
-printf '%s\n' "${beside[@]}" | put
+comparison=("| ranks | measured, samples/s | simulated | difference |" "|---|---|---|---|")
+printf '%s\n' "${comparison[@]}" | put
 for n in 1 2; do
     ((n <= $(nproc))) || continue
     short[0]=--training.batch_size=$((n * rows))
     measure $n "$work/real.json" "${short[@]}"
     simulate "$speed" "${platforms[0]}" $n "$work/simulated.json" "${short[@]}"
-    fastest=("$(figure "$work/real.json" samples_per_second max)"
-        "$(figure "$work/simulated.json" samples_per_second max)")
-    beside+=("$("$python" -c 'import sys
+    fastest=("$(number "$work/real.json" samples_per_second max)"
+        "$(number "$work/simulated.json" samples_per_second max)")
+    comparison+=("$("$python" -c 'import sys
 ranks, measured, simulated = map(float, sys.argv[1:])
 difference = simulated / measured - 1
 note = "" if abs(difference) <= 0.15 else ": more than 15 %, so the predictions are unreliable"
 print(f"| {ranks:.0f} | {measured:.0f} | {simulated:.0f} | {100 * difference:+.1f} %{note} |")' $n "${fastest[@]}")")
-    put <<<"${beside[-1]}"
+    put <<<"${comparison[-1]}"
 done
 put <<<""
-check=$(printf '%s\n' "${beside[@]}")
+check=$(printf '%s\n' "${comparison[@]}")
 
 for file in "${platforms[@]}"; do
     name=$(basename "$file" .xml)

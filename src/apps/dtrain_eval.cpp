@@ -40,8 +40,8 @@ constexpr const char* usage = R"(usage: dtrain-eval CHECKPOINT [--images IDX [--
 Prints accuracy, cost and confusion matrix of a checkpoint on a data set.
 CHECKPOINT may also be the output folder of a run, or a folder of checkpoints: then the newest valid one is used.
 
-  --images FILE  IDX file of samples (default: the test set of the checkpoint's config)
-  --labels FILE  IDX file of their labels; without it, prints for each image the predicted class and its activation
+  --images IDX   IDX file of samples (default: the test set of the checkpoint's config)
+  --labels IDX   IDX file of their labels; without it, prints for each image the predicted class and its activation
   --show N       draws the first N samples with their predicted classes instead; NO_COLOR turns greys and colours off
   --wrong        with --show: draws the N worst mistakes
   --record FILE  also writes outputs, activations, mistakes and the cost surface to the HDF5 file FILE

@@ -106,10 +106,11 @@ std::string contents_of(const path& folder, const std::string& name) {
 }
 
 [[noreturn]] void fail_without(const path& folder, const std::string& name, const char* alternatives) {
-    throw core::Error(core::ExitCode::bad_data,
-                      fmt::format("{}: {}; expected {}, plain or .gz{}. Paths are relative to the working directory; "
-                                  "`./quickstart.sh data` puts MNIST into data/mnist",
-                                  folder.string(), contents_of(folder, name), name, alternatives));
+    throw core::Error(
+        core::ExitCode::bad_data,
+        fmt::format("{}: {}; expected {}, plain or .gz{}. data.directory must name the folder of the data "
+                    "set, relative to the working directory. `./quickstart.sh data` puts MNIST into data/mnist",
+                    folder.string(), contents_of(folder, name), name, alternatives));
 }
 
 } // namespace

@@ -28,11 +28,11 @@ struct Point {
 };
 /// Points on a smooth curve. The curve is closed if the last point is the first one.
 using Stroke = std::vector<Point>;
-using Figure = std::vector<Stroke>;
+using Strokes = std::vector<Stroke>;
 
 /// The ways to write each digit, in a square from 0 to 100. x points to the right and y down.
-const std::array<std::vector<Figure>, classes>& figures() {
-    static const std::array<std::vector<Figure>, classes> all{{
+const std::array<std::vector<Strokes>, classes>& variants() {
+    static const std::array<std::vector<Strokes>, classes> all{{
         {{{{50, 2}, {26, 17}, {18, 50}, {26, 83}, {50, 98}, {74, 83}, {82, 50}, {74, 17}, {50, 2}}},
          {{{60, 3}, {38, 13}, {24, 42}, {26, 78}, {44, 97}, {64, 87}, {77, 57}, {76, 20}, {60, 3}}}},
         {{{{50, 2}, {50, 98}}},
@@ -126,14 +126,14 @@ void flatten(const Stroke& stroke, std::vector<Segment>& segments) {
     }
 }
 
-/// All figures as segments.
+/// All variants as segments.
 const std::array<std::vector<std::vector<Segment>>, classes>& outlines() {
     static const auto all = [] {
         std::array<std::vector<std::vector<Segment>>, classes> result;
         for (std::size_t digit = 0; digit < classes; ++digit) {
-            for (const Figure& figure : figures()[digit]) {
+            for (const Strokes& strokes : variants()[digit]) {
                 std::vector<Segment>& segments = result[digit].emplace_back();
-                std::ranges::for_each(figure, [&](const Stroke& stroke) { flatten(stroke, segments); });
+                std::ranges::for_each(strokes, [&](const Stroke& stroke) { flatten(stroke, segments); });
             }
         }
         return result;
@@ -221,14 +221,15 @@ class Distances {
         for (int y = row(std::min(from.y, to.y) - reach_); y < end; ++y) {
             float* const nearest = &nearest_[static_cast<std::size_t>(y) * stride];
             const float away_y = static_cast<float>(y) - from.y;
-            const float share_y = away_y * along_y;
+            const float dot_y = away_y * along_y;
             for (std::size_t x = 0; x < stride; ++x) {
                 const float away_x = columns[x] - from.x;
-                float share = (away_x * along_x + share_y) * inverse; // position of the nearest point along the segment
-                share = share > 0 ? share : 0;
-                share = share < 1 ? share : 1;
-                const float off_x = away_x - share * along_x;
-                const float off_y = away_y - share * along_y;
+                float position =
+                    (away_x * along_x + dot_y) * inverse; // of the nearest point, from 0 to 1 along the segment
+                position = position > 0 ? position : 0;
+                position = position < 1 ? position : 1;
+                const float off_x = away_x - position * along_x;
+                const float off_y = away_y - position * along_y;
                 const float here = off_x * off_x + off_y * off_y;
                 const float before = nearest[x];
                 nearest[x] = here < before ? here : before;

@@ -150,7 +150,8 @@ std::optional<Plane> principal_plane(const std::vector<PathPoint>& path) {
     return plane;
 }
 
-/// Of normal deviates (Box and Muller 1958), every tensor's part as long as that of `centre`; or as they are.
+/// A direction of normal deviates (Box and Muller 1958). If `by_tensor`, each tensor's part is scaled to the length of
+/// that tensor in `centre`.
 std::vector<double> random_direction(const nn::ParameterLayout& layout, std::span<const float> centre,
                                      std::uint64_t seed, std::uint64_t number, bool by_tensor) {
     std::vector<double> direction(layout.arena_size());
@@ -183,7 +184,7 @@ Plane random_plane(const nn::ParameterLayout& layout, std::span<const float> cen
             }
         }
     } // scaling by tensor fails if all parameters but one are zero
-    throw core::Error(core::ExitCode::bad_config, "the cost surface needs a network with at min_reach two parameters");
+    throw core::Error(core::ExitCode::bad_config, "the cost surface needs a network with at least two parameters");
 }
 
 double project(std::span<const double> direction, std::span<const float> centre, std::span<const float> parameters) {

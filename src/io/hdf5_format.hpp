@@ -21,7 +21,8 @@ namespace dtrain::io {
 // and its XXH3-128. A piece has whole rows; the last piece of a dataset may be shorter. Values are little-endian. So
 // everything that dtrain reads has a digest. HDF5's own data have no digest, because other programs change them when
 // they open a file for writing.
-inline constexpr int format = 3;
+/// The version of the index, which is also in the label.
+inline constexpr int index_version = 3;
 inline constexpr std::string_view label = "dtrain 3: XXH3-128 of what follows, up to the line \"end\": ";
 /// Earlier files with one digest for everything after the first line and none for pieces. They are still read.
 inline constexpr std::string_view label_2 = "dtrain 2: XXH3-128 of everything after this line: ";

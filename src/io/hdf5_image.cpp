@@ -16,7 +16,7 @@
 namespace dtrain::io {
 namespace {
 
-/// Labels begin with "dtrain ", a format version and a colon.
+/// Labels begin with "dtrain ", the version of the index and a colon.
 bool is_of_later_version(std::string_view text) {
     constexpr std::string_view start = label.substr(0, label.find_first_of("0123456789"));
     if (!text.starts_with(start)) {
@@ -24,7 +24,7 @@ bool is_of_later_version(std::string_view text) {
     }
     const std::string_view word = text.substr(start.size(), text.find(':') - start.size());
     const auto version = core::parse_number<int>(word);
-    return version && *version > format;
+    return version && *version > index_version;
 }
 
 constexpr std::string_view restore_original =
@@ -51,7 +51,7 @@ Hdf5Image::Hdf5Image(std::vector<std::byte> bytes, std::string origin)
     const std::size_t digest_at = of_pieces ? label.size() : label_2.size();
     const std::size_t index_at = digest_at + digest_characters + 1;
     if (!(of_pieces || text.starts_with(label_2)) || text.size() < index_at) {
-        throw DamagedFile(fmt::format("{}: not a file that dtrain wrote, or damaged: it does not begin with the index "
+        throw DamagedFile(fmt::format("{}: damaged, or not a file that dtrain wrote: its beginning is not the index "
                                       "that dtrain writes",
                                       origin_));
     }

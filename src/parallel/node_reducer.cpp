@@ -43,10 +43,10 @@ struct Topology {
 
     Topology(const mpi::Communicator& communicator, int ranks_per_node)
         : node(communicator.split_by_node(ranks_per_node)), slices(communicator.size()) {
-        const int leads = node.is_root() ? 1 : 0;
-        const std::vector<int> leaders = communicator.gather_all(std::span<const int>(&leads, 1));
+        const int is_first = node.is_root() ? 1 : 0;
+        const std::vector<int> first_flags = communicator.gather_all(std::span<const int>(&is_first, 1));
         for (int rank = 0; rank < communicator.size(); ++rank) {
-            if (leaders[static_cast<std::size_t>(rank)] != 0) {
+            if (first_flags[static_cast<std::size_t>(rank)] != 0) {
                 first_rank.push_back(rank);
             }
             if (rank == communicator.rank()) {
@@ -72,7 +72,7 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
           block_(std::min(size_, block_size)) {
         for (int rank = 0; rank < topology_.node.size(); ++rank) {
             std::byte* const counter = window_.segment(rank).data();
-            finals_.push_back(reinterpret_cast<Finals*>(counter + sizeof(NodeBarrier::Counter)));
+            progress_.push_back(reinterpret_cast<Progress*>(counter + sizeof(NodeBarrier::Counter)));
         }
         const auto whole = static_cast<std::int64_t>(size_);
         const int own_slice = topology_.node.rank();
@@ -118,10 +118,10 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
     [[nodiscard]] bool fills_parameters() const noexcept override { return topology_.node.is_root(); }
 
     [[nodiscard]] bool overlaps() const noexcept override { return topology_.nodes > 1; }
-    void are_final(std::size_t begin) noexcept override {
-        const std::uint64_t reached = finals(size_ - begin);
-        if (reached > own_finals().load(std::memory_order_relaxed)) {
-            own_finals().store(reached, std::memory_order_release);
+    void report_final(std::size_t begin) noexcept override {
+        const std::uint64_t reached = progress_at(size_ - begin);
+        if (reached > own_progress().load(std::memory_order_relaxed)) {
+            own_progress().store(reached, std::memory_order_release);
         }
         if (exchange_) {
             exchange_->advance();
@@ -129,7 +129,7 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
     }
     void arrive() override {
         if (topology_.nodes > 1) {
-            own_finals().store(finals(size_ + 1), std::memory_order_release);
+            own_progress().store(progress_at(size_ + 1), std::memory_order_release);
             if (exchange_) {
                 exchange_->advance();
             }
@@ -177,35 +177,35 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
         std::size_t first; ///< its first leaf in arenas_
         std::size_t count; ///< number of leaves
     };
-    /// The progress of a rank's gradients. The number increases over all steps, see finals().
-    struct alignas(64) Finals {
+    /// How many gradients of a rank are final. The number increases over all steps, see progress_at().
+    struct alignas(64) Progress {
         std::atomic<std::uint64_t> reached;
     };
     static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
-    /// The value of Finals::reached when the last `count` gradients of this step are final; size_ + 1 includes the
-    /// tail.
-    [[nodiscard]] std::uint64_t finals(std::size_t count) const noexcept { return round_ * (size_ + 2) + count; }
-    [[nodiscard]] std::atomic<std::uint64_t>& own_finals() const noexcept {
-        return finals_[as_size(topology_.node.rank())]->reached;
+    /// The value of Progress::reached if the last `count` gradients of this step are final. A `count` of size_ + 1
+    /// includes the tail.
+    [[nodiscard]] std::uint64_t progress_at(std::size_t count) const noexcept { return round_ * (size_ + 2) + count; }
+    [[nodiscard]] std::atomic<std::uint64_t>& own_progress() const noexcept {
+        return progress_[as_size(topology_.node.rank())]->reached;
     }
-    [[nodiscard]] bool is_final(std::int64_t begin) const noexcept override {
-        const std::uint64_t wanted = finals(as_size(begin) == size_ ? size_ + 1 : size_ - as_size(begin));
+    [[nodiscard]] bool is_final_on_node(std::int64_t begin) const noexcept override {
+        const std::uint64_t wanted = progress_at(as_size(begin) == size_ ? size_ + 1 : size_ - as_size(begin));
         return std::ranges::all_of(
-            finals_, [&](const Finals* rank) { return rank->reached.load(std::memory_order_acquire) >= wanted; });
+            progress_, [&](const Progress* rank) { return rank->reached.load(std::memory_order_acquire) >= wanted; });
     }
     void add_up(std::size_t subtree, core::Range range, float* out) override {
         add_up(partial_sums_[subtree], as_size(range.begin), as_size(range.size()), out);
     }
 
-    /// The segment of a rank has its barrier counter and Finals, then its gradient arenas. On the node's first rank,
+    /// The segment of a rank has its barrier counter and Progress, then its gradient arenas. On the node's first rank,
     /// the tail, the parameters and the optimizer state of the node follow.
     [[nodiscard]] std::size_t segment_bytes(const ReducerSettings& settings) const {
         const std::size_t gradients = subtrees().size() * (size_ + tail_size);
         const std::size_t common = topology_.node.is_root() ? tail_size + (1 + settings.states) * size_ : 0;
         return heading + (gradients + common) * sizeof(float);
     }
-    static constexpr std::size_t heading = sizeof(NodeBarrier::Counter) + sizeof(Finals);
+    static constexpr std::size_t heading = sizeof(NodeBarrier::Counter) + sizeof(Progress);
     [[nodiscard]] float* arena(int rank, std::size_t i) const {
         return reinterpret_cast<float*>(window_.segment(rank).data() + heading) + i * (size_ + tail_size);
     }
@@ -248,8 +248,8 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
     std::vector<const float*> operands_;
     core::Buffer<float> tail_;
     core::Buffer<float> block_;
-    std::vector<Finals*> finals_; ///< one per rank of the node
-    std::uint64_t round_ = 0;     ///< number of combine() calls so far
+    std::vector<Progress*> progress_; ///< one per rank of the node
+    std::uint64_t round_ = 0;         ///< number of combine() calls so far
     std::optional<SliceExchange> exchange_;
 };
 

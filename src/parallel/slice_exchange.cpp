@@ -180,7 +180,7 @@ void SliceExchange::run(const std::stop_token& stop) {
 }
 
 void SliceExchange::progress() {
-    while (next_ < chunks_.size() && source_.is_final(chunks_[next_].range.begin)) {
+    while (next_ < chunks_.size() && source_.is_final_on_node(chunks_[next_].range.begin)) {
         contribute(chunks_[next_]);
         ++next_;
         add_up_if_complete(next_ - 1);

@@ -33,7 +33,7 @@ class SliceExchange {
       public:
         /// Whether the gradients from `begin` on are final on all ranks of the node. If `begin` is the size of the
         /// gradients: whether the tail is final.
-        [[nodiscard]] virtual bool is_final(std::int64_t begin) const noexcept = 0;
+        [[nodiscard]] virtual bool is_final_on_node(std::int64_t begin) const noexcept = 0;
         /// Writes the partial sum of the node's subtree number `subtree` over `range` to `out`.
         virtual void add_up(std::size_t subtree, core::Range range, float* out) = 0;
 

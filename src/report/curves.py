@@ -17,14 +17,14 @@ def cost_name(shown):
     return COST.get(names.pop(), "cost") if len(names) == 1 else "cost"
 
 
-def figure_text(value):
+def number_text(value):
     return "unknown" if value is None or not np.isfinite(value) else f"{value:.4g}"
 
 
 def change(values):
     """The first and the last value, for alternative texts."""
     values = values[np.isfinite(values)]
-    return f"from {figure_text(values[0])} to {figure_text(values[-1])}" if values.size else "without values"
+    return f"from {number_text(values[0])} to {number_text(values[-1])}" if values.size else "without values"
 
 
 def changes(shown, curve):
@@ -82,9 +82,9 @@ def epoch_curves(shown, title, unit, columns, scale=1, log=True):
     if len(columns) > 1:
         axes.legend()
     only = [run for _, run in shown]
-    said = "; ".join(f"{label or title}: " + changes(only, lambda run, name=column: run.epochs[name] * scale)
+    summary = "; ".join(f"{label or title}: " + changes(only, lambda run, name=column: run.epochs[name] * scale)
                      for column, label in columns)
-    return charts.finish(figure, title, f"{title} over {max(run.finished_epochs for run in only):,} epochs. {said}.")
+    return charts.finish(figure, title, f"{title} over {max(run.finished_epochs for run in only):,} epochs. {summary}.")
 
 
 def costs(run):
@@ -126,10 +126,10 @@ def accuracy(shown):
         axes.set_ylim(100 - every.max() * 1.15, 100 - every.min() * 0.85)
         note = "The scale is logarithmic in the error rate (100 % minus accuracy)."
     only = [run for _, run in shown]
-    said = "; ".join((f"{label}: " if label else "") + changes(only, lambda run, name=column: 100 * run.epochs[name])
+    summary = "; ".join((f"{label}: " if label else "") + changes(only, lambda run, name=column: 100 * run.epochs[name])
                      for column, label in columns.items())
     title = "Accuracy" if alone else "Test accuracy"
-    return charts.finish(figure, title, f"{title} in percent, {said}.", note)
+    return charts.finish(figure, title, f"{title} in percent, {summary}.", note)
 
 
 def learning_rate(shown):
@@ -184,15 +184,15 @@ def times(run):
     columns = [runs.blocks_of(column).mean for column in means]
     place = runs.blocks_of(run.epochs["epoch"][:means.shape[1]]).high
     total = mean_over(phases, (1, 2))
-    said = ", ".join(f"{name} {figure_text(value)} s" for name, value in zip(PHASE_NAMES, total))
+    summary = ", ".join(f"{name} {number_text(value)} s" for name, value in zip(PHASE_NAMES, total))
     shown = [phase_chart(place, np.stack(columns), "epoch", "Time of each epoch",
-                         f"Seconds per epoch by phase, mean over ranks: {said}.")]
+                         f"Seconds per epoch by phase, mean over ranks: {summary}.")]
     ranks = mean_over(phases, 1)
     if ranks.shape[1] > 1:
         slowest = int(np.argmax(ranks[0]))
         shown.append(phase_chart(np.arange(ranks.shape[1]), ranks, "rank", "Time on each rank",
                                  f"Seconds per epoch by phase on each of {ranks.shape[1]} ranks; rank {slowest} "
-                                 f"has the longest compute time, {figure_text(ranks[0, slowest])} s."))
+                                 f"has the longest compute time, {number_text(ranks[0, slowest])} s."))
     return shown
 
 
@@ -230,8 +230,8 @@ def over_key(shown, key, others):
     else:
         charts.short_ticks(axes.xaxis)
     charts.short_ticks(axes.yaxis)
-    said = ", ".join(f"{figure_text(b)} % at {a:g}" for a, b in points)
+    summary = ", ".join(f"{number_text(b)} % at {a:g}" for a, b in points)
     note = "After the last epoch of each complete run. The line connects the means."
     if others:
         note += f" The runs also differ in {', '.join(others)}."
-    return charts.finish(figure, f"Accuracy over {key}", f"Test accuracy over {key}: {said}.", note)
+    return charts.finish(figure, f"Accuracy over {key}", f"Test accuracy over {key}: {summary}.", note)

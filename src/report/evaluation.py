@@ -116,8 +116,8 @@ def confusion_chart(evaluation):
     counts = evaluation.confusion()
     figure, axes = charts.new_axes("predicted class", "true class", (5.0, 4.6))
     axes.grid(False)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    axes.figure.colorbar(axes.imshow(shares, cmap="viridis", vmin=0, vmax=1, interpolation="none"), ax=axes,
+    fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.figure.colorbar(axes.imshow(fractions, cmap="viridis", vmin=0, vmax=1, interpolation="none"), ax=axes,
                          shrink=0.8, label="fraction of the true class")
     return charts.finish(figure, "Confusion matrix", f"Confusion matrix of {evaluation.classes} classes; "
                          f"{np.trace(counts)} of {counts.sum()} samples lie on the diagonal.")
@@ -128,20 +128,21 @@ def confusion_table(evaluation):
     if evaluation.classes > MAX_CLASSES_IN_TABLE:
         return None
     counts = evaluation.confusion()
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    return [[{"count": int(count), "share": float(share)} for count, share in zip(*row)]
-            for row in zip(counts, shares)]
+    fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    return [[{"count": int(count), "fraction": float(fraction)} for count, fraction in zip(*row)]
+            for row in zip(counts, fractions)]
 
 
 def wrong_samples(evaluation):
     shown = []
     for index, image in zip(evaluation.wrong_index, evaluation.wrong_image):
-        label, said = int(evaluation.label[index]), int(evaluation.prediction[index])
+        label, predicted = int(evaluation.label[index]), int(evaluation.prediction[index])
         output = evaluation.output[index]
-        shown.append({"index": int(index), "label": label, "said": said, "output_said": float(output[said]),
+        shown.append({"index": int(index), "label": label, "predicted": predicted,
+                      "output_predicted": float(output[predicted]),
                       "output_label": float(output[label]),
                       "picture": pictures.sample(image, 84, f"Test sample {index}: true class {label}, predicted class "
-                                                            f"{said}")})
+                                                            f"{predicted}")})
     return shown
 
 
@@ -184,25 +185,26 @@ def activations(evaluation, config):
             values = layer[place]
             shape = f"{len(values)} units" if values.ndim == 1 else " × ".join(map(str, values.shape))
             brightest = int(np.argmax(values))
-            said = f"Activations of layer {names[name]}, {shape}; max {values.flat[brightest]:.3g} at unit {brightest}"
-            stage = {"name": names[name], "shape": shape, "alternative": said}
+            alternative = f"Activations of layer {names[name]}, {shape}; max {values.flat[brightest]:.3g} at unit " \
+                          f"{brightest}"
+            stage = {"name": names[name], "shape": shape, "alternative": alternative}
             if values.ndim == 1 and values.size <= MAX_DOTS:
                 stage["dots"] = dots(values, limit, low < 0)
             else:
                 sheet = pictures.sheet_of(values)
                 stage["picture"] = pictures.picture(sheet, pictures.fitting(sheet, STAGE_PIXELS, 8),
                                                     -limit if low < 0 else 0, limit,
-                                                    "RdBu_r" if low < 0 else "gray", said)
+                                                    "RdBu_r" if low < 0 else "gray", alternative)
             stages.append(stage)
-        output, said = evaluation.output[index], int(evaluation.prediction[index])
+        output, predicted = evaluation.output[index], int(evaluation.prediction[index])
         label = int(evaluation.label[index])
         classes = range(len(output)) if len(output) <= MAX_OUTPUTS else np.argsort(-output)[:MAX_OUTPUTS].tolist()
-        shown.append({"index": int(index), "label": label, "said": said, "stages": stages,
+        shown.append({"index": int(index), "label": label, "predicted": predicted, "stages": stages,
                       "last": names.get(last, ""),
                       "picture": pictures.sample(evaluation.shown_image[place], STAGE_PIXELS,
                                                  f"Test sample {index}, a {label}"),
-                      "outputs": [{"class": i, "value": float(output[i]), "brightest": i == said,
-                                   "share": max(0.0, float(output[i])) / full} for i in classes]})
+                      "outputs": [{"class": i, "value": float(output[i]), "brightest": i == predicted,
+                                   "fraction": max(0.0, float(output[i])) / full} for i in classes]})
     return shown
 
 

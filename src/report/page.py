@@ -60,29 +60,29 @@ def samples_per_second(run):
 def headline(run):
     """Results with names and ids. Unknown ones are left out."""
     attributes, accuracy = run.attributes, run.epochs["test_accuracy"]
-    figures = []
+    values = []
     if run.finished_epochs:
         best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
-        figures += [("test-accuracy", "test accuracy", percent(run.last("test_accuracy")),
+        values += [("test-accuracy", "test accuracy", percent(run.last("test_accuracy")),
                      "" if best is None else f"best: {percent(accuracy[best])} in epoch {run.epochs['epoch'][best]:,}"),
                     ("train-accuracy", "training accuracy", percent(run.last("train_accuracy")),
                      "mean of the last epoch's steps"),
                     ("test-cost", "test cost", significant(run.last("test_cost")), ""),
                     ("train-cost", "training cost", significant(run.last("train_cost")),
                      "mean of the last epoch's steps")]
-    figures.append(("epochs", "epochs", f"{run.finished_epochs:,}", state(run)))
-    figures.append(("steps", "training steps", f"{run.record.steps.count:,}", ""))
+    values.append(("epochs", "epochs", f"{run.finished_epochs:,}", state(run)))
+    values.append(("steps", "training steps", f"{run.record.steps.count:,}", ""))
     if run.finished_epochs:
-        figures += [("seconds", "training time", duration(float(np.nansum(run.epochs["seconds"]))), ""),
+        values += [("seconds", "training time", duration(float(np.nansum(run.epochs["seconds"]))), ""),
                     ("rate", "samples per second", significant(samples_per_second(run)), "median of the epochs")]
-        figures.append(("learning-rate", "learning rate", f"{run.last('learning_rate'):.4g}", "in the last step"))
+        values.append(("learning-rate", "learning rate", f"{run.last('learning_rate'):.4g}", "in the last step"))
     if "ranks" in attributes:
         nodes = attributes.get("nodes")
-        figures.append(("ranks", "ranks", f"{attributes['ranks']:,}",
+        values.append(("ranks", "ranks", f"{attributes['ranks']:,}",
                         f"on {nodes:,} node{'s' if nodes != 1 else ''}" if nodes else ""))
     if "parameters" in attributes:
-        figures.append(("parameters", "parameters", f"{attributes['parameters']:,}", ""))
-    return [dict(zip(("id", "name", "value", "note"), figure)) for figure in figures]
+        values.append(("parameters", "parameters", f"{attributes['parameters']:,}", ""))
+    return [dict(zip(("id", "name", "value", "note"), value)) for value in values]
 
 
 def facts(run):

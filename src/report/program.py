@@ -27,7 +27,8 @@ def needing(program, *packages):
             error = error.__cause__
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         fail(program, EXIT_USAGE, f"{reason}. Install Debian's modules (apt-get install {' '.join(packages)}) and use "
-                                  "them with /usr/bin/python3, without other versions from PYTHONPATH or pip")
+                                  "them with /usr/bin/python3, without other versions from PYTHONPATH or pip. Or set "
+                                  "DTRAIN_PYTHON to a Python with these modules, before configuring and running")
 
 
 class _Output(io.FileIO):

@@ -31,10 +31,10 @@ def overview(series, value, title, unit):
         axes.set_ylim(0, max(1.1, 1.05 * max(one.values(value).max() for one in series)))
         charts.short_ticks(axes.yaxis)
     axes.legend(loc="lower left" if value == "efficiency" else "upper left")
-    said = "; ".join(f"{one.kind} on {one.platform}: " +
+    summary = "; ".join(f"{one.kind} on {one.platform}: " +
                      ", ".join(f"{getattr(point, value):.3g} at {point.ranks}" for point in one.points)
                      for one in series)
-    return charts.finish(figure, title, f"{title} over ranks. {said}.",
+    return charts.finish(figure, title, f"{title} over ranks. {summary}.",
                          "Error bars: min and max." if value == "efficiency" else "")
 
 
@@ -56,9 +56,9 @@ def phases(one):
     figure.legend(loc="upper center", ncol=6, columnspacing=0.8, handlelength=0.8, handletextpad=0.4)
     axes.set_title(" ")  # room for the legend
     title = f"Phases of a step, {one.mode} scaling, {one.kind} on {one.platform}"
-    said = "; ".join(f"{point.ranks} ranks: " + ", ".join(f"{name} {value:.3g}" for name, value in zip(PHASES, row))
+    summary = "; ".join(f"{point.ranks} ranks: " + ", ".join(f"{name} {value:.3g}" for name, value in zip(PHASES, row))
                      for point, row in zip(one.points, table))
-    return charts.finish(figure, title, f"{title}, {unit}. {said}.")
+    return charts.finish(figure, title, f"{title}, {unit}. {summary}.")
 
 
 def section(experiment):

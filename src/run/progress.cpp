@@ -114,15 +114,15 @@ void Progress::epoch(const EpochReport& report) {
         fmt::format("epoch {:>{}}/{}", report.epoch, fmt::formatted_size("{}", report.epochs), report.epochs);
     const std::string rate = short_number(report.samples_per_second);
     const double accuracy = 100 * report.test_accuracy;
-    const std::string figures =
+    const std::string results =
         fmt::format("{}  train cost {:.6f}  test cost {:.6f}  test accuracy {:6.2f} %  {:>8} samples/s  {:.2f} s",
                     epoch, report.train_cost, report.test_cost, accuracy, rate, report.seconds);
-    const std::string whole = fmt::format("{}  weights {:016x}", figures, report.fingerprint);
+    const std::string complete = fmt::format("{}  weights {:016x}", results, report.fingerprint);
     if (!terminal_) {
-        line(whole);
+        line(complete);
         return;
     }
-    line(fitting({whole, figures,
+    line(fitting({complete, results,
                   fmt::format("{}  cost {:.4f}  test cost {:.4f}  accuracy {:6.2f} %  {:>8}/s", epoch,
                               report.train_cost, report.test_cost, accuracy, rate),
                   fmt::format("{}  accuracy {:6.2f} %", epoch, accuracy)},

@@ -143,7 +143,7 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
         return std::nullopt;
     }
     for (const std::int64_t step : folder_.steps()) {
-        const auto pass_over = [&](const core::Error& error) {
+        const auto skip = [&](const core::Error& error) {
             warn(fmt::format("{}; trying an older checkpoint. If one is valid, this file is renamed to {}",
                              error.what(), folder_.name_if_damaged(step).filename().string()));
             damaged_.push_back(step);
@@ -157,9 +157,9 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
             require_same_run(config_, dataset, *checkpoint);
             return checkpoint;
         } catch (const io::DamagedFile& error) {
-            pass_over(error);
+            skip(error);
         } catch (const io::UnreadableFile& error) {
-            pass_over(error);
+            skip(error);
         }
     }
     if (!damaged_.empty()) {

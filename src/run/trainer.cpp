@@ -146,8 +146,8 @@ void Trainer::finish_epoch() {
             progress_.warn(*warning);
         }
         enter(Phase::write);
-        log_put_off_ = !log_budget_.allows(replica_.timer().now(), files_->writing_seconds(Lane::log));
-        if (!log_put_off_) {
+        log_postponed_ = !log_budget_.allows(replica_.timer().now(), files_->writing_seconds(Lane::log));
+        if (!log_postponed_) {
             write_log();
         }
     }
@@ -161,7 +161,7 @@ void Trainer::write_log() {
                        static_cast<std::int64_t>(replica_.network().layout().parameter_count()),
                        replica_.dataset().name, plan_.reducer_name(), plan_.products().arithmetic_name()},
                       copy_of_record());
-    log_put_off_ = false;
+    log_postponed_ = false;
     log_budget_.wrote(replica_.timer().now(), core::thread_seconds() - begun);
 }
 
@@ -263,7 +263,7 @@ core::ExitCode Trainer::run() {
         stopped = train();
     } catch (const mpi::AgreedError&) {
         enter(core::Phase::write); // pending files are written before the run ends
-        if (log_put_off_) {
+        if (log_postponed_) {
             write_log();
         }
         throw;
@@ -274,7 +274,7 @@ core::ExitCode Trainer::run() {
             if (checkpoint_step_ != step_) {
                 write_checkpoint();
             }
-            if (!epoch_ended() || total_steps_ == 0 || log_put_off_) {
+            if (!epoch_ended() || total_steps_ == 0 || log_postponed_) {
                 write_log();
             }
             files_->wait();

@@ -93,7 +93,8 @@ void Watchdog::find_other_nodes(const mpi::Communicator& communicator) {
             ++next;
         }
         if (first == own_first[0]) {
-            // The faulty node must report first, as it knows more. Of the other nodes, the first one reports.
+            // The faulty node must report first, because its message is more precise. Of the other nodes, the first one
+            // reports.
             patience_ns_ = delay_ns + node * end_of_job_ns;
         } else if (named < max_named) {
             ++named;

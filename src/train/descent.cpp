@@ -13,22 +13,22 @@ namespace dtrain::train {
 namespace {
 
 /// Gradients with one arena for each subtree of shards that this rank adds up.
-nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t most_added_up, bool in_parts) {
+nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t max_added_up, bool in_parts) {
     std::vector<std::span<float>> arenas;
     for (std::size_t i = 0; i < tools.reducer.subtrees().size(); ++i) {
         arenas.push_back(tools.reducer.gradients(i));
     }
     return {tools.reducer.subtrees(), arenas,
-            std::max({parallel::tail_size, most_added_up, tools.network.max_added_up()}), tools.products, in_parts};
+            std::max({parallel::tail_size, max_added_up, tools.network.max_added_up()}), tools.products, in_parts};
 }
 
 } // namespace
 
-Descent::Descent(const Tools& tools, std::size_t most_added_up, bool in_parts)
+Descent::Descent(const Tools& tools, std::size_t max_added_up, bool in_parts)
     : tools_(tools), micro_batches_(tools.max_rows, tools.local_shards),
-      gradients_(gradients_of(tools, most_added_up, in_parts)), shard_totals_(tools.local_shards) {
+      gradients_(gradients_of(tools, max_added_up, in_parts)), shard_totals_(tools.local_shards) {
     if (tools_.reducer.overlaps()) {
-        gradients_.report_to([this](std::size_t begin) { tools_.reducer.are_final(begin); });
+        gradients_.report_to([this](std::size_t begin) { tools_.reducer.report_final(begin); });
     }
 }
 
@@ -66,7 +66,7 @@ void Descent::exchange(std::int64_t step, const Notice& notice, std::string_view
     first.stop_requests = notice.stop_requested ? 1 : 0;
     first.output_failures = notice.output_failed ? 1 : 0;
     first.non_finite = parameters_finite_ ? 0 : 1;
-    gradients_.begin_whole();
+    gradients_.begin_all_rows();
     gradients_.add_up(
         tools_.reducer.parameters().size(), parallel::tail_size,
         [this](std::size_t shard, std::span<float> tail, bool) { parallel::write_totals(shard_totals_[shard], tail); });

@@ -52,8 +52,8 @@ while time.perf_counter() - begin < float(sys.argv[3]):
 """
 
 
-def step_seconds(figures):
-    return figures["batch_size"] / figures["samples_per_second"]["median"]
+def step_seconds(results):
+    return results["batch_size"] / results["samples_per_second"]["median"]
 
 
 class Comparison(comparing.Comparison):
@@ -94,16 +94,16 @@ class Comparison(comparing.Comparison):
         return {"compute": lambda: self.compute(network), "dtrain": lambda: self.dtrain(network),
                 "goodput": self.goodput, "pytorch": lambda: self.pytorch(network)}
 
-    def values(self, figures):
-        values = {key: step_seconds(figures[key]) for key in ("compute", "dtrain", "pytorch")}
-        bytes_each = 2 * (HOSTS - 1) / HOSTS * 4 * figures["dtrain"]["parameters"]
-        values["transfer"] = bytes_each / figures["goodput"]
+    def values(self, results):
+        values = {key: step_seconds(results[key]) for key in ("compute", "dtrain", "pytorch")}
+        bytes_each = 2 * (HOSTS - 1) / HOSTS * 4 * results["dtrain"]["parameters"]
+        values["transfer"] = bytes_each / results["goodput"]
         values["bound"] = max(values["compute"], values["transfer"])
-        values["goodput"] = figures["goodput"]
+        values["goodput"] = results["goodput"]
         return values
 
-    def told(self, values):
-        return f"{super().told(values)}, {values['goodput'] * 8e-6:.0f} Mbit/s"
+    def summary(self, values):
+        return f"{super().summary(values)}, {values['goodput'] * 8e-6:.0f} Mbit/s"
 
 
 def mca_setting(text):
@@ -124,7 +124,7 @@ def main():
             network_hosts.NetworkHosts(HOSTS, rate=options.rate, pinned=True) as hosts:
         comparison = Comparison(options, folder, hosts)
         comparison.measure()
-    dtrain, pytorch = comparison.figures["dtrain"], comparison.figures["pytorch"]
+    dtrain, pytorch = comparison.last_round["dtrain"], comparison.last_round["pytorch"]
     goodput = comparing.spread([values["goodput"] * 8e-6 for done in comparison.rounds.values() for _, values in done])
     congestion_control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     print(f"dtrain {dtrain['dtrain_version']} ({dtrain['arithmetic']}), PyTorch {pytorch['torch_version']} over gloo; "

@@ -36,7 +36,7 @@ class Comparison(comparing.Comparison):
         "to_best": ("np=2 / better", lambda r: r["dtrain_2"] / max(r["pytorch_1"], r["pytorch_2"])),
         "to_ddp": ("np=2 / DDP", lambda r: r["dtrain_2"] / r["pytorch_2"]),
         "efficiency": ("np=2 / (2 x np=1)", lambda r: r["dtrain_2"] / (2 * r["dtrain_1"])),
-        "share": ("fraction of peak, np=1", lambda r: r["share"]),
+        "fraction": ("fraction of peak, np=1", lambda r: r["fraction"]),
     }
 
     def dtrain(self, network, ranks):
@@ -50,9 +50,9 @@ class Comparison(comparing.Comparison):
         return {"dtrain_1": lambda: self.dtrain(network, 1), "pytorch_1": lambda: self.pytorch(network, 1),
                 "dtrain_2": lambda: self.dtrain(network, 2), "pytorch_2": lambda: self.pytorch(network, 2)}
 
-    def values(self, figures):
-        return {**{key: figures[key]["samples_per_second"]["median"] for key in self.columns},
-                "share": figures["dtrain_1"]["fraction_of_peak"]["median"]}
+    def values(self, results):
+        return {**{key: results[key]["samples_per_second"]["median"] for key in self.columns},
+                "fraction": results["dtrain_1"]["fraction_of_peak"]["median"]}
 
 
 def main():
@@ -63,7 +63,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="dtrain-compare-") as folder:
         comparison = Comparison(options, folder)
         comparison.measure()
-    dtrain, pytorch = comparison.figures["dtrain_1"], comparison.figures["pytorch_1"]
+    dtrain, pytorch = comparison.last_round["dtrain_1"], comparison.last_round["pytorch_1"]
     print(f"dtrain {dtrain['dtrain_version']} ({dtrain['arithmetic']}, "
           f"{f'{options.shards} logical shards' if options.shards else 'one logical shard per rank'}), PyTorch "
           f"{pytorch['torch_version']} ({', '.join(pytorch['blas']) or 'no BLAS library'}), {os.cpu_count()} cores; "

@@ -59,13 +59,13 @@ class Sides:
         self.options, self.folder = options, Path(folder)
 
     def dtrain(self, network, shards, launcher):
-        config, figures = self.folder / "bench.ini", self.folder / "figures.json"
+        config, results = self.folder / "bench.ini", self.folder / "results.json"
         config.write_text(testing.ini({
             "data.directory": self.options.data, "model.layers": network.layers, "model.cost": "cross_entropy",
             "training.batch_size": network.batch, "training.optimizer": "sgd",
             "training.learning_rate": network.learning_rate, "parallel.logical_shards": shards}))
-        run([*launcher, str(self.options.bin / "dtrain-bench"), str(config), "--json", str(figures)], {})
-        return json.loads(figures.read_text())
+        run([*launcher, str(self.options.bin / "dtrain-bench"), str(config), "--json", str(results)], {})
+        return json.loads(results.read_text())
 
     def pytorch(self, network, launcher, environment):
         words = [*launcher, sys.executable, str(PYTORCH_STEP), network.layers, "--batch", str(network.batch),
@@ -86,17 +86,17 @@ class Comparison:
     def __init__(self, options, folder):
         self.options, self.sides = options, Sides(options, folder)
         self.rounds = {name: [] for name in options.networks}  # results and values of each round
-        self.figures = {}  # results of the last round
+        self.last_round = {}  # its results
 
     def turns(self, network):
         """{key: function that measures it}, in the order of measurement."""
         raise NotImplementedError
 
-    def values(self, figures):
+    def values(self, results):
         """{key: number}, without the ratios."""
         raise NotImplementedError
 
-    def told(self, values):
+    def summary(self, values):
         return ", ".join(f"{head} {values[key] * self.scale:.4g}" for key, head in self.columns.items()) + \
             f" {self.unit}"
 
@@ -104,11 +104,11 @@ class Comparison:
         for number in range(self.options.rounds):
             for name, done in self.rounds.items():
                 turns = list(self.turns(NETWORKS[name]).items())
-                self.figures = {key: figures() for key, figures in (reversed(turns) if number % 2 == 1 else turns)}
-                values = self.values(self.figures)
+                self.last_round = {key: turn() for key, turn in (reversed(turns) if number % 2 == 1 else turns)}
+                values = self.values(self.last_round)
                 values |= {key: ratio(values) for key, (_, ratio) in self.ratios.items()}
-                done.append((self.figures, values))
-                print(f"round {number + 1} of {self.options.rounds}, {name}: {self.told(values)}", file=sys.stderr,
+                done.append((self.last_round, values))
+                print(f"round {number + 1} of {self.options.rounds}, {name}: {self.summary(values)}", file=sys.stderr,
                       flush=True)
 
     def results(self):
@@ -129,18 +129,18 @@ class Comparison:
         return "\n".join(lines)
 
     def write_json(self, **facts):
-        """Every round's figures, if the options ask for them."""
+        """Writes every round's results, if the options ask for them."""
         if self.options.json:
-            networks = {name: {**result, "rounds": [figures for figures, _ in self.rounds[name]]}
+            networks = {name: {**result, "rounds": [results for results, _ in self.rounds[name]]}
                         for name, result in self.results().items()}
             self.options.json.write_text(json.dumps({"rounds": self.options.rounds, **facts, "cores": os.cpu_count(),
                                                      "networks": networks}, indent=2) + "\n")
 
 
-def whole_number(least):
+def whole_number(minimum):
     def parse(text):
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {least}")
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {minimum}")
         return int(text)
     return parse
 

@@ -1,7 +1,7 @@
-// A file taken for a checkpoint as dtrain-eval does, and for a log as a resumed run does. The input is the index, in
-// the form of today and in the one before, without digests of pieces. It is given the digest that it should have, so
-// that what lies behind that check is reached, and data for it to point at, all alike, so that the digests in the seeds
-// hold wherever a piece is looked for.
+// Reads a file as a checkpoint, as dtrain-eval does, and as a log, as a resumed run does. The input is the index of the
+// file, in today's format or in the previous one without digests of pieces. The target computes the index's own digest,
+// so that the code after that check is reached. It appends data whose bytes are all equal. So the digests in the seeds
+// match wherever a piece is looked for.
 
 #include "dtrain/io/checkpoint.hpp"
 #include "dtrain/io/hdf5.hpp"
@@ -25,7 +25,7 @@ using namespace dtrain;
 using fuzzing::require;
 
 const std::string& some_data() {
-    static const std::string data(std::size_t{1} << 15, '?'); // seeds.cpp knows of it
+    static const std::string data(std::size_t{1} << 15, '?'); // must be the same in seeds.cpp
     return data;
 }
 
@@ -34,12 +34,12 @@ void read_checkpoint(std::size_t file_bytes, const io::Checkpoint& checkpoint) {
     const io::RunRecord::Epochs& epochs = info.record.epochs;
     require(info.epoch == static_cast<std::int64_t>(epochs.size()) &&
                 info.step == static_cast<std::int64_t>(info.record.step_cost.size()),
-            "a checkpoint's counts are those of its record");
+            "a checkpoint's counts match its record");
     std::size_t bytes = 2 * info.record.step_cost.size() * sizeof(float) + 10 * epochs.size() * sizeof(double);
 
     const nn::Network<float> network = model::network_of(checkpoint, support::products());
     bytes += network.layout().parameter_count() * sizeof(float);
-    require(bytes <= file_bytes, "a file bears out what is allocated for its contents");
+    require(bytes <= file_bytes, "memory is allocated only for contents that the file has");
     std::vector<float> parameters(network.layout().arena_size());
     std::vector<io::TensorView> tensors;
     for (const nn::Tensor& tensor : network.layout().tensors()) {
@@ -51,7 +51,7 @@ void read_checkpoint(std::size_t file_bytes, const io::Checkpoint& checkpoint) {
 void read_log(const std::vector<std::byte>& file) {
     io::RankSeconds seconds = io::RankSeconds::from(io::Hdf5Image(file, "log.h5"));
     require(4 * seconds.epochs * seconds.ranks * sizeof(double) <= file.size(),
-            "a file bears out what is allocated for its contents");
+            "memory is allocated only for contents that the file has");
     seconds.resize(3);
     seconds.add_epoch(std::vector<io::PhaseSeconds>(2));
 }

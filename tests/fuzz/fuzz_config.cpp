@@ -1,5 +1,5 @@
-// A config file and overrides from the command line, then the layers that it names. The input is the text of the file,
-// then the overrides, each behind a zero byte.
+// Reads a config file with overrides from the command line, then makes its layers. The input is the text of the file,
+// then the overrides, each preceded by a zero byte.
 
 #include "dtrain/config/config.hpp"
 #include "dtrain/nn/layer.hpp"
@@ -21,7 +21,7 @@ namespace {
 using namespace dtrain;
 using fuzzing::require;
 
-void require_same_again(const config::Config& config) {
+void require_unchanged_by_parsing(const config::Config& config) {
     const std::string resolved = config.resolved();
     std::string again;
     try {
@@ -29,7 +29,7 @@ void require_same_again(const config::Config& config) {
     } catch (const core::Error& error) {
         require(false, error.what());
     }
-    require(again == resolved, "a resolved config is itself again");
+    require(again == resolved, "a resolved config does not change when it is parsed");
 }
 
 std::string descriptions(const std::vector<std::unique_ptr<nn::Layer<float>>>& layers) {
@@ -46,11 +46,11 @@ void make_layers(const std::string& list) {
     try {
         text = descriptions(nn::make_layers<float>(list, {28, 28}, layout, support::products()));
     } catch (const std::invalid_argument&) {
-        return; // build_network makes a config error of it
+        return; // build_network turns it into a config error
     }
     nn::ParameterLayout layout_again;
     require(descriptions(nn::make_layers<float>(text, {28, 28}, layout_again, support::products())) == text,
-            "layers are what their descriptions say");
+            "layers match their descriptions");
     require(layout_again.arena_size() == layout.arena_size(), "the same layers have the same parameters");
 }
 
@@ -62,7 +62,7 @@ void read(std::string_view text) {
         overrides.emplace_back(text.substr(0, text.find('\0')));
     }
     const config::Config config = config::parse(ini, "fuzz.ini", overrides);
-    require_same_again(config);
+    require_unchanged_by_parsing(config);
     make_layers(config.model.layers);
 }
 

@@ -1,5 +1,5 @@
-// A pair of IDX files, plain or gzip-compressed, as dtrain-eval reads them. The first two bytes of the input say how
-// long the file of labels is; it comes next, then the file of images.
+// Reads a pair of IDX files, plain or gzip-compressed, as dtrain-eval does. The first two bytes of the input are the
+// length of the label file. The label file follows, then the image file.
 
 #include "dtrain/data/dataset.hpp"
 #include "dtrain/data/idx.hpp"
@@ -24,7 +24,7 @@ bool is_gzip(std::span<const std::byte> file) {
     return file.size() >= 2 && file[0] == std::byte{0x1f} && file[1] == std::byte{0x8b};
 }
 
-/// `rank` is the number of dimensions, each of them four bytes of the header. Floats are big-endian in a file and
+/// `rank` is the number of dimensions. Each has four bytes in the header. Floats are big-endian in a file and
 /// little-endian in memory.
 void require_elements(std::span<const std::byte> file, std::size_t rank, std::span<const std::byte> elements,
                       data::Element element) {
@@ -32,10 +32,10 @@ void require_elements(std::span<const std::byte> file, std::size_t rank, std::sp
         return;
     }
     const auto expected = file.subspan(4 + 4 * rank);
-    require(expected.size() == elements.size(), "the elements are what follows the header");
+    require(expected.size() == elements.size(), "the elements are the bytes after the header");
     for (std::size_t i = 0; i < elements.size(); ++i) {
         const std::size_t place = element == data::Element::ubyte ? i : i ^ 3U;
-        require(elements[i] == expected[place], "the elements are what follows the header");
+        require(elements[i] == expected[place], "the elements are the bytes after the header");
     }
 }
 
@@ -48,7 +48,7 @@ void read(std::span<const std::byte> labels, std::span<const std::byte> images) 
         data::load_split(image_file.path(), labels.empty() ? std::filesystem::path() : label_file.path(), classes);
     require(split.total > 0 && split.sample_size > 0, "a split holds samples");
     require(split.elements.size() == static_cast<std::size_t>(split.total) * split.sample_bytes(),
-            "every element is there");
+            "no element is missing");
     require_elements(images, 1 + split.sample_shape.size(), split.elements.values(), split.element);
     std::vector<float> sample(split.sample_size);
     for (std::int64_t n = 0; n < split.total; ++n) {
@@ -56,7 +56,7 @@ void read(std::span<const std::byte> labels, std::span<const std::byte> images) 
         require(std::ranges::all_of(sample, [](float value) { return std::isfinite(value); }), "all values are finite");
     }
     if (!labels.empty()) {
-        require(split.labels.size() == static_cast<std::size_t>(split.total), "every label is there");
+        require(split.labels.size() == static_cast<std::size_t>(split.total), "no label is missing");
         require(std::ranges::all_of(split.labels.values(), [](std::uint8_t label) { return label < classes; }),
                 "labels are classes");
         require_elements(labels, 1, std::as_bytes(split.labels.values()), data::Element::ubyte);

@@ -1,4 +1,4 @@
-// Writes what dtrain itself writes today, as inputs from which fuzzing sets out: seeds FOLDER.
+// Writes files as dtrain writes them today, as the first inputs for fuzzing: seeds FOLDER.
 
 #include "dtrain/config/config.hpp"
 #include "dtrain/core/hash.hpp"
@@ -57,7 +57,7 @@ io::RunRecord record_of(std::size_t epochs, std::size_t steps) {
     return record;
 }
 
-/// The index of a file, as the target adds the rest, with the digest that each dataset's only piece has there.
+/// The index of a file. The target appends the data; each dataset's only piece has the digest of that data.
 std::string index_of(const std::vector<std::byte>& file) {
     const std::string contents = support::contents_of(file);
     std::istringstream lines{std::string(support::index_in(contents))};
@@ -73,7 +73,7 @@ std::string index_of(const std::vector<std::byte>& file) {
     return index;
 }
 
-/// In today's form, and in the one that has no digests of pieces.
+/// Writes an index in today's format and in the previous one, without digests of pieces.
 void write_indices(const std::filesystem::path& file, const std::string& index) {
     support::write_file(file, index);
     support::write_file(file.string() + "-2", std::regex_replace(index, std::regex(" [0-9a-f]{32}\n"), "\n"));

@@ -1,5 +1,5 @@
-// Runs the tests of an executable on all ranks at once. Rank 0 tells how they go, other ranks only what fails, and the
-// exit status of every rank is the verdict of all.
+// Runs the tests of an executable on all ranks at once. Rank 0 prints the progress, other ranks print only their
+// failures. The exit code of every rank is the result of all ranks.
 
 #include "dtrain/mpi/communicator.hpp"
 
@@ -12,13 +12,13 @@
 
 namespace {
 
-/// Prints the failures of ranks other than 0. A fatal one, which leaves a test half-way, ends all ranks at once: the
-/// others may be waiting in a collective that this rank will never reach.
+/// Prints the failures of ranks other than 0. A fatal failure leaves a test early and ends all ranks at once, because
+/// the others may wait in a collective call that this rank will never reach.
 class FailureListener : public ::testing::EmptyTestEventListener {
   public:
     explicit FailureListener(int rank) : rank_(rank) {}
     void OnTestStart(const ::testing::TestInfo& test) override {
-        test_ = std::string(test.test_suite_name()) + "." + test.name(); // asking for it later would deadlock
+        test_ = std::string(test.test_suite_name()) + "." + test.name(); // reading the name later would deadlock
     }
     void OnTestPartResult(const ::testing::TestPartResult& result) override {
         if (result.failed() && rank_ != 0) {

@@ -40,7 +40,7 @@ TEST_F(CommunicatorTest, IsADuplicateOfTheWorld) {
     EXPECT_EQ(world_.is_root(), rank_ == 0);
 }
 
-TEST_F(CommunicatorTest, LeavesNothingBehindWhenMoved) {
+TEST_F(CommunicatorTest, LeavesAnEmptySourceWhenMoved) {
     Communicator other = world_.split(0, rank_);
     const MPI_Comm handle = other.handle();
     Communicator moved(std::move(other));
@@ -54,7 +54,7 @@ TEST_F(CommunicatorTest, LeavesNothingBehindWhenMoved) {
     EXPECT_EQ(assigned.handle(), handle);
     EXPECT_EQ(assigned.rank(), rank_);
     EXPECT_EQ(assigned.size(), size_);
-    EXPECT_TRUE(moved.handle() == MPI_COMM_NULL || moved.size() == 1) << "rank and size are those of the handle";
+    EXPECT_TRUE(moved.handle() == MPI_COMM_NULL || moved.size() == 1) << "rank and size match the handle";
     assigned.barrier();
 }
 
@@ -98,10 +98,10 @@ TEST_F(CommunicatorTest, SplitsByColour) {
 
 TEST_F(CommunicatorTest, SplitsByNode) {
     EXPECT_EQ(world_.split_by_node().size(), size_) << "these tests run on one machine";
-    for (const int most : {1, 2, 3}) {
-        const Communicator node = world_.split_by_node(most);
-        EXPECT_LE(node.size(), most);
-        EXPECT_EQ(node.rank(), rank_ % most);
+    for (const int max_ranks : {1, 2, 3}) {
+        const Communicator node = world_.split_by_node(max_ranks);
+        EXPECT_LE(node.size(), max_ranks);
+        EXPECT_EQ(node.rank(), rank_ % max_ranks);
     }
 }
 
@@ -120,9 +120,9 @@ TEST_F(CommunicatorTest, SendsAndReceives) {
     }
 }
 
-TEST_F(CommunicatorTest, SendsTheSameMessagesAgainAndAgain) {
+TEST_F(CommunicatorTest, SendsTheSameMessagesRepeatedly) {
     const auto n = static_cast<std::size_t>(size_);
-    // Rank r sends r + 1 values to everybody else, twice in each round.
+    // Rank r sends r + 1 values to every other rank, twice in each round.
     std::vector<float> sent(static_cast<std::size_t>(rank_) + 1);
     std::vector<std::vector<float>> received;
     Messages messages;
@@ -141,11 +141,11 @@ TEST_F(CommunicatorTest, SendsTheSameMessagesAgainAndAgain) {
         }
     }
     EXPECT_EQ(messages.size(), 4 * (n - 1));
-    EXPECT_TRUE(messages.finished().empty()) << "nothing is under way";
+    EXPECT_TRUE(messages.finished().empty()) << "no message has been started";
     for (int round = 0; round < 3; ++round) {
         std::ranges::fill(sent, static_cast<float>(10 * round + rank_));
         std::vector<int> seen(messages.size(), 0);
-        for (const int tag : {1, 0}) { // in another order than they were added in
+        for (const int tag : {1, 0}) { // not in the order in which they were added
             std::ranges::for_each(of_tag[tag], [&](std::size_t message) { messages.start(message); });
         }
         for (std::size_t found = 0; found < messages.size();) {
@@ -160,33 +160,33 @@ TEST_F(CommunicatorTest, SendsTheSameMessagesAgainAndAgain) {
             const float expected = r == rank_ ? -1.0F : static_cast<float>(10 * round + r);
             EXPECT_EQ(values, std::vector<float>(values.size(), expected)) << "from rank " << r;
         }
-        world_.barrier(); // nobody fills `sent` while it is under way
+        world_.barrier(); // nobody fills `sent` during a send
     }
 }
 
-TEST_F(CommunicatorTest, RefusesMoreThanMpiCanCount) {
+TEST_F(CommunicatorTest, RefusesCountsThatExceedMpis) {
     EXPECT_EQ(count(7), 7);
     EXPECT_TRUE(error_of([] { (void)count(std::size_t{1} << 31); }));
     EXPECT_EQ(count((std::size_t{1} << 31) - 1), std::numeric_limits<int>::max());
 }
 
-TEST_F(CommunicatorTest, CutsWhatIsMoreThanMpiCanCount) {
-    constexpr std::size_t most = std::size_t{1} << 30;
-    std::byte nothing_behind{};
-    for (const std::size_t size : {std::size_t{0}, std::size_t{5}, most, 3 * most + 7}) {
+TEST_F(CommunicatorTest, CutsRangesThatExceedMpisCounts) {
+    constexpr std::size_t max_count = std::size_t{1} << 30;
+    std::byte first_byte{};
+    for (const std::size_t size : {std::size_t{0}, std::size_t{5}, max_count, 3 * max_count + 7}) {
         std::size_t visited = 0;
         std::size_t pieces = 0;
-        for_each_piece(std::span(&nothing_behind, size), [&](const std::byte* piece, int count) {
-            EXPECT_EQ(piece, &nothing_behind + visited);
+        for_each_piece(std::span(&first_byte, size), [&](const std::byte* piece, int count) {
+            EXPECT_EQ(piece, &first_byte + visited);
             visited += static_cast<std::size_t>(count);
             ++pieces;
         });
         EXPECT_EQ(visited, size);
-        EXPECT_EQ(pieces, std::max<std::size_t>(1, (size + most - 1) / most));
+        EXPECT_EQ(pieces, std::max<std::size_t>(1, (size + max_count - 1) / max_count));
     }
 }
 
-TEST_F(CommunicatorTest, RanksAgreeOnTheErrorOfTheLowest) {
+TEST_F(CommunicatorTest, RanksAgreeOnTheErrorOfTheLowestRank) {
     for (int first = 0; first < size_; ++first) {
         const auto error = error_of<AgreedError>([&] {
             together(world_, [&] {
@@ -201,7 +201,7 @@ TEST_F(CommunicatorTest, RanksAgreeOnTheErrorOfTheLowest) {
     }
 }
 
-TEST_F(CommunicatorTest, RanksAgreeThatAllIsWell) {
+TEST_F(CommunicatorTest, RanksAgreeThatThereIsNoError) {
     int ran = 0;
     EXPECT_FALSE(error_of([&] { together(world_, [&] { ++ran; }); }));
     EXPECT_EQ(ran, 1);
@@ -209,7 +209,7 @@ TEST_F(CommunicatorTest, RanksAgreeThatAllIsWell) {
         [&] { together(world_, rank_ == 0 ? std::function<void()>([&] { ++ran; }) : std::function<void()>()); }));
 }
 
-TEST_F(CommunicatorTest, RanksAgreeThatMemoryIsShort) {
+TEST_F(CommunicatorTest, RanksAgreeOnLackOfMemory) {
     const auto error = error_of<AgreedError>([&] {
         together(world_, [&] {
             if (rank_ == last_) {

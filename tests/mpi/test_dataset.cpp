@@ -65,7 +65,7 @@ class LoadDataset : public ::testing::Test {
         ASSERT_TRUE(error) << part;
         EXPECT_EQ(error->code(), code) << error->what();
         EXPECT_NE(std::string_view(error->what()).find(part), std::string_view::npos) << error->what();
-        world_.barrier(); // nobody is left behind in a message that no one sends
+        world_.barrier(); // no rank still waits for a message
     }
     void expect_split(const Split& split, const support::Digits& digits, std::int64_t total) {
         EXPECT_EQ(split.total, total);
@@ -87,19 +87,19 @@ class LoadDataset : public ::testing::Test {
     std::vector<core::Range> shards_of_rank_;
 };
 
-TEST_F(LoadDataset, HandsEachRankTheSamplesOfItsShards) {
+TEST_F(LoadDataset, GivesEachRankTheSamplesOfItsShards) {
     const Dataset dataset = load();
     expect_split(dataset.train, support::make_digits(53, 1), 53);
     expect_split(dataset.test, support::make_digits(17, 2), 17);
 }
 
-TEST_F(LoadDataset, TakesNoMoreThanTheLimits) {
+TEST_F(LoadDataset, LoadsNoMoreThanTheLimits) {
     const Dataset dataset = load({30, 5}); // fewer test samples than shards: some ranks may have none
     expect_split(dataset.train, support::make_digits(53, 1), 30);
     expect_split(dataset.test, support::make_digits(17, 2), 5);
 }
 
-TEST_F(LoadDataset, NamesTheDataWhateverTheLimits) {
+TEST_F(LoadDataset, NameDoesNotDependOnTheLimits) {
     const std::string name = load().name;
     EXPECT_NE(name.find("unknown IDX data"), std::string::npos) << name;
     EXPECT_EQ(load({10, 0}).name, name);
@@ -107,15 +107,15 @@ TEST_F(LoadDataset, NamesTheDataWhateverTheLimits) {
     EXPECT_NE(load().name, name);
 }
 
-TEST_F(LoadDataset, SplitsShardsOfUnequalRanks) {
+TEST_F(LoadDataset, DistributesUnequalNumbersOfShards) {
     shards_of_rank_.clear();
-    for (int rank = 0; rank < world_.size(); ++rank) { // the last rank has all but one shard for each of the others
+    for (int rank = 0; rank < world_.size(); ++rank) { // each rank has one shard, the last rank has the rest
         shards_of_rank_.push_back({rank, rank + 1 == world_.size() ? shards : rank + 1});
     }
     expect_split(load().train, support::make_digits(53, 1), 53);
 }
 
-TEST_F(LoadDataset, HandsOutWhatTakesSeveralMessages) {
+TEST_F(LoadDataset, DistributesSamplesInSeveralMessages) {
     constexpr std::uint32_t side = 1500; // 2.25 MB a sample
     std::string pixels(std::size_t{side} * side * 9, '\0');
     for (std::size_t i = 0; i < pixels.size(); ++i) {
@@ -134,8 +134,8 @@ TEST_F(LoadDataset, HandsOutWhatTakesSeveralMessages) {
     EXPECT_TRUE(support::characters(dataset.train.elements.values()) == expected);
 }
 
-// 3.2 MB a sample, of which a rank has several: messages end in the middle of one.
-TEST_F(LoadDataset, HandsOutSequencesOfFloats) {
+// 3.2 MB a sample. A rank has several samples, so messages end in the middle of one.
+TEST_F(LoadDataset, DistributesSequencesOfFloats) {
     constexpr std::uint32_t times = 500, features = 1600;
     constexpr std::size_t sample_size = std::size_t{times} * features;
     std::vector<float> values(sample_size * 9);
@@ -163,7 +163,7 @@ TEST_F(LoadDataset, HandsOutSequencesOfFloats) {
                                    values.begin() + (split->local.begin + n) * std::int64_t{sample_size}));
         }
     }
-    EXPECT_EQ(load().name, dataset.name); // of the whole file, whatever part is used
+    EXPECT_EQ(load().name, dataset.name); // the name depends on the complete file, whichever part is used
 
     values[sample_size * 8 + 7] = std::numeric_limits<float>::infinity();
     on_rank_0([&] { write("train-images-idx3-float"); });
@@ -171,7 +171,7 @@ TEST_F(LoadDataset, HandsOutSequencesOfFloats) {
     expect_all_refuse(core::ExitCode::bad_data, "sample 8 has a value that is not finite", {2, 0});
 }
 
-TEST_F(LoadDataset, TellsTheSameHeadersOnAllRanks) {
+TEST_F(LoadDataset, HasTheSameHeadersOnAllRanks) {
     const DatasetLoader loader(make_source("idx", {folder_.path(), {30, 0}}), world_);
     for (const Set set : sets) {
         EXPECT_EQ(loader.header(set).samples, set == Set::train ? 30 : 17);
@@ -180,7 +180,7 @@ TEST_F(LoadDataset, TellsTheSameHeadersOnAllRanks) {
     }
 }
 
-// Each file is opened once and read through once: a pipe, which is written once, does for a file.
+// Each file is opened once and read once. So a pipe, which can be read only once, works too.
 TEST_F(LoadDataset, ReadsThroughPipes) {
     std::vector<std::jthread> writers;
     on_rank_0([&] {
@@ -196,7 +196,7 @@ TEST_F(LoadDataset, ReadsThroughPipes) {
     expect_split(dataset.test, support::make_digits(17, 2), 17);
 }
 
-TEST_F(LoadDataset, HasEachRankDrawItsOwn) {
+TEST_F(LoadDataset, LetsEachRankGenerateItsSamples) {
     const auto whole = make_source("synthetic", {.limits = {101, 20}});
     const Dataset dataset = load(make_source("synthetic", {.limits = {101, 20}}), 10);
     EXPECT_EQ(dataset.name, "synthetic digits");
@@ -223,7 +223,7 @@ TEST_F(LoadDataset, RefusesLimitsThatExceedTheData) {
     expect_split(load({53, 17}).test, support::make_digits(17, 2), 17);
 }
 
-TEST_F(LoadDataset, RefusesMoreThanThereIsMemory) {
+TEST_F(LoadDataset, RefusesMoreThanFitsIntoMemory) {
     const auto draw = [&](PerSet<std::int64_t> limits) {
         expect_all_refuse(core::ExitCode::bad_config, "do not fit into memory",
                           [&] { (void)load(make_source("synthetic", {.limits = limits}), 10); });
@@ -253,8 +253,8 @@ TEST_F(LoadDataset, RefusesTruncatedFilesOnAllRanksAlike) {
     expect_all_refuse(core::ExitCode::bad_data, "more data");
 }
 
-// What is wrong with a compressed file shows only when samples are being handed out: in those of each rank in turn.
-TEST_F(LoadDataset, RefusesCompressedFilesThatBreakOffOnAllRanksAlike) {
+// An error in a compressed file shows while samples are distributed: in the samples of each rank in turn.
+TEST_F(LoadDataset, RefusesTruncatedCompressedFilesOnAllRanksAlike) {
     const std::string whole = support::gzip(support::make_digits(53, 1).images_file());
     on_rank_0([&] { std::filesystem::remove(folder_ / train_images); });
     for (std::size_t length = 100; length < whole.size(); length += 211) {
@@ -339,7 +339,7 @@ TEST_F(LoadDataset, RunsOutOfMemoryOnAllRanksAlike) {
     EXPECT_EQ(load(std::make_unique<Exhausted>(false, false, Place::open)).name, "nothing");
 }
 
-// A header may announce terabytes; nothing may be allocated for them on its word alone.
+// A header may announce terabytes. The loader must not allocate memory on its word alone.
 TEST_F(LoadDataset, RefusesHugeClaims) {
     const support::Digits digits = support::make_digits(53, 1);
     on_rank_0([&] {

@@ -19,7 +19,7 @@ namespace dtrain::model {
 namespace {
 
 constexpr std::int64_t shards = 9;
-constexpr std::uint32_t samples = 3001; // more than one pass of evaluation_rows on each rank
+constexpr std::uint32_t samples = 3001; // more than evaluation_rows on each rank
 
 class EvaluatorTest : public ::testing::Test {
   protected:
@@ -58,11 +58,11 @@ TEST_F(EvaluatorTest, CountsEverySampleOnceAndGivesTheSameBitsOnAnyNumberOfRanks
         // The definition, sample by sample in double.
         const support::Digits digits = support::make_digits(samples, 2);
         nn::Network<float> single("dense 12 tanh, dense 4", {8, 8}, support::products());
-        std::vector<float> drawn(single.layout().arena_size());
-        single.initialise(drawn, 3);
+        std::vector<float> initial(single.layout().arena_size());
+        single.initialise(initial, 3);
         nn::Network<double> network("dense 12 tanh, dense 4", {8, 8}, support::products());
         network.reserve(nn::Extent::of(1, 1));
-        const std::vector<double> parameters(drawn.begin(), drawn.end());
+        const std::vector<double> parameters(initial.begin(), initial.end());
         double sum = 0;
         int correct = 0;
         for (std::size_t n = 0; n < samples; ++n) {
@@ -82,7 +82,7 @@ TEST_F(EvaluatorTest, CountsEverySampleOnceAndGivesTheSameBitsOnAnyNumberOfRanks
     }
 }
 
-TEST_F(EvaluatorTest, TakesLessThanASamplePerShard) {
+TEST_F(EvaluatorTest, AcceptsLessThanASamplePerShard) {
     if (world_.is_root()) {
         support::write_digits(folder_.path(), 20, 4);
     }

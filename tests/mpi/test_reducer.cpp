@@ -33,7 +33,7 @@ Gradient plus(Gradient left, const Gradient& right) {
     return left;
 }
 
-/// A reducer by name, as runs of several sizes see it.
+/// A reducer by name, in a run with these numbers.
 struct Case {
     std::string name;
     std::size_t parameters;
@@ -48,8 +48,8 @@ struct Case {
 
 class Reducer : public ::testing::Test {
   protected:
-    /// Every reducer, on few and many parameters, with as many shards as ranks and with more, on one node and on
-    /// several of equal and unequal size.
+    /// Every reducer, with few and many parameters, with as many shards as ranks and with more, on one node and on
+    /// several nodes of equal and unequal size.
     [[nodiscard]] std::vector<Case> cases() const {
         std::vector<Case> all;
         for (const std::size_t parameters : {16U, 48U, 1600U, 13'072U, 50'000U}) {
@@ -61,7 +61,7 @@ class Reducer : public ::testing::Test {
                 }
             }
         }
-        for (const int ranks_per_node : {1, 2}) { // so many that they go from node to node in several chunks
+        for (const int ranks_per_node : {1, 2}) { // enough parameters for several chunks between nodes
             all.push_back({"node", 400'000, world_.size(), ranks_per_node});
         }
         return all;
@@ -81,8 +81,8 @@ class Reducer : public ::testing::Test {
         return core::partition(c.shards, world_.size(), world_.rank());
     }
 
-    /// A shard's gradient in a step, tail included, with magnitudes that tell orders of addition apart. Those of one
-    /// size are kept, as drawing them takes longer than what is tested.
+    /// A shard's gradient in a step, including the tail, with magnitudes that distinguish orders of addition. Gradients
+    /// of one size are cached, because drawing them takes longer than the tested code.
     static const Gradient& draw(const Case& c, std::int64_t shard, std::uint32_t step) {
         static std::map<std::pair<std::int64_t, std::uint32_t>, Gradient> kept;
         const std::size_t size = c.parameters + tail_size;
@@ -114,9 +114,9 @@ class Reducer : public ::testing::Test {
             ASSERT_EQ(arenas.back().size(), c.parameters + tail_size);
         }
         nn::ShardGradients<float> gradients(reducer.subtrees(), arenas, c.parameters + tail_size, support::products());
-        // In three portions, the last places first; the tail is written between them and the first step tells nothing.
+        // In three portions, the last elements first. The tail is written between them. The first step reports nothing.
         if (step > 0) {
-            gradients.report_to([&](std::size_t begin) { reducer.are_final(begin); });
+            gradients.report_to([&](std::size_t begin) { reducer.report_final(begin); });
         }
         const std::size_t third = c.parameters / 48 * 16;
         const std::array<std::size_t, 4> begins{2 * third, third, c.parameters, 0};
@@ -128,7 +128,7 @@ class Reducer : public ::testing::Test {
             });
         }
     }
-    /// Visits the blocks of this rank's slice, which have to cover it without gap.
+    /// Visits the blocks of this rank's slice. They must cover it without gaps.
     template <class Action>
     static void for_each_block(GradientReducer& reducer, Action&& action) {
         for (core::Range left = reducer.slice(); !left.empty();) {
@@ -174,7 +174,7 @@ TEST_F(Reducer, AddsUpAllShardsAndTheTail) {
     }
 }
 
-// Training goes through this: what one rank updates, all ranks see, and every parameter is somebody's.
+// Training depends on this: all ranks see what one rank updates, and every parameter has an owner.
 TEST_F(Reducer, ShowsUpdatedSlicesToAll) {
     for (const Case& c : cases()) {
         const auto reducer = make_reducer(c.name, settings(c), world_);
@@ -207,7 +207,7 @@ TEST_F(Reducer, ShowsUpdatedSlicesToAll) {
     }
 }
 
-TEST_F(Reducer, KeepsStateBesideTheParameters) {
+TEST_F(Reducer, KeepsStateLikeParameters) {
     for (const std::string& name : reducer_names()) {
         const Case c{name, 160, world_.size(), 0};
         const auto reducer = make_reducer(name, settings(c, 2), world_);
@@ -215,7 +215,7 @@ TEST_F(Reducer, KeepsStateBesideTheParameters) {
         ASSERT_EQ(reducer->state(1).size(), 160U);
         for (std::size_t i = 0; i < 160; ++i) {
             EXPECT_EQ(reducer->parameters()[i], 0.0F);
-            EXPECT_EQ(reducer->state(0)[i], 0.0F) << "begins as zeros";
+            EXPECT_EQ(reducer->state(0)[i], 0.0F) << "state is initially zero";
             EXPECT_EQ(reducer->state(1)[i], 0.0F);
         }
         world_.barrier();
@@ -235,8 +235,8 @@ TEST_F(Reducer, KeepsStateBesideTheParameters) {
     }
 }
 
-// What is counted over slices counts every parameter once, on every number of nodes.
-TEST_F(Reducer, SumsOverSlicesThatMakeUpTheWhole) {
+// Sums over slices count every parameter once, on any number of nodes.
+TEST_F(Reducer, SumsOverSlicesThatCoverAllParameters) {
     for (const Case& c : cases()) {
         const auto reducer = make_reducer(c.name, settings(c), world_);
         const auto whole = static_cast<std::int64_t>(c.parameters);

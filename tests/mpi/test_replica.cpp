@@ -26,7 +26,7 @@ class ReplicaTest : public ::testing::Test {
         world_.barrier();
     }
 
-    /// Allocations by all threads in the second and third epoch: the first is for warming up.
+    /// Allocations by all threads in the second and third epoch. The first epoch is for warming up.
     std::size_t allocations(const std::vector<std::string>& overrides) {
         std::vector<std::string> all{"--data.directory=" + folder_.path().string(), "--model.cost=cross_entropy",
                                      "--training.batch_size=20", "--training.learning_rate=0.01",
@@ -73,7 +73,7 @@ TEST_F(ReplicaTest, AStepAllocatesNothing) {
     }
 }
 
-// A network of more than one chunk, so that a thread exchanges gradients beside the backward pass.
+// The network has more than one chunk, so a thread exchanges gradients during the backward pass.
 TEST_F(ReplicaTest, AnExchangeBetweenNodesAllocatesNothing) {
     for (const std::string more : {"--parallel.sync_every=1", "--parallel.sync_every=3", "--parallel.reducer=mpi"}) {
         EXPECT_EQ(allocations({"--model.layers=dense 2500 relu, dense 4", "--training.optimizer=momentum",

@@ -24,7 +24,7 @@ class SharedWindowTest : public ::testing::Test {
 };
 
 TEST_F(SharedWindowTest, SegmentsAreZeroedAndSeenByAll) {
-    // Of another size on each rank.
+    // The segments have different sizes.
     const SharedWindow window(node_, 1000 * (static_cast<std::size_t>(node_.rank()) + 1));
     for (int rank = 0; rank < node_.size(); ++rank) {
         const std::span<std::byte> segment = window.segment(rank);
@@ -41,7 +41,7 @@ TEST_F(SharedWindowTest, SegmentsAreZeroedAndSeenByAll) {
     node_.barrier();
 }
 
-// Barriers and vector loops put objects there that are aligned to cache lines.
+// Barriers and vector loops place objects there that need the alignment of cache lines.
 TEST_F(SharedWindowTest, SegmentsBeginOnCacheLines) {
     for (const std::size_t bytes : {8U, 64U, 1000U, 100'000U}) {
         const SharedWindow window(node_, bytes);
@@ -52,7 +52,7 @@ TEST_F(SharedWindowTest, SegmentsBeginOnCacheLines) {
     }
 }
 
-/// The segments that this process made and that would stay if all who have them ended now.
+/// The segments of this process that would remain if all attached processes ended now.
 int lasting_segments() {
     std::ifstream table("/proc/sysvipc/shm");
     int found = 0;
@@ -63,19 +63,19 @@ int lasting_segments() {
     int maker = 0;
     table.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
     while (table >> key >> id >> std::oct >> mode >> std::dec >> size >> maker) {
-        constexpr unsigned goes_with_the_last = 01000;
-        found += maker == getpid() && (mode & goes_with_the_last) == 0 ? 1 : 0;
+        constexpr unsigned marked_for_removal = 01000;
+        found += maker == getpid() && (mode & marked_for_removal) == 0 ? 1 : 0;
         table.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
     }
     return found;
 }
 
-TEST_F(SharedWindowTest, LeavesNoSegmentBehindHoweverRanksEnd) {
+TEST_F(SharedWindowTest, LeavesNoSegmentBehindIfRanksDie) {
     const SharedWindow window(node_, 1000);
     EXPECT_EQ(lasting_segments(), 0);
 }
 
-TEST_F(SharedWindowTest, StaysWhileAnyRankHasIt) {
+TEST_F(SharedWindowTest, StaysWhileAnyRankUsesIt) {
     std::optional<SharedWindow> window(std::in_place, node_, 1000);
     std::ranges::fill(window->segment(node_.rank()), std::byte{7});
     node_.barrier();
@@ -88,7 +88,7 @@ TEST_F(SharedWindowTest, StaysWhileAnyRankHasIt) {
     }
 }
 
-TEST_F(SharedWindowTest, LeavesNothingBehindWhenMoved) {
+TEST_F(SharedWindowTest, LeavesAnEmptySourceWhenMoved) {
     SharedWindow window(node_, 64);
     std::byte* const memory = window.segment(0).data();
     SharedWindow moved(std::move(window));

@@ -17,7 +17,7 @@ namespace {
 
 using Values = std::vector<float>;
 
-/// A shard's gradient and tail in a step, of magnitudes that tell orders of addition apart.
+/// A shard's gradient and tail in a step, with magnitudes that distinguish orders of addition.
 Values draw(std::int64_t shard, std::uint32_t step, std::size_t size) {
     core::RandomStream random(1, core::Purpose::initialisation, step, static_cast<std::uint64_t>(shard));
     Values values(size);
@@ -49,7 +49,7 @@ class Node final : public SliceExchange::Source {
     }
     void final_from(std::int64_t begin) { final_.store(begin, std::memory_order_release); }
 
-    [[nodiscard]] bool is_final(std::int64_t begin) const noexcept override {
+    [[nodiscard]] bool is_final_on_node(std::int64_t begin) const noexcept override {
         return begin >= final_.load(std::memory_order_acquire);
     }
     void add_up(std::size_t subtree, core::Range range, float* out) override {
@@ -68,7 +68,7 @@ class SliceExchangeTest : public ::testing::Test {
     Waiter waiter_{true};
 };
 
-// In one chunk and in several, the last shorter than the others; a slice that is the whole, and one from its middle.
+// In one chunk and in several, the last one shorter. The slice is all parameters, or begins in their middle.
 TEST_F(SliceExchangeTest, AddsUpASliceOfAllNodesAndTheTail) {
     const std::int64_t shards = 2 * world_.size() + 1;
     std::vector<std::vector<core::Range>> subtrees;
@@ -77,20 +77,20 @@ TEST_F(SliceExchangeTest, AddsUpASliceOfAllNodesAndTheTail) {
     }
     for (const std::int64_t size : {16, 1600, 300'000}) {
         for (const core::Range slice : {core::Range{0, size}, core::Range{size / 32 * 16, size}}) {
-            const auto whole = static_cast<std::size_t>(size) + tail_size;
+            const auto total = static_cast<std::size_t>(size) + tail_size;
             Values sum(static_cast<std::size_t>(size), -1.0F);
             Values tail(tail_size);
             Node node;
             SliceExchange exchange(world_.split(0, world_.rank()), slice, size, shards, subtrees, node, sum.data());
             for (std::uint32_t step = 0; step < 3; ++step) {
-                node.begin_step(subtrees[static_cast<std::size_t>(world_.rank())], step, whole);
+                node.begin_step(subtrees[static_cast<std::size_t>(world_.rank())], step, total);
                 exchange.advance();
-                for (const std::int64_t begin : {size, size / 2, slice.begin}) { // as a backward pass gets on
+                for (const std::int64_t begin : {size, size / 2, slice.begin}) { // as a backward pass makes progress
                     node.final_from(begin);
                     exchange.advance();
                 }
                 exchange.finish(tail.data(), waiter_);
-                const Values expected = tree_sum({0, shards}, step, whole);
+                const Values expected = tree_sum({0, shards}, step, total);
                 EXPECT_TRUE(
                     std::equal(sum.begin() + slice.begin, sum.begin() + slice.end, expected.begin() + slice.begin))
                     << size << " elements from " << slice.begin << ", step " << step;
@@ -101,8 +101,8 @@ TEST_F(SliceExchangeTest, AddsUpASliceOfAllNodesAndTheTail) {
     }
 }
 
-// As where an exception leaves a step; without end if the exchange's thread did not mind.
-TEST_F(SliceExchangeTest, CanBeGivenUpInTheMiddle) {
+// As when an exception leaves a step. The test would hang if the exchange's thread did not stop.
+TEST_F(SliceExchangeTest, CanBeDestroyedInTheMiddle) {
     Values sum(300'000);
     Node node;
     SliceExchange exchange(world_.split(world_.rank(), 0), {0, 300'000}, 300'000, 1, {{{0, 1}}}, node, sum.data());

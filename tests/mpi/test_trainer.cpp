@@ -33,10 +33,10 @@ constexpr std::uint32_t train_samples = 53;
 constexpr std::uint32_t test_samples = 17;
 const nn::Shape sample_shape{8, 8};
 
-/// What a run leaves in its last checkpoint.
+/// The contents of the last checkpoint of a run.
 struct Outcome {
     io::RunRecord record;
-    std::map<std::string, std::vector<float>> tensors; ///< by path, optimizer state included
+    std::map<std::string, std::vector<float>> tensors; ///< by path, including optimizer state
 };
 
 class TrainerTest : public ::testing::Test {
@@ -61,7 +61,7 @@ class TrainerTest : public ::testing::Test {
         return config::parse("", "test.ini", all);
     }
 
-    /// Collective over `communicator`. What a run tells its user is swallowed.
+    /// Collective over `communicator`. Discards what a run prints.
     static core::ExitCode run(const config::Config& config, const mpi::Communicator& communicator) {
         ::testing::internal::CaptureStdout();
         core::ExitCode code{};
@@ -76,7 +76,7 @@ class TrainerTest : public ::testing::Test {
         return code;
     }
 
-    /// What `run` left, on rank 0.
+    /// The outcome of `run`, on rank 0.
     static Outcome outcome(const config::Config& config) {
         const io::CheckpointFolder checkpoints(config.output.directory / "checkpoints");
         const io::Checkpoint checkpoint(checkpoints.file(checkpoints.steps().front()));
@@ -108,7 +108,7 @@ class TrainerTest : public ::testing::Test {
         EXPECT_EQ(found.record.epochs.test_accuracy, expected.record.epochs.test_accuracy) << what;
     }
 
-    /// Parameters of a network in double, as `tensors` of a float one has them.
+    /// The parameters of a float network in double.
     static std::vector<double> in_double(const nn::ParameterLayout& layout, const Outcome& outcome) {
         std::vector<double> parameters(layout.arena_size());
         for (const nn::Tensor& tensor : layout.tensors()) {
@@ -161,7 +161,7 @@ TEST_F(TrainerTest, WithPlainAllreduceAgreesToRounding) {
     }
 }
 
-// With the whole training set as a batch, a step is gradient descent as textbooks have it.
+// If the batch is the complete training set, a step is gradient descent as in textbooks.
 TEST_F(TrainerTest, AFullBatchIsTrueGradientDescent) {
     const std::vector<std::string> full{"--training.batch_size=all", "--training.learning_rate=2"};
     const config::Config before = configure("before", {"--training.epochs=0"});
@@ -207,8 +207,8 @@ TEST_F(TrainerTest, AFullBatchIsTrueGradientDescent) {
     EXPECT_GT(largest_change, 0.01);
 }
 
-// With weights that stand still, the costs of an epoch's steps add up to the cost of the training set if every sample
-// takes part exactly once, whatever the batches, the last and smaller one included.
+// The weights hardly change. So the costs of an epoch's steps add up to the cost of the training set if every sample is
+// used exactly once, for any batch size, including a smaller last batch.
 TEST_F(TrainerTest, VisitsEverySampleOncePerEpoch) {
     std::vector<double> costs;
     for (const char* batch_size : {"all", "10", "7", "1"}) {
@@ -240,9 +240,9 @@ TEST_F(TrainerTest, Learns) {
     }
 }
 
-// A run that was interrupted after two epochs and goes on, on the same or on another number of ranks, ends with the
-// weights of one that was not.
-TEST_F(TrainerTest, GoesOnFromACheckpointAsIfNothingHadHappened) {
+// A run that was interrupted after two epochs resumes on the same or another number of ranks. It ends with the weights
+// of an uninterrupted run.
+TEST_F(TrainerTest, ResumesWithTheSameBits) {
     const std::vector<std::string> momentum{"--training.optimizer=nesterov", "--training.learning_rate=0.1",
                                             "--parallel.reducer=node"};
     const auto with_epochs = [&](const std::string& output, int epochs) {
@@ -250,8 +250,8 @@ TEST_F(TrainerTest, GoesOnFromACheckpointAsIfNothingHadHappened) {
         overrides.push_back("--training.epochs=" + std::to_string(epochs));
         return configure(output, overrides);
     };
-    const config::Config whole = with_epochs("whole", 4);
-    EXPECT_EQ(run(whole, world_), core::ExitCode::ok);
+    const config::Config uninterrupted = with_epochs("uninterrupted", 4);
+    EXPECT_EQ(run(uninterrupted, world_), core::ExitCode::ok);
     EXPECT_EQ(run(with_epochs("in-parts", 2), world_), core::ExitCode::ok);
     EXPECT_EQ(run(with_epochs("in-parts", 4), world_), core::ExitCode::ok);
     if (world_.is_root()) {
@@ -260,7 +260,7 @@ TEST_F(TrainerTest, GoesOnFromACheckpointAsIfNothingHadHappened) {
     world_.barrier();
     EXPECT_EQ(run(with_epochs("alone-first", 4), world_), core::ExitCode::ok);
     if (world_.is_root()) {
-        const Outcome expected = outcome(whole);
+        const Outcome expected = outcome(uninterrupted);
         EXPECT_EQ(expected.record.epochs.size(), 4U);
         expect_same_bits(outcome(with_epochs("in-parts", 4)), expected, "in parts");
         expect_same_bits(outcome(with_epochs("alone-first", 4)), expected, "alone first");
@@ -276,7 +276,7 @@ TEST_F(TrainerTest, HasNothingLeftToDoTheSecondTime) {
     EXPECT_EQ(support::read_text(config.output.directory / "log.h5"), before);
 }
 
-TEST_F(TrainerTest, LogsWhatTheContractPromises) {
+TEST_F(TrainerTest, LogsTheDocumentedDatasets) {
     const config::Config config = configure("logged");
     EXPECT_EQ(run(config, world_), core::ExitCode::ok);
     if (!world_.is_root()) {
@@ -297,10 +297,10 @@ TEST_F(TrainerTest, LogsWhatTheContractPromises) {
     EXPECT_TRUE(support::read_text(config.output.directory / "config.ini").ends_with("\n" + config.resolved()));
 }
 
-// So many that log and checkpoint are not written after each.
-TEST_F(TrainerTest, EndsWithAWholeLogAndCheckpointAfterVeryShortEpochs) {
+// Many epochs: log and checkpoint are not written after each one.
+TEST_F(TrainerTest, EndsWithACompleteLogAndCheckpointAfterVeryShortEpochs) {
     if (world_.size() > 1) {
-        return; // what is put off is rank 0's business
+        return; // rank 0 alone postpones writing
     }
     const config::Config config = configure("short", {"--training.epochs=12000", "--data.train_samples=9",
                                                       "--data.test_samples=9", "--parallel.check_every=0"});
@@ -337,7 +337,7 @@ TEST_F(TrainerTest, RefusesOnAllRanksAlikeAndWritesNothing) {
     }
 }
 
-TEST_F(TrainerTest, NoticesDivergenceOnAllRanksAlike) {
+TEST_F(TrainerTest, DetectsDivergenceOnAllRanksAlike) {
     const config::Config config =
         configure("diverged", {"--training.learning_rate=1e6", "--model.layers=dense 11 relu, dense 4"});
     const auto error = error_of<mpi::AgreedError>([&] { (void)run(config, world_); });
@@ -346,13 +346,13 @@ TEST_F(TrainerTest, NoticesDivergenceOnAllRanksAlike) {
     EXPECT_NE(std::string_view(error->what()).find("diverged: in step"), std::string_view::npos) << error->what();
 }
 
-// Everything is allocated before the first step: many more steps in as many epochs take no more allocations. The
-// watchdog allocates by the clock, on a thread of its own.
+// Everything is allocated before the first step: more steps in the same number of epochs cause no more allocations. The
+// watchdog allocates periodically, but on another thread.
 TEST_F(TrainerTest, AStepAllocatesNothing) {
     const auto allocations = [&](const std::string& batch_size) {
         const config::Config config =
             configure("batch-" + batch_size, {"--training.epochs=4", "--training.batch_size=" + batch_size,
-                                              "--training.optimizer=lars", // which does more than the others
+                                              "--training.optimizer=lars", // it does more than the others
                                               "--training.learning_rate=0.1", "--output.checkpoint_every=1000 epochs"});
         ::testing::internal::CaptureStdout();
         Trainer trainer(config, world_);
@@ -364,7 +364,7 @@ TEST_F(TrainerTest, AStepAllocatesNothing) {
     };
     const std::size_t few_steps = allocations("27"); // 2 steps in an epoch
     const std::size_t many_steps = allocations("1"); // 53 steps
-    // Messages of another length may allocate now and then; 204 more steps would do so 204 times.
+    // Messages of another length may allocate occasionally. An allocation per step would add 204.
     EXPECT_LT(many_steps, few_steps + 20);
 }
 

@@ -26,7 +26,7 @@ using core::Phase;
 using Seconds = std::chrono::duration<double>;
 
 constexpr double timeout = 0.6;
-/// By then a stall has been reported, also one that is another node's.
+/// After this time a stall has been reported, also a stall on another node.
 constexpr Seconds long_enough{timeout + 1.7};
 
 class WatchdogTest : public ::testing::Test {
@@ -41,7 +41,7 @@ class WatchdogTest : public ::testing::Test {
             });
     }
 
-    /// Collective: ends the watchdog; on how many ranks it reported.
+    /// Collective: ends the watchdog. Returns the number of ranks on which it reported.
     int reports() {
         watchdog_.reset();
         std::array<int, 1> all{reports_};
@@ -49,14 +49,14 @@ class WatchdogTest : public ::testing::Test {
         return all[0];
     }
 
-    /// Uses CPU time, as computing and waiting by spinning do.
+    /// Uses CPU time, as computing and spinning do.
     static void spin(Seconds seconds = long_enough) {
         const auto end = std::chrono::steady_clock::now() + seconds;
         while (std::chrono::steady_clock::now() < end) {
         }
     }
 
-    /// Uses none, as a dead-lock or a system call that does not return do.
+    /// Uses no CPU time, as in a deadlock or a system call that does not return.
     static void block(Seconds seconds = long_enough) {
         std::mutex mutex;
         std::unique_lock lock(mutex);
@@ -64,7 +64,8 @@ class WatchdogTest : public ::testing::Test {
         never.wait_for(lock, seconds, [] { return false; });
     }
 
-    /// Stops this whole process for a while, which begins when it stands; `together`: all ranks at the same time.
+    /// Stops this process for `seconds`, counted from the moment when it is stopped. With `together`, all ranks stop at
+    /// once.
     void stop(bool together = false, Seconds seconds = long_enough) const {
         std::string script = fmt::format("until grep -q '^State:.T' /proc/{0}/status; do sleep 0.01; done; "
                                          "sleep {1}; kill -CONT {0}",
@@ -81,7 +82,7 @@ class WatchdogTest : public ::testing::Test {
         waitpid(waker, nullptr, 0);
     }
 
-    /// One rank, and only one, has reported, and what it says matches.
+    /// Exactly one rank has reported, and its message matches `pattern`.
     void expect_report(const std::string& pattern) {
         EXPECT_EQ(reports(), 1);
         if (reports_ > 0) {
@@ -108,7 +109,7 @@ TEST_F(WatchdogTest, IsSilentWhileAllWork) {
     EXPECT_EQ(reports(), 0) << message_;
 }
 
-// However long a rank computes, and others wait for it: spinning on their own, as the node reducer has it, or in MPI.
+// A rank may compute for any time while others wait for it: in their own spinning, as in the node reducer, or in MPI.
 TEST_F(WatchdogTest, IsSilentWhileOneRankComputesForLong) {
     start();
     if (world_.rank() == last_) {
@@ -137,7 +138,7 @@ TEST_F(WatchdogTest, NamesARankWhoseTrainingThreadIsBlocked) {
     }
 }
 
-TEST_F(WatchdogTest, NamesARankThatIsBlockedWhileItReduces) {
+TEST_F(WatchdogTest, NamesARankThatIsBlockedInReduce) {
     start();
     watchdog_->note(Phase::reduce, 7);
     if (world_.rank() == last_) {
@@ -149,8 +150,8 @@ TEST_F(WatchdogTest, NamesARankThatIsBlockedWhileItReduces) {
     expect_report(fmt::format("^rank {} .* has made no progress .* in step 8, phase reduce\\.", last_));
 }
 
-// One rank reads or writes a file, and the others wait for it, also those on other nodes.
-TEST_F(WatchdogTest, IsSilentWhileTheDiskTakesItsTime) {
+// One rank reads or writes a file. The others wait for it, also those on other nodes.
+TEST_F(WatchdogTest, IsSilentWhileTheDiskIsSlow) {
     for (const int ranks_per_node : {0, 1}) {
         start(ranks_per_node);
         watchdog_->note(Phase::write, 7);
@@ -162,7 +163,7 @@ TEST_F(WatchdogTest, IsSilentWhileTheDiskTakesItsTime) {
     }
 }
 
-// A watchdog that cannot look at the other processes does not take them for dead.
+// A watchdog that cannot look at the other processes does not report them as dead.
 TEST_F(WatchdogTest, IsSilentWithoutFileDescriptors) {
     start();
     rlimit before{};
@@ -189,7 +190,7 @@ TEST_F(WatchdogTest, NamesARankWhoseProcessIsStopped) {
     }
 }
 
-// The job is stopped as a whole and goes on.
+// The complete job is stopped and continued.
 TEST_F(WatchdogTest, IsSilentAfterAllWereStopped) {
     start();
     watchdog_->note(Phase::reduce, 0);
@@ -198,7 +199,7 @@ TEST_F(WatchdogTest, IsSilentAfterAllWereStopped) {
     EXPECT_EQ(reports(), 0) << message_;
 }
 
-// Rank 0, which sees the others stand still as long as before, does not count the time in which it stood still itself.
+// Rank 0 sees the others still stopped. It does not count the time in which it was stopped itself.
 TEST_F(WatchdogTest, IsSilentAfterAllWereStoppedAndContinuedOneByOne) {
     const double longer = 2.5;
     start(0, longer);
@@ -208,7 +209,7 @@ TEST_F(WatchdogTest, IsSilentAfterAllWereStoppedAndContinuedOneByOne) {
     EXPECT_EQ(reports(), 0) << message_;
 }
 
-TEST_F(WatchdogTest, TellsThatAllWaitForEachOther) {
+TEST_F(WatchdogTest, ReportsThatAllWaitForEachOther) {
     start();
     watchdog_->note(Phase::reduce, 4);
     spin();
@@ -216,9 +217,9 @@ TEST_F(WatchdogTest, TellsThatAllWaitForEachOther) {
                   "phase reduce\\.");
 }
 
-// With one rank per node, a rank that stands still is seen by the other nodes only, as that which they wait for: in the
-// reduce phase, where waiting may be spinning on shared memory, and in any call of MPI.
-TEST_F(WatchdogTest, TellsThatAnotherNodeDoesNotAnswer) {
+// With one rank per node, only the other nodes see a rank that stalls: they wait for it. In the reduce phase waiting
+// may be spinning on shared memory. Elsewhere it is a call of MPI.
+TEST_F(WatchdogTest, ReportsThatAnotherNodeDoesNotAnswer) {
     if (world_.size() == 1) {
         GTEST_SKIP() << "there is no other node";
     }

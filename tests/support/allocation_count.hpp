@@ -1,5 +1,5 @@
-// Counts what all threads, and this one, allocate with operator new. Replaces the global operators, so one source of an
-// executable includes it.
+// Counts allocations with operator new, by all threads and by this thread. It replaces the global operators, so exactly
+// one source of an executable includes it.
 #pragma once
 
 #include <atomic>

@@ -6,7 +6,7 @@
 
 namespace dtrain::support {
 
-/// The error of type E that `action` throws, if it throws one.
+/// The error of type E that `action` throws, or nothing.
 template <class E = core::Error, class Action>
 [[nodiscard]] std::optional<E> error_of(Action&& action) {
     try {

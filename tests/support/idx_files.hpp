@@ -15,7 +15,7 @@
 
 namespace dtrain::support {
 
-/// The bytes of an IDX file: header for `dimensions`, then `elements`, which need not fit them.
+/// The bytes of an IDX file: a header for `dimensions`, then `elements`, which need not match them.
 [[nodiscard]] inline std::string idx(const std::vector<std::uint32_t>& dimensions, std::string_view elements,
                                      std::uint8_t type = 0x08) {
     std::string bytes{'\0', '\0', static_cast<char>(type), static_cast<char>(dimensions.size())};
@@ -38,13 +38,13 @@ namespace dtrain::support {
     return bytes;
 }
 
-/// Bytes as text, which tests compare and print.
+/// Bytes as text, for comparing and printing.
 [[nodiscard]] inline std::string characters(std::span<const std::byte> bytes) {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-/// Pixels and labels of a small classification task that a network can learn: each class lights up a stripe of its
-/// own over noise.
+/// Pixels and labels of a small classification task that a network can learn: each class has bright pixels in a stripe
+/// of its own, on top of noise.
 struct Digits {
     std::uint32_t samples = 0;
     std::uint32_t side = 8;
@@ -73,7 +73,7 @@ struct Digits {
     return digits;
 }
 
-/// The four files of a data set, by their usual names.
+/// Writes the four files of a data set under their usual names.
 inline void write_digits(const std::filesystem::path& folder, std::uint32_t train_samples, std::uint32_t test_samples) {
     const Digits train = make_digits(train_samples, 1);
     const Digits test = make_digits(test_samples, 2);

@@ -13,7 +13,7 @@
 
 namespace dtrain::support {
 
-/// A reducer for a single rank without MPI, whose subtree is the whole tree. It hands sums on in blocks of `block`
+/// A reducer for a single rank without MPI. Its subtree is the complete tree. It returns sums in blocks of `block`
 /// elements, a multiple of 16.
 class LoneReducer final : public parallel::GradientReducer {
   public:

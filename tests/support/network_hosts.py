@@ -1,13 +1,12 @@
 """Several hosts on one machine: network namespaces, with real TCP between them.
 
-Each host has a host name, network interfaces, /dev/shm and semaphores of its own; all share the file system, as hosts
-of a cluster do, and the machine's cores. As on many clusters there are two networks: `data`, through which ranks talk
-to each other, which may have a limited rate and whose links can be taken down, and `control`, through which mpirun
-talks to its daemons.
+Each host has its own host name, network interfaces, /dev/shm and semaphores. All hosts share the file system, as hosts
+of a cluster do, and the machine's cores. There are two networks, as on many clusters. Ranks communicate through `data`.
+It may have a limited rate, and its links can be taken down. mpirun communicates with its daemons through `control`.
 
-All processes on all hosts are in one namespace of process ids, the first process of which, the switch, reads from a
-pipe until that is closed. With it the kernel ends everything on every host and removes all interfaces, also where what
-started them has been killed: nothing has a name that could outlive it.
+All processes on all hosts are in one namespace of process ids. Its first process, the switch, reads from a pipe until
+the pipe is closed. When the switch ends, the kernel ends all processes on all hosts and removes all interfaces. This
+works even if the test is killed, because nothing has a name that could outlive it.
 """
 
 import os
@@ -20,7 +19,8 @@ import dtrain_testing as testing
 
 TOOLS = ("hostname", "ip", "mount", "nsenter", "taskset", "tc", "unshare")
 SUBNETS = {"data": "10.77.0", "control": "10.78.0"}
-# Less would not reach the rate, as packets come in lots of 64 kB; more would pass at once, however slow the link.
+# With less the link does not reach its rate, because packets come in groups of 64 kB. More would pass at once, at any
+# rate.
 BURST = "128kb"
 LATENCY = "20ms"
 SETUP_TIMEOUT_SECONDS = 20
@@ -50,16 +50,16 @@ exec sleep infinity
 
 
 class NoHosts(Exception):
-    """This machine does not allow it; the message says why."""
+    """This machine does not allow network hosts. The message has the reason."""
 
 
 class NetworkHosts:
-    """Hosts are numbered from 1, and host N is called hostN. A context manager: at its end nothing is left."""
+    """Hosts are numbered from 1, and host N is called hostN. A context manager: it removes everything at its end."""
 
     def __init__(self, count, *, rate=None, pinned=False):
         """`rate`, such as "1gbit", limits each data link in each direction; `pinned` gives each host one core."""
         self._pinned = pinned
-        self._pids = []  # of each host, as processes on the hosts see them
+        self._pids = []  # one per host, as seen by processes on the hosts
         self._processes = []
         self._folder = tempfile.TemporaryDirectory(prefix="dtrain-hosts-")
         try:
@@ -89,19 +89,19 @@ class NetworkHosts:
         self._folder.cleanup()
 
     def enter(self, host):
-        """Words in front of a command that run it on a host, in the folder /."""
+        """The command prefix that runs a command on a host, in the folder /."""
         return [*self._enter_switch(), *self._enter_from_switch(host)]
 
     def address(self, host, network="data"):
         return f"{SUBNETS[network]}.{host}"
 
     def mpirun(self, ranks):
-        """mpirun, on the first host, with so many ranks on each host, in this order."""
+        """The command prefix of mpirun on the first host, with ranks[i] ranks on host i + 1, in this order."""
         slots = ",".join(f"{self.address(host, 'control')}:{count}" for host, count in enumerate(ranks, 1))
         parameters = {"plm": "rsh", "plm_rsh_agent": str(self._agent), "btl": "self,vader,tcp",
                       "btl_tcp_if_include": SUBNETS["data"] + ".0/24",
                       "oob_tcp_if_include": SUBNETS["control"] + ".0/24",
-                      "orte_tmpdir_base": "/dev/shm"}  # which ends with its host
+                      "orte_tmpdir_base": "/dev/shm"}  # it disappears with its host
         return [*self.enter(1), testing.MPIRUN, *(word for name, value in parameters.items()
                                                   for word in ("--mca", name, value)),
                 "-host", slots, "-np", str(sum(ranks))]
@@ -145,7 +145,7 @@ class NetworkHosts:
         return cores[(host - 1) % len(cores)]
 
     def _start(self, words, stdin=subprocess.DEVNULL):
-        """Starts a process that stays; the line it prints when it is ready."""
+        """Starts a process that stays. Returns the line that it prints when it is ready."""
         with tempfile.TemporaryFile() as stderr:
             process = subprocess.Popen(words, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr)
             self._processes.append(process)
@@ -164,7 +164,7 @@ class NetworkHosts:
 
 
 def why_not(rate=None):
-    """Why this machine allows no such hosts; None where it does."""
+    """The reason why this machine allows no such hosts, or None."""
     if os.geteuid() != 0:
         return "namespaces for hosts need root"
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]

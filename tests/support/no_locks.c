@@ -1,4 +1,4 @@
-/* Preloaded, makes every file system one without locks. */
+/* If preloaded, every file system lacks locks. */
 #include <errno.h>
 #include <sys/file.h>
 

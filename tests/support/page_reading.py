@@ -1,4 +1,4 @@
-"""Reading a report: its figures, what it refers to, and what a browser says of it."""
+"""Reading a report: its numbers, its references, and the messages of a browser."""
 
 import html.parser
 import os
@@ -14,7 +14,7 @@ CHROMIUM = shutil.which("chromium")
 
 
 class Page(html.parser.HTMLParser):
-    """The text of each element that has an id, every attribute, and what is wrong with the page."""
+    """The text of each element that has an id, all attributes, and the errors of the page."""
 
     def __init__(self, text):
         super().__init__()
@@ -51,7 +51,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_endtag(self, tag):
         if not self._open or self._open[-1][0][0] != tag:
-            self.problems.append(f"</{tag}> closes what is not open")
+            self.problems.append(f"</{tag}> has no start tag")
         else:
             self._open.pop()
 
@@ -67,21 +67,21 @@ class Page(html.parser.HTMLParser):
         if table and ("td" in tags or "th" in tags):
             self.tables[table][-1][-1] += data
 
-    def figure(self, name):
-        """The number shown by the element with that id; a percentage as a share."""
+    def number(self, name):
+        """The number in the element with that id. A percentage is returned as a fraction."""
         found = re.fullmatch(r"\s*([-+\d.,e]+)( %)?\s*", self.by_id[name])
         assert found, f"{name} is {self.by_id[name]!r}"
         return float(found[1].replace(",", "")) / (100 if found[2] else 1)
 
     def external(self):
-        """All that would be fetched from elsewhere."""
+        """Everything that a browser would load from elsewhere."""
         return [(tag, name, value[:80]) for tag, name, value in self.attributes
                 if (name in ("src", "href", "xlink:href", "data", "action", "srcset")
                     and not value.startswith(("data:", "#"))) or "http:" in value or "https:" in value]
 
 
 def browse(path, *options):
-    """The page's elements as Chromium has them in the end, and the messages on its console."""
+    """The page's elements in Chromium after loading, and the messages on its console."""
     with tempfile.TemporaryDirectory(prefix="dtrain-chromium-") as profile:
         done = subprocess.run(
             [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",

@@ -6,7 +6,7 @@
 
 namespace dtrain::support {
 
-/// For networks of tests: exact products on one thread.
+/// For networks in tests: exact products on one thread.
 inline kernels::Products& products() {
     static const std::unique_ptr<kernels::Products> exact = kernels::make_exact_products(1);
     return *exact;

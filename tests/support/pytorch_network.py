@@ -1,4 +1,4 @@
-"""The network that a config's list of layers describes, built from PyTorch's own parts."""
+"""The network of a config's list of layers, built from PyTorch's own modules."""
 
 import warnings
 
@@ -11,7 +11,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
 class LastState(nn.Module):
-    """An LSTM over the rows of an image, whose last hidden state goes on."""
+    """An LSTM over the rows of an image. Its output is the last hidden state."""
 
     def __init__(self, hidden):
         super().__init__()
@@ -46,5 +46,5 @@ def build(layers):
         if words[-1] in ACTIVATIONS:
             parts.append(ACTIVATIONS[words[-1]]())
     network = nn.Sequential(*parts)
-    network(torch.zeros(1, 1, 28, 28))  # only now do lazy modules know their inputs
+    network(torch.zeros(1, 1, 28, 28))  # defines the input sizes of the lazy modules
     return network

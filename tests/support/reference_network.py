@@ -1,4 +1,4 @@
-"""The training step in NumPy double precision, written from the formulas and not from the program.
+"""The training step in NumPy double precision, written from the formulas, independently of the program.
 
 Shapes: N samples, I inputs, O outputs; a weight is O x I and a batch N x I.
 """
@@ -13,7 +13,7 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-# Each activation with its derivative in terms of its value.
+# Each activation, with its derivative as a function of its value.
 ACTIVATIONS = {
     "sigmoid": (sigmoid, lambda a: a * (1 - a)),
     "relu": (lambda z: np.maximum(z, 0), lambda a: (a > 0).astype(a.dtype)),
@@ -28,7 +28,7 @@ def softmax(z):
 
 
 def quadratic(outputs, targets):
-    """The cost and its derivative by the outputs."""
+    """The cost and its derivative with respect to the outputs."""
     difference = outputs - targets
     return np.sum(difference**2) / len(outputs), 2 * difference / len(outputs)
 
@@ -42,7 +42,7 @@ def cross_entropy(outputs, targets):
 COSTS = {"quadratic": quadratic, "cross_entropy": cross_entropy}
 
 
-# Optimizers: one step of a tensor p with gradient g, `step` from 1. All but LARS as PyTorch defines them.
+# Optimizers: one step of a tensor p with gradient g. `step` begins at 1. All but LARS follow PyTorch's definition.
 
 def sgd(p, g, state, step, rate, momentum, weight_decay):
     p -= rate * (g + weight_decay * p)
@@ -66,7 +66,7 @@ def adam(p, g, state, step, rate, momentum, weight_decay, decoupled=False):
 
 
 def lars(p, g, state, step, rate, momentum, weight_decay):
-    """You, Gitman and Ginsburg, https://arxiv.org/abs/1708.03888, algorithm 1; biases at the plain rate."""
+    """You, Gitman and Ginsburg, https://arxiv.org/abs/1708.03888, algorithm 1. Biases use the plain learning rate."""
     norm = np.linalg.norm(p)
     if p.ndim > 1 and norm > 0:
         rate *= 0.001 * norm / (np.linalg.norm(g) + weight_decay * norm)
@@ -94,14 +94,14 @@ class ReferenceNetwork:
 
     @classmethod
     def from_checkpoint(cls, datasets, activations, cost):
-        """From the datasets of a checkpoint by path, as read_h5 has them."""
+        """From the datasets of a checkpoint by path, as returned by read_h5."""
         layers = sorted({name.rpartition("/")[0] for name in datasets if name.startswith("/model/")})
         assert len(layers) == len(activations), layers
         parameters = [datasets[f"{layer}/{part}"].astype(np.float64) for layer in layers for part in ("weight", "bias")]
         return cls(parameters, list(activations), cost)
 
     def forward(self, inputs):
-        """The values of every layer, the inputs first."""
+        """The values of every layer, beginning with the inputs."""
         values = [inputs]
         for weight, bias, name in zip(self.parameters[::2], self.parameters[1::2], self.activations):
             values.append(ACTIVATIONS[name][0](values[-1] @ weight.T + bias))
@@ -115,7 +115,7 @@ class ReferenceNetwork:
         return COSTS[self.cost](outputs, one_hot(labels))[0], np.trace(confusion) / len(labels), confusion
 
     def gradients(self, inputs, targets):
-        """The cost, and its derivative by every parameter."""
+        """The cost, and its derivative with respect to every parameter."""
         values = self.forward(inputs)
         cost, delta = COSTS[self.cost](values[-1], targets)
         gradients = []
@@ -126,7 +126,7 @@ class ReferenceNetwork:
         return cost, gradients
 
     def descend(self, images, labels, rates, *, optimizer, momentum=0.9, weight_decay=0.0):
-        """A full-batch step at each of the learning rates; returns the cost before each."""
+        """A full-batch step with each of the learning rates. Returns the cost before each step."""
         inputs, targets = inputs_of(images), one_hot(labels)
         states = [tuple(np.zeros_like(p) for _ in range(2)) for p in self.parameters]
         costs = []

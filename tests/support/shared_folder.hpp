@@ -11,7 +11,7 @@
 
 namespace dtrain::support {
 
-/// A temporary folder that all ranks know, made and removed by rank 0. Creation and destruction are collective.
+/// A temporary folder, known to all ranks. Rank 0 creates and removes it. Creation and destruction are collective.
 class SharedFolder {
   public:
     explicit SharedFolder(const mpi::Communicator& communicator) : communicator_(communicator) {

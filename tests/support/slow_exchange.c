@@ -1,4 +1,4 @@
-/* Preloaded, makes MPI_Allreduce of gradients take 2 ms at least. */
+/* If preloaded, MPI_Allreduce of gradients takes at least 2 ms. */
 #include <mpi.h>
 #include <unistd.h>
 

@@ -14,7 +14,7 @@
 
 namespace dtrain::support {
 
-/// A folder of its own, removed in the end with all that is in it.
+/// A new folder. Its destructor removes the folder with its contents.
 class TemporaryFolder {
   public:
     TemporaryFolder() {
@@ -34,7 +34,7 @@ class TemporaryFolder {
     [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
     [[nodiscard]] std::filesystem::path operator/(std::string_view name) const { return path_ / name; }
 
-    /// Names of what is in the folder, sorted.
+    /// Sorted names of the folder's entries.
     [[nodiscard]] std::vector<std::string> names() const {
         std::vector<std::string> found;
         for (const auto& entry : std::filesystem::directory_iterator(path_)) {

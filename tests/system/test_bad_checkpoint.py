@@ -1,4 +1,4 @@
-"""Damaged checkpoints: dtrain-eval refuses them with code 4; a run falls back on an older one, if there is any."""
+"""Damaged checkpoints: dtrain-eval refuses them with code 4. A run resumes from an older one, if there is one."""
 
 import ctypes
 import math
@@ -14,7 +14,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
-SPREAD_OFFSETS = 40  # flipped bytes all over a file
+SPREAD_OFFSETS = 40  # flipped bytes, distributed over a file
 
 
 def flipped(data, offset):
@@ -35,8 +35,8 @@ def digest_of(data):
 
 
 def sealed(data):
-    """`data` of a checkpoint with the digest in its first line set to that of the index behind it, so that a change is
-    not noticed by that alone."""
+    """`data` of a checkpoint, with the digest in its first line recomputed from the index. So this digest does not
+    reveal a change."""
     line, content = data.split(b"\n", 1)
     index = content[:content.find(b"\nend\n") + len(b"\nend\n")]
     line, count = re.subn(rb"\b[0-9a-f]{32}$", digest_of(index).encode(), line)
@@ -54,7 +54,7 @@ class Index:
         self.text = data[self._begin:self._end]
 
     def dataset(self, path):
-        """The words of its line: dataset, type, shape, path, bytes per piece, offset and digest of each piece."""
+        """The words of its line: dataset, type, shape, path, bytes per piece, then offset and digest of each piece."""
         return re.search(rb"^dataset \S+ \S+ %s .*$" % path.encode(), self.text, re.MULTILINE)[0].decode().split()
 
     def set_dataset(self, path, words):
@@ -72,7 +72,7 @@ class Index:
         self.text = self.text.replace(old.encode(), new.encode())
 
     def file(self):
-        """The checkpoint with this index, the digest being right and all else being where it was."""
+        """The checkpoint with this index and a correct digest. Everything else stays in its place."""
         user_block = self._data.index(b"\x89HDF\r\n\x1a\n")
         head = self._data[:self._begin] + self.text
         assert len(head) <= user_block
@@ -80,8 +80,8 @@ class Index:
 
 
 def data_offsets(path):
-    """Of each dataset, where its first, a middle and its last byte lie in the file. What the index says of a dataset is
-    what h5py finds."""
+    """For each dataset, the offsets of its first, a middle and its last byte in the file. Also checks that the index
+    and h5py agree on each dataset."""
     offsets, content = {}, path.read_bytes()
     index = Index(content)
     with h5py.File(path, "r") as file:
@@ -105,34 +105,34 @@ class BadCheckpointTest(testing.DtrainTestCase):
         self.settings = {"training.optimizer": "momentum", "training.learning_rate": 0.1}
         self.trained = self.train(self.settings)
         self.path = self.trained.checkpoints()[-1]
-        self.whole = self.path.read_bytes()
+        self.valid = self.path.read_bytes()
         for older in self.trained.checkpoints()[:-1]:
             older.unlink()
 
     def crude_damages(self):
         return {
-            "truncated": self.whole[:len(self.whole) // 2],
-            "last byte missing": self.whole[:-1],
-            "only a signature": self.whole[:8],
+            "truncated": self.valid[:len(self.valid) // 2],
+            "last byte missing": self.valid[:-1],
+            "only a signature": self.valid[:8],
             "empty": b"",
             "no HDF5": b"step,cost\n1,0.5\n" * 1000,
         }
 
     def edited(self, edit):
-        """The checkpoint with a change of its index, the digest being right."""
-        index = Index(self.whole)
+        """The checkpoint with a change of its index and a correct digest."""
+        index = Index(self.valid)
         edit(index)
         return index.file()
 
     def wrong_contents(self):
         weight = "/model/01_dense/weight"
-        header, kind, shape, path, piece, offset, _ = Index(self.whole).dataset(weight)
+        header, kind, shape, path, piece, offset, _ = Index(self.valid).dataset(weight)
         outputs, inputs = map(int, shape.split("x"))
         config = h5py.File(self.path, "r").attrs["config"]
 
         def weight_is(kind, shape, path, piece, offset):
             size = min(int(piece), math.prod(map(int, shape.split("x"))) * int(kind[1:]))
-            data = self.whole[int(offset):int(offset) + size]
+            data = self.valid[int(offset):int(offset) + size]
             words = (header, kind, shape, path, piece, offset, digest_of(data))
             return lambda index: index.set_dataset(weight, words)
 
@@ -143,7 +143,7 @@ class BadCheckpointTest(testing.DtrainTestCase):
         edits = {
             "weight of another shape": weight_is(kind, f"{outputs}x{inputs - 1}", path, piece, offset),
             "weight transposed": weight_is(kind, f"{inputs}x{outputs}", path, piece, offset),
-            "weight beyond the end": weight_is(kind, shape, path, piece, str(len(self.whole) - 1)),
+            "weight beyond the end": weight_is(kind, shape, path, piece, str(len(self.valid) - 1)),
             "weight of a huge shape": weight_is(kind, "1048576x1048576", path, piece, offset),
             "weight of an overflowing shape": weight_is(kind, f"{2**32}x{2**32}", path, piece, offset),
             "weight of doubles": weight_is("f8", shape, path, str(2 * int(piece)), "0"),
@@ -152,7 +152,7 @@ class BadCheckpointTest(testing.DtrainTestCase):
             "weight twice": lambda index: index.replace("end\n", " ".join(index.dataset(weight)) + "\nend\n"),
             "no end": lambda index: index.replace("\nend\n", "\n"),
             "no config": lambda index: index.set_text("config", None),
-            "config that is none": with_layers("many"),
+            "text that is not a config": with_layers("many"),
             "config of huge layers": with_layers("dense 1048576 sigmoid, dense 1048576 sigmoid, dense 10 sigmoid"),
             "config of other layers": with_layers("dense 10 sigmoid"),
             "no sample shape": lambda index: index.set_text("sample_shape", None),
@@ -168,52 +168,52 @@ class BadCheckpointTest(testing.DtrainTestCase):
     def eval_refused(self):
         self.assert_refused("dtrain-eval", self.path, code=testing.EXIT_BAD_CHECKPOINT, words=[self.path.name])
 
-    def resume_refused(self, *overrides, ranks=None, most_warnings=0):
-        """There may be a warning where the checkpoint is damaged, so that the program looks for an older one."""
+    def resume_refused(self, *overrides, ranks=None, max_warnings=0):
+        """If the checkpoint is damaged there may be a warning, because the program looks for an older one."""
         try:
             self.assert_refused("dtrain", self.folder / "run.ini", "--training.epochs=3", *overrides, ranks=ranks,
-                                code=testing.EXIT_BAD_CHECKPOINT, words=["checkpoint"], most_warnings=most_warnings)
+                                code=testing.EXIT_BAD_CHECKPOINT, words=["checkpoint"], max_warnings=max_warnings)
         finally:
             for path in set(self.trained.checkpoints()) - {self.path}:
-                path.unlink()  # of a run that went on
+                path.unlink()  # of a run that continued
 
-    def test_rewritten_checkpoint_is_whole(self):
-        """What the edits damage is good by itself."""
-        self.assertEqual(self.edited(lambda index: None), self.whole)
+    def test_rewritten_checkpoint_is_valid(self):
+        """Without an edit, the rewritten checkpoint is valid."""
+        self.assertEqual(self.edited(lambda index: None), self.valid)
 
     def test_checkpoint_of_an_earlier_version(self):
         digest = b"0123456789abcdef" * 2
         label = b"dtrain: XXH3-128 of everything after these 512 bytes: " + digest + b"\n"
-        self.path.write_bytes(label.ljust(512, b"\0") + self.whole[512:])
+        self.path.write_bytes(label.ljust(512, b"\0") + self.valid[512:])
         self.assert_refused("dtrain-eval", self.path, code=testing.EXIT_BAD_CHECKPOINT, words=["earlier version"])
         self.resume_refused()
 
-    def test_nothing_whole_left(self):
+    def test_no_valid_checkpoint_left(self):
         for name, content in {**self.crude_damages(), **self.wrong_contents()}.items():
             self.path.write_bytes(content)
             with self.subTest(f"{name}, dtrain-eval"):
                 self.eval_refused()
             for ranks in testing.BAD_INPUT_RANKS:
                 with self.subTest(f"{name}, dtrain", ranks=ranks):
-                    self.resume_refused(ranks=ranks, most_warnings=1)
+                    self.resume_refused(ranks=ranks, max_warnings=1)
 
     def test_flipped_byte_in_a_dataset(self):
-        """The digest of the dataset finds it, and for other programs the checksums of HDF5."""
+        """The digest of the dataset shows it. For other programs the checksums of HDF5 do."""
         for name, offsets in data_offsets(self.path).items():
             for offset in offsets:
                 with self.subTest(name, offset=offset):
-                    self.path.write_bytes(flipped(self.whole, offset))
+                    self.path.write_bytes(flipped(self.valid, offset))
                     self.eval_refused()
                     with h5py.File(self.path, "r") as file, self.assertRaises(OSError):
                         _ = file[name][()]
 
     def test_flipped_byte_anywhere(self):
-        """It is refused, or it is none that dtrain reads."""
+        """The file is refused, or dtrain does not read this byte."""
         evaluated = self.evaluate()
         outcomes = set()
-        for offset in np.linspace(0, len(self.whole) - 1, SPREAD_OFFSETS, dtype=int):
+        for offset in np.linspace(0, len(self.valid) - 1, SPREAD_OFFSETS, dtype=int):
             with self.subTest(offset=offset):
-                self.path.write_bytes(flipped(self.whole, offset))
+                self.path.write_bytes(flipped(self.valid, offset))
                 result = testing.run("dtrain-eval", self.path, cwd=self.folder)
                 outcomes.add(result.code)
                 if result.code == testing.EXIT_OK:
@@ -228,7 +228,7 @@ class BadCheckpointTest(testing.DtrainTestCase):
         return result.stdout
 
     def test_opened_for_writing_by_other_programs(self):
-        """What does not touch the values is no damage."""
+        """A change that does not touch the values is not damage."""
         evaluated = self.evaluate()
 
         def open_by_h5py(path):
@@ -244,9 +244,9 @@ class BadCheckpointTest(testing.DtrainTestCase):
 
         for change in (open_by_h5py, add_by_h5py, clear):
             with self.subTest(change.__name__):
-                self.path.write_bytes(self.whole)
+                self.path.write_bytes(self.valid)
                 change(self.path)
-                self.assertNotEqual(self.path.read_bytes(), self.whole)
+                self.assertNotEqual(self.path.read_bytes(), self.valid)
                 self.assertEqual(self.evaluate(), evaluated)
         resumed = self.train(self.settings, "--training.epochs=3")
         self.assertNotIn("warning", resumed.result.stderr)
@@ -263,18 +263,18 @@ class BadCheckpointTest(testing.DtrainTestCase):
 
         for change, words in ((change_by_h5py, ["1 of its", "/model/01_dense/bias"]), (repack, ["h5repack"])):
             with self.subTest(change.__name__):
-                self.path.write_bytes(self.whole)
+                self.path.write_bytes(self.valid)
                 change(self.path)
                 self.assert_refused("dtrain-eval", self.path, code=testing.EXIT_BAD_CHECKPOINT,
                                     words=[*words, "put back the file that dtrain wrote"])
 
     def test_no_crash_over_a_flipped_byte_of_the_index(self):
-        begin, end = self.whole.index(b"\n") + 1, self.whole.index(b"\nend\n")
+        begin, end = self.valid.index(b"\n") + 1, self.valid.index(b"\nend\n")
         for offset in np.linspace(begin, end, SPREAD_OFFSETS, dtype=int):
             with self.subTest(offset=offset):
-                self.path.write_bytes(sealed(flipped(self.whole, offset)))
+                self.path.write_bytes(sealed(flipped(self.valid, offset)))
                 result = testing.run("dtrain-eval", self.path, cwd=self.folder)
-                # A flipped bit in the text of the config may name another folder of data.
+                # A flipped bit in the text of the config may change the data folder.
                 codes = (testing.EXIT_OK, testing.EXIT_BAD_DATA, testing.EXIT_BAD_CHECKPOINT)
                 self.assertIn(result.code, codes, result)
                 self.assertEqual(len(result.messages()), 0 if result.code == testing.EXIT_OK else 1, result)
@@ -317,7 +317,7 @@ class FallingBackTest(testing.DtrainTestCase):
                 warnings = [line for line in output.splitlines() if newest.name in line]
                 self.assertEqual(len(warnings), 1, resumed.result)
                 self.assertRegex(warnings[0], "(?i)warning")
-                # It is kept beside the two of this run, one of which took its place for a while.
+                # It is kept in addition to the two of this run. One of these had its file name for a while.
                 kept = newest.with_name(newest.name + ".damaged")
                 self.assertIn(kept.name, warnings[0])
                 self.assertEqual(kept.read_bytes(), damaged)
@@ -326,7 +326,7 @@ class FallingBackTest(testing.DtrainTestCase):
                 self.assert_same_result(resumed, straight)
 
     def test_one_that_cannot_be_read(self):
-        for name, obstruct in {"a folder": Path.mkdir, "a link in a circle": lambda path: path.symlink_to(path.name),
+        for name, obstruct in {"a folder": Path.mkdir, "a circular link": lambda path: path.symlink_to(path.name),
                                "may not be read": lambda path: path.touch(mode=0)}.items():
             if name == "may not be read" and os.geteuid() == 0:
                 continue  # root may read everything

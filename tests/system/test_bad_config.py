@@ -1,4 +1,4 @@
-"""A bad command line or config: exit code 2, one message that names what is wrong, nothing written."""
+"""A bad command line or config: exit code 2, one message that names the error, nothing written."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
-# Unknown names, the part that is wrong, and what the message suggests instead.
+# Unknown names, the wrong part of each, and what the message suggests instead.
 NAMES = [
     ("training.epoks", "epoks", "epochs"),
     ("training.learnin_rate", "learnin_rate", "learning_rate"),
@@ -37,7 +37,7 @@ class BadConfigTest(testing.DtrainTestCase):
         for name, _, nearest in NAMES:
             self.check(f"--{name}", config, f"--{name}=1", words=[name, nearest])
 
-    def test_files_that_are_no_config(self):
+    def test_files_that_are_not_configs(self):
         for name, content in FILES.items():
             config = self.folder / "odd.ini"
             config.write_bytes(content)
@@ -71,10 +71,10 @@ class BadConfigTest(testing.DtrainTestCase):
         testing.write_dataset(self.folder / "sequences", sequences)
         config = self.write_config({"data.directory": self.folder / "sequences", "augment.rotate": 5})
         self.check("three dimensions", config, words=["rotate", "5", "7 x 28 x 4"])
-        self.train({"data.directory": self.folder / "sequences", "augment.elastic_sigma": 3})  # which distorts nothing
+        self.train({"data.directory": self.folder / "sequences", "augment.elastic_sigma": 3})  # distorts nothing
 
-    def test_processes_that_are_no_ranks_of_one_job(self):
-        """Started by a launcher that this MPI does not know, such as MPICH's, each would do all of the work."""
+    def test_processes_that_are_not_ranks_of_one_job(self):
+        """If this MPI does not know the launcher, such as MPICH's, each process would do all of the work."""
         def start(program, *arguments, ranks=None, **variables):
             words = [f"{name}={value}" for name, value in variables.items()]
             with testing.Process(["env", *words, *testing.command(program, *arguments, ranks=ranks)],
@@ -95,7 +95,7 @@ class BadConfigTest(testing.DtrainTestCase):
             self.assertEqual(right.code, testing.EXIT_OK, right)
 
     def test_ranks_with_different_arguments(self):
-        """As "mpirun -np 1 dtrain a.ini : -np 1 dtrain b.ini" starts them."""
+        """As started by "mpirun -np 1 dtrain a.ini : -np 1 dtrain b.ini"."""
         config = self.write_config({})
         first, second = (testing.command("dtrain", config, f"--model.seed={seed}", ranks=1) for seed in (1, 2))
         before = testing.snapshot(self.folder)
@@ -108,7 +108,7 @@ class BadConfigTest(testing.DtrainTestCase):
         config = self.write_config({"training.epochs": "many"})
         self.check("--check", config, "--check", words=["epochs", "many"])
 
-    def test_an_earlier_run_stays_as_it_is(self):
+    def test_an_earlier_run_is_unchanged(self):
         trained = self.train(ranks=2)
         config = self.folder / "run.ini"
         for override in ("--training.epochs=many", "--model.layers=dense 0 relu"):

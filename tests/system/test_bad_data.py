@@ -34,8 +34,8 @@ def with_value(images, index, value):
 
 
 def damages(arrays):
-    """Name of the damage: what replaces files of the data set (None: the file is missing), and words that the message
-    has to contain besides."""
+    """{name of the damage: (files of the data set to replace, None if the file is missing, and further words of the
+    message)}"""
     images, labels = arrays["train_images"], arrays["train_labels"]
     image_file, label_file = testing.idx_bytes(images), testing.idx_bytes(labels)
     packed, stored = gzip.compress(image_file), gzip.compress(image_file, compresslevel=0)
@@ -56,8 +56,8 @@ def damages(arrays):
         "flipped checksum": ({"train_images": flipped(packed, -6)}, []),
         "gz of half a file": ({"train_images": gzip.compress(image_file[:20000])}, []),
         "labels in place of images": ({"train_images": label_file}, []),
-        "no IDX file": ({"train_images": b"P5 28 28 255\n" + bytes(60 * 784)}, []),
-        "bytes said to be floats": ({"train_images": testing.idx_bytes(images, magic=0x0D03)}, []),
+        "not an IDX file": ({"train_images": b"P5 28 28 255\n" + bytes(60 * 784)}, []),
+        "bytes declared as floats": ({"train_images": testing.idx_bytes(images, magic=0x0D03)}, []),
         "doubles": ({"train_images": testing.idx_bytes(images, magic=0x0E03)}, ["0x0e"]),
         "labels of floats": ({"train_labels": testing.idx_bytes(labels.astype(np.float32))}, []),
         "a value that is not finite": ({"train_images": with_value(images, 41, np.nan)}, [41]),
@@ -74,9 +74,9 @@ def damages(arrays):
         "images without pixels": ({"train_images": testing.idx_bytes(images[:, :0])}, []),
         "dimensions beyond 64 bits": ({"train_images": testing.idx_bytes(images, dimensions=(most, most, most))}, []),
         # Their product, 2^64, is 0 in 64 bits.
-        "dimensions that wrap around to nothing": (
+        "dimensions whose product wraps around to 0": (
             {"train_images": struct.pack(">I4I", 0x0804, 1 << 31, 1 << 31, 4, 1)}, []),
-        "more samples than there is memory": (
+        "more samples than fit into memory": (
             {"train_images": testing.idx_bytes(images, dimensions=(most, 28, 28)),
              "train_labels": testing.idx_bytes(labels, dimensions=(most,))}, []),
     }
@@ -89,7 +89,7 @@ class BadDataTest(testing.DtrainTestCase):
         self.arrays = {key: array[:limits[key.partition("_")[0]]] for key, array in self.arrays.items()}
 
     def write_damaged(self, replacements):
-        """The small data set with some files replaced; the folder."""
+        """Writes the small data set with some files replaced. Returns the folder."""
         folder = self.folder / "data"
         testing.write_dataset(folder, self.arrays)
         for key, content in replacements.items():
@@ -110,14 +110,14 @@ class BadDataTest(testing.DtrainTestCase):
         for name, (replacements, words) in damages(self.arrays).items():
             with self.subTest(name):
                 config = self.write_config({"data.directory": self.write_damaged(replacements)})
-                # Where two files are damaged, the message may name either.
+                # If two files are damaged, the message may name either.
                 file = os.path.commonprefix([testing.FILE_NAMES[key] for key in replacements])
                 self.refused(config, words=[file, *words])
             for path in (self.folder / "data").iterdir():
                 path.unlink()
 
-    def test_whole_files_are_accepted(self):
-        """What the other tests damage is good by itself."""
+    def test_valid_files_are_accepted(self):
+        """Without damage, the files of the other tests are valid."""
         for ranks in testing.BAD_INPUT_RANKS:
             self.train({"data.directory": self.write_damaged({})}, ranks=ranks)
 
@@ -145,7 +145,7 @@ class BadDataTest(testing.DtrainTestCase):
         folder = self.write_damaged({"train_labels": with_label(self.arrays["train_labels"], 59, 11)})
         self.refused(self.write_config({"data.directory": folder}), "--check", words=["train-labels", 59, 11])
 
-    def test_an_earlier_run_stays_as_it_is(self):
+    def test_an_earlier_run_is_unchanged(self):
         folder = self.write_damaged({})
         self.train({"data.directory": folder}, ranks=2)
         (folder / testing.FILE_NAMES["test_labels"]).unlink()

@@ -1,4 +1,4 @@
-"""Output that cannot be written: exit code 6, one message that names the place, whole files stay whole."""
+"""Output that cannot be written: exit code 6, one message that names the place, complete files stay complete."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ import dtrain_testing as testing  # noqa: E402
 class BadOutputTest(testing.DtrainTestCase):
     @contextlib.contextmanager
     def mounted(self, size):
-        """A small file system of its own, or a skipped test where it cannot be mounted."""
+        """A small file system of its own. Skips the test if it cannot be mounted."""
         place = self.folder / "disk"
         place.mkdir()
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "dtrain-test", place],
@@ -43,14 +43,14 @@ class BadOutputTest(testing.DtrainTestCase):
         (self.folder / "run" / "checkpoints").write_text("not a folder\n")
         self.refused(self.write_config({}), self.folder / "run")
 
-    def test_folder_that_may_not_be_written(self):
+    def test_folder_without_permission_to_write(self):
         with self.locked_folder() as place:
             self.refused(self.write_config({"output.directory": place / "run"}), place)
             self.refused(self.write_config({"output.directory": place}), place)
 
     @contextlib.contextmanager
     def locked_folder(self):
-        if os.geteuid() == 0:  # for whom only the file system itself can be read-only
+        if os.geteuid() == 0:  # root can write everywhere except on a read-only file system
             with self.mounted("64k") as place:
                 subprocess.run(["mount", "-o", "remount,ro", place], check=True)
                 yield place
@@ -72,12 +72,12 @@ class BadOutputTest(testing.DtrainTestCase):
             with self.subTest(words):
                 self.assert_refused(*words, code=code, words=[f"{name}: File name too long"])
 
-    def test_parent_that_may_not_be_searched(self):
+    def test_parent_without_permission_to_search(self):
         locked = self.folder / "locked"
         (locked / "run").mkdir(parents=True)
         config = self.write_config({"output.directory": locked / "run"})
         user = []
-        if os.geteuid() == 0:  # who may search all
+        if os.geteuid() == 0:  # root may search every folder
             user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
             self.folder.chmod(0o755)
             locked.chmod(0o700)
@@ -107,17 +107,17 @@ class BadOutputTest(testing.DtrainTestCase):
         settings = {"output.directory": place / "run", "training.epochs": 1}
         run = self.train(settings, ranks=ranks)
         first = run.checkpoints()[0]
-        whole = first.read_bytes()
+        complete = first.read_bytes()
         names = run.files()
 
         filler = place / "filler"
         status = os.statvfs(place)
         filler.write_bytes(bytes(max(0, status.f_bavail * status.f_frsize - left)))
         failed = self.train(settings, "--training.epochs=5", ranks=ranks, expect=testing.EXIT_BAD_OUTPUT)
-        self.assert_one_message(failed.result, testing.EXIT_BAD_OUTPUT, place, most_warnings=1)
-        if left > 0:  # so much as lets it begin
+        self.assert_one_message(failed.result, testing.EXIT_BAD_OUTPUT, place, max_warnings=1)
+        if left > 0:  # enough to begin
             self.assertRegex(failed.result.stderr, f"warning: {place}/run has 0.[0-9] MB free, and the files of ")
-        self.assertEqual(first.read_bytes(), whole)
+        self.assertEqual(first.read_bytes(), complete)
         run.log()
         for path in run.checkpoints():
             testing.read_h5(path)
@@ -130,7 +130,7 @@ class BadOutputTest(testing.DtrainTestCase):
         self.assert_same_result(run, straight)
 
     def interrupted(self, config, folder, obstruct):
-        """The result of a run in `folder` for which `obstruct` is called again and again once it has a checkpoint."""
+        """The result of a run in `folder`. After its first checkpoint, `obstruct` is called repeatedly."""
         with testing.Process(testing.command("dtrain", config, ranks=2), self.folder) as process:
             process.wait_until(lambda: testing.newest_step(folder) > 0)
             while process.popen.poll() is None:
@@ -151,7 +151,7 @@ class BadOutputTest(testing.DtrainTestCase):
 
             with filler:
                 result = self.interrupted(self.write_config(settings), place / "run", fill)
-            self.assert_one_message(result, testing.EXIT_BAD_OUTPUT, place / "run", "No space left", most_warnings=1)
+            self.assert_one_message(result, testing.EXIT_BAD_OUTPUT, place / "run", "No space left", max_warnings=1)
             failed = testing.Training(place / "run", result)
             self.assertFalse([name for name in failed.files() if name.endswith(".tmp")])
             step = failed.last_checkpoint().attributes["step"]
@@ -189,7 +189,7 @@ class StandardOutputTest(testing.DtrainTestCase):
 
 
     def test_full_standard_error(self):
-        """Messages are lost, and nothing else: a run that warns goes on."""
+        """Only messages are lost: a run that prints a warning continues."""
         config = self.write_config({"parallel.threads": 2 * os.cpu_count(), "training.epochs": 1})
         for words, code in {("dtrain", config): testing.EXIT_OK,
                             ("dtrain", "missing.ini"): testing.EXIT_BAD_CONFIG,
@@ -203,15 +203,15 @@ class StandardOutputTest(testing.DtrainTestCase):
 
 
 class OutputOptionsTest(testing.DtrainTestCase):
-    def test_options_replace_files_of_their_own_kind_alone(self):
+    def test_options_replace_only_files_of_their_own_kind(self):
         trained = self.train()
         config = self.write_config({})
         others = [trained.folder / "log.h5", trained.checkpoints()[-1], config]
         commands = {"evaluation.h5": ("dtrain-eval", trained.folder, "--surface", "0", "--record"),
-                    "figures.json": ("dtrain-bench", config, "--steps-only", "--steps=1", "--blocks=1", "--json"),
+                    "results.json": ("dtrain-bench", config, "--steps-only", "--steps=1", "--blocks=1", "--json"),
                     "report.html": ("dtrain-report", trained.folder, "-o")}
         for name, words in commands.items():
-            for _ in range(2):  # the second time in place of the first one's
+            for _ in range(2):  # the second call replaces the file of the first
                 result = testing.run(*words, self.folder / name, cwd=self.folder)
                 self.assertEqual(result.code, testing.EXIT_OK, result)
         for words in commands.values():
@@ -221,7 +221,7 @@ class OutputOptionsTest(testing.DtrainTestCase):
                 with self.subTest(words[0], replaces=other.name):
                     before = other.read_bytes()
                     result = testing.run(*words, other, cwd=self.folder)
-                    # A file that is read is a mistake on the command line.
+                    # If the file is also an input, the command line is wrong.
                     self.assertIn(result.code, {testing.EXIT_BAD_OUTPUT, testing.EXIT_BAD_CONFIG}, result)
                     self.assertEqual(other.read_bytes(), before)
                     self.assertIn(other.name, result.stderr)

@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
-# Settings that are refused. The message names the key, the value and the words.
+# Settings that are refused. The message contains the key, the value and the words.
 VALUES = [
     ("training.epochs", "many"),
     ("training.epochs", "-1"),
@@ -63,7 +63,7 @@ class BadValuesTest(testing.DtrainTestCase):
             self.check_in_the_file(*value)
 
     def test_on_several_ranks(self):
-        """Rank 0 alone reads the config, so a few values of each section do."""
+        """Rank 0 alone reads the config, so a few values of each section suffice."""
         for value in VALUES[::4]:
             self.check_in_the_file(*value, ranks=4)
 

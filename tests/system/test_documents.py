@@ -1,4 +1,4 @@
-"""What the documents say is true: their Python runs, their paths and links exist, their tables match the programs."""
+"""The documents are true: their Python runs, their paths and links exist, their tables match the programs."""
 
 import contextlib
 import importlib.util
@@ -20,10 +20,10 @@ FILES = [Path(name) for name in TRACKED] or [path.relative_to(testing.SOURCE) fo
                                              if "build" not in path.parts and ".git" not in path.parts]
 DOCUMENTS = sorted(path for path in FILES if path.suffix == ".md")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-# Folders of the repository; a name that begins with one of them is a path.
+# Folders of the repository. A name that begins with one of them is a path.
 TOP = sorted({path.parts[0] for path in FILES if len(path.parts) > 1 and not path.parts[0].startswith(".")})
 PATH = re.compile(rf"(?:\./)?(?:{'|'.join(TOP)})/[\w./*-]*[\w*]|\./quickstart\.sh")
-# What README's quick start leaves behind.
+# What README's quick start creates.
 QUICK_START = {"build/release", "data/mnist", "runs/mnist-sigmoid"}
 LONGEST = {"README.md": 150, "CONTRIBUTING.md": 100}
 
@@ -52,7 +52,7 @@ def anchors(document):
 
 def commands(document):
     """The commands of a document's code blocks, in order, each as a list of words. In a block with prompts only the
-    lines behind a prompt are commands; README's shows results before it tells how to get them."""
+    lines after a prompt are commands. README shows results before it explains how to get them."""
     for language, block in FENCED.findall(text_of(document)):
         if language not in ("", "bash", "sh", "console"):
             continue
@@ -62,7 +62,7 @@ def commands(document):
                 continue
             lines = [line[2:] for line in lines if line.startswith("$ ")]
         for line in lines:
-            with contextlib.suppress(ValueError):  # text that is no command
+            with contextlib.suppress(ValueError):  # text that is not a command
                 yield from split_at_operators(shlex.split(line, comments=True))
 
 
@@ -102,8 +102,8 @@ class DocumentsTest(testing.DtrainTestCase):
                     with self.subTest(str(document), path=path):
                         self.assertTrue(list(testing.SOURCE.glob(path.removeprefix("./"))))
 
-    def test_commands_name_what_their_predecessors_left(self):
-        """The programs are built, and the runs trained, before a command uses them."""
+    def test_commands_use_what_earlier_commands_made(self):
+        """Programs are built and runs are trained before a command uses them."""
         for document in DOCUMENTS:
             made = set() if str(document) == "README.md" else set(QUICK_START)
             for words in commands(document):
@@ -117,19 +117,20 @@ class DocumentsTest(testing.DtrainTestCase):
             made.add("build/" + words[words.index("--preset") + 1])
         for word in words:
             if program := re.match(r"(build/\w+)/bin/([\w-]+)", word):
-                self.assertIn(program.group(1), made, "is not built yet")
+                self.assertIn(program.group(1), made, "it is not built yet")
                 self.assertTrue((testing.BIN / program.group(2)).exists(), program.group(2))
             for path in PATH.findall(word):
                 self.assertTrue(list(testing.SOURCE.glob(path.removeprefix("./"))), path)
         output = self.output_of(words)
         for word in words:
             for run in re.findall(r"\bruns/[\w.-]+", word):
-                self.assertTrue(run == output or any(run.startswith(path) for path in made), f"nothing has made {run}")
+                self.assertTrue(run == output or any(run.startswith(path) for path in made),
+                                f"no earlier command makes {run}")
         if output:
             made.add(output)
 
     def output_of(self, words):
-        """Where a command puts its run or file."""
+        """The run or file that a command writes."""
         for word in words:
             if found := re.fullmatch(r"--output\.directory=(\S+)", word):
                 return found.group(1)
@@ -142,10 +143,10 @@ class DocumentsTest(testing.DtrainTestCase):
         if any(word.startswith("slurm/s") for word in words):
             return f"runs/scaling-{Path(configs[0]).stem}"
         if any(word.endswith(("dtrain", "train.sbatch")) for word in words) and "--check" not in words:
-            return re.search(r"^directory = (runs/.*)$", (testing.SOURCE / configs[0]).read_text(), re.MULTILINE).group(1)
+            return re.search(r"^directory = (runs/.*)$", text_of(configs[0]), re.MULTILINE).group(1)
         return None
 
-    def test_table_of_keys_is_that_of_the_program(self):
+    def test_table_of_keys_matches_the_program(self):
         (self.folder / "empty.ini").write_text("")
         printed = testing.run("dtrain", "empty.ini", "--print-config", cwd=self.folder).stdout
         section, sections, expected = None, set(), {}
@@ -171,8 +172,8 @@ class DocumentsTest(testing.DtrainTestCase):
                 names = f"`{path.name}`", f"`{path.stem}`", f"]({path.name})"
                 self.assertTrue(any(name in index[str(path.parent)] for name in names), f"{path} is in no index")
 
-    def test_published_table_is_that_of_the_configs(self):
-        """configs/published/run.py prints the same columns, from the same lines."""
+    def test_published_table_matches_the_configs(self):
+        """configs/published/run.py prints the same columns from the same lines."""
         rows = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text_of("configs/published/README.md"), re.MULTILINE)
         documented = {name: columns.split(" | ")[:3] for name, columns in rows if columns.count(" | ") > 3}
         self.assertEqual(documented, {
@@ -180,24 +181,24 @@ class DocumentsTest(testing.DtrainTestCase):
                         for key in ("Network", "Source", "Published test error")]
             for path in FILES if path.match("configs/published/*.ini")})
 
-    def test_exit_codes_are_those_of_the_program(self):
+    def test_exit_codes_match_the_program(self):
         header = text_of("include/dtrain/core/error.hpp")
         codes = set(re.findall(r"^    \w+ = (\d+),", header, re.MULTILINE))
         documented = set(re.findall(r"^\| (\d+) \|", text_of("README.md"), re.MULTILINE))
-        self.assertEqual(codes | {"1"}, documented)  # 1 is what mpirun and the scripts add
+        self.assertEqual(codes | {"1"}, documented)  # mpirun and the scripts also use 1
 
 
 class SnippetTest(testing.DtrainTestCase):
     RUN = "runs/mnist-sigmoid"
 
     def one_snippet(self, word):
-        """The one snippet of all documents that contains `word`."""
+        """The only snippet of all documents that contains `word`."""
         found = [(document, code) for document, code in snippets() if word in code]
         self.assertEqual(len(found), 1, f"snippets with {word}")
         return found[0]
 
     def run_snippet(self, word, **replaced):
-        """The names it leaves behind, and what it prints; run where the run and its data are."""
+        """Runs a snippet in the folder of the run and its data. Returns the names that it defines, and its output."""
         document, code = self.one_snippet(word)
         for pattern, text in replaced.items():
             code = re.sub({"step": r"step-\d{8}"}[pattern], text, code)
@@ -242,12 +243,12 @@ class SnippetTest(testing.DtrainTestCase):
         self.assertEqual(len(names["smooth"]), len(log["/steps/cost"]))
 
     def link_data(self):
-        """data/mnist, where the documents have it."""
+        """Links data/mnist, the folder that the documents name."""
         (self.folder / "data").mkdir()
         (self.folder / "data/mnist").symlink_to(self.data)
 
     def test_backpropagation(self):
-        """The gradient of NumPy, in double precision, is that of dtrain's first step."""
+        """NumPy's gradient in double precision agrees with the gradient of dtrain's first step."""
         self.link_data()
         self.train({"output.directory": self.folder / "runs/untrained", "training.epochs": 0})
         self.train({"output.directory": self.folder / "runs/one-step", "training.epochs": 1,
@@ -270,8 +271,8 @@ class SnippetTest(testing.DtrainTestCase):
         names, _ = self.run_snippet("import torch", step=step)
         torch = names["torch"]
         images = torch.tensor(self.arrays["test_images"].reshape(-1, 784) / np.float32(255))
-        said = names["network"](images).argmax(1).numpy()
-        self.assertAlmostEqual(np.mean(said == self.arrays["test_labels"]),
+        predicted = names["network"](images).argmax(1).numpy()
+        self.assertAlmostEqual(np.mean(predicted == self.arrays["test_labels"]),
                                run.log().datasets["/epochs/test_accuracy"][-1], delta=1e-9)
 
 

@@ -1,4 +1,4 @@
-"""dtrain-eval against a forward pass in NumPy double precision from the weights of the checkpoint."""
+"""Compares dtrain-eval with a forward pass in NumPy double precision from the weights of the checkpoint."""
 
 import os
 import pty
@@ -25,7 +25,7 @@ def numbers(line):
 
 
 def confusion_matrix(output):
-    """The ten lines that begin with a class and go on with ten counts."""
+    """The ten lines that consist of a class and ten counts."""
     rows = [numbers(line) for line in output.splitlines() if re.match(r"\s*\d[\s|:]", line)]
     rows = [row for row in rows if len(row) >= 11]
     assert [row[0] for row in rows] == list(range(10)), output
@@ -60,7 +60,7 @@ class EvalTestCase(testing.DtrainTestCase):
 
 
 class EvalTest(EvalTestCase):
-    def test_as_many_samples_as_the_config_says(self):
+    def test_number_of_samples_of_the_config(self):
         trained, network = self.checkpoint_and_reference("cross_entropy", **{"data.test_samples": 50})
         self.check_evaluation(self.evaluate(trained.checkpoints()[-1]), network, self.arrays["test_images"][:50],
                               self.arrays["test_labels"][:50])
@@ -106,8 +106,8 @@ class EvalTest(EvalTestCase):
         self.assert_refused("dtrain-eval", self.data, code=testing.EXIT_BAD_CHECKPOINT,
                             words=[self.data, "no valid checkpoint in this folder"])
 
-    def test_training_images_alone_are_distorted(self):
-        """The log's figures are those of the test images as they are, and of training on others than these."""
+    def test_only_training_images_are_distorted(self):
+        """The log has the accuracy and cost of undistorted test images, but of training on distorted images."""
         layers, _ = NETWORKS["quadratic"]
         plain = self.train({"model.layers": layers, "training.learning_rate": 0.2}, ranks=2, output="plain")
         distorted, network = self.checkpoint_and_reference("quadratic", **testing.DISTORTED)
@@ -217,7 +217,7 @@ class ShowTest(EvalTestCase):
                     try:
                         while piece := os.read(ours, 65536):
                             output += piece
-                    except OSError:  # that is how the end looks
+                    except OSError:  # a terminal reports its end in this way
                         pass
                 os.close(ours)
                 self.assertEqual(process.returncode, 0)
@@ -266,7 +266,7 @@ class RecordTest(EvalTestCase):
         self.assert_close(file.datasets["/wrong/image"], images[wrong] / 255, 1e-7, "wrong images")
 
     def check_surface(self, file, network, path):
-        """`path`: the parameters of every point in one vector each, the end last."""
+        """`path`: one vector of parameters for each point, the end last."""
         surface = {name.removeprefix("/surface/"): values for name, values in file.datasets.items()}
         direction_x, direction_y = (self.vector(file.datasets, f"/surface/direction_{axis}") for axis in "xy")
         for product, expected in ((direction_x @ direction_x, 1), (direction_y @ direction_y, 1),
@@ -360,7 +360,7 @@ class RecordTest(EvalTestCase):
         steps = file.datasets["/surface/path_step"]
         self.assertEqual(list(steps), [0, *(1 + i * 125 // 100 for i in range(100)), 126])
 
-    def test_checkpoints_that_are_no_part_of_the_path(self):
+    def test_checkpoints_that_do_not_belong_to_the_path(self):
         trained, _ = self.checkpoint_and_reference("quadratic", **{"training.epochs": 3})
         first, second, last = trained.checkpoints()
         first.write_bytes(first.read_bytes()[:-100])

@@ -23,30 +23,31 @@ class FaultsTest(testing.DtrainTestCase):
                 process.wait_for(r"epoch +2/")
                 os.kill(process.rank_pids()[victim], signal.SIGKILL)
                 result = process.wait(10)
-                # mpirun returns 128 + the signal that killed a rank, whatever the others return.
+                # mpirun returns 128 + the signal that killed a rank, regardless of the other ranks' codes.
                 self.assertIn(result.code, {testing.EXIT_RANK_LOST, 128 + signal.SIGKILL}, result)
                 self.assertRegex(result.stderr, rf"dtrain: rank {victim} on \S+ .*died, last seen in step \d+")
 
-    def assert_stall_is_told(self, pattern, victim, ranks, **settings):
-        """Of a rank that is stopped; one message says what happened, and `pattern` is in it."""
+    def assert_stall_is_reported(self, pattern, victim, ranks, **settings):
+        """Stops a rank and checks that exactly one message reports it, and that it contains `pattern`."""
         settings = {f"parallel.{key}": value for key, value in {"stall_timeout": 2, **settings}.items()}
         with self.case("stopped", rank=victim, **settings), self.start(settings, ranks) as process:
             process.wait_for(r"epoch +2/")
             os.kill(process.rank_pids()[victim], signal.SIGSTOP)
             result = process.wait(20)
             self.assertEqual(result.code, testing.EXIT_RANK_LOST, result)
-            self.assertRegex(result.stderr, rf"dtrain: {pattern} for 2 seconds, .*last seen in step \d+, phase [a-z][a-z (),-]+\. ")
-            said = [line for line in result.messages() if line.startswith("dtrain: ")]
-            self.assertEqual(len(said), 1, result)
+            self.assertRegex(result.stderr, rf"dtrain: {pattern} for 2 seconds, "
+                                           r".*last seen in step \d+, phase [a-z][a-z (),-]+\. ")
+            lines = [line for line in result.messages() if line.startswith("dtrain: ")]
+            self.assertEqual(len(lines), 1, result)
 
     def test_stalled_rank(self):
         for reducer in ("node", "mpi"):
             for victim in (0, 1):
-                self.assert_stall_is_told(rf"rank {victim} on \S+ .*made no progress", victim, 3, reducer=reducer)
+                self.assert_stall_is_reported(rf"rank {victim} on \S+ .*made no progress", victim, 3, reducer=reducer)
 
     def test_stalled_rank_alone_on_its_node(self):
         for ranks, ranks_per_node, victim, reducer in ((2, 1, 0, "node"), (2, 1, 1, "mpi"), (3, 2, 2, "node")):
-            self.assert_stall_is_told(rf"all ranks on (\S+) have waited for another node \(rank {victim} on \1\)",
+            self.assert_stall_is_reported(rf"all ranks on (\S+) have waited for another node \(rank {victim} on \1\)",
                                       victim, ranks, ranks_per_node=ranks_per_node, reducer=reducer)
 
     def test_job_stopped_for_a_while(self):

@@ -1,4 +1,4 @@
-"""Ranks on several hosts, joined by TCP: network namespaces of this machine, where it allows them."""
+"""Ranks on several hosts connected by TCP: network namespaces of this machine, if it allows them."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ import network_hosts  # noqa: E402
 
 # Ranks on each host.
 LAYOUTS = ((1, 1), (2, 1), (1, 1, 1))
-# Wide enough that the exchange between hosts goes through all of TCP's protocols for large messages.
+# Large enough that the exchange between hosts uses Open MPI's TCP protocols for large messages.
 SETTINGS = {"model.layers": "dense 300 relu, dense 10", "model.cost": "cross_entropy",
             "training.learning_rate": 0.01, "training.optimizer": "momentum"}
 STALL_SECONDS = 2
@@ -27,7 +27,7 @@ class HostsTest(testing.DtrainTestCase):
         super().setUpClass()
 
     def start(self, hosts, ranks, settings):
-        # More ranks than cores, of which mpirun, seeing several hosts, knows nothing.
+        # More ranks than cores. mpirun does not notice this, because it sees several hosts.
         words = [*hosts.mpirun(ranks), "--mca", "mpi_yield_when_idle", "1", str(testing.BIN / "dtrain"),
                  str(self.write_config(settings))]
         return testing.Process(words, self.folder)
@@ -47,7 +47,7 @@ class HostsTest(testing.DtrainTestCase):
                 self.assertEqual(actual.log().attributes["nodes"], len(ranks))
 
     def test_link_down(self):
-        """It is reported, with the names of the hosts, and when it is up again the run goes on."""
+        """It is reported with the names of the hosts, and the run continues when the link is up again."""
         settings = {**SETTINGS, "training.epochs": 12, "parallel.stall_timeout": STALL_SECONDS,
                     "output.checkpoint_every": "7 steps"}
         undisturbed = self.train(settings, output="one")

@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 SOURCE = Path(os.environ.get("DTRAIN_SOURCE", Path(__file__).resolve().parents[2]))
-PROGRAMS = "apps"  # may include all, and is included by none
+PROGRAMS = "apps"  # may include all modules, and no module includes it
 
 
 def table_of_modules():
@@ -23,7 +23,7 @@ def modules_linked(module):
 
 
 def includes_of(module):
-    """{module included: a file that does it}"""
+    """{included module: a file that includes it}"""
     found = {}
     for folder in (SOURCE / "include" / "dtrain" / module, SOURCE / "src" / module):
         for file in folder.rglob("*.[ch]pp"):
@@ -42,27 +42,27 @@ class IncludesTest(unittest.TestCase):
         self.assertEqual(set(self.table), folders)
         self.assertEqual({folder.name for folder in (SOURCE / "include" / "dtrain").iterdir()}, self.modules)
 
-    def test_arrows_point_one_way(self):
-        TopologicalSorter({module: self.table[module] for module in self.modules}).prepare()  # throws at a cycle
+    def test_dependencies_have_no_cycles(self):
+        TopologicalSorter({module: self.table[module] for module in self.modules}).prepare()  # throws for a cycle
 
-    def test_includes_are_those_of_the_table(self):
+    def test_includes_match_the_table(self):
         for module in sorted(self.modules):
             with self.subTest(module):
                 for included, file in includes_of(module).items():
                     self.assertIn(included, self.table[module] | {module}, f"{file} includes dtrain/{included}/")
 
-    def test_nothing_is_allowed_that_nobody_needs(self):
+    def test_everything_allowed_is_used(self):
         for module in sorted(self.modules):
             with self.subTest(module):
                 self.assertEqual(self.table[module] - set(includes_of(module)), set())
 
-    def test_libraries_are_those_of_the_table(self):
+    def test_libraries_match_the_table(self):
         for module in sorted(self.modules):
             with self.subTest(module):
                 self.assertEqual(modules_linked(module), self.table[module])
 
     def test_a_source_includes_its_own_header_first(self):
-        """So that the header compiles by itself."""
+        """So the header compiles by itself."""
         for header in (SOURCE / "include" / "dtrain").rglob("*.hpp"):
             name = header.relative_to(SOURCE / "include" / "dtrain").with_suffix("")
             source = SOURCE / "src" / name.with_suffix(".cpp")
@@ -70,7 +70,7 @@ class IncludesTest(unittest.TestCase):
                 first = re.search(r"^#include (.*)$", source.read_text(), re.MULTILINE)
                 self.assertEqual(first and first.group(1), f'"dtrain/{name}.hpp"', source)
 
-    def test_nobody_reaches_into_a_folder(self):
+    def test_private_headers_are_included_by_their_module_only(self):
         for file in (SOURCE / "src").rglob("*.[ch]pp"):
             self.assertNotRegex(file.read_text(), r'#include "\.\.', str(file))
 

@@ -1,7 +1,7 @@
-"""Kills random ranks at random moments, every other time while a checkpoint is being written. Each time the run then
-goes on with another number of ranks, to the end, and its result is that of an undisturbed run, bit for bit.
+"""Kills random ranks at random moments, every other time while a checkpoint is written. Then the run resumes with
+another number of ranks and finishes. Its result is bitwise identical to that of an undisturbed run.
 
-DTRAIN_KILLS sets the number of kills, DTRAIN_KILL_SEED the moments.
+DTRAIN_KILLS sets the number of kills, DTRAIN_KILL_SEED their moments.
 """
 
 import os
@@ -18,7 +18,7 @@ import dtrain_testing as testing  # noqa: E402
 KILLS = int(os.environ.get("DTRAIN_KILLS", 100 if testing.LONG else 6))
 SEED = int(os.environ.get("DTRAIN_KILL_SEED", 1))
 
-# Checkpoints every few steps, of a size that takes the disk a while.
+# Checkpoints every few steps, large enough that writing takes a while.
 SETTINGS = {
     **testing.RELU_CROSS_ENTROPY,
     "model.layers": "dense 300 relu, dense 10",
@@ -36,7 +36,7 @@ class KillTest(testing.DtrainTestCase):
     stuck_launches = 0
 
     def kill_once(self, moments, usual_seconds, *, while_writing):
-        """Starts a run and kills one of its ranks. Whether it was killed before it was through."""
+        """Starts a run and kills one of its ranks. Returns whether it was killed before it finished."""
         ranks = moments.choice(RANKS)
         checkpoints = self.folder / "run" / "checkpoints"
         with testing.Process(testing.command("dtrain", self.write_config(SETTINGS), ranks=ranks),
@@ -53,11 +53,11 @@ class KillTest(testing.DtrainTestCase):
             try:
                 os.kill(moments.choice(victims), signal.SIGKILL)
             except (IndexError, ProcessLookupError):
-                pass  # it is through
+                pass  # it has finished
             try:
                 result = process.wait(30)
             except AssertionError:
-                # A rank that dies while it connects to mpirun leaves that, and the others in MPI_Init, waiting for it.
+                # If a rank dies while it connects to mpirun, mpirun and the ranks in MPI_Init wait for it forever.
                 if "PMIX ERROR" not in process.result().stderr:
                     raise
                 self.stuck_launches += 1
@@ -75,7 +75,7 @@ class KillTest(testing.DtrainTestCase):
             with self.case(kill=kill):
                 run = self.folder / "run"
                 while not self.kill_once(moments, usual_seconds, while_writing=kill % 2 == 0):
-                    shutil.rmtree(run)  # it was through before
+                    shutil.rmtree(run)  # it had finished before
                 before_any += testing.newest_step(run) < 0
                 half_written += any((run / "checkpoints").glob("*.tmp"))
                 finished = self.train(SETTINGS, ranks=moments.choice(RANKS))
@@ -84,9 +84,9 @@ class KillTest(testing.DtrainTestCase):
                 self.assertEqual(finished.files(), {"config.ini", "log.h5", *(f"checkpoints/{path.name}"
                                                                              for path in finished.checkpoints())})
                 self.assertEqual(len(finished.checkpoints()), 3)
-        # Half of the kills are aimed at the writing of a checkpoint.
-        print(f"{KILLS} kills, {before_any} before the first checkpoint, {half_written} that left one half written, "
-              f"{self.stuck_launches} that left mpirun stuck in its launch; {len(fingerprints)} went on to the end, "
+        # Half of the kills happen while a checkpoint is written.
+        print(f"{KILLS} kills, {before_any} before the first checkpoint, {half_written} while one was written, "
+              f"{self.stuck_launches} with mpirun stuck in its launch; {len(fingerprints)} resumed and finished, "
               f"fingerprints {set(fingerprints)}, undisturbed {undisturbed.fingerprint()}", flush=True)
         self.assertGreaterEqual(half_written, KILLS // 6)
 

@@ -1,5 +1,5 @@
-"""Too little memory on one rank: the run ends, by exit code 2 and one message, wherever it runs out, or it succeeds.
-And places where shared memory is short."""
+"""Too little memory on one rank: the run succeeds, or it ends with exit code 2 and one message, wherever memory runs
+out. Also: places where shared memory is limited."""
 
 import re
 import subprocess
@@ -12,8 +12,8 @@ import dtrain_testing as testing  # noqa: E402
 
 MEGABYTE = 1 << 20
 
-# One rank gets the limit. malloc is to take memory as it needs it, not 64 MB at once for every thread, so that what is
-# enough to start MPI is about the same each time.
+# One rank gets the limit. malloc must take memory as needed, not 64 MB at once for every thread, so that the memory
+# needed to start MPI hardly varies.
 WRAPPER = """#!/bin/sh
 if [ "$OMPI_COMM_WORLD_RANK" = {rank} ]; then
     export MALLOC_ARENA_MAX=1
@@ -26,7 +26,7 @@ exec "$@"
 WIDE = {"model.layers": "dense 20000 relu, dense 10"}
 NARROW = {"model.layers": "dense 30 relu, dense 10"}
 
-# Program, ranks, which of them is limited, settings, and megabytes that the run takes beyond those to start MPI.
+# Program, ranks, limited rank, settings, and the megabytes that the run needs in addition to starting MPI.
 CASES = {
     "two nodes, the last rank": ("dtrain", 4, 3, {**WIDE, "parallel.ranks_per_node": 2}, 900),
     "two nodes, the first rank": ("dtrain", 4, 0, {**WIDE, "parallel.ranks_per_node": 2}, 1150),
@@ -42,8 +42,8 @@ CASES = {
 
 
 def started(result):
-    """Whether MPI did: with too little memory it fails or crashes on its way, and says where it was. The scanner of its
-    own messages ends the process by 2, as dtrain does."""
+    """Whether MPI started. With too little memory it fails or crashes at its start and prints where. Its
+    parser of messages ends the process with code 2, as dtrain does."""
     if "opal_show_help_yy" in result.stderr:
         return False
     return result.code in {testing.EXIT_OK, testing.EXIT_BAD_CONFIG} or not re.search(
@@ -60,8 +60,8 @@ class LimitsTest(testing.DtrainTestCase):
         with testing.Process(words, self.folder) as process:
             return process.wait(testing.TIMEOUT_SECONDS)
 
-    def least_to_start(self, program):
-        """Megabytes that let MPI start: 10 more than the least found, by a call that then lacks a config."""
+    def min_to_start(self, program):
+        """Megabytes that are enough to start MPI: the minimum found, plus 10. The measured call has no config."""
         low, high = 50, 800
         while high - low > 10:
             middle = (low + high) // 2
@@ -69,32 +69,32 @@ class LimitsTest(testing.DtrainTestCase):
         return high + 10
 
     def test_too_little_memory(self):
-        start = {program: self.least_to_start(program) for program in ("dtrain", "dtrain-bench")}
+        start = {program: self.min_to_start(program) for program in ("dtrain", "dtrain-bench")}
         all_codes = set()
         for name, (program, ranks, victim, settings, span) in CASES.items():
             arguments = ("--steps=1", "--blocks=1") if program == "dtrain-bench" else ()
             codes = set()
-            for share in [i / 19 for i in range(20)] if testing.LONG else [0.5]:
-                megabytes = start[program] + int(span * share)
+            for fraction in [i / 19 for i in range(20)] if testing.LONG else [0.5]:
+                megabytes = start[program] + int(span * fraction)
                 with self.case(name, megabytes=megabytes):
                     config = self.write_config({
                         "data.source": "synthetic", "data.train_samples": 400, "data.test_samples": 100,
                         "training.epochs": 1, "training.learning_rate": 0.01, "parallel.stall_timeout": 0, **settings})
                     result = self.limited(program, ranks, victim, megabytes, config, *arguments)
                     if not started(result):
-                        continue  # with somewhat more than the least that is enough at other times
+                        continue  # more than the minimum that was found, but too little this time
                     codes.add(result.code)
                     if result.code != testing.EXIT_OK:
                         self.assertEqual(result.code, testing.EXIT_BAD_CONFIG, result)
-                        said = [line for line in result.messages() if line.startswith("dtrain")]
-                        self.assertEqual(len(said), 1, result)
-                        self.assertRegex(said[0], rf"^{program}: (rank {victim} on \S+: .*out of memory|"
+                        lines = [line for line in result.messages() if line.startswith("dtrain")]
+                        self.assertEqual(len(lines), 1, result)
+                        self.assertRegex(lines[0], rf"^{program}: (rank {victim} on \S+: .*out of memory|"
                                                   rf"out of memory: rank {victim} needs about )")
             all_codes |= codes
             if testing.LONG:
-                with self.subTest("the limits are those between which it matters", case=name):
+                with self.subTest("some limits are too small and some suffice", case=name):
                     self.assertEqual(codes, {testing.EXIT_OK, testing.EXIT_BAD_CONFIG})
-        self.assertIn(testing.EXIT_BAD_CONFIG, all_codes, "no limit mattered")
+        self.assertIn(testing.EXIT_BAD_CONFIG, all_codes, "no limit was too small")
 
 
 NAMESPACES = ["unshare", "--mount", "--ipc"]
@@ -108,7 +108,7 @@ def may_make_namespaces():
 @unittest.skipUnless(may_make_namespaces(), "needs to be root, and the right to make namespaces")
 class SharedMemoryTest(testing.DtrainTestCase):
     def run_in_namespace(self, script, *overrides, ranks=4, wrapper=()):
-        """A run that begins after `script`, in namespaces of its own; `wrapper` goes between it and mpirun."""
+        """Runs `script` in new namespaces, then the program. `wrapper` comes between it and mpirun."""
         config = self.write_config({"model.layers": "dense 800 relu, dense 10", "data.train_samples": 128})
         words = testing.command("dtrain", config, *overrides, ranks=ranks)
         words[-2 - len(overrides):-2 - len(overrides)] = wrapper
@@ -116,7 +116,8 @@ class SharedMemoryTest(testing.DtrainTestCase):
             return process.wait(testing.TIMEOUT_SECONDS)
 
     def test_small_dev_shm(self):
-        """As in containers: neither the windows nor Open MPI's messages need it, nor Open MPI's shared windows."""
+        """As in containers: dtrain's windows, Open MPI's messages and Open MPI's shared windows do not need
+        /dev/shm."""
         for reducer in ("node", "mpi"):
             with self.case(reducer):
                 result = self.run_in_namespace("mount -t tmpfs -o size=1m tmpfs /dev/shm; export OMPI_MCA_osc=^sm",

@@ -1,4 +1,4 @@
-"""Local SGD: logical shards that descend by themselves and are averaged every so many steps."""
+"""Local SGD: logical shards train separately and are averaged every few steps."""
 
 import sys
 import unittest
@@ -16,7 +16,7 @@ SETTINGS = {"model.layers": "dense 12 tanh, dense 10", "model.cost": "cross_entr
 
 class LocalSgdTest(testing.DtrainTestCase):
     def test_one_shard_is_plain_descent(self):
-        """With one shard there is nothing to average: the bits are those of descent without."""
+        """With one shard there is nothing to average: the bits are those of training without local SGD."""
         for optimizer in ("sgd", "momentum", "adam"):
             with self.case(optimizer=optimizer):
                 settings = {**SETTINGS, "training.optimizer": optimizer, "training.learning_rate": 0.02,
@@ -40,12 +40,12 @@ class LocalSgdTest(testing.DtrainTestCase):
             self.assert_same_result(self.train(settings, ranks=2, output="resumed"), one)
 
     def test_agrees_with_numpy(self):
-        """Shards whose samples are all alike, so that their order does not matter: each is a descent on one sample,
-        and the parameters of all are averaged after every third step and after the last of an epoch."""
+        """All samples of a shard are equal, so their order does not matter: each shard trains on one sample. The
+        parameters of all shards are averaged after every third step and after the last step of an epoch."""
         shards, steps, every = 4, 8, 3
         images, labels = self.arrays["train_images"], self.arrays["train_labels"]
         chosen = [np.flatnonzero(labels == digit)[:1] for digit in range(shards)]
-        rows = np.repeat(chosen, 2 * steps)  # two of each shard in each step
+        rows = np.repeat(chosen, 2 * steps)  # two samples of each shard in each step
         alike = self.folder / "alike"
         testing.write_dataset(alike, {**self.arrays, "train_images": images[rows], "train_labels": labels[rows]})
         settings = {**SETTINGS, "data.directory": alike, "training.epochs": 1, "training.batch_size": 2 * shards,
@@ -74,7 +74,7 @@ class LocalSgdTest(testing.DtrainTestCase):
             self.assert_close(actual, expected, 1e-4, "parameters")
 
     def test_check(self):
-        """Ranks whose slices hold other things than parameters or states have them looked at all the same."""
+        """The checks also work on ranks whose slices contain other values than parameters or states."""
         settings = {**SETTINGS, "model.layers": "dense 2500 relu, dense 10", "training.optimizer": "adam",
                     "parallel.sync_every": 4}
         for ranks in (1, 3):

@@ -1,5 +1,5 @@
-"""Memory: what --check and a run say beforehand is what a run takes, a batch beyond it comes in micro-batches, and what
-cannot fit is refused before it is allocated."""
+"""Memory: a run needs as much as it and --check predict, a batch that exceeds the memory is cut into micro-batches, and
+a run that cannot fit is refused before it allocates."""
 
 import contextlib
 import itertools
@@ -16,7 +16,7 @@ MEGABYTE = 10 ** 6
 CONVOLUTIONS = {"data.source": "synthetic", "data.train_samples": 2000, "data.test_samples": 100,
                 "model.layers": "conv 8x5x5 relu, maxpool 2, dropout 0.2, dense 10", "model.cost": "cross_entropy",
                 "training.batch_size": "all", "training.learning_rate": 0.1, "training.epochs": 2}
-TOO_FEW_MEGABYTES = 150  # for its activations, which take 166
+TOO_FEW_MEGABYTES = 150  # too few for the activations, which take 166
 CASES = {
     "wide layers, a narrow batch": {"model.layers": "dense 3000 relu, dense 1000 relu, dense 10",
                                     "training.optimizer": "adam"},
@@ -32,7 +32,7 @@ PEAK = "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); 
 
 
 def own_group():
-    """The folder of this process's control group for memory, and the name of the limit in one."""
+    """The folder of this process's control group for memory, and the file name of a limit."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "memory":
@@ -44,10 +44,10 @@ def own_group():
 
 @contextlib.contextmanager
 def memory_group(megabytes):
-    """A control group with that limit; skips the test where none can be made."""
+    """A control group with that limit. Skips the test if none can be created."""
     own, limit = own_group()
-    reasons = ["there is none for memory"]
-    # In version 2 a group with processes has no children with limits: then beside it.
+    reasons = ["there is no control group for memory"]
+    # In version 2, a group with processes cannot have children with limits. Then the parent gets the new group.
     for parent in (own, own.parent) if own else ():
         group = parent / f"dtrain-test-{os.getpid()}"
         try:
@@ -82,13 +82,13 @@ class MemoryTest(testing.DtrainTestCase):
                 checked = testing.run("dtrain", config, "--check", cwd=self.folder)
                 result = self.run_words(sys.executable, "-c", PEAK, *testing.command("dtrain", config))
                 self.assertEqual((checked.code, result.code), (0, 0), (checked, result))
-                said = re.search(r"^memory +of rank 0 about ([\d.]+) MB: .* activations, .*$",
+                estimate = re.search(r"^memory +of rank 0 about ([\d.]+) MB: .* activations, .*$",
                                  checked.stdout, re.MULTILINE)
-                self.assertIsNotNone(said, checked)
+                self.assertIsNotNone(estimate, checked)
                 self.assertLess(result.stdout.index("\nmemory "), result.stdout.index("\ndata set "), result)
                 peak = int(re.search(r"^peak (\d+)", result.stdout, re.MULTILINE)[1]) / MEGABYTE
-                # Programs and libraries are in files, which the system can take from memory.
-                self.assertAlmostEqual(peak, float(said[1]) + 8, delta=15 + 0.05 * peak)
+                # Programs and libraries are mapped files, whose memory the system can reclaim.
+                self.assertAlmostEqual(peak, float(estimate[1]) + 8, delta=15 + 0.05 * peak)
 
     def test_micro_batches_change_no_bit(self):
         fingerprints = set()
@@ -99,7 +99,7 @@ class MemoryTest(testing.DtrainTestCase):
         self.assertEqual(len(fingerprints), 1, fingerprints)
 
     def check_limited(self, config, *wrapper):
-        """A whole batch is refused, by --check as well, and parts of it fit."""
+        """A complete batch at once is refused, also by --check, and micro-batches fit."""
         for words in ([], ["--check"]):
             result = self.run_words(*wrapper, *testing.command("dtrain", config, "--training.micro_batch=2000", *words))
             self.assert_one_message(result, testing.EXIT_BAD_CONFIG, "out of memory: rank 0 needs about ",
@@ -108,9 +108,9 @@ class MemoryTest(testing.DtrainTestCase):
         result = self.run_words(*wrapper, *testing.command("dtrain", config))
         self.assertEqual(result.code, testing.EXIT_OK, result)
         self.assertIn("in micro-batches of up to 256\n", result.stdout)
-        whole = self.train({**CONVOLUTIONS, "training.micro_batch": 2000}, output="whole")
-        self.assertNotIn("micro-batches", whole.result.stdout)
-        self.assertEqual(*(re.findall(r"weights (\w{16})", run.stdout)[-1] for run in (result, whole.result)))
+        at_once = self.train({**CONVOLUTIONS, "training.micro_batch": 2000}, output="at-once")
+        self.assertNotIn("micro-batches", at_once.result.stdout)
+        self.assertEqual(*(re.findall(r"weights (\w{16})", run.stdout)[-1] for run in (result, at_once.result)))
 
     def test_large_batch_under_ulimit(self):
         config = self.small(CONVOLUTIONS)

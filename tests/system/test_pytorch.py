@@ -1,4 +1,4 @@
-"""Convolutional and recurrent networks against PyTorch in double precision, from the same weights."""
+"""Compares convolutional and recurrent networks with PyTorch in double precision, from the same weights."""
 
 import sys
 import unittest
@@ -28,7 +28,7 @@ NETWORKS = {
 
 
 def parameters_of(model):
-    """PyTorch's tensors in the order of dtrain's; of its two biases per gate, one stays zero."""
+    """PyTorch's tensors in dtrain's order. PyTorch has two biases per gate; one of them stays zero."""
     tensors = []
     for module in model.modules():
         if isinstance(module, torch.nn.LSTM):
@@ -40,7 +40,7 @@ def parameters_of(model):
 
 
 def weights_in(checkpoint):
-    """Layer by layer; within a layer as parameters_of has them."""
+    """Layer by layer, in the order of parameters_of within a layer."""
     order = {"weight": 0, "weight_ih": 0, "weight_hh": 1, "bias": 2}
     names = [name for name in checkpoint.datasets if name.startswith("/model/")]
     names.sort(key=lambda name: (name.split("/")[2], order[name.split("/")[3]]))
@@ -49,7 +49,7 @@ def weights_in(checkpoint):
 
 @unittest.skipUnless(torch, "PyTorch is not installed (Debian: python3-torch)")
 class PyTorchTest(testing.DtrainTestCase):
-    def test_networks_descend_alike(self):
+    def test_networks_train_alike(self):
         images = torch.from_numpy(self.arrays["train_images"][:SAMPLES].astype(np.float64) / 255).unsqueeze(1)
         labels = torch.from_numpy(self.arrays["train_labels"][:SAMPLES].astype(np.int64))
         for ranks, (name, layers) in enumerate(NETWORKS.items(), start=1):

@@ -1,4 +1,4 @@
-"""The number of ranks changes nothing about the result."""
+"""The number of ranks does not change the result."""
 
 import sys
 from pathlib import Path
@@ -36,7 +36,7 @@ class NumberOfRanksTest(testing.DtrainTestCase):
         self.assert_same_result(compressed, self.train(ranks=2, output="plain-run"))
 
     def test_floats_of_any_shape(self):
-        """Floats are taken as they are: what bytes are divided to, given as floats, trains to the same bits."""
+        """Floats are not scaled. Bytes, divided beforehand and given as floats, train to the same bits."""
         sequences = {key: array if key.endswith("labels") else
                      (array / np.float32(255)).astype(np.float32).reshape(-1, 7, 28, 4)
                      for key, array in self.arrays.items()}

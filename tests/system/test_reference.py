@@ -1,4 +1,4 @@
-"""Training and evaluation against the same formulas in NumPy double precision."""
+"""Compares training and evaluation with the same formulas in NumPy double precision."""
 
 import sys
 import unittest
@@ -16,7 +16,7 @@ TOLERANCE = 1e-4
 SIGMOID_QUADRATIC = {"model.layers": "dense 16 sigmoid, dense 16 sigmoid, dense 10 sigmoid",
                      "model.cost": "quadratic"}
 RELU_CROSS_ENTROPY = {"model.layers": "dense 16 relu, dense 16 relu, dense 10 linear", "model.cost": "cross_entropy"}
-TANH_CROSS_ENTROPY = {"model.layers": "dense 20 tanh, dense 10 linear", "model.cost": "cross_entropy"}
+TANH_CROSS_ENTROPY = {"model.layers": "dense 20 tanh, dense 10", "model.cost": "cross_entropy"}
 
 
 def descent(model, optimizer, learning_rate, **more):
@@ -43,7 +43,7 @@ CASES = {
 
 
 def rates_of(settings):
-    """The learning rate of each full-batch step, an epoch each."""
+    """The learning rate of each full-batch step. A step is an epoch."""
     epochs = np.arange(STEPS)
     decays = epochs / settings.get("training.decay_epochs", 10)
     factor = settings.get("training.decay_factor", 0.1)
@@ -54,14 +54,15 @@ def rates_of(settings):
 
 
 def network_of(checkpoint, settings):
-    activations = [layer.split()[-1] for layer in settings["model.layers"].split(",")]
+    layers = [layer.split() for layer in settings["model.layers"].split(",")]
+    activations = [words[2] if len(words) > 2 else "linear" for words in layers]  # dense N [activation]
     return ReferenceNetwork.from_checkpoint(checkpoint.datasets, activations, settings["model.cost"])
 
 
 class ReferenceTest(testing.DtrainTestCase):
     def check_descent(self, settings, arrays, *, ranks):
-        """From the checkpoint of an untrained network on, both descend over the whole training set. Returns the
-        parameters of both afterwards."""
+        """Both programs train on the complete training set, from the checkpoint of an untrained network. Returns the
+        parameters of both at the end."""
         settings = {**settings, "training.batch_size": "all", "training.epochs": STEPS}
         start = self.train(settings, "--training.epochs=0", ranks=ranks).last_checkpoint()
         trained = self.train(settings, ranks=ranks)
@@ -99,16 +100,16 @@ class ReferenceTest(testing.DtrainTestCase):
             with self.case(name):
                 settings = {**CASES[name], "data.directory": testing.MNIST,
                             "data.train_samples": samples["train"], "data.test_samples": samples["test"]}
-                # With so many samples, some input of a relu lies so close to 0 that single precision rounds it to the
-                # other side, which moves a few small biases further than the rest (in PyTorch as well). The distance
-                # of the networks as a whole tells rounding from a wrong formula all the same.
+                # With many samples, some input of a ReLU is so close to 0 that single precision rounds it to the other
+                # side. This changes a few small biases more than the rest (in PyTorch as well). The distance between
+                # all parameters still distinguishes rounding from a wrong formula.
                 actual, expected = (np.concatenate([p.ravel() for p in parameters])
                                     for parameters in self.check_descent(settings, arrays, ranks=2))
                 self.assertLess(np.linalg.norm(actual - expected), TOLERANCE * np.linalg.norm(expected))
 
     def test_every_sample_counts_once_per_epoch(self):
-        """With a step too small to change a weight, an epoch's costs, weighted by the batches, are the cost of the
-        whole set, and so is what the log has for the epoch; test samples count once as well."""
+        """The step is too small to change a weight. So an epoch's costs, weighted by batch size, give the cost of the
+        complete set, which is also the cost in the log. Test samples are counted once as well."""
         for ranks, batch_size in ((1, 30), (2, 64), (3, 5), (5, 100), (8, 1003), (7, 7)):
             settings = descent(RELU_CROSS_ENTROPY, "sgd", 1e-30, batch_size=batch_size, epochs=2)
             with self.case(ranks=ranks, batch_size=batch_size):
@@ -125,7 +126,7 @@ class ReferenceTest(testing.DtrainTestCase):
                 self.assert_close(costs @ sizes / sizes.sum(), [train_cost] * 2, 1e-5, "weighted step costs")
                 self.assert_close(log["/epochs/train_cost"], [train_cost] * 2, 1e-5, "/epochs/train_cost")
                 right = log["/steps/accuracy"].astype(np.float64).reshape(2, len(sizes)) * sizes
-                self.assert_close(right, np.round(right), 1e-5, "counts of right samples")
+                self.assert_close(right, np.round(right), 1e-5, "counts of correct samples")
                 for found in (right.sum(axis=1) / sizes.sum(), log["/epochs/train_accuracy"]):
                     self.assert_close(found, [train_accuracy] * 2, 1e-5, "training accuracy")
                 self.assert_close(log["/epochs/test_cost"], [test_cost] * 2, 1e-5, "/epochs/test_cost")

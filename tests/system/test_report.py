@@ -1,4 +1,4 @@
-"""dtrain-report: its page says what the HDF5 files say, stands alone, and names what it cannot show."""
+"""dtrain-report: the page shows what the HDF5 files contain, needs no other files, and names what it cannot show."""
 
 import os
 import re
@@ -22,7 +22,7 @@ PROGRESS = re.compile(r"^dtrain-report: .* \.\.\.$")
 
 
 def write_scaling(path, rows, data_phase="data"):
-    """A scaling experiment; `rows` are (mode, ranks, simulated, platform, samples per second)."""
+    """Writes a scaling experiment. `rows` are (mode, ranks, simulated, platform, samples per second)."""
     mode, ranks, simulated, platform, rate = (np.array(column) for column in zip(*rows))
     with h5py.File(path, "w") as file:
         file.attrs.update({"format_version": 1, "kind": "scaling", "layers": "dense 10", "parameters": 7850,
@@ -40,7 +40,7 @@ def write_scaling(path, rows, data_phase="data"):
 
 
 def write_log(path, steps, steps_per_epoch, ranks, config):
-    """A log as long as wanted, of a cost that falls to 0.1."""
+    """Writes a log of any length, with a cost that decreases to 0.1."""
     epochs = steps // steps_per_epoch
     numbers = np.arange(1, epochs + 1)
     fall = 2.2 / (1 + 5 * numbers / epochs)
@@ -61,7 +61,7 @@ def write_log(path, steps, steps_per_epoch, ranks, config):
 
 class ReportTest(testing.DtrainTestCase):
     def report(self, *arguments, expect=testing.EXIT_OK, name="page.html"):
-        """The page, None where none was written, and the messages that tell no progress."""
+        """The page, or None if none was written, and the messages except those of progress."""
         output = self.folder / name
         result = testing.run("dtrain-report", *arguments, "-o", output, cwd=self.folder)
         self.assertEqual(result.code, expect, result)
@@ -75,7 +75,7 @@ class ReportTest(testing.DtrainTestCase):
         return page, messages
 
     def assert_named(self, text, page, messages):
-        """A problem is told in both places."""
+        """A problem is named on the page and on stderr."""
         self.assertTrue(any(text in line for line in messages), f"{text} is not in {messages}")
         self.assertIn(text, page.text)
 
@@ -89,14 +89,14 @@ class ReportTest(testing.DtrainTestCase):
         log = run.log()
         last = {name: log.datasets[f"/epochs/{name}"][-1] for name in
                 ("test_cost", "train_cost", "train_accuracy", "test_accuracy", "learning_rate", "fingerprint")}
-        self.assertAlmostEqual(page.figure("test-accuracy"), last["test_accuracy"], delta=0.51e-4)
-        self.assertAlmostEqual(page.figure("train-accuracy"), last["train_accuracy"], delta=0.51e-4)
+        self.assertAlmostEqual(page.number("test-accuracy"), last["test_accuracy"], delta=0.51e-4)
+        self.assertAlmostEqual(page.number("train-accuracy"), last["train_accuracy"], delta=0.51e-4)
         for shown, expected in {"test-cost": last["test_cost"], "train-cost": last["train_cost"],
                                 "learning-rate": last["learning_rate"], "epochs": 2, "ranks": 2,
                                 "steps": len(log.datasets["/steps/cost"]),
                                 "rate": np.median(log.datasets["/epochs/samples_per_second"]),
                                 "parameters": log.attributes["parameters"]}.items():
-            self.assertAlmostEqual(page.figure(shown), expected, delta=SIGNIFICANT * expected, msg=shown)
+            self.assertAlmostEqual(page.number(shown), expected, delta=SIGNIFICANT * expected, msg=shown)
         self.assertEqual(page.by_id["fingerprint"], f"{last['fingerprint']:016x}")
         self.assertEqual(page.by_id["config"], log.attributes["config"].strip())
 
@@ -125,8 +125,8 @@ class ReportTest(testing.DtrainTestCase):
             self.assertEqual(console, [])
             self.assertIn('id="fingerprint"', elements)
 
-    def test_chromium_tells_of_errors(self):
-        """What the check of the console is worth."""
+    def test_chromium_reports_errors(self):
+        """The check of the console can fail."""
         if not CHROMIUM:
             self.skipTest("there is no chromium to open the page with")
         page = self.folder / "bad.html"
@@ -140,7 +140,7 @@ class ReportTest(testing.DtrainTestCase):
         with h5py.File(run.folder / "log.h5", "r+") as log:
             log.attrs["config"] = log.attrs["config"].replace("epochs = 2\n", "epochs = 7\n")
         shutil.copytree(run.folder, self.folder / "fresh")
-        (self.folder / "fresh" / "log.h5").unlink()  # as before the end of the first epoch
+        (self.folder / "fresh" / "log.h5").unlink()  # as during the first epoch
 
         page, messages = self.report(run.folder)
         self.assertEqual(messages, [])
@@ -149,25 +149,25 @@ class ReportTest(testing.DtrainTestCase):
                                  ("compute", "reduce", "wait"))
         slowest = np.nanmean(compute, 0).argmax()
         alternatives = [value for _, name, value in page.attributes if name == "aria-label"]
-        for said in (f"mean over ranks: compute {np.nanmean(compute):.4g} s, reduce {np.nanmean(reduce):.4g} s, "
+        for summary in (f"mean over ranks: compute {np.nanmean(compute):.4g} s, reduce {np.nanmean(reduce):.4g} s, "
                      f"wait {np.nanmean(wait):.4g} s",
                      f"each of 3 ranks; rank {slowest} has the longest compute time, "
                      f"{np.nanmean(compute[:, slowest]):.4g} s"):
-            self.assertTrue(any(said in text for text in alternatives), f"{said} is not in {alternatives}")
+            self.assertTrue(any(summary in text for text in alternatives), f"{summary} is not in {alternatives}")
         self.assertNotIn("nan", page.text.lower())
 
-        log, expected = run.log(), page.figure("test-accuracy")
+        log, expected = run.log(), page.number("test-accuracy")
         page, messages = self.report("fresh")
         self.assert_named("fresh/log.h5 is missing", page, messages)
-        self.assertEqual(page.figure("test-accuracy"), expected)
-        self.assertEqual(page.figure("steps"), len(log.datasets["/steps/cost"]))
+        self.assertEqual(page.number("test-accuracy"), expected)
+        self.assertEqual(page.number("steps"), len(log.datasets["/steps/cost"]))
         page, messages = self.report("fresh/checkpoints")
         self.assertEqual(messages, [])
-        self.assertEqual(page.figure("test-accuracy"), expected)
+        self.assertEqual(page.number("test-accuracy"), expected)
         self.assertIn("confusion", page.by_id)
 
     def test_checkpoints_that_are_replaced_meanwhile(self):
-        """By an evaluation in whose time a newer checkpoint takes the place of the one it was asked for, twice."""
+        """During an evaluation a newer checkpoint replaces the evaluated one, twice."""
         run = self.train({"training.epochs": 1})
         newest, = (run.folder / "checkpoints").glob("step-*.h5")
         evaluator = self.folder / "evaluator"
@@ -185,7 +185,7 @@ class ReportTest(testing.DtrainTestCase):
     def test_interrupted_in_the_first_epoch(self):
         run = self.train({"training.epochs": 0})
         page, messages = self.report(run.folder)
-        self.assertEqual(page.figure("steps"), 0)
+        self.assertEqual(page.number("steps"), 0)
         self.assertNotIn("test-accuracy", page.by_id)
         self.assertNotIn("last finished epoch", page.text)
         self.assertIn("weights", page.by_id)
@@ -217,13 +217,13 @@ class ReportTest(testing.DtrainTestCase):
                             "damaged.h5": "is damaged", "cut.h5": "truncated"}.items():
             self.assertIn(words, next(line for line in messages if f" {name}:" in line))
 
-        # The log and the newest checkpoint of a run: the one before takes their place.
+        # The log and the newest checkpoint of a run: the previous checkpoint is used instead.
         for path in (run.folder / "log.h5", run.checkpoints()[-1]):
             path.write_bytes(path.read_bytes()[:-4000])
         page, messages = self.report(run.folder, "kind.h5")
         for name in ("good/log.h5", run.checkpoints()[-1].name, "kind.h5: neither"):
             self.assert_named(name, page, messages)
-        self.assertEqual(page.figure("epochs"), 1)
+        self.assertEqual(page.number("epochs"), 1)
         used = run.checkpoints()[-2]
         self.assertEqual(page.by_id["checkpoint"], used.name)
         for shown in ("evaluated-step", "weights-step"):
@@ -259,7 +259,7 @@ class ReportTest(testing.DtrainTestCase):
                            output=f"batch-{size}-{seed}") for size, seed in ((32, 1), (64, 1), (64, 2))]
         rows = [(0, 1, 0, "here <&>", 100.0), (0, 2, 0, "here <&>", 180.0), (0, 2, 0, "here <&>", 184.0),
                 (0, 4, 1, "fat tree", 300.0), (0, 8, 1, "fat tree", 420.0), (1, 1, 0, "here <&>", 90.0)]
-        write_scaling(self.folder / "scaling.h5", rows, data_phase="fetch")  # as older versions wrote it
+        write_scaling(self.folder / "scaling.h5", rows, data_phase="fetch")  # the name in older versions
         page, messages = self.report(*(run.folder for run in runs), "scaling.h5")
         self.assertEqual(messages, [])
         for run, row in zip(runs, page.tables["runs"][1:]):
@@ -283,7 +283,7 @@ class ReportTest(testing.DtrainTestCase):
         for chart in ("Speed-up, strong scaling", "Efficiency, weak scaling", "Phases of a step, strong scaling"):
             self.assertTrue(any(text.startswith(chart) for text in alternatives), chart)
 
-    def test_unfinished_runs_have_no_place_among_results(self):
+    def test_unfinished_runs_are_not_among_the_results(self):
         for size, epochs in ((32, 1), (64, 1), (128, 9)):
             run = self.train({"training.batch_size": size, "training.epochs": 1}, output=f"batch-{size}")
             with h5py.File(run.folder / "log.h5", "r+") as log:
@@ -300,7 +300,7 @@ class ReportTest(testing.DtrainTestCase):
         self.assertLess(time.monotonic() - begin, 30)
         self.assertEqual(len(messages), 1, messages)
         self.assert_named("there is no checkpoint yet", page, messages)
-        self.assertEqual(page.figure("steps"), 10_000_000)
+        self.assertEqual(page.number("steps"), 10_000_000)
         self.assertLess((self.folder / "page.html").stat().st_size, 1_000_000)
 
     def test_accuracy_that_reaches_100_per_cent(self):
@@ -324,12 +324,12 @@ class ReportTest(testing.DtrainTestCase):
     def test_names_that_are_not_utf_8(self):
         os.mkdir(os.fsencode(self.folder) + b"/\xff\xfe")
         name = os.fsdecode(b"\xff\xfe")
-        for epochs in (1, 2):  # the second one goes on
+        for epochs in (1, 2):  # the second run resumes
             self.train({}, f"--output.directory={self.folder / name / 'run'}", f"--training.epochs={epochs}")
         page, messages = self.report(f"{name}/run", name=f"{name}/page.html")
         self.assertEqual(messages, [])
         self.assertIn("confusion", page.by_id)
-        self.assertEqual(page.figure("epochs"), 2)
+        self.assertEqual(page.number("epochs"), 2)
         shutil.copytree(self.folder / name / "run", self.folder / name / "other")
         page, messages = self.report(f"{name}/run", f"{name}/other", name + "/none")
         self.assertEqual(len(messages), 1, messages)
@@ -353,8 +353,8 @@ class ReportTest(testing.DtrainTestCase):
         return subprocess.run([program, "run"], cwd=self.folder, capture_output=True, text=True, timeout=60,
                               env={**testing.environment(), **variables})
 
-    def test_modules_that_do_not_load_are_told_with_their_package(self):
-        """One that is missing, and one that is there for another Python: pip's, which come before Debian's."""
+    def test_modules_that_cannot_be_loaded_are_named_with_their_package(self):
+        """One module is missing, the other belongs to another Python: pip's modules come before Debian's."""
         for module, failure in {"matplotlib": "ModuleNotFoundError('No module named matplotlib', name='matplotlib')",
                                 "h5py": "ImportError('h5py was built for another Python\\nA page of advice')"}.items():
             site = self.folder / module / ".local/lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
@@ -365,7 +365,7 @@ class ReportTest(testing.DtrainTestCase):
             self.assertRegex(result.stderr, rf"\Adtrain-report: .*{module}.*apt-get install .*python3-{module}.*\n\Z")
 
     def test_modules_of_another_python(self):
-        """What PYTHONPATH names, as environment modules of clusters do, is none of a program's that has its own."""
+        """PYTHONPATH, which environment modules of clusters set, does not affect a program that has its own Python."""
         (self.folder / "h5py.py").write_text("raise ImportError('h5py was built for another Python')\n")
         for program in (testing.BIN / "dtrain-report", testing.SOURCE / "slurm/scaling.py"):
             result = self.run_with(program, PYTHONPATH=str(self.folder))

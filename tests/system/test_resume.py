@@ -1,6 +1,6 @@
-"""The same command again goes on where the last checkpoint ends.
+"""Repeating a command resumes from the last checkpoint.
 
-DTRAIN_CHAIN_SEED sets the moments and the numbers of ranks of the chains of interrupted runs.
+DTRAIN_CHAIN_SEED sets the moments of the interruptions and the numbers of ranks.
 """
 
 import math
@@ -18,11 +18,11 @@ import dtrain_testing as testing  # noqa: E402
 
 SEED = int(os.environ.get("DTRAIN_CHAIN_SEED", 1))
 INTERRUPTIONS = 8 if testing.LONG else 2
-# Of training for each interruption. In this time a checkpoint is written and a signal arrives.
+# Training time for each interruption. In this time a checkpoint is written and a signal arrives.
 LINK_SECONDS = 0.5 if testing.LONG else 0.2
 
 
-class RunningOnTest(testing.DtrainTestCase):
+class ResumeTest(testing.DtrainTestCase):
     def test_resumed_equals_uninterrupted(self):
         for name, settings in {
                 "sgd": {"training.learning_rate": 1.0},
@@ -39,7 +39,7 @@ class RunningOnTest(testing.DtrainTestCase):
                     self.assert_same_result(resumed, straight)
 
     def test_resumed_within_an_epoch(self):
-        """A checkpoint is all that is needed, wherever it was taken."""
+        """A checkpoint is sufficient, at any step."""
         settings = {"training.epochs": 3, "output.checkpoint_every": "7 steps", "output.keep_checkpoints": 100,
                     "training.optimizer": "adamw", "training.learning_rate": 0.01, "training.schedule": "cosine",
                     "training.warmup_epochs": 1.2}
@@ -59,7 +59,7 @@ class RunningOnTest(testing.DtrainTestCase):
         self.assert_same_result(resumed, straight)
         self.assertEqual(resumed.log().attributes["ranks"], 1)
 
-    def test_what_a_killed_run_left_half_written_is_swept_up(self):
+    def test_half_written_files_of_a_killed_run_are_removed(self):
         trained = self.train(ranks=2)
         left = ("log.h5.tmp", "config.ini.tmp", "checkpoints/step-00000003.h5.tmp")
         others = {"notes.tmp", "checkpoints/step-3.h5.tmp", "checkpoints/step-00000003.h5.damaged"}
@@ -79,7 +79,7 @@ class RunningOnTest(testing.DtrainTestCase):
                 self.assertEqual({path: path.read_bytes() for path in results}, results)
                 self.assertEqual(again.files(), first.files())
 
-    def test_resume_never_starts_over(self):
+    def test_resume_never_starts_from_scratch(self):
         first = self.train({"training.epochs": 3}, ranks=2)
         earlier = {path.name: path.read_bytes() for path in
                    (*first.checkpoints(), first.folder / "log.h5", first.folder / "config.ini")}
@@ -87,13 +87,13 @@ class RunningOnTest(testing.DtrainTestCase):
         aside = over.folder / "checkpoints-before-1"
         self.assertEqual({path.name: path.read_bytes() for path in aside.iterdir()}, earlier)
         log = (over.folder / "log.h5").read_bytes()
-        for checkpoint in over.checkpoints():  # as when killed before the first one
+        for checkpoint in over.checkpoints():  # as if the run was killed before its first checkpoint
             checkpoint.unlink()
         over = self.train({"training.epochs": 2, "output.resume": "never", "model.seed": 9}, ranks=2)
         self.assertEqual((over.folder / "checkpoints-before-2" / "log.h5").read_bytes(), log)
         straight = self.train({"model.seed": 9}, ranks=2, output="straight")
         self.assertEqual(len(over.log().datasets["/epochs/epoch"]), 2)
-        # A checkpoint of the run before must not be taken for the newest of this one.
+        # A checkpoint of the earlier run must not be used as the newest one of this run.
         self.assert_same_result(over, straight)
 
     def test_resolved_config_repeats_the_run(self):
@@ -121,10 +121,10 @@ class RunningOnTest(testing.DtrainTestCase):
 
 
 class ChainTest(testing.DtrainTestCase):
-    """Runs interrupted again and again, each time going on with another number of ranks and other nodes."""
+    """Runs that are interrupted repeatedly and resumed with other numbers of ranks and other nodes."""
 
     def settings_of_chain(self, settings):
-        """As many epochs as interruptions take on this machine, and their steps."""
+        """The settings with as many epochs as the interruptions need on this machine, and the number of steps."""
         probe = self.train({**settings, "training.epochs": 2}, ranks=2, output="probe").log().datasets
         steps_per_epoch = int(probe["/epochs/step"][0])
         link = max(3, LINK_SECONDS * steps_per_epoch / probe["/epochs/seconds"][1])
@@ -133,8 +133,8 @@ class ChainTest(testing.DtrainTestCase):
                 "output.checkpoint_every": f"{max(1, int(link / 40))} steps"}, epochs * steps_per_epoch
 
     def interrupt(self, config, split, target, moments):
-        """Runs until there is a new checkpoint, of step `target` or a later one, and a little longer. Says how it was
-        interrupted, or None where it was through before."""
+        """Runs until there is a new checkpoint of step `target` or later, and a little longer. Returns the kind of
+        interruption, or None if the run finished before."""
         ranks, ranks_per_node = split
         folder = self.folder / "chain"
         target = max(target, testing.newest_step(folder) + 1)
@@ -148,7 +148,7 @@ class ChainTest(testing.DtrainTestCase):
             try:
                 os.kill(moments.choice(pids), how)
             except (IndexError, ProcessLookupError):
-                pass  # it is through
+                pass  # it has finished
             result = process.wait(testing.TIMEOUT_SECONDS)
         codes = {testing.EXIT_RANK_LOST, 128 + how} if how == signal.SIGKILL else {testing.EXIT_STOPPED}
         self.assertIn(result.code, codes | {testing.EXIT_OK}, result)
@@ -170,9 +170,10 @@ class ChainTest(testing.DtrainTestCase):
                     if links[-1][1] is None:
                         break
                 ranks, ranks_per_node = moments.choice([other for other in splits if other != links[-1][0]])
-                through = self.train({**settings, "parallel.ranks_per_node": ranks_per_node}, ranks=ranks, output="chain")
+                finished = self.train({**settings, "parallel.ranks_per_node": ranks_per_node}, ranks=ranks,
+                                      output="chain")
                 print(f"{name}: {links}, then {(ranks, ranks_per_node)}", flush=True)
-                self.assert_same_result(through, undisturbed)
+                self.assert_same_result(finished, undisturbed)
                 self.assertGreater(sum(how is not None for _, how in links), INTERRUPTIONS // 2, links)
 
 

@@ -1,4 +1,4 @@
-"""Scripts in Bash and Python report unwritable output and pass on the messages of mpirun."""
+"""Scripts in Bash and Python report output that they cannot write, and pass on the messages of mpirun."""
 
 import json
 import os
@@ -18,7 +18,7 @@ SOURCE = testing.SOURCE
 
 
 def write_scaling(path, data_phase="data"):
-    """The file of a scaling experiment of one run."""
+    """Writes the file of a scaling experiment with one run."""
     with h5py.File(path, "w") as file:
         file.attrs.update({"format_version": 1, "kind": "scaling", "layers": "dense 10", "parameters": 7850,
                            "dtrain_version": "0.1.0"})
@@ -35,7 +35,7 @@ def write_scaling(path, data_phase="data"):
 
 class OutputTest(testing.DtrainTestCase):
     def commands(self):
-        """{name that messages begin with: command}"""
+        """{name at the beginning of messages: command}"""
         write_scaling(self.folder / "scaling.h5")
         python = ["/usr/bin/python3"]
         return {"quickstart": [SOURCE / "quickstart.sh", "help"],
@@ -70,7 +70,8 @@ class OutputTest(testing.DtrainTestCase):
 
 class ScalingFileTest(testing.DtrainTestCase):
     def test_files_of_older_versions(self):
-        """They had a phase "fetch", in scaling files as well as in results of dtrain-bench. Both can be combined."""
+        """They had a phase "fetch", in scaling files and in results of dtrain-bench. Files of both versions can be
+        combined."""
         write_scaling(self.folder / "scaling.h5", data_phase="fetch")
         spread = {"median": 5.0, "min": 4.0, "max": 6.0}
         for ranks, phases in ((2, ("fetch",)), (4, ("data",))):
@@ -91,10 +92,10 @@ class ScalingFileTest(testing.DtrainTestCase):
 
 
 class LauncherTest(testing.DtrainTestCase):
-    """The user sees the message of mpirun when nothing starts."""
+    """If nothing starts, the user sees the message of mpirun."""
 
     def test_job_reports_why_nothing_starts(self):
-        for words, said in {"ranks=7777; launch dtrain --version": "not enough slots",
+        for words, message in {"ranks=7777; launch dtrain --version": "not enough slots",
                             "ranks=1; launch dtrian": "Executable: .*/dtrian"}.items():
             with self.subTest(words):
                 result = subprocess.run(
@@ -103,11 +104,11 @@ class LauncherTest(testing.DtrainTestCase):
                          "SLURM_JOB_CPUS_PER_NODE": "1", "OMPI_MCA_ras": "^slurm", "OMPI_MCA_plm": "isolated"},
                     timeout=60)
                 self.assertNotEqual(result.returncode, 0)
-                self.assertRegex(result.stderr, said)
+                self.assertRegex(result.stderr, message)
 
     @unittest.skipUnless(testing.MNIST, "needs the genuine MNIST: set DTRAIN_MNIST to its folder")
     def test_quickstart_accepts_downloads_under_other_names_and_reports_why_nothing_starts(self):
-        """All packages count as installed, and the build produces no program."""
+        """All packages count as installed, and the build makes no program."""
         shutil.copy(SOURCE / "quickstart.sh", self.folder)
         for name, does in {"cmake": "true", "dpkg-query": 'printf "%s installed\\n" "$@"'}.items():
             (self.folder / name).write_text(f"#!/bin/sh\n{does}\n")

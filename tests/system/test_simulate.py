@@ -1,4 +1,4 @@
-"""slurm/simulate.sh: the same steps on a simulated cluster, with the same bits, in a file of their own format."""
+"""slurm/simulate.sh: the same steps on a simulated cluster, with the same bits, in a file with its own format."""
 
 import json
 import os
@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
 SIMULATE = testing.SOURCE / "slurm/simulate.sh"
-BATCH = 3  # of a rank
+BATCH = 3  # samples of a rank
 STEPS, BLOCKS = 2, 2
 SETTINGS = {"training.batch_size": BATCH, "training.learning_rate": 0.1}
 
@@ -31,27 +31,28 @@ class SimulateTest(testing.DtrainTestCase):
         config = self.write_config(SETTINGS)
         before = set(os.listdir(self.folder))
         result = simulate(self.folder, config, "--ranks", "1 40", "--mode", "weak",
-                          "--steps", STEPS, "--blocks", BLOCKS, "--repeats", 4, "--output", "figures.h5")
+                          "--steps", STEPS, "--blocks", BLOCKS, "--repeats", 4, "--output", "scaling.h5")
         self.assertEqual(result.code, testing.EXIT_OK, result)
-        self.assertEqual(set(os.listdir(self.folder)) - before, {"figures.h5", "figures.runs"})
+        self.assertEqual(set(os.listdir(self.folder)) - before, {"scaling.h5", "scaling.runs"})
         for ranks in (1, 2)[:os.cpu_count()]:
             self.assertRegex(result.stdout, rf"(?m)^\| {ranks} \| \d+ \| \d+ \| [+-][\d.]+ %")
 
-        file = testing.read_h5(self.folder / "figures.h5")
+        file = testing.read_h5(self.folder / "scaling.h5")
         self.assertIn(file.attributes["simulation_check"], result.stdout)
-        self.assertNotIn("config", file.attributes, "which is that of measured runs")
+        self.assertNotIn("config", file.attributes, "only measured runs have this attribute")
         runs = file.datasets
-        for column, values in {"ranks": ([1] * 4 + [40] * 4) * 2, "nodes": ([1] * 4 + [2] * 4) * 2, "repeat": [1, 2, 3, 4] * 4,
+        for column, values in {"ranks": ([1] * 4 + [40] * 4) * 2, "nodes": ([1] * 4 + [2] * 4) * 2,
+                               "repeat": [1, 2, 3, 4] * 4,
                                "mode": [1] * 16, "simulated": [1] * 16,
                                "batch_size": ([BATCH] * 4 + [40 * BATCH] * 4) * 2,
                                "platform": [b"ethernet"] * 8 + [b"fat-tree"] * 8}.items():
             self.assertEqual(runs[f"/runs/{column}"].tolist(), values, column)
 
-        # Two nodes have a network between them, and the slower one is noticed: its latency alone tells.
+        # Two nodes have a network between them. The slower network shows in the times, by its latency alone.
         exchange = runs["/runs/reduce_seconds"] + runs["/runs/wait_seconds"]
         self.assertGreater(exchange[4:8].mean(), 40e-6, "two messages, one after the other")
-        # Only the phase reduce depends on the network, and its fastest repeat is the least disturbed: computation is
-        # timed on this machine, and whatever disturbs it makes ranks wait.
+        # Only the phase reduce depends on the network. Its fastest repeat is the least disturbed one: computation is
+        # timed on this machine, and disturbances of one rank make the others wait.
         reduce = runs["/runs/reduce_seconds"]
         self.assertGreater(reduce[4:8].min(), reduce[12:].min())
 
@@ -62,7 +63,7 @@ class SimulateTest(testing.DtrainTestCase):
         self.assertEqual(real.code, testing.EXIT_OK, real)
         fingerprint = json.loads((self.folder / "real.json").read_text())["fingerprint"]
         for platform in ("fat-tree", "ethernet"):
-            path = self.folder / "figures.runs" / platform / "weak-ranks0040-repeat1.json"
+            path = self.folder / "scaling.runs" / platform / "weak-ranks0040-repeat1.json"
             self.assertEqual(json.loads(path.read_text())["fingerprint"], fingerprint)
 
     def test_command_line(self):

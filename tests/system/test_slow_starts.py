@@ -1,4 +1,4 @@
-"""Runs that are started in a way that makes them slow, or that harms them, are told so, once, and go on."""
+"""If the start of a run makes it slow or harms it, the run prints one warning and continues."""
 
 import os
 import re
@@ -19,7 +19,7 @@ def preloading(library):
 
 class SlowStartsTest(testing.DtrainTestCase):
     def warnings(self, ranks, *launcher, settings=None):
-        """What a run warns of whose ranks are started by `launcher`."""
+        """The warnings of a run whose ranks are started by `launcher`."""
         program = testing.command("dtrain", self.write_config(settings or {}), ranks=ranks)
         words = [*program[:-2], *launcher, *program[-2:]]
         with testing.Process(words, self.folder) as process:
@@ -28,7 +28,7 @@ class SlowStartsTest(testing.DtrainTestCase):
         return re.findall(r"^dtrain: warning: (.*)$", result.stderr, re.MULTILINE)
 
     def warning(self, *arguments, **more):
-        """The only one."""
+        """The only warning."""
         warnings = self.warnings(*arguments, **more)
         self.assertEqual(len(warnings), 1, warnings)
         return warnings[0]
@@ -51,14 +51,14 @@ class SlowStartsTest(testing.DtrainTestCase):
         self.assertIn("Set parallel.threads = 1", warning)
 
     @unittest.skipIf(len(CORES) < 2, "needs two cores")
-    def test_nothing_to_warn_of(self):
-        """Two ranks with a core each, and enough to compute."""
+    def test_no_warning(self):
+        """Two ranks with a core each, and enough work for both."""
         for ranks in (2, None):
             with self.case(ranks=ranks):
                 self.assertEqual(self.warnings(ranks, settings={"training.batch_size": "all"}), [])
 
     @unittest.skipIf(len(CORES) < 2, "needs two cores")
-    def test_batch_too_small_for_so_many_ranks(self):
+    def test_batch_too_small_for_the_ranks(self):
         warning = self.warning(2, *preloading("slow_exchange"),
                              settings={"parallel.reducer": "mpi", "training.batch_size": 8})
         self.assertRegex(warning, r"^exchanging gradients takes longer than computing them: \d+ us and \d+ us of a "

@@ -1,6 +1,6 @@
-"""Slurm jobs, on a real Slurm with two nodes on this machine: what disturbs a job makes no difference to its result.
+"""Slurm jobs, on a real Slurm with two nodes on this machine: disturbances of a job do not change its result.
 
-Open MPI has to be told that its nodes are one machine: by this test's environment, not by the scripts.
+Open MPI must be told that its nodes are one machine. The environment of this test does so, not the scripts.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def free_ports(count):
 
 
 def die_with_parent():
-    """In a child before its program: it is not to outlive this test, however that ends."""
+    """In a child, before its program starts: the child must not outlive this test, however the test ends."""
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -81,7 +81,7 @@ def wait_until(condition, what, timeout=60):
 
 
 class Cluster:
-    """munged, slurmctld and two slurmd; everything of theirs is in `folder`."""
+    """munged, slurmctld and two slurmd. All their files are in `folder`."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -92,7 +92,7 @@ class Cluster:
 
     def start(self):
         folder, munge = self.folder, self.folder / "munge"
-        folder.chmod(0o755)  # munged, which is not root, passes through
+        folder.chmod(0o755)  # munged is not root, but needs access to its folder
         for path in (munge, *(folder / name for name in ("state", "spool-n1", "spool-n2"))):
             path.mkdir(mode=0o755)
         (munge / "key").write_bytes(os.urandom(1024))
@@ -123,7 +123,7 @@ class Cluster:
         self.start_daemon(node, "slurmd", "-D", "-N", node)
 
     def processes(self, *variables):
-        """Ids of the processes, but the daemons, that have this cluster and `variables` in their environment."""
+        """Ids of all processes that have this cluster and `variables` in their environment, except the daemons."""
         wanted = {f"SLURM_CONF={self.folder}/slurm.conf", *variables}
         found = []
         for path in Path("/proc").glob("[0-9]*/environ"):
@@ -133,7 +133,7 @@ class Cluster:
         return [pid for pid in found if pid not in {daemon.pid for daemon in self.daemons.values()}]
 
     def kill_node(self, node):
-        """As if the power went: the daemon, what it started, and what that started."""
+        """As in a power failure: kills the daemon and all its descendants."""
         self.daemons[node].kill()
         for pid in self.processes(f"SLURMD_NODENAME={node}"):
             with contextlib.suppress(ProcessLookupError):
@@ -190,8 +190,8 @@ class Job:
         wait_until(lambda: re.search(pattern, self.text()), lambda: f"{pattern!r} in\n{self}")
 
     def wait_for_end(self):
-        """Waits until the job is neither running nor to run, and shortens what a requeued one waits for its turn: not
-        to nothing, as Slurm fails to start a job again in the second in which it ended."""
+        """Waits until the job is neither running nor pending, and shortens the delay of a requeued job. The delay is
+        not 0, because Slurm cannot start a job again in the second in which it ended."""
         hastened = 0
 
         def has_ended():
@@ -206,7 +206,7 @@ class Job:
 
 
 class RanksTest(unittest.TestCase):
-    """How many ranks, and where, from what Slurm says of an allocation."""
+    """Number and placement of ranks, from Slurm's variables for an allocation."""
 
     def ranks(self, cores, **variables):
         with tempfile.TemporaryDirectory(prefix="dtrain-test-") as folder:
@@ -223,10 +223,10 @@ class RanksTest(unittest.TestCase):
 
     def test_ranks(self):
         self.assertEqual(self.ranks(32, SLURM_JOB_CPUS_PER_NODE="32(x2),16"), "80 32,32,16")
-        # Each core has two hardware threads, and Slurm counts those.
+        # Each core has two hardware threads, and Slurm counts threads.
         self.assertEqual(self.ranks(32, SLURM_JOB_CPUS_PER_NODE="64(x3)"), "96 32,32,32")
         self.assertEqual(self.ranks(32, SLURM_JOB_CPUS_PER_NODE="64", SLURM_CPUS_PER_TASK="4"), "8 8")
-        # Asked for.
+        # The job asks for a number of ranks.
         self.assertEqual(self.ranks(32, SLURM_JOB_CPUS_PER_NODE="64(x2)", SLURM_NTASKS="7",
                                     SLURM_TASKS_PER_NODE="4,3", SLURM_CPUS_PER_TASK="4"), "7 4,3")
 
@@ -309,7 +309,7 @@ class SlurmTest(testing.DtrainTestCase):
         job = self.submit("--nodes=2", "--training.batch_size=-1")
         self.assertEqual(job.wait_for_end(), "FAILED")
         self.assertEqual((job.field("ExitCode"), job.restarts()), ("2:0", 0), job)
-        # This one comes up only when all ranks train.
+        # This error occurs only when all ranks train.
         job = self.submit("--nodes=2", "--training.learning_rate=1000000", "--training.weight_decay=1")
         self.assertEqual(job.wait_for_end(), "FAILED")
         self.assertEqual((job.field("ExitCode"), job.restarts()), ("5:0", 0), job)
@@ -339,16 +339,16 @@ class SlurmTest(testing.DtrainTestCase):
             self.assert_same_result(testing.Training(self.folder / "run" / f"model.seed-{seed}", None), alone)
 
     def test_scaling_by_jobs(self):
-        said = self.cluster.command(SCRIPTS / "scaling.sh", self.write_config(SETTINGS), "--mode", "weak", "--nodes",
+        output = self.cluster.command(SCRIPTS / "scaling.sh", self.write_config(SETTINGS), "--mode", "weak", "--nodes",
                                     "2", "--ranks-per-node", "1", "--repeats", "1", "--steps", "1", "--output",
                                     self.folder / "scaling.h5")
         runs = testing.read_h5(self.folder / "scaling.h5").datasets
         self.assertEqual((list(runs["/runs/ranks"]), list(runs["/runs/nodes"]), list(runs["/runs/batch_size"]),
-                          list(runs["/runs/platform"])), ([2], [2], [200], [b"all"]), said)
+                          list(runs["/runs/platform"])), ([2], [2], [200], [b"all"]), output)
 
 
 class ScalingTest(testing.DtrainTestCase):
-    """Sweeps without Slurm."""
+    """Scaling measurements without Slurm."""
 
     def sweep(self, *words, programs=testing.BIN, environment=None):
         return subprocess.run(
@@ -373,15 +373,15 @@ class ScalingTest(testing.DtrainTestCase):
         self.assertIn("2 of 4 runs failed", failed.stderr)
         before = testing.snapshot(self.folder / "scaling.runs")
 
-        whole = self.sweep()
-        self.assertEqual(whole.returncode, 0, whole.stderr)
+        complete = self.sweep()
+        self.assertEqual(complete.returncode, 0, complete.stderr)
         after = testing.snapshot(self.folder / "scaling.runs")
         for path, file in before.items():
             if path.endswith("ranks0001-repeat1.json"):
                 self.assertEqual(after[path], file)
         self.check_file()
         for mode, ranks in (("strong", 1), ("strong", 2), ("weak", 1), ("weak", 2)):
-            self.assertRegex(whole.stdout, rf"(?m)^\| {mode} \| {ranks} \| 1 \|.*%")
+            self.assertRegex(complete.stdout, rf"(?m)^\| {mode} \| {ranks} \| 1 \|.*%")
 
         other = self.sweep("--model.layers=dense 10")
         self.assertEqual(other.returncode, 2, other.stderr)
@@ -398,7 +398,7 @@ class ScalingTest(testing.DtrainTestCase):
         self.assertIn("logical_shards = 2", file.attributes["config"])
 
     def test_batches(self):
-        """Strong scaling has the config's batch, weak scaling that of --weak-batch for each rank."""
+        """Strong scaling uses the config's batch, weak scaling the --weak-batch for each rank."""
         result = self.sweep("--weak-batch", "10")
         self.assertEqual(result.returncode, 0, result.stderr)
         runs = testing.read_h5(self.folder / "scaling.h5").datasets
@@ -424,7 +424,7 @@ class ScalingTest(testing.DtrainTestCase):
     def test_bad_command_lines(self):
         for words in (("--mode", "sideways"), ("--ranks", "two"), ("--weak-batch", "0"), ("--nodes", "2"),
                       ("--frobnicate",),
-                      (f"--training.batch_size={testing.TRAIN_SAMPLES}",)):  # which two ranks cannot have each
+                      (f"--training.batch_size={testing.TRAIN_SAMPLES}",)):  # too large for each of two ranks
             refused = self.sweep(*words)
             self.assertEqual((refused.returncode, refused.stdout), (2, ""), refused.stderr)
             self.assertRegex(refused.stderr, r"^scaling.sh: .*\n$")

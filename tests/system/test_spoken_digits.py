@@ -1,4 +1,4 @@
-"""configs/spoken_digits.py makes a data set that dtrain can train on. Skipped without espeak-ng."""
+"""configs/spoken_digits.py makes a data set that dtrain can train on. The test is skipped without espeak-ng."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A run that is asked to stop ends with a checkpoint, and goes on from it as if nothing had happened."""
+"""A run that is asked to stop ends with a checkpoint, and resumes from it with the same result."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
 RANKS = 3
-MPIRUN = None  # as the receiver of a signal
+MPIRUN = None  # receives the signal
 
-# The exit code of mpirun is its own, 1, when it is ended by SIGTERM, whatever the ranks return.
+# If SIGTERM ends mpirun, its exit code is 1, regardless of the ranks.
 CASES = [
     (signal.SIGTERM, 0, {testing.EXIT_STOPPED}),
     (signal.SIGTERM, RANKS - 1, {testing.EXIT_STOPPED}),
@@ -28,16 +28,16 @@ SETTINGS = {
     "training.optimizer": "momentum",
     "training.learning_rate": 0.001,
     "training.epochs": 1000000,
-    # Many steps to an epoch, and so few lines: mpirun, while it ends a job, reads none of them for two seconds.
+    # Many steps per epoch, so there are few lines: while mpirun ends a job, it reads no output for two seconds.
     "training.batch_size": 2,
-    # No checkpoint but the one that the signal asks for.
+    # The only checkpoint is the one that the signal requests.
     "output.checkpoint_every": "1000000 epochs",
 }
 
 
 class StoppingTest(testing.DtrainTestCase):
     def stop(self, signal_number, receiver, *, ranks, expected_codes):
-        """Starts a practically endless run, stops it after its first epoch, and returns what it left."""
+        """Starts a practically endless run, stops it after its first epoch, and returns its result."""
         config = self.write_config(SETTINGS)
         with testing.Process(testing.command("dtrain", config, ranks=ranks), self.folder) as process:
             process.wait_for(r"(?im)^\W*epoch\W*1\b")
@@ -47,7 +47,7 @@ class StoppingTest(testing.DtrainTestCase):
         self.assertIn(result.code, expected_codes, result)
         return testing.Training(self.folder / "run", result)
 
-    def check_goes_on(self, stopped, *, ranks):
+    def check_resumes(self, stopped, *, ranks):
         self.assertEqual(len(stopped.checkpoints()), 1)
         checkpoint = stopped.last_checkpoint().attributes
         self.assertEqual(stopped.files(), {"config.ini", "log.h5", f"checkpoints/{stopped.checkpoints()[0].name}"})
@@ -62,14 +62,14 @@ class StoppingTest(testing.DtrainTestCase):
             to = "mpirun" if receiver is MPIRUN else f"rank {receiver}"
             with self.case(f"{signal_number.name} to {to}"):
                 stopped = self.stop(signal_number, receiver, ranks=RANKS, expected_codes=codes)
-                self.check_goes_on(stopped, ranks=RANKS)
+                self.check_resumes(stopped, ranks=RANKS)
 
     def test_without_mpirun(self):
         for signal_number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
             with self.case(signal_number.name):
                 stopped = self.stop(signal_number, MPIRUN, ranks=None, expected_codes={testing.EXIT_STOPPED})
                 self.assertIn("same command", stopped.result.stdout + stopped.result.stderr)
-                self.check_goes_on(stopped, ranks=None)
+                self.check_resumes(stopped, ranks=None)
 
     def test_stopping_twice(self):
         first = self.stop(signal.SIGTERM, 0, ranks=2, expected_codes={testing.EXIT_STOPPED})
@@ -84,11 +84,11 @@ class StoppingTest(testing.DtrainTestCase):
         self.assertGreater(second.last_checkpoint().attributes["step"], step)
         for path in second.checkpoints()[:-1]:
             path.unlink()
-        self.check_goes_on(second, ranks=2)
+        self.check_resumes(second, ranks=2)
 
 
 class BeforeTrainingTest(testing.DtrainTestCase):
-    def test_a_config_that_nobody_writes_can_be_given_up(self):
+    def test_reading_a_config_from_an_idle_pipe_can_be_interrupted(self):
         """As with a pipe whose writer has died."""
         os.mkfifo(self.folder / "pipe.ini")
         with testing.Process(testing.command("dtrain", self.folder / "pipe.ini"), self.folder) as process:
@@ -97,7 +97,7 @@ class BeforeTrainingTest(testing.DtrainTestCase):
             os.kill(process.popen.pid, signal.SIGTERM)
             self.assertEqual(process.popen.wait(10), -signal.SIGTERM)
 
-    def test_what_needs_no_mpi_does_not_start_it(self):
+    def test_calls_that_need_no_mpi_do_not_start_it(self):
         config = self.write_config({})
         without = {**testing.environment(), "OMPI_MCA_pml": "none-such"}
         for words, starts in (((config,), True), (("--help",), False), (("--version",), False),
@@ -107,7 +107,7 @@ class BeforeTrainingTest(testing.DtrainTestCase):
                                         cwd=self.folder, timeout=60, check=False)
                 self.assertEqual(result.returncode != 0, starts, result)
 
-    def test_one_rank_answers(self):
+    def test_only_one_rank_prints(self):
         for words in (("--version",), (self.write_config({}), "--print-config")):
             result = testing.run("dtrain", *words, ranks=3, cwd=self.folder)
             alone = testing.run("dtrain", *words, cwd=self.folder)

@@ -1,4 +1,4 @@
-"""Training as a user runs it: what it writes, what it shows on the screen, and what --check says."""
+"""Training as a user runs it: its files, its output on the screen, and the output of --check."""
 
 import fcntl
 import os
@@ -116,12 +116,12 @@ class FilesTest(testing.DtrainTestCase):
                 self.assertEqual((dump.returncode, dump.stderr), (0, ""))
                 self.assertIn('ATTRIBUTE "config"', dump.stdout)
 
-    def test_log_names_the_reducer_in_use(self):
+    def test_log_names_the_used_reducer(self):
         for reducer, used in (("auto", "node"), ("mpi", "mpi")):
             trained = self.train({"parallel.reducer": reducer}, ranks=2, output=f"with-{reducer}")
             self.assertEqual(trained.log().attributes["reducer"], used)
 
-    def test_nothing_but_the_files_of_the_contract(self):
+    def test_only_documented_files(self):
         for ranks in (None, 2):
             with self.case(ranks=ranks):
                 trained = self.train(ranks=ranks)
@@ -129,7 +129,7 @@ class FilesTest(testing.DtrainTestCase):
                 self.assertEqual(trained.files(), {"config.ini", "log.h5", f"checkpoints/step-{steps:08}.h5",
                                                    f"checkpoints/step-{2 * steps:08}.h5"})
 
-    def test_no_epochs_write_the_initial_network(self):
+    def test_zero_epochs_write_the_initial_network(self):
         untrained = self.train({"training.epochs": 0}, ranks=2)
         self.assertEqual([path.name for path in untrained.checkpoints()], ["step-00000000.h5"])
         checkpoint = untrained.last_checkpoint()
@@ -139,7 +139,7 @@ class FilesTest(testing.DtrainTestCase):
 
     def test_oldest_checkpoints_are_removed(self):
         steps = steps_per_epoch(64)
-        for keep in (0, 1, 2):  # 0 keeps all, as [-0:] does
+        for keep in (0, 1, 2):  # 0 keeps all, like [-0:]
             with self.case(keep=keep):
                 trained = self.train({"training.epochs": 5, "output.keep_checkpoints": keep}, ranks=2)
                 self.assertEqual([path.name for path in trained.checkpoints()],
@@ -150,8 +150,8 @@ class FilesTest(testing.DtrainTestCase):
         self.assertEqual([path.name for path in trained.checkpoints()],
                          [f"step-{step:08}.h5" for step in (10, 20, 30, 32)])
 
-    def test_disk_slower_than_checkpoints_come_due(self):
-        """Checkpoints of 26 MB after every short step: some are dropped, with a warning, but never the last."""
+    def test_disk_too_slow_for_the_checkpoints(self):
+        """Checkpoints of 26 MB after every short step: some are dropped, with a warning, but never the last one."""
         settings = {"model.layers": "dense 4000 relu, dense 10", "model.cost": "cross_entropy",
                     "data.train_samples": 100, "training.batch_size": 2, "training.learning_rate": 0.001,
                     "training.optimizer": "momentum", "training.epochs": 1}
@@ -183,7 +183,7 @@ class CheckTest(testing.DtrainTestCase):
 
 
 class ScreenTest(testing.DtrainTestCase):
-    # Takes so long that a progress bar would be drawn.
+    # The run takes long enough for a progress bar.
     EPOCHS = 200
     SETTINGS = {"training.epochs": EPOCHS, "training.batch_size": 20, "output.checkpoint_every": f"{EPOCHS} epochs"}
 
@@ -212,7 +212,7 @@ class ScreenTest(testing.DtrainTestCase):
                 code, output = self.run_on_terminal(testing.command("dtrain", config, "--output.resume=never",
                                                                     ranks=ranks))
                 self.assertEqual(code, 0, output)
-                self.assertRegex(output, r"\r[^\r\n]", "no line is drawn over another")
+                self.assertRegex(output, r"\r[^\r\n]", "no line is redrawn")
                 self.assertRegex(output, r"(?i)epoch\W*1\b")
 
     def run_on_terminal(self, words):
@@ -227,7 +227,7 @@ class ScreenTest(testing.DtrainTestCase):
                 while piece := os.read(terminal, 65536):
                     output += piece
             except OSError:
-                pass  # how Linux says that the other side is closed
+                pass  # Linux reports in this way that the other side is closed
             code = process.wait(timeout=30)
         os.close(terminal)
         return code, output.decode(errors="replace")

@@ -52,10 +52,9 @@ class Augmenter {
     /// The elastic distortion of P. Simard, D. Steinkraus, J. Platt, "Best practices for convolutional neural networks
     /// applied to visual document analysis" (ICDAR 2003). For each direction, every pixel gets a uniform random number
     /// from -1 to 1; outside the image it is 0. The field is smoothed by a Gaussian of width elastic_sigma and
-    /// multiplied by elastic_alpha. The paper does not specify the scale of the smoothed field; here, as usual, the
-    /// Gaussian sums to
-    /// 1. Then the paper's values 34 and 4 are good for 28 × 28 pixels: they move pixels by 1.4 pixels (root mean
-    /// square). The Gaussian is cut off at 3 sigma.
+    /// multiplied by elastic_alpha. The paper does not specify the scale of the smoothed field. Here, as usual, the
+    /// weights of the Gaussian have the sum 1. Then the paper's values 34 and 4 are good for 28 × 28 pixels: they move
+    /// pixels by 1.4 pixels (root mean square). The Gaussian is cut off at 3 sigma.
     Displacement displacement(std::int64_t epoch, std::int64_t sample) noexcept;
 
     /// Applies the given transformation and displacement to `image`.

@@ -13,8 +13,8 @@ namespace dtrain::model {
 /// core::Error (bad_config, bad_data).
 [[nodiscard]] std::unique_ptr<data::Source> make_source(const config::Config& config);
 
-/// Collective: the loader of a config's data source. It knows the shape of samples before the network is built. Config
-/// and communicator must outlive it. Throws mpi::AgreedError (bad_config, bad_data).
+/// Collective: the loader of a config's data source. The shape of samples is then known before the network is built.
+/// Config and communicator must outlive it. Throws mpi::AgreedError (bad_config, bad_data).
 [[nodiscard]] data::DatasetLoader open_dataset(const config::Config& config, const mpi::Communicator& communicator);
 
 } // namespace dtrain::model

@@ -43,12 +43,12 @@ class ShardGradients {
             }
         }
         scratch_ = core::Buffer<Real>(depth * level_size_);
-        begin_whole();
+        begin_all_rows();
     }
 
     /// Sets a function that is called about every 256 kB: all elements from `offset` to the end are final for this
     /// step.
-    void report_to(std::function<void(std::size_t offset)> are_final) { are_final_ = std::move(are_final); }
+    void report_to(std::function<void(std::size_t offset)> report_final) { report_final_ = std::move(report_final); }
 
     /// The next calls of add_product and add_up are for these rows. The micro-batches of a step must come in order.
     void begin(const MicroBatch& rows) noexcept {
@@ -57,16 +57,17 @@ class ShardGradients {
         ends_inside_shard_ = rows.ends_inside_shard;
     }
     /// The next calls of add_product and add_up are for all rows of the step.
-    void begin_whole() noexcept {
+    void begin_all_rows() noexcept {
         shards_ = {0, local_shards()};
         begins_inside_shard_ = ends_inside_shard_ = false;
     }
 
     /// Computes the gradient of a matrix, a.rows × b.cols, at arena[offset...] of every subtree: the sum of
-    /// a(:, shard) · b(shard, :) along the tree. The inner indices of shard s are shards[s] to shards[s + 1] - 1, where
-    /// s counts from the first shard of the micro-batch.
+    /// a(:, shard) · b(shard, :) along the tree. The first micro-batch of a step overwrites the arena's values of the
+    /// last step; later micro-batches add to the sums of this step. The inner indices of shard s are shards[s] to
+    /// shards[s + 1] - 1, where s counts from the first shard of the micro-batch.
     void add_product(std::size_t offset, kernels::Factor<Real> a, kernels::Factor<Real> b, ShardOffsets shards) {
-        if (!are_final_ || !finishes()) {
+        if (!report_final_ || !finishes()) {
             add_rows(offset, a, b, shards);
             return;
         }
@@ -76,7 +77,7 @@ class ShardGradients {
         for (std::size_t begin = (a.rows - 1) / rows * rows;; begin -= rows) {
             const std::size_t place = offset + begin * b.cols;
             add_rows(place, a.block(begin, std::min(rows, a.rows - begin), 0, a.cols), b, shards);
-            are_final_(place);
+            report_final_(place);
             if (begin == 0) {
                 return;
             }
@@ -84,14 +85,15 @@ class ShardGradients {
     }
 
     /// Computes the gradient at arena[offset, offset + size) of every subtree as a sum of leaves along the tree.
+    /// Overwrites and adds like add_product().
     /// leaf(shard, out, continues) writes the gradient of a shard, `size` elements, to `out`. If `continues` is true,
     /// it adds to the values in `out` instead, which are from the previous micro-batch. `shard` counts from the first
     /// shard of the micro-batch.
     template <class Leaf>
     void add_up(std::size_t offset, std::size_t size, Leaf&& leaf) {
         add_leaves(offset, size, leaf);
-        if (are_final_ && finishes()) {
-            are_final_(offset);
+        if (report_final_ && finishes()) {
+            report_final_(offset);
         }
     }
 
@@ -172,7 +174,7 @@ class ShardGradients {
     core::Range shards_;
     bool begins_inside_shard_ = false;
     bool ends_inside_shard_ = false;
-    std::function<void(std::size_t)> are_final_;
+    std::function<void(std::size_t)> report_final_;
 };
 
 } // namespace dtrain::nn

@@ -27,7 +27,7 @@ struct ReducerSettings {
 /// optimizer state, because each rank updates the slice of parameters whose gradient sum it has.
 ///
 /// In a step, every rank does the following:
-/// 1. fills gradients(i) for its subtrees from the last element to the first; meanwhile it may call are_final();
+/// 1. fills gradients(i) for its subtrees from the last element to the first; meanwhile it may call report_final();
 /// 2. calls arrive() and combine();
 /// 3. calls sum_block() for each block of slice(), and updates the parameters and the state of that block;
 /// 4. calls publish().
@@ -49,11 +49,11 @@ class GradientReducer {
     /// publish() all ranks can read them.
     [[nodiscard]] virtual bool fills_parameters() const noexcept = 0;
 
-    /// Whether are_final() is useful: the reducer then sends final gradients during the backward pass.
+    /// Whether report_final() is useful: the reducer then sends final gradients during the backward pass.
     [[nodiscard]] virtual bool overlaps() const noexcept { return false; }
     /// Not collective: the gradients from `begin` on are final for this step, in all buffers of this rank. From this
     /// call until combine(), the caller must not call MPI.
-    virtual void are_final(std::size_t begin) noexcept { (void)begin; }
+    virtual void report_final(std::size_t begin) noexcept { (void)begin; }
     /// Collective: waits for the gradients of all ranks of this node.
     virtual void arrive() = 0;
     /// Collective: communicates with the other nodes. Afterwards tail() is valid.

@@ -71,8 +71,8 @@ class Trainer {
     std::int64_t total_steps_;
     std::int64_t checkpoint_step_ = -1; ///< step of the last checkpoint that was started
     core::PhaseTimer::Clock::time_point last_checkpoint_;
-    bool due_ = false;         ///< a checkpoint is due, and is written when the ranks are synchronised
-    bool log_put_off_ = false; ///< the log of the last epoch is not written yet
+    bool due_ = false;           ///< a checkpoint is due, and is written when the ranks are synchronised
+    bool log_postponed_ = false; ///< the log of the last epoch is not written yet
     WriteBudget log_budget_{core::PhaseTimer::Clock::now()};
     WriteBudget checkpoint_budget_{core::PhaseTimer::Clock::now()};
     double last_cost_ = std::numeric_limits<double>::quiet_NaN(); ///< of the last step whose cost is known

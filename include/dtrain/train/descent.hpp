@@ -68,9 +68,9 @@ class Descent {
     [[nodiscard]] const parallel::StepTotals& totals() const noexcept { return totals_; }
 
   protected:
-    /// `most_added_up`: the max number of elements per call of add_up that the descent makes itself. `in_parts`: see
+    /// `max_added_up`: the maximum `size` with which the descent itself calls ShardGradients::add_up. `in_parts`: see
     /// nn::ShardGradients.
-    Descent(const Tools& tools, std::size_t most_added_up, bool in_parts);
+    Descent(const Tools& tools, std::size_t max_added_up, bool in_parts);
 
     /// Not collective: forward and backward passes over the rows of some shards, one micro-batch after the other.
     /// `offsets`: the rows of the shards in the batch. Adds to `gradients`, and to cost and correct samples in

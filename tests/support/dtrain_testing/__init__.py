@@ -1,9 +1,9 @@
-"""What the system tests share, by the one name `testing`: configs, a small data set, running the programs, reading
-what they write, and the class that tests are derived from. One module for each; tests import this package alone.
+"""Shared code of the system tests, imported by the single name `testing`: configs, a small data set, running programs,
+reading what they write, and the base class of the tests. Each subject has a module. Tests import only this package.
 
-Environment: DTRAIN_BIN (folder with the programs), DTRAIN_MPIRUN (path of mpirun), DTRAIN_SOURCE (root of the
-repository), DTRAIN_MNIST (folder with the real data set, optional), and DTRAIN_LONG (if set, tests of what has to hold
-for every config and at every moment try many more of them; they then take many minutes).
+Environment: DTRAIN_BIN (folder of the programs), DTRAIN_MPIRUN (path of mpirun), DTRAIN_SOURCE (root of the
+repository), DTRAIN_MNIST (folder of the real data set, optional), and DTRAIN_LONG (if set, the long forms: tests of
+properties of every config and every moment try many more of them, which takes many minutes).
 """
 
 from .configs import CASES, DEEP, DISTORTED, RELU_CROSS_ENTROPY, ini, splits_of

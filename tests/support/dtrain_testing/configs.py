@@ -1,17 +1,17 @@
-"""Configs as settings: {"section.key": value}. Those of CASES and numbers of ranks of SPLITS are what everything has to
-hold for."""
+"""Configs as settings: {"section.key": value}. Every property must hold for the configs of CASES on the numbers of
+ranks of SPLITS."""
 
 from .constants import LONG, MNIST
 
-# A network other than the default one, as settings of a config.
+# The settings of a network other than the default one.
 RELU_CROSS_ENTROPY = {"model.layers": "dense 24 relu, dense 10 linear", "model.cost": "cross_entropy",
                       "training.learning_rate": 0.05}
 
 DISTORTED = {"augment.shift": 2, "augment.rotate": 10, "augment.scale": 0.1, "augment.shear": 0.1,
              "augment.elastic_alpha": 20}
 
-# Configs that between them have every optimizer and cost, a schedule with warm-up, batches and shards that do not
-# divide each other, and the 1003 samples, which neither divides.
+# Together these configs have every optimizer and cost, and a schedule with warm-up. Batches and shards do not divide
+# each other, and neither divides the 1003 samples.
 CASES = {
     "sigmoid, quadratic, sgd": {"training.batch_size": 30, "training.learning_rate": 1.0},
     "convolutions, dropout, momentum, distorted": {
@@ -35,7 +35,7 @@ CASES = {
 }
 
 DEEP = "dense 2500 relu, dense 2000 relu, dense 1500 relu, dense 1000 relu, dense 500 relu, dense 10"
-# Networks so large that BLAS takes its packed kernels, on real images.
+# Networks large enough for all levels of blocking in the products, on real images.
 if LONG and MNIST:
     CASES |= {name: {"data.directory": MNIST, "data.test_samples": 500, **settings} for name, settings in {
         "784-16-16-10, whole epochs": {"training.batch_size": 32, "training.learning_rate": 3.0},
@@ -58,8 +58,8 @@ if LONG and MNIST:
             "training.batch_size": 250, "training.learning_rate": 0.05, "parallel.logical_shards": 13},
     }.items()}
 
-# Ranks, and how many of them count as a node (0: all, as they share a machine): 1, 2, 1 + 1, 3, 2 + 1, 5, 2 + 2 + 1,
-# 8, 3 + 3 + 2.
+# Ranks, and the maximum number of them per node (0: all, because they share a machine). The nodes have 1, 2, 1 + 1, 3,
+# 2 + 1, 5, 2 + 2 + 1, 8, 3 + 3 + 2 ranks.
 SPLITS = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 2), (5, 0), (5, 2), (8, 0), (8, 3))
 
 

@@ -1,4 +1,4 @@
-"""Where things are, and what the programs' exit codes mean."""
+"""Paths, and the meaning of the programs' exit codes."""
 
 import os
 from pathlib import Path

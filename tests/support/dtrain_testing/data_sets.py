@@ -1,4 +1,4 @@
-"""IDX files, and a small data set to learn."""
+"""IDX files, and a small data set for learning."""
 
 import gzip
 import struct
@@ -17,8 +17,8 @@ FILE_NAMES = {
 
 
 def idx_bytes(array, *, magic=None, dimensions=None):
-    """`array` as an IDX file of float32, if it has floats, or of bytes; `magic` and `dimensions` replace what is
-    true."""
+    """`array` as an IDX file of float32, if it contains floats, or of bytes. `magic` and `dimensions` replace the true
+    values."""
     floats = array.dtype.kind == "f"
     dimensions = array.shape if dimensions is None else dimensions
     magic = (0x0D00 if floats else 0x0800) + len(dimensions) if magic is None else magic
@@ -36,7 +36,7 @@ def read_idx(path):
 
 
 def file_name(key, array):
-    """What `array`, which is written for `key` of FILE_NAMES, has to be called."""
+    """The file name for `array`, which is written for `key` of FILE_NAMES."""
     stem = FILE_NAMES[key].partition("-idx")[0]
     return f"{stem}-idx{array.ndim}-{'float' if array.dtype.kind == 'f' else 'ubyte'}"
 
@@ -47,7 +47,7 @@ def find_idx(directory, key):
 
 
 def synthetic_digits(seed=7):
-    """Ten blurred random patterns with noise on them: learnable, but not to perfection in a few epochs."""
+    """Ten blurred random patterns with noise. A network learns them, but not perfectly in a few epochs."""
     random = np.random.default_rng(seed)
     patterns = np.kron(random.uniform(0, 160, (10, 7, 7)), np.ones((4, 4)))
 

@@ -1,4 +1,4 @@
-"""Reading what the programs write."""
+"""Reading the files that the programs write."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,7 @@ import h5py
 
 @dataclasses.dataclass
 class H5:
-    """Everything in an HDF5 file: datasets by full path, attributes of the root by name, of groups by full path."""
+    """The contents of an HDF5 file: datasets by full path, attributes of the root by name, others by full path."""
     datasets: dict
     attributes: dict
 
@@ -28,12 +28,12 @@ def read_h5(path):
 
 
 def newest_step(folder):
-    """The step of the newest checkpoint in the output folder of a run, -1 where there is none."""
+    """The step of the newest checkpoint in the output folder of a run, or -1 if there is none."""
     return max((int(path.name[5:-3]) for path in (Path(folder) / "checkpoints").glob("step-*.h5")), default=-1)
 
 
 def snapshot(folder):
-    """The whole tree below `folder`; equal snapshots mean that nothing was made, removed, changed or replaced."""
+    """All files and folders below `folder`. If two snapshots are equal, nothing was created, removed or changed."""
     tree = {}
     for path in sorted(Path(folder).rglob("*")):
         if path.is_file():

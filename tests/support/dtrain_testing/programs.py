@@ -1,4 +1,4 @@
-"""Running the programs, and what they say."""
+"""Running the programs and reading their output."""
 
 import dataclasses
 import os
@@ -12,9 +12,9 @@ from pathlib import Path
 from .constants import BIN, MPIRUN, TIMEOUT_SECONDS
 
 SLOW = r"dtrain: warning: (\d+ ranks? .*shares? .*, so training will be slow|exchanging gradients takes longer)"
-# mpirun, now and then, of a rank that ends with an error: https://github.com/open-mpi/ompi/issues/2004
+# mpirun sometimes prints this about a rank that ends with an error: https://github.com/open-mpi/ompi/issues/2004
 LIBEVENT = r"\[warn\] Epoll "
-# And where a rank is ended while it hands it a message.
+# mpirun prints this if a rank ends while it passes on a message of that rank.
 ORTE = r"\[\S+:\d+\] \[\[\d+,\d+\],\d+\] ORTE_ERROR_LOG: "
 
 
@@ -28,8 +28,8 @@ class Result:
         return f"exit code {self.code}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
 
     def messages(self):
-        """What stderr says, without what mpirun itself does, such as banners framed in dashes, and without warnings of
-        what is slow: tests start more ranks than there are cores, with small batches."""
+        """The lines on stderr, without mpirun's own output, such as banners framed in dashes, and without warnings
+        about speed: tests start more ranks than there are cores, with small batches."""
         lines, in_banner = [], False
         for line in self.stderr.splitlines():
             if re.fullmatch(r"-{20,}", line):
@@ -47,13 +47,13 @@ def environment():
 
 
 def command(program, *arguments, ranks=None):
-    """`ranks` = None runs the program by itself, without mpirun."""
+    """If `ranks` is None, the program runs alone, without mpirun."""
     launcher = [] if ranks is None else [MPIRUN, "--oversubscribe", "-np", str(ranks)]
     return [*launcher, str(BIN / program), *map(str, arguments)]
 
 
 class Process:
-    """A running program, whose output goes to files, so that no pipe can fill up or be kept open by a stray rank."""
+    """A running program. Its output goes to files, so a stray rank cannot fill up a pipe or keep it open."""
 
     def __init__(self, words, cwd):
         self._stdout, self._stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()
@@ -74,7 +74,7 @@ class Process:
 
     @staticmethod
     def _text(file):
-        # pread leaves the offset alone, which the writing program shares.
+        # pread does not move the offset, which is shared with the writing program.
         return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
 
     def result(self):
@@ -88,7 +88,7 @@ class Process:
         return self.result()
 
     def wait_until(self, condition, timeout=30):
-        """Waits until `condition` holds; returns whether it does before the program ends."""
+        """Waits until `condition` holds. Returns whether it holds before the program ends."""
         end = time.monotonic() + timeout
         while not condition():
             if self.popen.poll() is not None:
@@ -107,7 +107,7 @@ class Process:
             time.sleep(0.01)
 
     def rank_pids(self):
-        """Process ids of the ranks that mpirun started here, in rank order."""
+        """Process ids of the ranks that this mpirun started, in rank order."""
         pids = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -118,7 +118,7 @@ class Process:
                                 if v.startswith(b"OMPI_COMM_WORLD_RANK="))
                     pids.append((rank, int(stat.parent.name)))
             except (OSError, StopIteration):
-                continue  # ended meanwhile, or no rank
+                continue  # it has ended, or is not a rank
         return [pid for _, pid in sorted(pids)]
 
 

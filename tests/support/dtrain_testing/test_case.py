@@ -1,4 +1,4 @@
-"""What the test cases are derived from: training, and assertions about runs and messages."""
+"""The base class of the test cases: training, and assertions about runs and messages."""
 
 import contextlib
 import dataclasses
@@ -14,16 +14,16 @@ from .data_sets import synthetic_digits, write_dataset
 from .files import read_h5, snapshot
 from .programs import Result, run
 
-# Bad input is tried by the program alone and on several ranks.
+# Bad input is tried with the program alone and on several ranks.
 BAD_INPUT_RANKS = (None, 4)
 
-# Columns of the log that hold times, and therefore differ from run to run.
+# Columns of the log that contain times and therefore differ between runs.
 TIME_COLUMNS = ("/epochs/seconds", "/epochs/samples_per_second", "/ranks/")
 
 
 @dataclasses.dataclass
 class Training:
-    """A finished run: its output folder and what the program said."""
+    """A finished run: its output folder and the output of the program."""
     folder: Path
     result: Result
 
@@ -45,7 +45,7 @@ class Training:
 
 
 class DtrainTestCase(unittest.TestCase):
-    """Each test has a folder of its own, `self.folder`; the data set is shared and only read."""
+    """Each test has its own folder, `self.folder`. The data set is shared and only read."""
 
     @classmethod
     def setUpClass(cls):
@@ -62,7 +62,7 @@ class DtrainTestCase(unittest.TestCase):
 
     @contextlib.contextmanager
     def case(self, *message, **parameters):
-        """A subTest with a folder of its own, so that one failing leaves nothing to the next."""
+        """A subTest with its own folder, so that a failed case leaves no files to the next."""
         outer = self.folder
         with self.subTest(*message, **parameters), tempfile.TemporaryDirectory(prefix="dtrain-test-") as folder:
             self.folder = Path(folder)
@@ -72,7 +72,7 @@ class DtrainTestCase(unittest.TestCase):
                 self.folder = outer
 
     def write_config(self, settings, output="run"):
-        """The path of a config with `settings` and, for the rest, a quick run."""
+        """The path of a config with `settings`, and with values for a short run otherwise."""
         values = {"data.directory": self.data, "training.epochs": 2, "training.batch_size": 64,
                   "output.directory": self.folder / output, **settings}
         path = self.folder / f"{output}.ini"
@@ -87,7 +87,7 @@ class DtrainTestCase(unittest.TestCase):
         return Training(Path(settings["output.directory"]), result)
 
     def assert_close(self, actual, expected, tolerance, what):
-        """Equal shapes, and differences up to `tolerance` times the largest value; 0 means bit for bit."""
+        """Checks shapes, and that differences are at most `tolerance` times the maximum. 0 means bitwise equal."""
         actual, expected = np.asarray(actual), np.asarray(expected)
         self.assertEqual(actual.shape, expected.shape, what)
         if tolerance == 0:
@@ -98,10 +98,10 @@ class DtrainTestCase(unittest.TestCase):
         self.assertTrue(np.isfinite(actual).all(), f"{what} is not finite")
         scale = np.max(np.abs(expected), initial=0)
         error = np.max(np.abs(actual - expected), initial=0)
-        self.assertLessEqual(error, tolerance * scale, f"{what}: off by {error:.3g} where values reach {scale:.3g}")
+        self.assertLessEqual(error, tolerance * scale, f"{what}: the error is {error:.3g}, the maximum {scale:.3g}")
 
     def assert_same_result(self, actual, expected, tolerance=0):
-        """The same cost log, weights and optimizer state in two trainings."""
+        """Checks that two trainings have the same cost log, weights and optimizer state."""
         pairs = [(actual.log(), expected.log()), (actual.last_checkpoint(), expected.last_checkpoint())]
         self.assertEqual(actual.checkpoints()[-1].name, expected.checkpoints()[-1].name)
         if tolerance == 0:
@@ -112,33 +112,34 @@ class DtrainTestCase(unittest.TestCase):
                 if not name.startswith(TIME_COLUMNS):
                     self.assert_close(actual_file.datasets[name], values, tolerance, name)
 
-    def assert_one_message(self, result, code, *words, program="dtrain", most_warnings=0):
-        """The exit code, and one message on stderr that contains all `words`, maybe after a few warnings."""
+    def assert_one_message(self, result, code, *words, program="dtrain", max_warnings=0):
+        """Checks the exit code, and that stderr has one message with all `words`, after at most `max_warnings`
+        warnings."""
         self.assertEqual(result.code, code, result)
         *before, message = result.messages() or [""]
-        self.assertLessEqual(len(before), most_warnings, result)
+        self.assertLessEqual(len(before), max_warnings, result)
         for line in before:
             self.assertTrue(line.startswith(f"{program}: warning: "), result)
         self.assertRegex(message, rf"^{program}: (?!warning)", result)
         for word in words:
             self.assertIn(str(word), message)
 
-    def assert_refused(self, program, *arguments, code, words, ranks=None, most_warnings=0):
-        """The program says one message, ends with `code`, and leaves everything in self.folder as it is."""
+    def assert_refused(self, program, *arguments, code, words, ranks=None, max_warnings=0):
+        """Checks that the program prints one message, ends with `code`, and changes nothing in self.folder."""
         before = snapshot(self.folder)
         result = run(program, *arguments, ranks=ranks, cwd=self.folder)
-        self.assert_one_message(result, code, *words, program=program, most_warnings=most_warnings)
+        self.assert_one_message(result, code, *words, program=program, max_warnings=max_warnings)
         self.assertEqual(snapshot(self.folder), before)
         return result
 
     def assert_usage_error(self, program, *arguments, word, ranks=None):
-        """One message, which may be followed by how the program is used."""
+        """Checks that the program prints one message, perhaps followed by its usage."""
         result = run(program, *arguments, ranks=ranks, cwd=self.folder)
         self.assertEqual(result.code, EXIT_BAD_CONFIG, result)
-        said = [line for line in result.messages() if line.startswith(f"{program}: ")]
-        self.assertEqual(said, result.messages()[:1], result)
-        self.assertIn(word, said[0])
+        messages = [line for line in result.messages() if line.startswith(f"{program}: ")]
+        self.assertEqual(messages, result.messages()[:1], result)
+        self.assertIn(word, messages[0])
 
 
 def main():
-    unittest.main(verbosity=2)  # names the tests that are skipped, and why
+    unittest.main(verbosity=2)  # prints which tests are skipped, and why

@@ -11,7 +11,7 @@
 
 namespace dtrain::config {
 
-/// What `action` complains about; an empty text if it does not.
+/// The message of the error that `action` throws, or an empty text.
 template <class Action>
 std::string message_of(Action&& action) {
     const auto error = support::error_of(action);
@@ -31,7 +31,7 @@ inline Config with(const std::vector<std::string>& overrides) {
     return parse("", "x.ini", overrides);
 }
 
-/// A piece of INI text or a word of a command line, and what is said of it.
+/// INI text or a command-line argument, and the message about it.
 struct Complaint {
     std::string text;
     std::string expected;

@@ -9,7 +9,7 @@
 namespace dtrain::config {
 namespace {
 
-TEST(CommandLine, ComesAfterTheFileAndItsLastWordCounts) {
+TEST(CommandLine, OverridesTheFileAndItsLastValueWins) {
     const Config config = parse("[training]\nepochs = 3\nmomentum = 0.5\n", "x.ini",
                                 {"--training.epochs=4", "--training.epochs= 5 ", "--data.directory=a=b"});
     EXPECT_EQ(config.training.epochs, 5);

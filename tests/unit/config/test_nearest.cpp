@@ -16,7 +16,7 @@ TEST(Nearest, FindsTyposOnly) {
     EXPECT_EQ(nearest("moomentum", names), "momentum"); // inserted
     EXPECT_EQ(nearest("sdg", names), "sgd");            // swapped
     EXPECT_EQ(nearest("NESTEROV", names), "nesterov");
-    EXPECT_EQ(nearest("adamx", names), "adam"); // as near as adamw, and first
+    EXPECT_EQ(nearest("adamx", names), "adam"); // as near as adamw, but first in the list
     EXPECT_EQ(nearest("adamw", names), "adamw");
     EXPECT_EQ(nearest("gds", names), std::nullopt);
     EXPECT_EQ(nearest("", names), std::nullopt);

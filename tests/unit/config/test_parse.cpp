@@ -51,8 +51,8 @@ TEST(Config, ATildeIsTheUsersHome) {
     setenv("HOME", home.c_str(), 1);
 }
 
-// As checkpoints of version 0.1 have it, and the other ranks of a user whose home is called so.
-TEST(Config, ResolvedTextIsTakenAsItStands) {
+// Checkpoints of version 0.1 contain such values. Other ranks may have another home folder.
+TEST(Config, ResolvedTextIsNotExpanded) {
     for (const std::string value : {"\"runs\"", "'runs'", "$HOME/runs", "runs ; note", "~/runs", "~somebody/runs"}) {
         const std::string text = "[output]\ndirectory = " + value + "\n";
         const Config config = parse_resolved(text, "its config");
@@ -145,7 +145,7 @@ TEST(Config, MessagesAboutTheFile) {
 }
 
 TEST(Config, LongTextsAreCutInMessages) {
-    // The cut falls into the middle of a two-byte character, which goes as a whole.
+    // The cut falls into a two-byte character, which is left out completely.
     std::string value = "x";
     for (int i = 0; i < 1000; ++i)
         value += "\xc3\xa4";
@@ -176,7 +176,7 @@ TEST(Config, RequireOneOf) {
               "default: [training] schedule = constant: expected step");
 }
 
-TEST(Config, EveryByteInEveryPlaceIsTakenOrRefused) {
+TEST(Config, EveryByteInEveryPlaceIsAcceptedOrRefused) {
     const std::string text = "[training]\nepochs = 3\n";
     for (std::size_t place = 0; place <= text.size(); ++place)
         for (int byte = 0; byte < 256; ++byte) {

@@ -62,7 +62,7 @@ keep_checkpoints = 3
 resume = auto
 )";
 
-/// The same keys with other values, each of them once among its kind, so that no two keys can share a field unseen.
+/// The same keys with other values. No two keys of one type have the same value, so a swapped field shows.
 constexpr std::string_view other_text = R"([data]
 source = synthetic
 directory = some where/else
@@ -111,7 +111,7 @@ keep_checkpoints = 111
 resume = never
 )";
 
-/// What stands in the fields, in the form of the two texts.
+/// The values of the fields, in the format of the two texts.
 std::string fields_of(const Config& c) {
     const auto& [count, unit] = c.output.checkpoint_every;
     const char* const units = unit == Interval::Unit::epochs  ? "epoch"
@@ -150,14 +150,14 @@ std::vector<std::string> lines_of(std::string_view text) {
     return lines;
 }
 
-TEST(Values, AreByDefaultThoseOfTheTable) {
+TEST(Values, HaveTheDefaultsOfTheTable) {
     for (const Config& config : {Config(), parse("", "x.ini"), parse(default_text, "x.ini")}) {
         EXPECT_EQ(config.resolved(), default_text);
         EXPECT_EQ(fields_of(config), default_text);
     }
 }
 
-TEST(Values, OfEveryKeyReachTheirFields) {
+TEST(Values, OfEveryKeyAreStoredInItsField) {
     const std::vector<std::string> defaults = lines_of(default_text);
     const std::vector<std::string> others = lines_of(other_text);
     ASSERT_EQ(defaults.size(), others.size());
@@ -172,7 +172,7 @@ TEST(Values, OfEveryKeyReachTheirFields) {
 struct Range {
     std::string key;
     std::vector<std::string> good;
-    std::vector<std::string> bad; ///< beside those that are bad for every number
+    std::vector<std::string> bad; ///< in addition to those that are bad for every number
 };
 
 TEST(Values, MayBeNumbersWithinRanges) {

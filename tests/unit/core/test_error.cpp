@@ -13,7 +13,7 @@
 namespace dtrain::core {
 namespace {
 
-/// What becomes of `thrown`.
+/// The error that `current_error` makes of `thrown`.
 template <class E>
 Error error_from(const E& thrown) {
     try {
@@ -28,11 +28,11 @@ void expect(const Error& error, ExitCode code, const std::string& message) {
     EXPECT_EQ(std::string(error.what()), message);
 }
 
-TEST(CurrentError, IsAnErrorAsItWasThrown) {
+TEST(CurrentError, KeepsAnErrorAsItWasThrown) {
     expect(error_from(Error(ExitCode::diverged, "too fast")), ExitCode::diverged, "too fast");
 }
 
-TEST(CurrentError, SaysThatMemoryIsShort) {
+TEST(CurrentError, TranslatesLackOfMemory) {
     expect(error_from(std::bad_alloc()), ExitCode::bad_config, "out of memory");
     expect(error_from(std::bad_array_new_length()), ExitCode::bad_config, "out of memory");
     try {
@@ -43,7 +43,7 @@ TEST(CurrentError, SaysThatMemoryIsShort) {
     }
 }
 
-TEST(CurrentError, SaysThatThereIsNoMemoryForAThread) {
+TEST(CurrentError, TranslatesLackOfMemoryForAThread) {
     for (const std::errc reason : {std::errc::resource_unavailable_try_again, std::errc::not_enough_memory}) {
         expect(error_from(std::system_error(std::make_error_code(reason))), ExitCode::bad_config, "out of memory");
     }
@@ -51,13 +51,13 @@ TEST(CurrentError, SaysThatThereIsNoMemoryForAThread) {
               ExitCode::bad_output);
 }
 
-TEST(CurrentError, BlamesTheFileSystem) {
+TEST(CurrentError, TranslatesFileSystemErrors) {
     const std::filesystem::filesystem_error thrown("cannot list", "/a/folder",
                                                    std::make_error_code(std::errc::permission_denied));
     expect(error_from(thrown), ExitCode::bad_output, "/a/folder: Permission denied");
 }
 
-TEST(CurrentError, KnowsNoMoreOfTheRest) {
+TEST(CurrentError, KeepsTheMessageOfOtherExceptions) {
     expect(error_from(std::runtime_error("surprise")), ExitCode::rank_lost, "surprise");
     EXPECT_EQ(error_from(42).code(), ExitCode::rank_lost);
 }

@@ -26,8 +26,8 @@ std::uint64_t hash_in_pieces(std::span<const std::byte> bytes, std::size_t piece
     return hash.digest();
 }
 
-// XXH3's published values for no input at all.
-TEST(Hash, OfNothingIsTheKnownOne) {
+// The value that XXH3 publishes for an empty input.
+TEST(Hash, OfAnEmptyInputIsThePublishedOne) {
     EXPECT_EQ(Hash64().digest(), 0x2d06800538d394c2);
     EXPECT_EQ(hash128({}), "99aa06d3014798d86001c324468d497f");
 }
@@ -41,7 +41,7 @@ TEST(Hash, DoesNotDependOnThePieces) {
     }
 }
 
-TEST(Hash, SeesEveryByte) {
+TEST(Hash, DependsOnEveryByte) {
     const auto bytes = numbered_bytes(300);
     for (std::size_t i = 0; i < bytes.size(); ++i) {
         auto changed = bytes;

@@ -22,7 +22,7 @@ TEST(Buffer, IsZeroedAndBeginsOnACacheLine) {
     }
 }
 
-TEST(Buffer, LeavesNothingBehindWhenMoved) {
+TEST(Buffer, LeavesAnEmptySourceWhenMoved) {
     Buffer<int> from(3);
     from.data()[1] = 7;
     int* const memory = from.data();

@@ -7,7 +7,7 @@
 namespace dtrain::core {
 namespace {
 
-TEST(MemoryBook, CountsTheBytesThatItGrants) {
+TEST(MemoryBook, CountsTheBytesThatItAllocates) {
     MemoryBook book;
     Buffer<double> doubles;
     Buffer<std::uint8_t> bytes(3);
@@ -25,7 +25,7 @@ TEST(MemoryBook, CountsTheBytesThatItGrants) {
     EXPECT_EQ(doubles.size(), 0U);
 }
 
-TEST(MemoryBook, CountsWithoutGranting) {
+TEST(MemoryBook, CountsWithoutAllocating) {
     MemoryBook book(MemoryBook::Mode::count);
     Buffer<double> doubles(3);
     Buffer<std::uint8_t> bytes;

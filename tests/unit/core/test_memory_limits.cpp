@@ -30,7 +30,7 @@ class GroupLimitTest : public ::testing::Test {
 
 using Bytes = std::vector<std::size_t>;
 
-TEST_F(GroupLimitTest, IsFoundOnTheWayUp) {
+TEST_F(GroupLimitTest, IsFoundInParentGroups) {
     EXPECT_EQ(limits(), Bytes{});
     write("proc/self/cgroup", "0::/slurm/job/step");
     EXPECT_EQ(limits(), Bytes{});
@@ -48,7 +48,7 @@ TEST_F(GroupLimitTest, IsFoundInVersion1) {
     EXPECT_EQ(limits(), (Bytes{9223372036854771712U, 600000000}));
 }
 
-// A container sees its own group as the top, by a path that is the machine's.
+// A container sees its own group as the root, but reads the path of the machine's group.
 TEST_F(GroupLimitTest, IsFoundInAContainer) {
     write("proc/self/cgroup", "0::/system.slice/docker-0123.scope");
     write("sys/fs/cgroup/memory.max", "700000000");
@@ -69,7 +69,7 @@ TEST_F(GroupLimitTest, BelongsToAGroup) {
     EXPECT_EQ(first[1].group, second[1].group);
 }
 
-TEST(OwnBytes, GrowByWhatIsTouched) {
+TEST(OwnBytes, GrowByMemoryThatIsWritten) {
     const std::size_t before = own_bytes();
     EXPECT_GT(before, 0U);
     const std::vector<char> block(64 << 20, 'x');

@@ -8,7 +8,7 @@
 namespace dtrain::core {
 namespace {
 
-TEST(Number, IsTheWholeOfAText) {
+TEST(Number, IsTheCompleteText) {
     EXPECT_EQ(parse_number<int>("-12"), -12);
     EXPECT_EQ(parse_number<std::uint64_t>("18446744073709551615"), 18446744073709551615U);
     EXPECT_EQ(parse_number<double>("2.5e-3"), 2.5e-3);

@@ -29,7 +29,7 @@ std::vector<std::uint32_t> first_numbers(RandomStream stream, std::size_t count)
     return numbers;
 }
 
-// How stream names become counters decides the weights of every run and the meaning of every checkpoint.
+// The weights of every run and the meaning of every checkpoint depend on how stream names become counters.
 TEST(RandomStream, IsPhiloxOverItsNameAndCountsBlocks) {
     const std::uint64_t seed = 0x123456789abcdef0;
     const std::uint64_t index = 0xfedcba9876543210;
@@ -41,7 +41,7 @@ TEST(RandomStream, IsPhiloxOverItsNameAndCountsBlocks) {
     }
 }
 
-TEST(RandomStream, DiffersInEveryPartOfItsName) {
+TEST(RandomStream, DependsOnEveryPartOfItsName) {
     std::set<std::vector<std::uint32_t>> seen;
     std::size_t streams = 0;
     for (const Purpose purpose : {Purpose::initialisation, Purpose::sample_order}) {
@@ -86,7 +86,7 @@ TEST(RandomStream, BelowReachesEveryNumberEquallyOften) {
     EXPECT_EQ(stream.below(1), 0U);
 }
 
-// Without rejection every third number up to 3 · 2^30 would come twice as often as the others.
+// Without rejection, every third number up to 3 · 2^30 would be twice as frequent as the others.
 TEST(RandomStream, BelowHasNoBiasForLargeBounds) {
     RandomStream stream(7, Purpose::sample_order, 0, 0);
     constexpr int draws = 30'000;

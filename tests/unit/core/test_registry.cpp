@@ -23,7 +23,7 @@ TEST(Registry, ListsNamesInTheOrderOfTheTable) {
     EXPECT_EQ(numbers.names(), (std::vector<std::string>{"two", "one", "three"}));
 }
 
-TEST(Registry, SaysWhatItHasNot) {
+TEST(Registry, NamesWhatIsMissing) {
     try {
         (void)numbers.at("four");
         FAIL();

@@ -49,7 +49,7 @@ TEST(ShardTree, CompleteSubtreesAreTheFewestNodesThatCoverAPart) {
                     at = node.end;
                 }
                 EXPECT_EQ(at, end);
-                // Nodes nest, so a cover is the fewest when none of them can be put together to a larger node.
+                // Nodes nest. So a cover has the fewest nodes if no two of them form a larger node.
                 for (std::size_t first = 0; first < found.size(); ++first) {
                     for (std::size_t last = first + 1; last < found.size(); ++last) {
                         EXPECT_FALSE(nodes.contains({found[first].begin, found[last].end}))

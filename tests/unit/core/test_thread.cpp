@@ -13,7 +13,7 @@ sigset_t blocked_here() {
     return blocked;
 }
 
-TEST(StartThread, LeavesSignalsToTheOthersButForItsOwnFaults) {
+TEST(StartThread, BlocksAllSignalsExceptItsOwnFaults) {
     sigset_t blocked{};
     start_thread([&] { blocked = blocked_here(); }).join();
     for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGALRM}) {

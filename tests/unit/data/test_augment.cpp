@@ -19,7 +19,7 @@ using Image = std::vector<float>;
 using Transformation = Augmenter::Transformation;
 
 constexpr Augmentation everything{3, 20, 0.2, 0.3, 34, 4};
-/// Sizes with and without a remainder to whole vectors and tiles, flat, and larger than the Gaussian is wide.
+/// Sizes with and without a remainder after complete vectors and tiles, flat, and larger than the Gaussian's width.
 struct Size {
     std::size_t rows, cols;
 };
@@ -32,8 +32,8 @@ Image random_image(Size size, std::uint64_t seed = 1) {
     return image;
 }
 
-/// In double precision, written from the definition: each pixel of the result takes the value from where the inverse of
-/// shift · rotation · scale · shear leads, plus its displacement.
+/// In double precision, written from the definition: each pixel of the result takes the value at the place given by the
+/// inverse of shift · rotation · scale · shear, plus its displacement.
 std::vector<double> reference_warp(const Image& image, Size size, const Transformation& by,
                                    Augmenter::Displacement displacement) {
     const auto at = [&](double y, double x) -> double {
@@ -76,7 +76,7 @@ Image warped(Size size, Image image, const Transformation& by) {
     return image;
 }
 
-TEST(Augmenter, LeavesAnImageAsItIsWhereNothingIsOn) {
+TEST(Augmenter, ChangesNothingIfAllAmountsAreZero) {
     EXPECT_FALSE(Augmentation{}.any());
     for (const Size size : sizes) {
         const Image image = random_image(size);
@@ -87,7 +87,7 @@ TEST(Augmenter, LeavesAnImageAsItIsWhereNothingIsOn) {
     }
 }
 
-TEST(Augmenter, ShiftsByWholePixelsExactly) {
+TEST(Augmenter, ShiftsByIntegerPixelsExactly) {
     for (const Size size : sizes) {
         const Image image = random_image(size);
         for (const int down : {-3, -1, 0, 1, 2, 100}) {
@@ -120,7 +120,7 @@ TEST(Augmenter, TurnsByRightAngles) {
         for (std::size_t x = 0; x < side; ++x) {
             const float value = image[y * side + x];
             EXPECT_NEAR(quarter[x * side + (side - 1 - y)], value,
-                        1e-5); // clockwise: what is on top comes to the right
+                        1e-5); // clockwise: the top moves to the right
             EXPECT_NEAR(half[(side - 1 - y) * side + (side - 1 - x)], value, 1e-5);
             EXPECT_NEAR(back[(side - 1 - x) * side + y], value, 1e-5);
         }
@@ -130,10 +130,10 @@ TEST(Augmenter, TurnsByRightAngles) {
 TEST(Augmenter, ScalesAndShearsAboutTheCentre) {
     constexpr std::size_t side = 9;
     Image image(side * side);
-    image[4 * side + 5] = 1; // one to the right of the centre
+    image[4 * side + 5] = 1; // one pixel to the right of the centre
     EXPECT_EQ(warped({side, side}, image, {.scale = 3})[4 * side + 7], 1.0F);
     image[4 * side + 5] = 0;
-    image[6 * side + 4] = 1; // two below
+    image[6 * side + 4] = 1; // two pixels below it
     EXPECT_EQ(warped({side, side}, image, {.shear = 1.5})[6 * side + 7], 1.0F);
 }
 
@@ -151,7 +151,7 @@ TEST(Augmenter, AgreesWithDoublePrecision) {
     }
 }
 
-// Smoothing by the definition, in two dimensions, from the random numbers themselves.
+// Smoothing by its two-dimensional definition, from the same random numbers.
 TEST(Augmenter, DisplacesBySmoothedNoise) {
     for (const Size size : sizes) {
         for (const double sigma : {4.0, 1.3, 0.1}) {
@@ -192,8 +192,8 @@ TEST(Augmenter, DisplacesBySmoothedNoise) {
     }
 }
 
-// With the Gaussian's sum of 1, 34 and 4 move pixels in the middle by 34 · sqrt(1/3 / (4π · 4²)) in the root mean
-// square.
+// The Gaussian has sum 1. So alpha = 34 and sigma = 4 move pixels in the middle by 34 · sqrt(1/3 / (4π · 4²)) (root
+// mean square).
 TEST(Augmenter, DisplacesByTheUsualAmount) {
     Augmenter augmenter({.elastic_alpha = 34}, 28, 28, 1);
     double sum = 0;
@@ -258,7 +258,7 @@ TEST(Augmenter, IsAPureFunctionOfSeedEpochAndSample) {
     }
 }
 
-TEST(Augmenter, TakesWhateverLiesFarOutside) {
+TEST(Augmenter, AcceptsPlacesFarOutside) {
     Augmenter augmenter({.elastic_alpha = 10000, .elastic_sigma = 0.1}, 28, 28, 1);
     Image image(28 * 28, 3e38F);
     augmenter.warp(image, {.shift_y = 1e4, .scale = 0.1, .shear = 10}, augmenter.displacement(0, 0));

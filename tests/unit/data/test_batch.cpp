@@ -42,8 +42,8 @@ TEST(BatchLoader, FetchesWhatTheSamplerSelects) {
     }
 }
 
-// By their numbers in the whole training set, of which these are numbers 100 to 122.
-TEST(BatchLoader, DistortsByEpochAndNumberOfTheSample) {
+// By their numbers in the complete training set. These samples have the numbers 100 to 122.
+TEST(BatchLoader, DistortsByEpochAndSampleNumber) {
     const support::TemporaryFolder folder;
     const support::Digits digits = support::make_digits(23, 1);
     support::write_file(folder / "images", digits.images_file());

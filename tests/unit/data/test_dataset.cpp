@@ -20,7 +20,7 @@ namespace {
 using support::error_of;
 using support::idx;
 
-// The value a division gives, which is the correctly rounded one, in every vector lane and remainder.
+// Equals the quotient, correctly rounded, in every vector lane and in the remainder.
 TEST(UnitInterval, IsTheCorrectlyRoundedQuotient) {
     std::vector<std::uint8_t> pixels(256);
     std::iota(pixels.begin(), pixels.end(), std::uint8_t{0});
@@ -36,7 +36,7 @@ TEST(UnitInterval, IsTheCorrectlyRoundedQuotient) {
     }
 }
 
-TEST(SamplesOfShards, AreThoseOfTheShardsOneAfterTheOther) {
+TEST(SamplesOfShards, AreTheSamplesOfConsecutiveShards) {
     for (const std::int64_t samples : {0, 3, 10, 64}) {
         for (std::int64_t shards = 1; shards <= 9; ++shards) {
             for (std::int64_t begin = 0; begin < shards; ++begin) {
@@ -58,7 +58,7 @@ class LoadSplit : public ::testing::Test {
         support::write_file(images_, images);
         support::write_file(labels_, labels);
         const auto error = error_of([&] { (void)load_split(images_, labels_, classes); });
-        ASSERT_TRUE(error) << "accepted, instead of: " << problem;
+        ASSERT_TRUE(error) << "accepted, expected the message: " << problem;
         EXPECT_EQ(error->code(), core::ExitCode::bad_data);
         EXPECT_NE(std::string_view(error->what()).find(problem), std::string_view::npos) << error->what();
     }
@@ -87,7 +87,7 @@ TEST_F(LoadSplit, GivesPixelsAndLabels) {
     }
 }
 
-TEST_F(LoadSplit, TakesFloatsOfAnyShapeAsTheyAre) {
+TEST_F(LoadSplit, KeepsFloatsOfAnyShape) {
     std::vector<float> values(std::size_t{3} * 2 * 2 * 5);
     for (std::size_t i = 0; i < values.size(); ++i) {
         values[i] = 1000.0F / (static_cast<float>(i) - 10.5F);
@@ -105,7 +105,7 @@ TEST_F(LoadSplit, TakesFloatsOfAnyShapeAsTheyAre) {
     }
 }
 
-TEST_F(LoadSplit, RefusesWhatIsNotFinite) {
+TEST_F(LoadSplit, RefusesValuesThatAreNotFinite) {
     for (const float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
                             std::numeric_limits<float>::quiet_NaN()}) {
         for (const std::size_t place : {0U, 3U, 5U}) {
@@ -117,7 +117,7 @@ TEST_F(LoadSplit, RefusesWhatIsNotFinite) {
     }
 }
 
-TEST_F(LoadSplit, DoesWithoutLabels) {
+TEST_F(LoadSplit, AcceptsSamplesWithoutLabels) {
     support::write_file(images_, idx({2, 3}, "abcdef"));
     const Split split = load_split(images_, {}, 4);
     EXPECT_EQ(split.total, 2);
@@ -125,7 +125,7 @@ TEST_F(LoadSplit, DoesWithoutLabels) {
     EXPECT_EQ(support::characters(split.elements.values()), "abcdef");
 }
 
-TEST_F(LoadSplit, RefusesWhatDoesNotFit) {
+TEST_F(LoadSplit, RefusesFilesThatDoNotMatch) {
     expect_bad(idx({3, 2}, "abcdef"), idx({2}, std::string("\x00\x01", 2)),
                "the file has 2 labels, but there are 3 samples");
     expect_bad(idx({3, 2}, "abcdef"), idx({4}, std::string("\x00\x01\x01\x01", 4)),
@@ -153,7 +153,7 @@ TEST_F(LoadSplit, RefusesDamagedFiles) {
     expect_bad(idx({3, 2}, "abcdef"), idx({3}, std::string("\x00\x01\x02\x03", 4)), "more data");
 }
 
-// A header may announce terabytes; nothing may be allocated for them on its word alone.
+// A header may announce terabytes. The reader must not allocate memory on its word alone.
 TEST_F(LoadSplit, RefusesHugeClaims) {
     expect_bad(idx({3, 1U << 22, 1U << 23}, "abcdef"), three_labels_, images_.string());
 }

@@ -32,10 +32,10 @@ class Idx : public ::testing::Test {
         return elements;
     }
 
-    /// Reading it has to fail with a message that names the file and says `problem`.
+    /// Reading `contents` must fail with a message that names the file and contains `problem`.
     void expect_bad(std::string_view contents, std::string_view problem) {
         const auto error = error_of([&] { (void)elements_of(contents); });
-        ASSERT_TRUE(error) << "accepted, instead of: " << problem;
+        ASSERT_TRUE(error) << "accepted, expected the message: " << problem;
         EXPECT_EQ(error->code(), core::ExitCode::bad_data);
         EXPECT_TRUE(std::string_view(error->what()).starts_with(file_.string() + ": ")) << error->what();
         EXPECT_NE(std::string_view(error->what()).find(problem), std::string_view::npos) << error->what();
@@ -71,7 +71,7 @@ TEST_F(Idx, MayHoldFloats) {
     }
     support::write_file(file_, idx({6}, elements_));
     EXPECT_EQ(IdxReader(file_).element(), Element::ubyte);
-    expect_bad(idx({3, 2}, floats.substr(0, 23), 0x0d), "truncated"); // by the header alone
+    expect_bad(idx({3, 2}, floats.substr(0, 23), 0x0d), "truncated"); // the header alone shows it
 }
 
 TEST_F(Idx, IsReadPieceByPiece) {
@@ -98,9 +98,9 @@ TEST_F(Idx, LargerThanABufferIsRead) {
 }
 
 TEST_F(Idx, TruncatedAnywhereIsRefused) {
-    const std::string whole = idx({3, 2}, elements_);
-    for (std::size_t length = 0; length < whole.size(); ++length) {
-        expect_bad(whole.substr(0, length), "truncated");
+    const std::string valid = idx({3, 2}, elements_);
+    for (std::size_t length = 0; length < valid.size(); ++length) {
+        expect_bad(valid.substr(0, length), "truncated");
     }
 }
 
@@ -109,13 +109,13 @@ TEST_F(Idx, CompressedAndTruncatedAnywhereIsRefused) {
     for (std::size_t i = 0; i < noise.size(); ++i) {
         noise[i] = static_cast<char>(i * i * 31 >> 3);
     }
-    const std::string whole = gzip(idx({2000}, noise));
-    // With one or two bytes left there is no gzip signature any more, and the rest is a wrong magic number.
-    for (std::size_t length = 3; length < whole.size(); ++length) {
-        expect_bad(std::string_view(whole).substr(0, length), "");
+    const std::string valid = gzip(idx({2000}, noise));
+    // One or two bytes have no gzip signature, so they are a wrong magic number.
+    for (std::size_t length = 3; length < valid.size(); ++length) {
+        expect_bad(std::string_view(valid).substr(0, length), "");
     }
-    expect_bad(std::string_view(whole).substr(0, whole.size() / 2), "truncated");
-    expect_bad(std::string_view(whole).substr(0, whole.size() - 1), "truncated");
+    expect_bad(std::string_view(valid).substr(0, valid.size() / 2), "truncated");
+    expect_bad(std::string_view(valid).substr(0, valid.size() - 1), "truncated");
 }
 
 TEST_F(Idx, CompressedAndTruncatedInsideIsRefused) {
@@ -123,11 +123,11 @@ TEST_F(Idx, CompressedAndTruncatedInsideIsRefused) {
 }
 
 TEST_F(Idx, DamagedCompressionIsRefused) {
-    const std::string whole = gzip(idx({6}, elements_));
-    std::string checksum = whole;
-    checksum[whole.size() - 8] ^= 1;
+    const std::string valid = gzip(idx({6}, elements_));
+    std::string checksum = valid;
+    checksum[valid.size() - 8] ^= 1;
     expect_bad(checksum, "damaged: cannot decompress the gzip data");
-    std::string data = whole;
+    std::string data = valid;
     data[10] = '\x07'; // a block type that does not exist
     expect_bad(data, "damaged: cannot decompress the gzip data");
 }

@@ -20,7 +20,7 @@ class IdxFiles : public ::testing::Test {
         support::write_file(file, "");
         return file;
     }
-    /// What is found for the training set, as paths in the folder.
+    /// The file found for the training set, as a path in the folder.
     [[nodiscard]] std::string samples(const path& directory = {}) const {
         return find_files(directory.empty() ? folder_.path() : folder_.path() / directory, Set::train)
             .samples.lexically_relative(folder_.path())
@@ -36,7 +36,7 @@ class IdxFiles : public ::testing::Test {
     support::TemporaryFolder folder_;
 };
 
-// What Kaggle's archive holds, each file twice, and what others make of it. The last one put there counts.
+// The names in Kaggle's archive, which has each file twice, and other common names. The last file created wins.
 TEST_F(IdxFiles, AreFoundInEverySpelling) {
     put("train-labels-idx1-ubyte");
     for (const std::string spelling :
@@ -79,7 +79,7 @@ TEST_F(IdxFiles, AreFoundWhereTorchvisionPutsThem) {
     expect_error("the folder contains MNIST, t10k-images-idx3-ubyte; expected train-images-idx3-ubyte", "data");
 }
 
-TEST_F(IdxFiles, AreFoundByOneOfThem) {
+TEST_F(IdxFiles, AreFoundByTheNameOfOneOfThem) {
     put("train-labels.idx1-ubyte/train-labels.idx1-ubyte");
     put("train-images-idx3-ubyte.gz");
     for (const char* const file : {"train-images-idx3-ubyte.gz", "train-labels.idx1-ubyte",
@@ -91,7 +91,7 @@ TEST_F(IdxFiles, AreFoundByOneOfThem) {
     expect_error("notes.txt: Not a directory; expected train-images-idx3-ubyte", "notes.txt");
 }
 
-TEST_F(IdxFiles, OfSamplesTellDimensionsAndType) {
+TEST_F(IdxFiles, OfSamplesHaveDimensionsAndTypeInTheirNames) {
     put("train-labels-idx1-ubyte");
     for (const char* const other : {"t10k-images-idx3-ubyte", "train-images-idx9-ubyte", "train-images-idx1-float"}) {
         put(other);
@@ -107,7 +107,7 @@ TEST_F(IdxFiles, OfSamplesTellDimensionsAndType) {
     }
 }
 
-TEST_F(IdxFiles, ThatAreMissingAreToldWithWhatIsThere) {
+TEST_F(IdxFiles, ThatAreMissingAreReportedWithTheFolderContents) {
     expect_error("none: No such file or directory; expected train-images-idx3-ubyte", "none");
     expect_error(std::string(300, 'x') + ": File name too long; expected", std::string(300, 'x'));
     expect_error(": the folder is empty; expected train-images-idx3-ubyte");

@@ -51,10 +51,10 @@ class IdxSource : public ::testing::Test {
     const support::Digits test_ = support::make_digits(7, 2);
 };
 
-TEST_F(IdxSource, TellsWhatTheHeadersSay) {
+TEST_F(IdxSource, ReturnsTheHeaders) {
     for (const Set set : sets) {
         const auto reader = source({5, 5})->open(set);
-        EXPECT_EQ(reader->header().samples, set == Set::train ? 23 : 7); // limits are for those who use the samples
+        EXPECT_EQ(reader->header().samples, set == Set::train ? 23 : 7); // limits do not change the header
         EXPECT_EQ(reader->header().sample_shape, (std::vector<std::size_t>{8, 8}));
         EXPECT_EQ(reader->header().sample_bytes(), 64U);
         EXPECT_EQ(reader->header().element, Element::ubyte);
@@ -81,11 +81,11 @@ TEST_F(IdxSource, ReadsAscendingRangesWithGaps) {
             EXPECT_EQ(std::string(split.labels.values().begin(), split.labels.values().end()),
                       train_.labels.substr(begin, count));
         }
-        EXPECT_EQ(reader->finish(), source()->open(Set::train)->finish()); // a hash of all, whatever was read
+        EXPECT_EQ(reader->finish(), source()->open(Set::train)->finish()); // of the complete file
     }
 }
 
-TEST_F(IdxSource, ValidatesWhatIsNotRead) {
+TEST_F(IdxSource, ValidatesPartsThatAreNotRead) {
     support::write_file(folder_ / train_images, train_.images_file() + "x");
     const auto error = error_of([&] { (void)source()->open(Set::train)->finish(); });
     ASSERT_TRUE(error);
@@ -103,7 +103,7 @@ TEST_F(IdxSource, NamesDataByTheirHashes) {
     EXPECT_NE(source()->open(Set::test)->finish(), hash);
 }
 
-TEST_F(IdxSource, OpensASetWithoutTheOther) {
+TEST_F(IdxSource, OpensOneSetWithoutTheOther) {
     std::filesystem::remove(folder_ / train_images);
     EXPECT_EQ(load_set(*source(), Set::test, 4).total, 7);
     expect_bad(Set::train, train_images);
@@ -116,7 +116,7 @@ TEST_F(IdxSource, RefusesBadFilesWhenTheyAreOpened) {
     expect_bad(Set::test, "the file has 6 labels, but there are 7 samples");
 }
 
-TEST_F(IdxSource, SaysThatImagesAndLabelsAreSwapped) {
+TEST_F(IdxSource, ReportsThatImagesAndLabelsAreSwapped) {
     const auto images = folder_ / train_images;
     const auto labels = folder_ / "train-labels-idx1-ubyte";
     std::filesystem::rename(images, folder_ / "aside");
@@ -131,7 +131,7 @@ TEST_F(IdxSource, SaysThatImagesAndLabelsAreSwapped) {
                    ": expected labels (1 dimension of unsigned bytes), but dimensions = 3, elements = unsigned bytes");
 }
 
-// A checkpoint knows its data by their contents, so that a run goes on where files are spelled in another way.
+// A checkpoint identifies its data by their contents, so a run resumes if files are named in another way.
 TEST_F(IdxSource, HasTheSameHashInEverySpelling) {
     const std::uint64_t hash = source()->open(Set::train)->finish();
     std::filesystem::create_directories(folder_ / "MNIST/raw");
@@ -155,7 +155,7 @@ TEST_F(IdxSource, NamesTheFirstLabelBeyondTheClasses) {
                                  " has label 3, but the network has only 3 classes (0 to 2)");
 }
 
-// For one who evaluates, a limit is "at the most"; training wants as many.
+// For an evaluation, a limit is a maximum. Training needs exactly as many samples.
 TEST_F(IdxSource, LoadsNoMoreThanTheLimit) {
     const Split split = load_set(*source({9, 8}), Set::train, 4);
     EXPECT_EQ(split.total, 9);
@@ -165,7 +165,7 @@ TEST_F(IdxSource, LoadsNoMoreThanTheLimit) {
     EXPECT_EQ(load_set(*source({9, 8}), Set::test, 4).total, 7);
 }
 
-TEST(RequireRoom, RefusesMoreThanThereIsMemory) {
+TEST(RequireRoom, RefusesMoreThanFitsIntoMemory) {
     SetHeader header{5, {3, 2}, Element::float32}; // 24 bytes and a label
     EXPECT_EQ(require_room({}, Set::train, header, 125), 0);
     EXPECT_EQ(require_room({}, Set::train, header, 1000), 875);

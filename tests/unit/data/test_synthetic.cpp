@@ -19,7 +19,7 @@ constexpr std::size_t side = 28;
 constexpr std::size_t pixels = side * side;
 constexpr std::size_t classes = 10;
 
-/// The samples `local` of a set of `total`.
+/// Samples `local` of a set of `total` samples.
 Split make_split(Set set, std::int64_t total, core::Range local) {
     const auto source = make_source("synthetic", {.limits = {total, total}});
     const auto reader = source->open(set);
@@ -39,28 +39,28 @@ std::uint64_t hash_of(const Split& split) {
     return hash.digest();
 }
 
-// Runs that go on from a checkpoint are to find the pictures they were trained with under this name: if these numbers
-// have to change, so has the name.
-TEST(Synthetic, DrawsTheSamePicturesForEver) {
+// A run that resumes from a checkpoint must find the pictures that it was trained with under this name. If these
+// numbers change, the name must change too.
+TEST(Synthetic, NeverChangesItsPictures) {
     EXPECT_EQ(hash_of(make_split(Set::train, 60'000, {0, 1000})), 0x67737a9270fb6decU);
     EXPECT_EQ(hash_of(make_split(Set::train, 60'000, {59'000, 60'000})), 0x99e2ff871ba33b29U);
     EXPECT_EQ(hash_of(make_split(Set::test, 10'000, {0, 1000})), 0x6a0c71a6add04d6bU);
 }
 
-TEST(Synthetic, SamplesDependOnNothingButTheirNumber) {
-    const Split whole = make_split(Set::train, 300, {0, 300});
-    EXPECT_EQ(whole.sample_shape, (std::vector<std::size_t>{side, side}));
-    // Another total, beginning elsewhere.
+TEST(Synthetic, SamplesDependOnTheirNumberOnly) {
+    const Split complete = make_split(Set::train, 300, {0, 300});
+    EXPECT_EQ(complete.sample_shape, (std::vector<std::size_t>{side, side}));
+    // Another total, and a range that begins elsewhere.
     const Split part = make_split(Set::train, std::int64_t{1} << 35, {123, 200});
     EXPECT_EQ(part.total, std::int64_t{1} << 35);
     for (std::int64_t i = 0; i < part.local.size(); ++i) {
-        EXPECT_EQ(part.labels.data()[i], whole.labels.data()[123 + i]);
-        EXPECT_TRUE(std::ranges::equal(sample_of(part, i), sample_of(whole, 123 + i))) << i;
+        EXPECT_EQ(part.labels.data()[i], complete.labels.data()[123 + i]);
+        EXPECT_TRUE(std::ranges::equal(sample_of(part, i), sample_of(complete, 123 + i))) << i;
     }
     EXPECT_EQ(make_split(Set::test, 5, {3, 3}).labels.size(), 0U);
 }
 
-// Numbers beyond 32 bits are samples of their own, too.
+// Numbers beyond 32 bits are distinct samples, too.
 TEST(Synthetic, NoTwoPicturesAreTheSame) {
     constexpr std::int64_t count = 20'000;
     std::set<std::vector<std::byte>> seen;
@@ -77,7 +77,7 @@ TEST(Synthetic, NoTwoPicturesAreTheSame) {
     EXPECT_EQ(seen.size(), static_cast<std::size_t>(2 * count + 1000));
 }
 
-TEST(Synthetic, ClassesAreEquallyOftenAndMixed) {
+TEST(Synthetic, ClassesAreEquallyFrequentAndMixed) {
     constexpr std::int64_t count = 20'000;
     for (const Set set : {Set::train, Set::test}) {
         const Split split = make_split(set, count, {0, count});
@@ -100,7 +100,7 @@ TEST(Synthetic, ClassesAreEquallyOftenAndMixed) {
     }
 }
 
-// What a digit should look like: ink, not too much of it, hardly any at the border, and edges in greys.
+// A digit has ink, but not too much, hardly any at the border, and grey edges.
 TEST(Synthetic, PicturesAreStrokesOnBlack) {
     constexpr std::int64_t count = 5000;
     const Split split = make_split(Set::train, count, {0, count});
@@ -125,7 +125,7 @@ TEST(Synthetic, PicturesAreStrokesOnBlack) {
     EXPECT_LT(at_border, count / 2);
 }
 
-TEST(Synthetic, AsManyAsAskedFor) {
+TEST(Synthetic, HasAsManySamplesAsRequested) {
     const auto source = make_source("synthetic", {});
     EXPECT_EQ(source->open(Set::train)->header().samples, 60'000);
     EXPECT_EQ(source->open(Set::test)->header().samples, 10'000);
@@ -135,15 +135,15 @@ TEST(Synthetic, AsManyAsAskedFor) {
     EXPECT_EQ(limited->open(Set::test)->header().sample_shape, (std::vector<std::size_t>{side, side}));
 }
 
-TEST(Synthetic, AreNoFilesAndReadByEveryRank) {
+TEST(Synthetic, NeedsNoFilesAndIsReadByEveryRank) {
     const auto source = make_source("synthetic", {"nowhere"});
     EXPECT_TRUE(source->every_rank_reads());
     EXPECT_EQ(source->folder(), "");
     EXPECT_EQ(source->name({1, 2}), "synthetic digits");
 }
 
-// They are as they have to be: it is the network that is wrong.
-TEST(Synthetic, WantsTenClassesOfTheNetwork) {
+// The data cannot be wrong, so the message is about the network.
+TEST(Synthetic, RequiresTenClassesOfTheNetwork) {
     SourceSettings settings;
     settings.invalid = [](std::string_view key, std::string_view problem) {
         return core::Error(core::ExitCode::bad_config, "<" + std::string(key) + "> " + std::string(problem));

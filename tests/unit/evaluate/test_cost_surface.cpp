@@ -18,7 +18,7 @@ namespace {
 
 using support::error_of;
 
-/// Tensors of 20 and 3 parameters, and so of an arena with gaps.
+/// Tensors of 20 and 3 parameters, so the arena has gaps.
 nn::ParameterLayout layout_of_two() {
     nn::ParameterLayout layout;
     layout.add("01_dense", "weight", {4, 5});
@@ -26,7 +26,7 @@ nn::ParameterLayout layout_of_two() {
     return layout;
 }
 
-/// Parameters that are `base` but for those given by (place in the arena, value).
+/// Parameters that are all `base`, except those given by (place in the arena, value).
 PathPoint point(const nn::ParameterLayout& layout, std::int64_t step, float base,
                 const std::vector<std::pair<std::size_t, float>>& others) {
     PathPoint made{step, core::Buffer<float>(layout.arena_size())};
@@ -68,7 +68,7 @@ TEST(Plane, HoldsThePrincipalComponentsOfThePath) {
     const Plane plane = choose_plane(layout, path, 1);
     EXPECT_TRUE(plane.principal);
     expect_orthonormal(plane);
-    EXPECT_NEAR(plane.x[bias], -1, 1e-12); // the farthest point is on the positive side
+    EXPECT_NEAR(plane.x[bias], -1, 1e-12); // the farthest point has a positive coordinate
     EXPECT_NEAR(plane.y[3], 1, 1e-12);
 
     const CostSurface surface = measure_surface(
@@ -86,10 +86,10 @@ TEST(Plane, HoldsThePrincipalComponentsOfThePath) {
     EXPECT_EQ(surface.path_step, (std::vector<std::int64_t>{0, 1, 2, 3}));
 }
 
-TEST(Plane, OfManyPointsLosesLeast) {
+TEST(Plane, OfManyPointsHasMinimalLoss) {
     const nn::ParameterLayout layout = layout_of_two();
     std::vector<PathPoint> path;
-    for (int i = 0; i < 30; ++i) { // an ellipse in the plane of (e0 + e1, e2 - e3), and something beside it
+    for (int i = 0; i < 30; ++i) { // an ellipse in the plane of (e0 + e1, e2 - e3), plus a deviation from it
         const auto angle = static_cast<float>(i);
         const float along = 3 * std::cos(angle);
         const float across = std::sin(angle);
@@ -107,10 +107,10 @@ TEST(Plane, OfManyPointsLosesLeast) {
     EXPECT_NEAR(std::abs(plane.y[2]), std::sqrt(0.5), 1e-2);
     EXPECT_GT(surface.explained[0] + surface.explained[1], 0.99);
     EXPECT_LE(surface.explained[0] + surface.explained[1], 1);
-    EXPECT_NEAR(dot(surface.path_x, surface.path_y), 0, 1e-9); // components do not correlate
+    EXPECT_NEAR(dot(surface.path_x, surface.path_y), 0, 1e-9); // components are uncorrelated
 }
 
-TEST(Plane, IsRandomWhereThePathSpansNone) {
+TEST(Plane, IsRandomIfThePathSpansNone) {
     const nn::ParameterLayout layout = layout_of_two();
     std::vector<PathPoint> line;
     for (const float at : {-2.0F, -1.0F, 0.0F}) {
@@ -124,7 +124,7 @@ TEST(Plane, IsRandomWhereThePathSpansNone) {
         expect_orthonormal(plane);
         expect_zero_gaps(layout, plane.x);
         expect_zero_gaps(layout, plane.y);
-        // As long in each tensor as the weights: 20 of them, and 3.
+        // In each tensor, a direction is as long as the weights, which are 20 and 3.
         const std::span<const double> weight = layout[0].in(std::span<const double>(plane.x));
         EXPECT_NEAR(dot(weight, weight), 20.0 / 23, 1e-12);
         EXPECT_EQ(choose_plane(layout, *path, 1).y, plane.y);
@@ -132,7 +132,7 @@ TEST(Plane, IsRandomWhereThePathSpansNone) {
     }
 }
 
-TEST(Plane, IsFoundWhereMostWeightsAreZero) {
+TEST(Plane, IsFoundIfMostWeightsAreZero) {
     const nn::ParameterLayout layout = layout_of_two();
     for (const float last : {0.0F, 1.0F}) {
         nn::ParameterLayout small;
@@ -151,7 +151,7 @@ TEST(Plane, IsFoundWhereMostWeightsAreZero) {
     EXPECT_EQ(error->code(), core::ExitCode::bad_config);
 }
 
-TEST(Axis, HoldsZeroAndGoesBeyondTheValues) {
+TEST(Axis, ContainsZeroAndExtendsBeyondTheValues) {
     for (const std::size_t count : {5U, 8U, 25U}) {
         const std::vector<double> x = axis(std::vector<double>{-3, 0, 1}, count, 0);
         ASSERT_EQ(x.size(), count);
@@ -173,19 +173,19 @@ TEST(CostSurface, IsTheCostAtEachPointOfThePlane) {
     path.push_back(point(layout, 0, 1, {{0, 2}}));
     path.push_back(point(layout, 7, 1, {{1, -1}}));
     path.push_back(point(layout, 9, 1, {}));
-    const auto cost = [](std::span<const float> p) { // not the same along both directions
+    const auto cost = [](std::span<const float> p) { // differs along the two directions
         return static_cast<double>(p[0]) + 10 * static_cast<double>(p[1]) * static_cast<double>(p[1]);
     };
-    std::size_t told = 0;
+    std::size_t calls = 0;
     const CostSurface surface = measure_surface(layout, path, 6, 1, cost, [&](std::size_t done, std::size_t all) {
-        EXPECT_EQ(done, ++told);
+        EXPECT_EQ(done, ++calls);
         EXPECT_EQ(all, 39U);
     });
-    EXPECT_EQ(told, 39U);
+    EXPECT_EQ(calls, 39U);
     EXPECT_EQ(surface.path_cost, (std::vector<double>{13, 1, 11}));
     ASSERT_EQ(surface.cost.size(), 36U);
     for (std::size_t j = 0; j < 6; ++j) {
-        for (std::size_t i = 0; i < 6; ++i) { // x is along the first parameter, y against the second
+        for (std::size_t i = 0; i < 6; ++i) { // x increases the first parameter, y decreases the second
             const double second = 1 - surface.y[j];
             EXPECT_NEAR(surface.cost[j * 6 + i], 1 + surface.x[i] + 10 * second * second, 1e-4);
             if (surface.x[i] == 0 && surface.y[j] == 0) {
@@ -196,7 +196,7 @@ TEST(CostSurface, IsTheCostAtEachPointOfThePlane) {
 }
 
 TEST(CostSurface, IsAMeanOverEvenlySpacedSamples) {
-    constexpr std::int64_t all = 3000; // of which 2000 are used
+    constexpr std::int64_t all = 3000; // 2000 of them are used
     const data::Split split = data::allocate_split({all, {1}}, {0, all});
     for (std::size_t i = 0; i < all; ++i) {
         split.elements.data()[i] = static_cast<std::byte>(i * i % 251);
@@ -217,7 +217,7 @@ TEST(CostSurface, IsAMeanOverEvenlySpacedSamples) {
     EXPECT_NEAR(surface.path_cost[0], expected / 2000, 1e-6);
 }
 
-TEST(CostSurface, TakesFewerSamplesForLargerNetworks) {
+TEST(CostSurface, UsesFewerSamplesForLargerNetworks) {
     EXPECT_EQ(surface_samples(25, 1000), 2000);
     EXPECT_EQ(surface_samples(25, 1.28e6), 250);
     EXPECT_EQ(surface_samples(50, 1.28e6), 200);

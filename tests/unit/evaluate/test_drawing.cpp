@@ -16,22 +16,22 @@ TEST(DrawSample, ShadesTwoRowsAtOnce) {
                                     1, 0, 0.75F, 0.5F};
     const Picture picture = draw_sample(values, {3, 4}, false);
     EXPECT_EQ(picture.columns, 4U);
-    EXPECT_EQ(picture.lines, (Lines{" █▒░", "█ ▓▒"})); // the last row by itself
+    EXPECT_EQ(picture.lines, (Lines{" █▒░", "█ ▓▒"})); // the last row has no partner
 }
 
-TEST(DrawSample, HasHalfBlocksInColour) {
+TEST(DrawSample, UsesHalfBlocksInColour) {
     const Picture picture = draw_sample(std::vector<float>{0, 1, 0.5F, 0}, {2, 2}, true);
     EXPECT_EQ(picture.lines, (Lines{"\x1b[38;5;16;48;5;244m▀\x1b[38;5;231;48;5;16m▀\x1b[0m"}));
 }
 
-TEST(DrawSample, TakesSequencesMapsAndRows) {
+TEST(DrawSample, AcceptsSequencesMapsAndRows) {
     EXPECT_EQ(draw_sample(std::vector<float>{-6, 2, 0, -2}, {4}, false).lines, (Lines{" █▓▒"}));
     // Two maps of 2 × 2, whose means are 0, 0.5, 1 and 0.5.
     EXPECT_EQ(draw_sample(std::vector<float>{0, 0, 1, 0.5F, 0, 1, 1, 0.5F}, {2, 2, 2}, false).lines, (Lines{"▒▒"}));
-    EXPECT_EQ(draw_sample(std::vector<float>(6, 7.0F), {2, 3}, false).lines, (Lines{"   "})); // all the same
+    EXPECT_EQ(draw_sample(std::vector<float>(6, 7.0F), {2, 3}, false).lines, (Lines{"   "})); // all values are equal
 }
 
-TEST(DrawSample, ScalesDownWhatIsTooLarge) {
+TEST(DrawSample, ScalesDownLargeSamples) {
     std::vector<float> values(80 * 144);
     for (std::size_t i = 0; i < values.size(); ++i) {
         values[i] = i % 144 < 72 ? 0.0F : 1.0F;
@@ -48,7 +48,7 @@ TEST(DrawSample, ScalesDownWhatIsTooLarge) {
     EXPECT_EQ(draw_sample(std::vector<float>(1000), {1000, 1}, false).lines.size(), 20U);
 }
 
-TEST(DrawPrediction, MarksWhatIsWrong) {
+TEST(DrawPrediction, MarksWrongPredictions) {
     const std::vector<float> scores{0.25F, 0.0F, 0.7F};
     EXPECT_EQ(draw_prediction({4, 2, 2, scores}, false),
               (Lines{"sample 4: 2  ✓", "  0 █████                0.2500", "  1                      0.0000",
@@ -60,7 +60,7 @@ TEST(DrawPrediction, MarksWhatIsWrong) {
     EXPECT_EQ(draw_prediction({4, 0, 2, scores}, true)[0], "sample 4: \x1b[1;31m0, predicted 2  ✗ wrong\x1b[0m");
 }
 
-TEST(DrawPrediction, BarsStayInTheirPlace) {
+TEST(DrawPrediction, BarsHaveAFixedWidth) {
     const Lines lines = draw_prediction({0, {}, 1, std::vector<float>{-3, 40, 0.503125F}}, false);
     EXPECT_EQ(lines[1], "  0                      -3.0000");
     EXPECT_EQ(lines[2], "  1 ████████████████████ 40.0000 ◀");
@@ -78,7 +78,7 @@ TEST(DrawPrediction, ShowsTheLargestScoresOfManyClasses) {
     EXPECT_EQ(lines[3].substr(0, 4), "  0 ");
 }
 
-TEST(SideBySide, FillsUpTheShorterOne) {
+TEST(SideBySide, PadsTheShorterPicture) {
     EXPECT_EQ(side_by_side({2, {"▒▒"}}, {"a", "b"}), "▒▒  a\n    b\n");
     EXPECT_EQ(side_by_side({1, {"x", "y"}}, {"a"}), "x  a\ny\n");
 }

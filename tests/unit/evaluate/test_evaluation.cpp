@@ -23,20 +23,20 @@ Evaluation evaluation_of_five() {
     return evaluation;
 }
 
-TEST(Evaluation, CountsWhatIsTakenForWhat) {
+TEST(Evaluation, CountsPredictionsByTrueClass) {
     const Evaluation evaluation = evaluation_of_five();
     EXPECT_EQ(evaluation.confusion(), (std::vector<std::int64_t>{0, 0, 1, 2, 1, 0, 1, 0, 0}));
     EXPECT_EQ(evaluation.accuracy(), 0.2);
 }
 
-TEST(Evaluation, OrdersTheWrongByHowWrongTheyAre) {
+TEST(Evaluation, SortsWrongPredictionsByTheirMargin) {
     Evaluation evaluation = evaluation_of_five();
     evaluation.outputs[2 * 3 + 2] = 0.95F;
     const std::vector<float> scores = class_scores(evaluation, "quadratic");
     EXPECT_EQ(scores, evaluation.outputs);
     EXPECT_EQ(worst_mistakes(evaluation, scores, 2), (std::vector<std::int64_t>{2, 4}));
     EXPECT_EQ(worst_mistakes(evaluation, scores, 9).size(), 4U);
-    evaluation.outputs = std::vector<float>(15, 0.5F); // as wrong as each other: as they come
+    evaluation.outputs = std::vector<float>(15, 0.5F); // equally wrong: in their order
     EXPECT_EQ(worst_mistakes(evaluation, evaluation.outputs, 9), (std::vector<std::int64_t>{1, 2, 3, 4}));
 }
 

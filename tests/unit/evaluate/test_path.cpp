@@ -26,7 +26,7 @@ constexpr std::uint64_t seed = 5;
 
 class PathTest : public ::testing::Test {
   protected:
-    /// A checkpoint of this run, all parameters being `step`; `as` is the step that its name says.
+    /// Writes a checkpoint of this run whose parameters are all `step`. `as` is the step in the file name.
     void write(std::int64_t step, const Strings& overrides = {}, const std::string& dataset = "digits",
                std::int64_t as = -1) const {
         Strings words{"--model.layers=" + std::string(layers), "--model.seed=" + std::to_string(seed)};
@@ -47,7 +47,7 @@ class PathTest : public ::testing::Test {
                             {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     }
 
-    /// The path to the checkpoint of `step`, whose points have to hold what `write` put there.
+    /// The path to the checkpoint of `step`. Its points must hold the values that `write` wrote.
     [[nodiscard]] Steps path_to(std::int64_t step) {
         warnings_.clear();
         const std::filesystem::path file = checkpoints_.file(step);
@@ -76,7 +76,7 @@ TEST_F(PathTest, LeadsFromTheInitialNetworkToTheCheckpoint) {
     for (const std::int64_t step : {0, 8, 9, 10, 11}) {
         write(step);
     }
-    EXPECT_EQ(path_to(10), (Steps{0, 8, 9, 10})) << "the checkpoint of step 0 being the initial network";
+    EXPECT_EQ(path_to(10), (Steps{0, 8, 9, 10})) << "the checkpoint of step 0 is the initial network";
     EXPECT_EQ(warnings_, Strings());
 
     const std::filesystem::path file = checkpoints_.file(10);
@@ -86,20 +86,20 @@ TEST_F(PathTest, LeadsFromTheInitialNetworkToTheCheckpoint) {
     EXPECT_TRUE(std::ranges::equal(path.front().parameters.values(), initial));
 }
 
-TEST_F(PathTest, OfACheckpointBeforeTheFirstStepIsThatAlone) {
+TEST_F(PathTest, OfACheckpointBeforeTheFirstStepHasOnePoint) {
     write(0);
     write(1);
     EXPECT_EQ(path_to(0), Steps{0});
 }
 
-TEST_F(PathTest, LeavesOutWhatIsDamagedOrOfAnotherRun) {
+TEST_F(PathTest, SkipsCheckpointsThatAreDamagedOrOfAnotherRun) {
     write(1);
     write(2);
     std::filesystem::resize_file(checkpoints_.file(2), std::filesystem::file_size(checkpoints_.file(2)) - 1);
     write(3, {"--model.seed=6"});
     write(4, {"--model.layers=dense 4 relu, dense 2"});
     write(5, {}, "letters");
-    write(6, {}, "digits", 7); // by the name of another step
+    write(6, {}, "digits", 7); // under the name of another step
     write(8, {"--training.learning_rate=0.5", "--parallel.logical_shards=3"});
     write(9);
     EXPECT_EQ(path_to(9), (Steps{0, 1, 8, 9}));
@@ -112,7 +112,7 @@ TEST_F(PathTest, LeavesOutWhatIsDamagedOrOfAnotherRun) {
     }
 }
 
-TEST_F(PathTest, OfManyCheckpointsTakesAHundredEvenlySpacedOnes) {
+TEST_F(PathTest, OfManyCheckpointsHasAHundredEvenlySpacedOnes) {
     for (std::int64_t step = 1; step <= 251; ++step) {
         write(step);
     }

@@ -78,7 +78,7 @@ TEST_F(CheckpointFile, KeepsEverySeed) {
     EXPECT_EQ(Checkpoint(file_).info().seed, info.seed);
 }
 
-TEST_F(CheckpointFile, SaysNothingAboutRanks) {
+TEST_F(CheckpointFile, DoesNotDependOnRanks) {
     write(make_info());
     const Hdf5Image image(read_file(file_), "file.h5");
     EXPECT_TRUE(error_of([&] { (void)image.integer("ranks"); }));
@@ -99,7 +99,7 @@ TEST_F(CheckpointFile, RefusesTensorsThatDoNotFit) {
     expect_misfit({"/model/01_dense/weight", {6}, weight_}, "2 x 3, expected 6");
     expect_misfit({"/model/02_dense/weight", {2, 3}, weight_}, "/model/02_dense/weight");
     expect_misfit({"/optimizer/momentum/01_dense/bias", {2}, bias_}, "/optimizer/momentum/01_dense/bias");
-    // Whole but unfitting files are not damaged ones: nobody must go on with an older checkpoint because of them.
+    // A valid checkpoint that does not match is not damaged: a run must not resume from an older one because of it.
     EXPECT_FALSE(error_of<DamagedFile>([&] {
         EXPECT_TRUE(error_of([&] {
             checkpoint.read(std::vector<TensorView>{{"/model/01_dense/weight", {6}, weight_}});
@@ -107,7 +107,7 @@ TEST_F(CheckpointFile, RefusesTensorsThatDoNotFit) {
     }));
 }
 
-TEST_F(CheckpointFile, WhoseNumbersContradictItsRecordIsRefused) {
+TEST_F(CheckpointFile, WhoseCountsContradictItsRecordIsRefused) {
     const std::vector<std::function<void(CheckpointInfo&)>> contradictions{
         [](CheckpointInfo& info) { info.epoch = 2; }, [](CheckpointInfo& info) { info.epoch = -1; },
         [](CheckpointInfo& info) { info.step = 4; }, [](CheckpointInfo& info) { info.step = -3; },
@@ -133,7 +133,7 @@ TEST_F(CheckpointFile, WithoutASensibleSampleShapeIsRefused) {
     }
 }
 
-TEST_F(CheckpointFile, DamagedIsToldFromUnreadable) {
+TEST_F(CheckpointFile, DamagedIsDistinguishedFromUnreadable) {
     write(make_info());
     std::string bytes = support::read_text(file_);
     bytes[bytes.find("/model")] ^= 1;
@@ -203,7 +203,7 @@ TEST_F(CheckpointFolderTest, PrunesTheOldest) {
     EXPECT_EQ(checkpoints_.steps(), Steps{5});
 }
 
-TEST_F(CheckpointFolderTest, GivesDamagedOnesAFreeNameOutsideItsSteps) {
+TEST_F(CheckpointFolderTest, RenamesDamagedCheckpointsToFreeNames) {
     make({1, 2, 3});
     for (const char* name : {"step-00000003.h5.damaged", "step-00000003.h5.damaged-2"}) {
         EXPECT_EQ(checkpoints_.name_if_damaged(3), folder_ / name);
@@ -216,7 +216,7 @@ TEST_F(CheckpointFolderTest, GivesDamagedOnesAFreeNameOutsideItsSteps) {
               (std::vector<std::string>{"step-00000003.h5", "step-00000003.h5.damaged", "step-00000003.h5.damaged-2"}));
 }
 
-TEST_F(CheckpointFolderTest, SweepsUpItsHalfWrittenCheckpointsAndNothingElse) {
+TEST_F(CheckpointFolderTest, RemovesItsTemporaryFilesAndNothingElse) {
     make({1});
     const std::vector<std::string> others{"a.tmp",
                                           "log.h5.tmp",

@@ -28,7 +28,7 @@ std::span<const std::byte> bytes(std::string_view text) {
     return std::as_bytes(std::span(text));
 }
 
-/// Files of this process may not grow beyond `limit` while one lives: a full disk as far as write() is concerned.
+/// While an object lives, files of this process cannot grow beyond `limit`. To write() this is a full disk.
 class SizeLimit {
   public:
     explicit SizeLimit(rlim_t limit) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
@@ -57,7 +57,7 @@ TEST(ReplaceFile, WritesAndReplaces) {
     }
 }
 
-TEST(ReplaceFile, SaysWhereItCannotWrite) {
+TEST(ReplaceFile, NamesTheFileThatItCannotWrite) {
     const support::TemporaryFolder folder;
     const auto missing = folder.path() / "absent" / "file";
     const auto error = error_of([&] { replace_file(missing, bytes("x")); });
@@ -68,7 +68,7 @@ TEST(ReplaceFile, SaysWhereItCannotWrite) {
     EXPECT_TRUE(folder.names().empty());
 }
 
-TEST(ReplaceFile, LeavesNothingBehindWhereAFolderIsInTheWay) {
+TEST(ReplaceFile, LeavesNoTemporaryFileIfAFolderIsInTheWay) {
     const support::TemporaryFolder folder;
     std::filesystem::create_directory(folder / "file");
     const auto error = error_of([&] { replace_file(folder / "file", bytes("x")); });
@@ -77,7 +77,7 @@ TEST(ReplaceFile, LeavesNothingBehindWhereAFolderIsInTheWay) {
     EXPECT_EQ(folder.names(), std::vector<std::string>{"file"});
 }
 
-TEST(RequireReplaceable, SaysWhatReplaceFileWouldSay) {
+TEST(RequireReplaceable, GivesTheErrorOfReplaceFile) {
     const support::TemporaryFolder folder;
     std::filesystem::create_directory(folder / "folder");
     for (const auto& file : {folder / "folder", folder / "absent" / "file"}) {
@@ -109,7 +109,7 @@ TEST(ReplaceFile, KeepsTheOldFileIfTheNewOneDoesNotFit) {
     EXPECT_EQ(folder.names(), std::vector<std::string>{"file"});
 }
 
-TEST(ReplaceFile, ShowsReadersOneWholeFileOrTheOther) {
+TEST(ReplaceFile, ShowsReadersTheOldOrTheNewFile) {
     const support::TemporaryFolder folder;
     const std::vector<std::string> versions{std::string(50'000, 'a'), std::string(70'000, 'b')};
     replace_file(folder / "file", bytes(versions[0]));
@@ -131,7 +131,7 @@ TEST(ReplaceFile, ShowsReadersOneWholeFileOrTheOther) {
     EXPECT_EQ(broken, 0) << "of " << reads;
 }
 
-TEST(ReadFile, GivesTheWholeFileOrSaysWhyNot) {
+TEST(ReadFile, ReturnsTheContentsOrTheReason) {
     const support::TemporaryFolder folder;
     const std::string contents("a\0b\n\xff", 5);
     support::write_file(folder / "file", contents);
@@ -149,7 +149,7 @@ TEST(ReadFile, GivesTheWholeFileOrSaysWhyNot) {
     }
 }
 
-TEST(CreateWritableFolder, MakesFoldersAndLeavesNothingInThem) {
+TEST(CreateWritableFolder, CreatesEmptyFolders) {
     const support::TemporaryFolder folder;
     const auto deep = folder.path() / "a" / "b";
     create_writable_folder(deep);
@@ -157,7 +157,7 @@ TEST(CreateWritableFolder, MakesFoldersAndLeavesNothingInThem) {
     EXPECT_TRUE(std::filesystem::is_empty(deep));
 }
 
-TEST(CreateWritableFolder, SaysWhatIsInTheWay) {
+TEST(CreateWritableFolder, NamesWhatIsInTheWay) {
     const support::TemporaryFolder folder;
     support::write_file(folder / "file", "");
     for (const auto& path : {folder / "file", folder / "file" / "below"}) {
@@ -182,12 +182,12 @@ TEST(Folder, IsLockedByOneAtATime) {
         EXPECT_NE(std::string_view(error->what()).find(folder.path().string()), std::string_view::npos);
     }
     Folder again(folder.path());
-    EXPECT_FALSE(error_of([&] { again.lock(); })) << "released in the end";
+    EXPECT_FALSE(error_of([&] { again.lock(); })) << "the lock is released at the end";
     EXPECT_TRUE(folder.names().empty());
     EXPECT_TRUE(error_of([&] { const Folder absent(folder / "absent"); }));
 }
 
-TEST(Folder, RefusesToWriteOnceItWasMoved) {
+TEST(Folder, RefusesToWriteAfterItWasMoved) {
     const support::TemporaryFolder parent;
     std::filesystem::create_directory(parent / "run");
     const Folder run(parent / "run");

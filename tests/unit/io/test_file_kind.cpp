@@ -13,10 +13,10 @@
 namespace dtrain::io {
 namespace {
 
-TEST(FileKind, IsTheSameForWholeAndForDamagedFiles) {
+TEST(FileKind, IsTheSameForValidAndForDamagedFiles) {
     const support::TemporaryFolder folder;
     CheckpointInfo info;
-    info.config = "[data]\nattribute text created 3\n"; // text is no heading
+    info.config = "[data]\nattribute text created 3\n"; // text inside an attribute is not a heading
     info.sample_shape = {4};
     auto bytes = encode_checkpoint(info, {});
     replace_file(folder / "checkpoint", bytes);
@@ -31,8 +31,8 @@ TEST(FileKind, IsTheSameForWholeAndForDamagedFiles) {
     EXPECT_EQ(kind_of(folder / "evaluation"), FileKind::evaluation);
 }
 
-// Version 0.1 began with a label of its own, and had no index.
-TEST(FileKind, IsKnownOfAnEarlierVersionsFiles) {
+// Files of version 0.1 began with another label and had no index.
+TEST(FileKind, IsFoundInFilesOfEarlierVersions) {
     const support::TemporaryFolder folder;
     const auto write_as_before = [&](const char* name, const std::vector<std::byte>& bytes) {
         const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -52,7 +52,7 @@ TEST(FileKind, IsKnownOfAnEarlierVersionsFiles) {
     EXPECT_EQ(kind_of(folder / "other"), std::nullopt);
 }
 
-TEST(FileKind, IsNoneOfWhatOthersWrote) {
+TEST(FileKind, IsUnknownForFilesOfOtherPrograms) {
     const support::TemporaryFolder folder;
     EXPECT_EQ(kind_of(folder / "absent"), std::nullopt);
     EXPECT_EQ(kind_of(folder.path()), std::nullopt);

@@ -43,7 +43,7 @@ std::vector<std::byte> make_file() {
     return to_hdf5(datasets, {{"epoch", std::int64_t{-3}}, {"seed", std::uint64_t{12}}, {"config", config_text}});
 }
 
-/// What reading everything from an image complains about, if it does.
+/// The error of reading everything from an image, if there is one.
 std::optional<DamagedFile> damage_of(std::vector<std::byte> bytes) {
     return error_of<DamagedFile>([&] {
         const Hdf5Image image(std::move(bytes), "run/file.h5");
@@ -78,8 +78,8 @@ TEST(Hdf5, HoldsSeveralChunks) {
     EXPECT_EQ(image.values<float>("/large"), large);
 }
 
-// As HDF5 says it, and on no screen.
-TEST(Hdf5, SaysWhyAFileCannotBeMade) {
+// HDF5's own reason, which it does not print on the screen.
+TEST(Hdf5, ReportsWhyAFileCannotBeMade) {
     const std::vector<DatasetView> datasets{{"/twice", {6}, std::span<const float>(floats)},
                                             {"/twice", {6}, std::span<const float>(floats)}};
     ::testing::internal::CaptureStderr();
@@ -118,7 +118,7 @@ void expect_same_values(hid_t dataset, hid_t type, const Hdf5Image& image, const
     EXPECT_TRUE(std::ranges::equal(std::as_bytes(std::span(ours)), std::as_bytes(std::span(theirs)))) << path;
 }
 
-/// Reads a dataset with HDF5, which checks its Fletcher32, and as dtrain does.
+/// Compares a dataset as read by HDF5, which checks its Fletcher32, with the same dataset as read by dtrain.
 void expect_same_dataset(hid_t file, const Hdf5Image& image, const std::string& path) {
     const hid_t dataset = H5Dopen2(file, path.c_str(), H5P_DEFAULT);
     const hid_t creation = H5Dget_create_plist(dataset);
@@ -172,7 +172,7 @@ void expect_same_attribute(hid_t file, const Hdf5Image& image, const std::string
 }
 
 TEST(Hdf5, IsTheSameToOtherPrograms) {
-    std::vector<float> large(5 * 700'001); // rows of one chunk, and a last chunk that is not full
+    std::vector<float> large(5 * 700'001); // complete chunks, and a last chunk that is not full
     for (std::size_t i = 0; i < large.size(); ++i) {
         large[i] = static_cast<float>(i);
     }
@@ -247,7 +247,7 @@ TEST(Hdf5, TextsOfAnyBytesSurvive) {
     EXPECT_EQ(image.integer("x"), 2);
 }
 
-/// For each byte of what make_file() makes, whether dtrain reads it: first line, index and values.
+/// For each byte of the file from make_file(): whether dtrain reads it (first line, index and values).
 std::vector<bool> bytes_read(std::span<const std::byte> file) {
     std::vector<bool> read(file.size());
     const auto mark = [&](std::size_t offset, std::size_t size) {
@@ -262,13 +262,13 @@ std::vector<bool> bytes_read(std::span<const std::byte> file) {
     return read;
 }
 
-// The rest is HDF5's, and what is read stays the same, as damage_of sees to.
-TEST(Hdf5, AFlippedBitOfWhatIsReadIsRefused) {
-    const auto whole = make_file();
-    const std::vector<bool> read = bytes_read(whole);
-    EXPECT_LT(std::ranges::count(read, true), std::ssize(whole));
-    for (std::size_t place = 0; place < whole.size(); ++place) {
-        auto bytes = whole;
+// The other bytes belong to HDF5. damage_of checks that the values stay the same.
+TEST(Hdf5, AFlippedBitThatIsReadIsRefused) {
+    const auto valid = make_file();
+    const std::vector<bool> read = bytes_read(valid);
+    EXPECT_LT(std::ranges::count(read, true), std::ssize(valid));
+    for (std::size_t place = 0; place < valid.size(); ++place) {
+        auto bytes = valid;
         bytes[place] ^= std::byte{1} << (place % 8);
         const auto damage = damage_of(std::move(bytes));
         ASSERT_EQ(damage.has_value(), read[place]) << "byte " << place;
@@ -280,23 +280,23 @@ TEST(Hdf5, AFlippedBitOfWhatIsReadIsRefused) {
 }
 
 TEST(Hdf5, TruncatedFilesAreRefused) {
-    const auto whole = make_file();
-    for (std::size_t length = 0; length < whole.size(); length += length < 600 ? 1 : 97) {
-        EXPECT_TRUE(damage_of({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(length)})) << length;
+    const auto valid = make_file();
+    for (std::size_t length = 0; length < valid.size(); length += length < 600 ? 1 : 97) {
+        EXPECT_TRUE(damage_of({valid.begin(), valid.begin() + static_cast<std::ptrdiff_t>(length)})) << length;
     }
-    const auto cut = damage_of({whole.begin(), whole.end() - 1});
+    const auto cut = damage_of({valid.begin(), valid.end() - 1});
     ASSERT_TRUE(cut);
     EXPECT_NE(std::string_view(cut->what()).find("truncated"), std::string_view::npos) << cut->what();
-    auto longer = whole;
+    auto longer = valid;
     longer.push_back(std::byte{0});
     EXPECT_FALSE(damage_of(longer));
 }
 
-// As h5py does in mode "a", once without any wish to change something.
+// h5py opens files like this in mode "a": once it changes nothing, once it adds a group.
 TEST(Hdf5, OpenedForWritingByAnotherProgramIsRead) {
     const support::TemporaryFolder folder;
-    const auto whole = make_file();
-    replace_file(folder / "file.h5", whole);
+    const auto valid = make_file();
+    replace_file(folder / "file.h5", valid);
     for (const bool adds : {false, true}) {
         const hid_t file = H5Fopen((folder / "file.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
         ASSERT_GE(file, 0);
@@ -307,12 +307,12 @@ TEST(Hdf5, OpenedForWritingByAnotherProgramIsRead) {
         }
         H5Fclose(file);
         const auto changed = read_file(folder / "file.h5");
-        EXPECT_NE(changed, whole);
+        EXPECT_NE(changed, valid);
         EXPECT_FALSE(damage_of(changed)) << adds;
     }
 }
 
-TEST(Hdf5, SaysWhichValuesAnotherProgramChanged) {
+TEST(Hdf5, ReportsWhichValuesAnotherProgramChanged) {
     const support::TemporaryFolder folder;
     replace_file(folder / "file.h5", make_file());
     const hid_t file = H5Fopen((folder / "file.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
@@ -328,12 +328,12 @@ TEST(Hdf5, SaysWhichValuesAnotherProgramChanged) {
         << damage->what();
 }
 
-// Their index has no digests of pieces, and the first line one of the whole file.
-TEST(Hdf5, FilesOfTheFormBeforeAreRead) {
+// Their index has no digests of pieces. The digest in the first line covers the complete file.
+TEST(Hdf5, FilesOfThePreviousFormatAreRead) {
     const std::string contents = support::contents_of(make_file());
     std::string index(support::index_in(contents));
     index = std::regex_replace(index, std::regex(" [0-9a-f]{32}(?=\n)|bytes [0-9]+\n"), "");
-    // As many bytes in front of the HDF5 file as before, where offsets point.
+    // The HDF5 file begins at the same offset as before, so the offsets in the index stay right.
     const std::size_t longer_label = support::label_3.size() - support::label_2.size();
     const std::string hdf5 = contents.substr(contents.find("\x89HDF"));
     index.resize(contents.size() + longer_label - hdf5.size());
@@ -343,7 +343,7 @@ TEST(Hdf5, FilesOfTheFormBeforeAreRead) {
     EXPECT_TRUE(damage_of(bytes));
 }
 
-// Those are put aside when a run goes on without them.
+// A resumed run would rename damaged files.
 TEST(Hdf5, FilesOfOtherVersionsAreNotCalledDamaged) {
     for (const auto& [begin, problem] :
          {std::pair{"dtrain: XXH3-128 of everything after these 512 bytes: ", "earlier version"},
@@ -363,7 +363,7 @@ TEST(Hdf5, FilesOfOtherVersionsAreNotCalledDamaged) {
     }
 }
 
-TEST(Hdf5, SaysWhatIsMissingOrOfAnotherKind) {
+TEST(Hdf5, ReportsWhatIsMissingOrOfAnotherType) {
     const Hdf5Image image(make_file(), "run/file.h5");
     const auto expect_damage = [&](std::string_view name, const std::function<void()>& action) {
         const auto error = error_of<DamagedFile>(action);
@@ -386,13 +386,13 @@ TEST(Hdf5, SaysWhatIsMissingOrOfAnotherKind) {
     expect_damage("/model/01_dense/weight", [&] { image.read("/model/01_dense/weight", std::span(five)); });
 }
 
-/// What opening a file of these contents complains about, the digest being right; "" if it does not.
-std::string complaint_about(const std::string& contents) {
+/// The message of opening a file with these contents and a correct digest, or "".
+std::string message_about(const std::string& contents) {
     const auto error = error_of<DamagedFile>([&] { const Hdf5Image image(support::sealed(contents), "f"); });
     return error ? error->what() : "";
 }
 
-TEST(Hdf5, IndexIsReadAsItsFormatSays) {
+TEST(Hdf5, IndexIsReadByItsFormat) {
     const std::string data("\x00\x00\x80\x3f\x00\x00\x00\x40", 8); // 1 and 2
     const std::string index = "attribute u8 seed 7\nattribute text note 2\na\n\nattribute i8 step -1\n";
     const std::size_t label_bytes = support::sealed("").size();
@@ -409,8 +409,8 @@ TEST(Hdf5, IndexIsReadAsItsFormatSays) {
     EXPECT_TRUE(image.values<std::int64_t>("/empty").empty());
 }
 
-TEST(Hdf5, ADigestStandsBehindEachPiece) {
-    const auto complaint = [](const std::string& pieces) {
+TEST(Hdf5, EachPieceHasADigest) {
+    const auto message = [](const std::string& pieces) {
         const auto error = error_of<DamagedFile>([&] {
             const std::string contents = "dataset f4 4 /x 8 " + pieces + "\nend\n" + std::string(500, '?');
             const Hdf5Image image(support::sealed(contents, support::label_3), "f");
@@ -418,52 +418,52 @@ TEST(Hdf5, ADigestStandsBehindEachPiece) {
         return std::string(error ? error->what() : "");
     };
     const std::string digest = core::hash128(std::as_bytes(std::span("????????", 8)));
-    EXPECT_EQ(complaint("300 " + digest + " 400 " + digest), "");
-    EXPECT_NE(complaint("300 " + digest + " 400").find("without a checksum"), std::string::npos);
-    EXPECT_NE(complaint("300 400").find("is incomplete"), std::string::npos);
-    EXPECT_NE(complaint("300 " + digest + " 0 " + digest).find("/x) do not match"), std::string::npos);
+    EXPECT_EQ(message("300 " + digest + " 400 " + digest), "");
+    EXPECT_NE(message("300 " + digest + " 400").find("without a checksum"), std::string::npos);
+    EXPECT_NE(message("300 400").find("is incomplete"), std::string::npos);
+    EXPECT_NE(message("300 " + digest + " 0 " + digest).find("/x) do not match"), std::string::npos);
 }
 
-TEST(Hdf5, DatasetsEndWithTheFileAtTheLatest) {
-    const auto complaint = [](int offset) {
-        return complaint_about("dataset f4 4 /x 16 " + std::to_string(offset) + "\nend\n" + std::string(500, '\0'));
+TEST(Hdf5, DatasetsCannotExtendBeyondTheFile) {
+    const auto message = [](int offset) {
+        return message_about("dataset f4 4 /x 16 " + std::to_string(offset) + "\nend\n" + std::string(500, '\0'));
     };
     const auto size = static_cast<int>(support::sealed("dataset f4 4 /x 16 123\nend\n").size()) + 500;
-    EXPECT_EQ(complaint(size - 16), "");
-    EXPECT_NE(complaint(size - 15), "");
+    EXPECT_EQ(message(size - 16), "");
+    EXPECT_NE(message(size - 15), "");
 }
 
-TEST(Hdf5, LiesOfTheIndexAreRefused) {
+TEST(Hdf5, FalseClaimsOfTheIndexAreRefused) {
     const std::string padding(1000, '\0');
-    const auto complaint = [&](const std::string& lines) { return complaint_about(lines + "end\n" + padding); };
-    EXPECT_EQ(complaint(""), "");
-    EXPECT_EQ(complaint("attribute i8 a 1\ndataset f4 2 /x 8 0\ndataset f8 2x3 /y 16 0 9 9\n"), "");
+    const auto message = [&](const std::string& lines) { return message_about(lines + "end\n" + padding); };
+    EXPECT_EQ(message(""), "");
+    EXPECT_EQ(message("attribute i8 a 1\ndataset f4 2 /x 8 0\ndataset f8 2x3 /y 16 0 9 9\n"), "");
     const std::vector<std::pair<std::string, std::string>> lies{
-        // Outside of the file, in the first and in the last piece, with overflow.
+        // Outside the file: in the first piece, in the last piece, with overflow.
         {"dataset f4 4 /x 16 1000000", "/x is outside"},
         {"dataset f4 4 /x 16 18446744073709551615", "/x is outside"},
         {"dataset f4 4 /x 16 18446744073709551601", "/x is outside"},
         {"dataset f4 4 /x 8 0 10000", "/x is outside"},
         {"dataset f4 4 /x 16 18446744073709551616", "number"},
         {"dataset f4 4 /x 16 -16", "number"},
-        // Larger than the file, alone, by an overflowing product, behind a zero, and all together.
+        // Larger than the file: alone, by an overflowing product, after a zero, and all together.
         {"dataset f4 1000 /x 1000 0 0 0 0", "/x is larger than the file"},
         {"dataset f4 1099511627776 /x 100 0", "/x is larger than the file"},
         {"dataset f4 4294967296x4294967296 /x 16 0", "/x is larger than the file"},
         {"dataset f4 512x512x512x512x512x512x512x2 /x 16 0", "/x is larger than the file"},
         {"dataset f4 0x1099511627776 /x 16", "/x is larger than the file"},
         {"dataset f8 64 /x 512 0\ndataset f8 64 /y 512 0\ndataset f8 64 /z 512 0", "/z is larger than the file"},
-        // Pieces that are not as many as the size says.
+        // The number of pieces does not match the size.
         {"dataset f4 4 /x 16", "is incomplete"},
         {"dataset f4 4 /x 8 0", "is incomplete"},
         {"dataset f4 4 /x 8 0 8 16", "/x is outside"},
         {"dataset f4 0 /x 8 0", "/x is outside"},
         {"dataset f4 4 /x 0 0", "/x is outside"},
-        // Twice, which would leave it open which one counts.
+        // Twice, so it is not clear which one is valid.
         {"dataset f4 1 /x 4 0\ndataset f4 1 /x 4 0", "/x twice"},
         {"attribute i8 a 1\nattribute i8 a 1", "a twice"},
         {"attribute i8 a 1\nattribute text a 0\n", "a twice"},
-        // Unknown or senseless.
+        // Unknown or meaningless.
         {"dataset f2 4 /x 8 0", "unknown type"},
         {"dataset text 4 /x 8 0", "unknown type"},
         {"attribute f4 a 1", "unknown type"},
@@ -483,18 +483,18 @@ TEST(Hdf5, LiesOfTheIndexAreRefused) {
         {"attribute i8 \x1b[2J 1", "name"},
         {"dataset f4 1 " + std::string(300, 'x') + " 4 0", "name"},
         {"", "line of the index is unknown"},
-        // A text that is shorter or longer than it says, and one that ends nowhere.
+        // A text that is shorter or longer than its length, and one without an end.
         {"attribute text a 2\nabc", "truncated"},
         {"attribute text a 3\nab", "truncated"},
         {"attribute text a 5000\nab", "truncated"},
         {"attribute text a 18446744073709551615\nab", "truncated"},
     };
     for (const auto& [lines, part] : lies) {
-        EXPECT_NE(complaint(lines + "\n").find(part), std::string::npos) << lines << " -> " << complaint(lines + "\n");
+        EXPECT_NE(message(lines + "\n").find(part), std::string::npos) << lines << " -> " << message(lines + "\n");
     }
     for (const std::string contents :
          {"", "end", "attribute i8 a 1\n", "attribute text a 1", "attribute text a 3\nend\n"}) {
-        EXPECT_NE(complaint_about(contents).find("truncated"), std::string::npos) << contents;
+        EXPECT_NE(message_about(contents).find("truncated"), std::string::npos) << contents;
     }
 }
 

@@ -31,7 +31,7 @@ std::vector<std::byte> encode(const RunRecord& record) {
     return to_hdf5(datasets, {});
 }
 
-TEST(RunRecord, SurvivesAFile) {
+TEST(RunRecord, IsTheSameAfterAFile) {
     for (const RunRecord& record : {make_record(), RunRecord{}}) {
         const RunRecord read = RunRecord::from(Hdf5Image(encode(record), "file.h5"));
         EXPECT_EQ(read.step_cost, record.step_cost);
@@ -50,8 +50,8 @@ TEST(RunRecord, SurvivesAFile) {
     }
 }
 
-// Notebooks read these paths.
-TEST(RunRecord, HasTheColumnsOfTheContract) {
+// Users' notebooks read these paths.
+TEST(RunRecord, HasTheDocumentedColumns) {
     const Hdf5Image image(encode(make_record()), "file.h5");
     EXPECT_EQ(image.values<float>("/steps/cost").size(), 4U);
     EXPECT_EQ(image.values<float>("/steps/accuracy").size(), 4U);
@@ -91,7 +91,7 @@ TEST(RunRecord, WithAMissingColumnIsRefused) {
     }
 }
 
-/// Times as text, for comparisons that NaN does not escape.
+/// Times as text, so that comparisons include NaN.
 std::string text(const std::vector<double>& values) {
     std::string all;
     for (const double value : values) {
@@ -146,7 +146,7 @@ TEST(RankSeconds, AreCutAndFilledToAnEpoch) {
     EXPECT_EQ(text(seconds.reduce), "1 2 ? ? ? ? ");
 }
 
-// A run goes on after its log was lost: the epochs before have a row each, of times that nobody knows.
+// A run resumed after its log was lost: the earlier epochs have a row each, with unknown times.
 TEST(RankSeconds, OfUnknownEpochsKeepTheirRows) {
     RankSeconds seconds;
     seconds.resize(2);
@@ -154,7 +154,7 @@ TEST(RankSeconds, OfUnknownEpochsKeepTheirRows) {
     EXPECT_EQ(text(seconds.compute), "? ? ? ? 5 6 ");
 }
 
-TEST(RankSeconds, OfNoEpochSurviveAFile) {
+TEST(RankSeconds, OfNoEpochAreTheSameAfterAFile) {
     std::vector<DatasetView> datasets;
     const RankSeconds none;
     none.append_to(datasets);
@@ -163,7 +163,7 @@ TEST(RankSeconds, OfNoEpochSurviveAFile) {
     EXPECT_TRUE(read.compute.empty());
 }
 
-// Else a file of no values could make a resumed run fill a table of any width.
+// Otherwise a file without values could make a resumed run fill a table of any width.
 TEST(RankSeconds, WithoutRowsHaveNoColumns) {
     RankSeconds seconds;
     seconds.ranks = 500;

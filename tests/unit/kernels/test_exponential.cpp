@@ -21,7 +21,7 @@ TEST(Exponential, IsWithinTwoUlp) {
         const double exact = std::exp(static_cast<double>(x));
         worst = std::max(worst, std::abs(static_cast<double>(exponential(x)) - exact) / ulp(exact));
     }
-    for (float x = 1e-30F; x < 1; x *= 1.01F) { // where the argument hardly counts
+    for (float x = 1e-30F; x < 1; x *= 1.01F) { // where the result is close to 1
         for (const float signed_x : {x, -x}) {
             const double exact = std::exp(static_cast<double>(signed_x));
             worst = std::max(worst, std::abs(static_cast<double>(exponential(signed_x)) - exact) / ulp(exact));
@@ -47,7 +47,7 @@ TEST(Exponential, KeepsNaN) {
     EXPECT_TRUE(std::isnan(exponential(std::numeric_limits<double>::quiet_NaN())));
 }
 
-TEST(Exponential, InDoubleIsThatOfTheStandardLibrary) {
+TEST(Exponential, InDoubleEqualsTheStandardLibrary) {
     for (const double x : {-300.0, -1.0, 0.0, 0.5, 100.0}) {
         EXPECT_EQ(exponential(x), std::exp(x));
     }

@@ -28,8 +28,8 @@ using core::split_node;
 template <class Real>
 class ExactProducts : public ::testing::Test {
   protected:
-    /// From -1 to 1, with as many random bits as a Real holds: a product of two is not exact, so that a chain of fused
-    /// multiply-adds differs from one that rounds products.
+    /// From -1 to 1, with as many random bits as a Real holds. A product of two is then not exact, so a chain of fused
+    /// multiply-adds differs from a chain that rounds products.
     static std::vector<Real> draw(std::size_t size, std::uint64_t index) {
         RandomStream random(11, Purpose::initialisation, 0, index);
         std::vector<Real> values(size);
@@ -40,7 +40,7 @@ class ExactProducts : public ::testing::Test {
         return values;
     }
 
-    /// Rows × cols values, stored as they are or transposed.
+    /// Rows × cols values, stored directly or transposed.
     struct Matrix {
         std::size_t rows, cols;
         bool transposed;
@@ -78,7 +78,7 @@ class ExactProducts : public ::testing::Test {
     struct Shape {
         std::size_t m, n, k;
     };
-    /// Tiles and panels that are whole, cut at every edge, and more than one block deep.
+    /// Complete tiles and panels, tiles and panels cut at every edge, and more than one block deep.
     static std::vector<Shape> shapes() {
         return {{1, 1, 1},     {5, 7, 3},     {14, 32, 16},   {15, 33, 17},   {28, 64, 40},
                 {16, 784, 20}, {130, 16, 9},  {10, 100, 31},  {9, 48, 1100},  {300, 40, 5},
@@ -115,7 +115,7 @@ TYPED_TEST(ExactProducts, AreChainsBitForBit) {
     }
 }
 
-TYPED_TEST(ExactProducts, AddLeavesUpAlongTheTree) {
+TYPED_TEST(ExactProducts, AddUpLeavesAlongTheTree) {
     for (const auto& [m, n, k] : this->shapes()) {
         for (const std::size_t leaves : {1U, 2U, 3U, 5U, 8U, 13U}) {
             std::vector<std::size_t> offsets{0}; // some leaves are empty, one is large
@@ -125,7 +125,7 @@ TYPED_TEST(ExactProducts, AddLeavesUpAlongTheTree) {
             offsets.push_back(k);
             const Range node{0, static_cast<std::int64_t>(leaves)};
             const std::vector<std::uint8_t> merges = merges_after_leaves(node);
-            const typename TestFixture::Matrix a(m, k, true, 1); // as a layer has it: outputs × rows, stored by rows
+            const typename TestFixture::Matrix a(m, k, true, 1); // as in a layer: outputs × rows, stored by rows
             const typename TestFixture::Matrix b(k, n, false, 2);
             std::vector<TypeParam> c(m * n, std::numeric_limits<TypeParam>::quiet_NaN());
             this->products->multiply_along_tree(a.factor(), b.factor(), {offsets, merges}, {c.data(), m, n});
@@ -139,7 +139,7 @@ TYPED_TEST(ExactProducts, AddLeavesUpAlongTheTree) {
     }
 }
 
-TYPED_TEST(ExactProducts, WithNothingInBetweenAreZero) {
+TYPED_TEST(ExactProducts, WithoutInnerElementsAreZero) {
     const TypeParam nothing = 0;
     std::vector<TypeParam> c(6, std::numeric_limits<TypeParam>::quiet_NaN());
     this->products->multiply(Factor<TypeParam>(MatrixView<const TypeParam>{&nothing, 0, 2}).transposed(),
@@ -149,7 +149,7 @@ TYPED_TEST(ExactProducts, WithNothingInBetweenAreZero) {
     }
 }
 
-TYPED_TEST(ExactProducts, WithoutRowsTouchNothing) {
+TYPED_TEST(ExactProducts, WithoutRowsWriteNothing) {
     const auto b = this->draw(6, 1);
     TypeParam untouched = 3;
     this->products->multiply_add(Factor<TypeParam>(MatrixView<const TypeParam>{&untouched, 0, 3}),
@@ -158,11 +158,11 @@ TYPED_TEST(ExactProducts, WithoutRowsTouchNothing) {
     EXPECT_EQ(untouched, TypeParam{3});
 }
 
-TEST(FloatProducts, AreNamedByWhatTheyDo) {
+TEST(FloatProducts, AreDescribedByTableAndFusing) {
     EXPECT_EQ(make_exact_products(1)->arithmetic_name(), std::string(table().name) + ", fused multiply-add");
 }
 
-TEST(FloatProducts, AgreeWithABlas) {
+TEST(FloatProducts, AgreeWithBlas) {
     constexpr std::size_t m = 100;
     constexpr std::size_t n = 90;
     constexpr std::size_t k = 700;

@@ -17,7 +17,7 @@ TYPED_TEST_SUITE(SimdOf, Types);
 TYPED_TEST(SimdOf, Transposes) {
     constexpr std::size_t lanes = TypeParam::lanes;
     using Real = std::remove_cvref_t<decltype(typename TypeParam::Vector{}[0])>;
-    std::vector<Real> values(lanes * lanes + 1); // read and written where no vector is aligned
+    std::vector<Real> values(lanes * lanes + 1); // read and written at unaligned addresses
     for (std::size_t i = 0; i < values.size(); ++i) {
         values[i] = static_cast<Real>(i);
     }

@@ -10,7 +10,7 @@
 namespace dtrain::model {
 namespace {
 
-TEST(PredictedClass, IsTheFirstOfTheLargest) {
+TEST(PredictedClass, IsTheFirstMaximum) {
     EXPECT_EQ(predicted_class(std::vector<float>{0.1F, 0.7F, 0.2F}), 1U);
     EXPECT_EQ(predicted_class(std::vector<float>{-3, -1, -1}), 1U);
     EXPECT_EQ(predicted_class(std::vector<float>{5}), 0U);
@@ -33,7 +33,7 @@ TEST(CountCorrect, AgreesWithThePredictedClassAlsoInTies) {
     EXPECT_EQ(count_correct({outputs.data(), labels.size(), 3}, labels), expected);
 }
 
-TEST(CountCorrect, TakesNothingForRightThatIsNoNumber) {
+TEST(CountCorrect, CountsNaNAsWrong) {
     const std::vector<float> outputs{std::numeric_limits<float>::quiet_NaN(), 1};
     for (std::uint8_t label = 0; label < 2; ++label) {
         EXPECT_EQ(count_correct({outputs.data(), 1, 2}, std::span(&label, 1)), 0);

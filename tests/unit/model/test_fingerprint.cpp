@@ -13,7 +13,7 @@
 namespace dtrain::model {
 namespace {
 
-TEST(Fingerprint, SeesEveryBitOfEveryWeightAndNothingElse) {
+TEST(Fingerprint, DependsOnEveryBitOfEveryWeightAndNothingElse) {
     const nn::Network<float> network("dense 3 relu, dense 2", {5}, support::products());
     const auto& layout = network.layout();
     std::vector<float> parameters(layout.arena_size());

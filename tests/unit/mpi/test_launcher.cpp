@@ -26,7 +26,7 @@ struct Case {
     const char* evidence;
 };
 
-TEST(FindLaunch, TellsWhatEachLauncherStarted) {
+TEST(FindLaunch, RecognisesEachLauncher) {
     const Case cases[] = {
         {"by hand", {}, 0, 1, 0, ""},
         {"mpirun",
@@ -35,15 +35,15 @@ TEST(FindLaunch, TellsWhatEachLauncherStarted) {
          4,
          0,
          "OMPI_COMM_WORLD_SIZE = 4"},
-        {"MPICH's Hydra, in a step of Slurm's with one task for each node",
+        {"MPICH's Hydra, in a Slurm step with one task per node",
          {{"PMI_RANK", "2"}, {"PMI_SIZE", "4"}, {"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}},
          2,
          4,
          0,
          "PMI_SIZE = 4"},
-        {"PALS, rank 0, which is told no number", {{"PALS_RANKID", "0"}}, 0, 1, 1, "PALS_RANKID = 0"},
+        {"PALS, rank 0, without a number of ranks", {{"PALS_RANKID", "0"}}, 0, 1, 1, "PALS_RANKID = 0"},
         {"PALS, rank 1", {{"PALS_RANKID", "1"}}, 1, 2, 1, "PALS_RANKID = 1"},
-        {"a step of Slurm's",
+        {"a Slurm step",
          {{"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_NTASKS", "4"}},
          1,
          4,
@@ -55,14 +55,14 @@ TEST(FindLaunch, TellsWhatEachLauncherStarted) {
          4,
          0,
          "SLURM_STEP_NUM_TASKS = 4"},
-        {"a step's number alone", {{"SLURM_STEP_NUM_TASKS", "4"}}, 0, 4, 0, "SLURM_STEP_NUM_TASKS = 4"},
+        {"only the number of tasks of a step", {{"SLURM_STEP_NUM_TASKS", "4"}}, 0, 4, 0, "SLURM_STEP_NUM_TASKS = 4"},
         {"a batch script in an allocation of several tasks",
          {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "4"}},
          0,
          1,
          1,
          "SLURM_PROCID = 0"},
-        {"mpirun -np 1 in a step of four tasks",
+        {"mpirun -np 1 in a Slurm step of four tasks",
          {{"OMPI_COMM_WORLD_RANK", "0"},
           {"OMPI_COMM_WORLD_SIZE", "1"},
           {"SLURM_PROCID", "2"},
@@ -71,8 +71,8 @@ TEST(FindLaunch, TellsWhatEachLauncherStarted) {
          1,
          0,
          "OMPI_COMM_WORLD_SIZE = 1"},
-        {"on purpose", {{"PMI_RANK", "2"}, {"PMI_SIZE", "4"}, {"DTRAIN_ALLOW_SINGLETONS", "1"}}, 0, 1, 0, ""},
-        {"no numbers", {{"PMI_RANK", ""}, {"PMI_SIZE", "many"}}, 0, 1, 0, ""},
+        {"singletons allowed", {{"PMI_RANK", "2"}, {"PMI_SIZE", "4"}, {"DTRAIN_ALLOW_SINGLETONS", "1"}}, 0, 1, 0, ""},
+        {"values that are not numbers", {{"PMI_RANK", ""}, {"PMI_SIZE", "many"}}, 0, 1, 0, ""},
     };
     for (const Case& expected : cases) {
         const Launch launch = launch_of(expected.variables);

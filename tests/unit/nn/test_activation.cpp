@@ -36,7 +36,7 @@ Real activated(Activation activation, Real z) {
     return z;
 }
 
-TEST(Activation, HasNamesThatAreUnderstood) {
+TEST(Activation, IsFoundByItsName) {
     for (const Activation activation : all) {
         EXPECT_EQ(parse_activation(to_string(activation)), activation);
     }
@@ -56,7 +56,7 @@ TEST(Activation, FollowsItsDefinition) {
     }
 }
 
-TEST(Activation, StaysInItsRangeFarOut) {
+TEST(Activation, StaysInItsRangeForLargeInputs) {
     for (const float z : {100.0F, 1e4F, std::numeric_limits<float>::infinity()}) {
         EXPECT_EQ(activated(Activation::sigmoid, z), 1.0F);
         EXPECT_NEAR(activated(Activation::sigmoid, -z), 0.0F, 1e-37F);
@@ -65,7 +65,7 @@ TEST(Activation, StaysInItsRangeFarOut) {
     }
 }
 
-// A NaN that an activation swallowed would let a diverged run look healthy.
+// If an activation swallowed a NaN, a diverged run would look healthy.
 TEST(Activation, KeepsNaNInEveryPlace) {
     for (const Activation activation : all) {
         for (std::size_t place = 0; place < 20; ++place) {
@@ -79,10 +79,10 @@ TEST(Activation, KeepsNaNInEveryPlace) {
     }
 }
 
-TEST(Activation, DerivativeIsThatOfTheFunction) {
+TEST(Activation, DerivativeAgreesWithTheFunction) {
     constexpr double h = 1e-6;
     for (const Activation activation : all) {
-        for (double z = -5.003; z <= 5; z += 0.1) { // never within h of the kink at 0
+        for (double z = -5.003; z <= 5; z += 0.1) { // keeps a distance of h from the kink at 0
             const double y = defined(activation, z);
             double gradient = 3;
             multiply_by_derivative(activation, std::span(&y, 1), std::span(&gradient, 1));
@@ -92,7 +92,7 @@ TEST(Activation, DerivativeIsThatOfTheFunction) {
     }
 }
 
-// Rows of different shards and batch sizes share loops; where an element lies must not show in its bits.
+// Rows of different shards and batch sizes share loops. The bits must not depend on the place of an element.
 TEST(Activation, GivesTheSameBitsWhereverAnElementLies) {
     constexpr std::size_t size = 40;
     for (const Activation activation : all) {

@@ -25,7 +25,7 @@ double cost(std::string_view name, std::span<const double> values, std::span<dou
                                    0);
 }
 
-TEST(Cost, QuadraticIsTheSumOfSquaresWithoutAHalf) {
+TEST(Cost, QuadraticIsTheSumOfSquaresWithoutTheFactorHalf) {
     EXPECT_NEAR(cost("quadratic", outputs), 0.01 + 0.16 + 0.09 + 0.25 + 0.0 + 4.0, 1e-14);
 }
 
@@ -53,7 +53,7 @@ TEST(Cost, GradientIsTheDerivativeOfTheSum) {
 TEST(Cost, IsAccumulatedInDouble) {
     constexpr std::size_t rows = 20'000;
     const std::vector<float> values(rows, 0.9F);
-    const std::vector<std::uint8_t> ones(rows, 1); // no such class: each row costs 0.9² exactly
+    const std::vector<std::uint8_t> ones(rows, 1); // class 1 does not exist: each row costs exactly 0.9²
     const double sum = find_cost<float>("quadratic")({values.data(), rows, 1}, ones, {}, 0);
     EXPECT_NEAR(sum, rows * static_cast<double>(0.9F) * static_cast<double>(0.9F), 1e-9 * rows);
 }
@@ -85,7 +85,7 @@ TEST(Cost, OfInfiniteOutputsIsNotFinite) {
     }
 }
 
-TEST(Softmax, IsAProportionOfExponentials) {
+TEST(Softmax, IsNormalisedExponentials) {
     const std::vector<double> z{800, 799, 790};
     const double total = 1 + std::exp(-1.0) + std::exp(-10.0);
     std::vector<double> p = z;
@@ -98,8 +98,8 @@ TEST(Softmax, IsAProportionOfExponentials) {
     EXPECT_EQ(softmax<double>(z, {}).total, sum.total);
 }
 
-// So that a batch in parts has the bits of one in one piece.
-TEST(Cost, GoesOnFromASum) {
+// So a batch in parts has the same bits as a batch in one piece.
+TEST(Cost, ContinuesASum) {
     for (const std::string& name : cost_names()) {
         const auto function = find_cost<double>(name);
         const double first = function({outputs.data(), 1, 3}, labels, {}, 0);

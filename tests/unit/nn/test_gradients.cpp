@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t classes = 4;
 using Offsets = std::vector<std::size_t>;
-const Offsets few_rows{0, 3, 3, 4, 14}; // the second shard has no samples in this step, and the last more than a group
+const Offsets few_rows{0, 3, 3, 4, 14}; // the second shard has no samples, the last has more than a group
 
 struct Case {
     std::string layers;
@@ -27,7 +27,7 @@ struct Case {
     Shape input{6};
 };
 
-/// Every activation as the only dense layer, as a hidden one, and in networks of three layers, with both costs; every
+/// Every activation as the only dense layer, as a hidden one, and in networks of three layers, with both costs. Every
 /// other kind of layer as the first, in the middle, and as the last, with every option.
 std::vector<Case> make_cases() {
     const std::vector<std::string> activations{"linear", "sigmoid", "relu", "tanh"};
@@ -65,8 +65,8 @@ std::vector<Case> make_cases() {
     return cases;
 }
 
-/// Cost and gradient of a network in arithmetic of type Real, on fixed parameters and samples that are the same in
-/// float and double. No unit lies on the kink of ReLU because biases are drawn too.
+/// Cost and gradient of a network in arithmetic of type Real. Parameters and samples are fixed and are the same in
+/// float and double. Biases are random too, so no unit lies on the kink of ReLU.
 template <class Real>
 class Problem {
   public:
@@ -89,10 +89,10 @@ class Problem {
         return cost_(network_.forward(parameters_, {shards_, &drawing_}, x()), labels_, {}, 0);
     }
 
-    /// One arena for each of `subtrees`, one behind the other, from micro-batches of up to `max_rows`.
+    /// One arena for each of `subtrees`, one after the other, from micro-batches of up to `max_rows`.
     [[nodiscard]] std::vector<Real> gradient(const std::vector<core::Range>& subtrees = {{0, 4}},
                                              std::size_t max_rows = 1000) {
-        // Whatever an arena held before must not matter.
+        // The previous contents of an arena must not matter.
         const std::size_t size = network_.layout().arena_size();
         std::vector<Real> arenas(subtrees.size() * size, std::numeric_limits<Real>::quiet_NaN());
         std::vector<std::span<Real>> views;
@@ -160,7 +160,7 @@ TEST(Gradients, AgreeWithCentralDifferences) {
     }
 }
 
-TEST(Gradients, InFloatAgreeWithThoseInDouble) {
+TEST(Gradients, InFloatAgreeWithDouble) {
     for (const Case& c : make_cases()) {
         Problem<float> single(c);
         Problem<double> exact(c);
@@ -190,7 +190,7 @@ TEST(Gradients, AreSumsOverShards) {
         const std::vector<double> parts = problem.gradient({{0, 1}, {1, 2}, {2, 3}, {3, 4}});
         for (const Tensor& tensor : problem.layout().tensors()) {
             for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
-                EXPECT_EQ(parts[arena + i], 0.0) << "an empty shard";
+                EXPECT_EQ(parts[arena + i], 0.0) << "an empty shard has gradient zero";
                 EXPECT_EQ((parts[i] + parts[arena + i]) + (parts[2 * arena + i] + parts[3 * arena + i]), expected[i]);
             }
         }

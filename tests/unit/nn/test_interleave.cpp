@@ -12,11 +12,11 @@ namespace {
 template <class Real>
 class Interleave : public ::testing::Test {
   protected:
-    /// Shards whose last groups are full, empty or filled up; 1 + 0 + 2 + 1 + 2 groups.
+    /// Shards whose last groups are full, empty or padded; 1 + 0 + 2 + 1 + 2 groups.
     const std::vector<std::size_t> shards{0, 3, 3, 12, 20, 29};
     const std::vector<std::size_t> groups{0, 1, 1, 3, 4, 6};
 
-    /// Which sample is at `lane` of all lanes of all blocks, or none.
+    /// The sample at `lane`, counted over all blocks, or none.
     [[nodiscard]] std::size_t sample_at(std::size_t lane) const {
         const std::size_t group = lane / group_rows;
         for (std::size_t s = 0; s + 1 < groups.size(); ++s) {
@@ -38,7 +38,7 @@ TYPED_TEST(Interleave, FindsGroups) {
     EXPECT_EQ(found, this->groups);
 }
 
-TYPED_TEST(Interleave, HasAFeatureOfEverySampleSideBySideAndZerosWhereAGroupIsNotFull) {
+TYPED_TEST(Interleave, StoresAFeatureOfAllSamplesSideBySideAndPadsGroupsWithZeros) {
     constexpr std::size_t lanes = block_lanes<TypeParam>;
     const std::size_t samples = this->shards.back();
     for (const std::size_t width : {std::size_t{1}, lanes - 1, lanes, 2 * lanes + 3}) {
@@ -60,7 +60,7 @@ TYPED_TEST(Interleave, HasAFeatureOfEverySampleSideBySideAndZerosWhereAGroupIsNo
             }
         }
 
-        // What is in lanes without a sample goes nowhere.
+        // Values in lanes without a sample are discarded.
         for (std::size_t lane = 0; lane < count * lanes; ++lane) {
             for (std::size_t i = 0; this->sample_at(lane) == this->none && i < width; ++i) {
                 blocks[(lane / lanes * width + i) * lanes + lane % lanes] = TypeParam{-7};

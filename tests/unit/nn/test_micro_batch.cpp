@@ -10,7 +10,7 @@
 namespace dtrain::nn {
 namespace {
 
-/// "shards 0 to 2, rows 5 0 8, goes on" and so on.
+/// Each micro-batch as text: "first shard: rows of each shard from first row". A + marks a shard that is cut.
 std::vector<std::string> cut(const std::vector<std::size_t>& shards, std::size_t max_rows) {
     std::vector<std::string> parts;
     MicroBatches(max_rows, shards.size() - 1).for_each(shards, [&](const MicroBatch& part) {
@@ -25,7 +25,7 @@ std::vector<std::string> cut(const std::vector<std::size_t>& shards, std::size_t
 
 using Parts = std::vector<std::string>;
 
-TEST(MicroBatches, AreOneWhereEverythingFits) {
+TEST(MicroBatches, AreOneIfEverythingFits) {
     EXPECT_EQ(cut({0, 5, 5, 12}, 12), Parts{"0: 5 0 7 from 0"});
     EXPECT_EQ(cut({0, 0}, 12), Parts{"0: 0 from 0"});
     EXPECT_EQ(cut({0, 0, 0, 0}, 8), Parts{"0: 0 0 0 from 0"});
@@ -37,21 +37,21 @@ TEST(MicroBatches, CutShardsBetweenGroups) {
     EXPECT_EQ(cut({0, 5, 25, 30}, 16), (Parts{"0: 5 8+ from 0", "1+: 12 from 13", "2: 5 from 25"}));
 }
 
-TEST(MicroBatches, TakeWholeShardsWhereTheNextGroupDoesNotFit) {
+TEST(MicroBatches, TakeCompleteShardsIfTheNextGroupDoesNotFit) {
     EXPECT_EQ(cut({0, 5, 10, 15}, 10), (Parts{"0: 5 5 from 0", "2: 5 from 10"}));
     EXPECT_EQ(cut({0, 5, 5, 15}, 12), (Parts{"0: 5 0 from 0", "2: 10 from 5"}));
 }
 
-TEST(MicroBatches, HaveEveryEmptyShard) {
+TEST(MicroBatches, IncludeEveryEmptyShard) {
     EXPECT_EQ(cut({0, 0, 8, 16, 16}, 8), (Parts{"0: 0 8 from 0", "2: 8 0 from 8"}));
 }
 
-// As with local SGD, where each shard is worked on by itself.
-TEST(MicroBatches, BeginWhereTheShardDoes) {
+// As in local SGD, which processes each shard separately.
+TEST(MicroBatches, BeginAtTheFirstRowOfTheShard) {
     EXPECT_EQ(cut({30, 42}, 8), (Parts{"0: 8+ from 30", "0+: 4 from 38"}));
 }
 
-TEST(MicroBatches, HaveAGroupAtLeast) {
+TEST(MicroBatches, HaveAtLeastOneGroup) {
     EXPECT_EQ(cut({0, 9}, 1), (Parts{"0: 8+ from 0", "0+: 1 from 8"}));
 }
 

@@ -66,7 +66,7 @@ TEST(Network, With16And16HiddenUnitsHas13002Parameters) {
     EXPECT_EQ(network.bytes_for(Extent::of(5, 1)), 5 * 4 * (16U + 16 + 10 + 2 * 16) + 2 * sizeof(std::size_t));
 }
 
-TEST(Network, KnowsWhetherItEndsInAnActivation) {
+TEST(Network, ReportsWhetherItsOutputsAreLinear) {
     const auto ends_linear = [](std::string_view list) {
         return Network<float>(list, {4, 4}, support::products()).layers().back()->ends_linear();
     };
@@ -147,7 +147,7 @@ TEST(Network, RefusesWrongListsAndNamesTheLayer) {
 
 TEST(Network, ActivationsOfALayerAreTheOutputsOfANetworkThatEndsThere) {
     const std::vector<std::string> layers{"conv 3x3x3 relu", "maxpool 2", "dropout 0.5", "dense 7 tanh", "dense 4"};
-    const std::vector<std::size_t> shards{0, 9, 21}; // groups that are not full, and blocks of two shards
+    const std::vector<std::size_t> shards{0, 9, 21}; // incomplete groups, and blocks with rows of two shards
     const Shape image{8, 8};
     const std::vector<float> x = draw(21 * 64, 1);
     const auto run = [&](Network<float>& network) {
@@ -203,7 +203,7 @@ TEST(Network, DropoutDropsByEpochSampleAndLayerAndOnlyInTraining) {
     EXPECT_NE(outputs("dropout 0.3", &next_epoch), dropped);
     const Draw other_seed{2, 0, 100, numbers};
     EXPECT_NE(outputs("dropout 0.3", &other_seed), dropped);
-    // Counted from another first sample, sample 101 is a rank's first, and its row is the same.
+    // With another first sample, sample 101 is a rank's first sample. Its row is the same.
     const Draw shifted{1, 0, 101, numbers};
     const std::vector<float> moved = outputs("dropout 0.3", &shifted);
     EXPECT_TRUE(std::equal(moved.begin(), moved.begin() + size, dropped.begin() + size));
@@ -247,7 +247,8 @@ TEST(Network, InitialValuesAreAFunctionOfTheSeed) {
     EXPECT_LE(std::ranges::max(tensor(0)), static_cast<float>(std::sqrt(6.0 / 50)));
     EXPECT_LE(std::ranges::max(tensor(2)), static_cast<float>(std::sqrt(6.0 / 80)));
     EXPECT_LT(std::ranges::min(tensor(2)), 0.0F);
-    EXPECT_FALSE(std::equal(tensor(0).begin(), tensor(0).begin() + 10, tensor(2).begin())) << "streams repeat";
+    EXPECT_FALSE(std::equal(tensor(0).begin(), tensor(0).begin() + 10, tensor(2).begin()))
+        << "two tensors share a stream";
     EXPECT_TRUE(std::ranges::all_of(tensor(1), [](float value) { return value == 0; }));
     EXPECT_TRUE(std::ranges::all_of(tensor(3), [](float value) { return value == 0; }));
 }
@@ -272,8 +273,8 @@ TEST(Network, ForwardFollowsTheDefinition) {
     EXPECT_EQ(std::vector<float>(y.row(1).begin(), y.row(1).end()), (std::vector<float>{19.25F, -4.25F}));
 }
 
-// The arithmetic for a row must not depend on which other rows share the call: that is what makes
-// results independent of the number of ranks.
+// The arithmetic for a row must not depend on the other rows of the call. So results do not depend on the number of
+// ranks.
 TEST(Network, ShardsDoNotInfluenceEachOther) {
     const auto bits = [](core::MatrixView<const float> matrix) {
         std::vector<std::uint32_t> all;

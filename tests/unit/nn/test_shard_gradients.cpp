@@ -20,7 +20,7 @@ namespace {
 constexpr std::size_t size = 19;
 using Gradient = std::vector<float>;
 
-/// Numbers of such different magnitudes that nearly every other order of addition shows in the bits.
+/// Numbers of very different magnitudes, so that nearly every other order of addition changes the bits.
 std::vector<Gradient> draw_gradients(std::int64_t shards) {
     std::vector<Gradient> gradients;
     for (std::int64_t shard = 0; shard < shards; ++shard) {
@@ -42,7 +42,7 @@ Gradient plus(Gradient left, const Gradient& right) {
     return left;
 }
 
-/// The tree sum as its definition has it.
+/// The tree sum by its definition.
 Gradient tree_sum(const std::vector<Gradient>& gradients, core::Range node) {
     if (node.size() == 1) {
         return gradients[static_cast<std::size_t>(node.begin)];
@@ -51,7 +51,7 @@ Gradient tree_sum(const std::vector<Gradient>& gradients, core::Range node) {
     return plus(tree_sum(gradients, {node.begin, middle}), tree_sum(gradients, {middle, node.end}));
 }
 
-/// What the ranks' subtrees add up to, walking the rest of the tree.
+/// The sum of the ranks' subtrees along the rest of the tree.
 using Subtrees = std::map<std::pair<std::int64_t, std::int64_t>, Gradient>;
 Gradient rest_of_tree(const Subtrees& subtrees, core::Range node) {
     if (const auto found = subtrees.find({node.begin, node.end}); found != subtrees.end()) {
@@ -61,7 +61,7 @@ Gradient rest_of_tree(const Subtrees& subtrees, core::Range node) {
     return plus(rest_of_tree(subtrees, {node.begin, middle}), rest_of_tree(subtrees, {middle, node.end}));
 }
 
-/// Runs ShardGradients as a rank with the shards in `local` does.
+/// Runs ShardGradients like a rank that owns the shards in `local`.
 void add_subtrees(const std::vector<Gradient>& gradients, core::Range local, Subtrees& subtrees) {
     const std::vector<core::Range> nodes = core::complete_subtrees(static_cast<std::int64_t>(gradients.size()), local);
     std::vector<core::Range> local_nodes;
@@ -84,7 +84,7 @@ void add_subtrees(const std::vector<Gradient>& gradients, core::Range local, Sub
     }
 }
 
-/// Calls `action` with every way to share out shards [begin, shards) to ranks that own at least one each.
+/// Calls `action` with every way to distribute shards [begin, shards) over ranks that own at least one each.
 template <class Action>
 void for_every_split(std::int64_t begin, std::int64_t shards, std::vector<core::Range>& ranks, const Action& action) {
     if (begin == shards) {
@@ -108,7 +108,7 @@ TEST(ShardGradients, AddUpAlongTheTree) {
     }
 }
 
-TEST(ShardGradients, GiveTheSameBitsHoweverShardsAreSpreadOverRanks) {
+TEST(ShardGradients, GiveTheSameBitsForAnyDistributionOfShardsOverRanks) {
     for (std::int64_t shards = 1; shards <= 9; ++shards) {
         const std::vector<Gradient> gradients = draw_gradients(shards);
         const Gradient expected = tree_sum(gradients, {0, shards});
@@ -126,8 +126,8 @@ TEST(ShardGradients, GiveTheSameBitsHoweverShardsAreSpreadOverRanks) {
     }
 }
 
-// Otherwise the tests above would show nothing.
-TEST(ShardGradients, TestDataTellOrdersOfAdditionApart) {
+// Otherwise the tests above would prove nothing.
+TEST(ShardGradients, TestDataDistinguishOrdersOfAddition) {
     const std::vector<Gradient> gradients = draw_gradients(8);
     Gradient in_a_row = gradients[0];
     for (std::size_t shard = 1; shard < 8; ++shard) {

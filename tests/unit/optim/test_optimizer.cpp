@@ -32,7 +32,7 @@ std::vector<float> draw(std::uint64_t index, float magnitude = 1) {
     return values;
 }
 
-/// Parameters and optimizer state, and the spans an optimizer wants.
+/// Parameters and optimizer state, and the spans that an optimizer takes.
 struct Arenas {
     std::vector<float> parameters = draw(0);
     std::vector<std::vector<float>> states;
@@ -100,7 +100,7 @@ class TorchAdam {
     int t_ = 0;
 };
 
-/// Momentum with the learning rate, which differs from tensor to tensor, within the velocity.
+/// Momentum whose velocity contains the learning rate, which differs between tensors.
 class ReferenceLars {
   public:
     explicit ReferenceLars(double parameter) : parameter_(parameter) {}
@@ -161,11 +161,11 @@ TEST(Optimizer, LarsFollowsItsDefinition) {
     EXPECT_TRUE(lars->needs_norms());
     EXPECT_DOUBLE_EQ(lars->rate_factor(3, 2), 0.001 * 3 / (2 + 0.01 * 3));
     EXPECT_DOUBLE_EQ(lars->rate_factor(3, 0), 0.001 / 0.01);
-    EXPECT_EQ(lars->rate_factor(0, 2), 1) << "zeros have to be able to change";
+    EXPECT_EQ(lars->rate_factor(0, 2), 1) << "a tensor of zeros must be able to change";
     EXPECT_EQ(make_optimizer("lars", {0.9, 0})->rate_factor(3, 0), 1);
 }
 
-TEST(Optimizer, UpdatesSlicesLikeTheWhole) {
+TEST(Optimizer, UpdatesSlicesLikeAllParameters) {
     for (const std::string& name : optimizer_names()) {
         const auto optimizer = make_optimizer(name, settings);
         Arenas whole(*optimizer);
@@ -183,7 +183,7 @@ TEST(Optimizer, UpdatesSlicesLikeTheWhole) {
     }
 }
 
-// Gaps between the tensors of an arena stay zero.
+// The gaps between the tensors of an arena stay zero.
 TEST(Optimizer, LeavesZerosZero) {
     for (const std::string& name : optimizer_names()) {
         const auto optimizer = make_optimizer(name, settings);
@@ -197,7 +197,7 @@ TEST(Optimizer, LeavesZerosZero) {
     }
 }
 
-TEST(Optimizer, NoticesEveryParameterThatIsNotFinite) {
+TEST(Optimizer, DetectsEveryParameterThatIsNotFinite) {
     constexpr float infinity = std::numeric_limits<float>::infinity();
     constexpr float nan = std::numeric_limits<float>::quiet_NaN();
     for (const std::string& name : optimizer_names()) {
@@ -215,7 +215,7 @@ TEST(Optimizer, NoticesEveryParameterThatIsNotFinite) {
         }
         Arenas large(*optimizer);
         large.parameters[3] = std::numeric_limits<float>::max() / 2;
-        EXPECT_TRUE(large.update(*optimizer, draw(1), 0)) << name << ": large is not infinite";
+        EXPECT_TRUE(large.update(*optimizer, draw(1), 0)) << name << ": a large value is finite";
     }
 }
 

@@ -21,14 +21,14 @@ ScheduleSettings settings(double warmup_epochs = 0) {
             .decay_factor = 0.5};
 }
 
-TEST(Schedule, ConstantIsTheRateItself) {
+TEST(Schedule, ConstantKeepsTheRate) {
     const Schedule schedule("constant", settings());
     for (const std::int64_t step : {0, 1, 8, 159, 1000}) {
         EXPECT_EQ(schedule.rate(step), 0.3);
     }
 }
 
-TEST(Schedule, StepFallsAfterEveryDecayEpochs) {
+TEST(Schedule, StepDecreasesAfterEveryDecayEpochs) {
     const Schedule schedule("step", settings());
     EXPECT_EQ(schedule.rate(0), 0.3);
     EXPECT_EQ(schedule.rate(19), 0.3); // 2.5 epochs are 20 steps
@@ -38,7 +38,7 @@ TEST(Schedule, StepFallsAfterEveryDecayEpochs) {
     EXPECT_DOUBLE_EQ(schedule.rate(159), 0.3 / 128);
 }
 
-TEST(Schedule, ExponentialFallsAsMuchAndSmoothly) {
+TEST(Schedule, ExponentialDecreasesByTheSameFactorButSmoothly) {
     const Schedule schedule("exponential", settings());
     EXPECT_EQ(schedule.rate(0), 0.3);
     EXPECT_DOUBLE_EQ(schedule.rate(10), 0.3 * std::sqrt(0.5));
@@ -46,7 +46,7 @@ TEST(Schedule, ExponentialFallsAsMuchAndSmoothly) {
     EXPECT_DOUBLE_EQ(schedule.rate(60), 0.0375);
 }
 
-TEST(Schedule, CosineFallsToZeroOverTheTraining) {
+TEST(Schedule, CosineDecreasesToZeroOverTheTraining) {
     const Schedule schedule("cosine", settings());
     EXPECT_EQ(schedule.rate(0), 0.3);
     EXPECT_DOUBLE_EQ(schedule.rate(40), 0.15 * (1 + std::numbers::sqrt2 / 2));
@@ -57,7 +57,7 @@ TEST(Schedule, CosineFallsToZeroOverTheTraining) {
     EXPECT_EQ(schedule.rate(240), 0) << "it does not rise again";
 }
 
-TEST(Schedule, WarmUpIsLinearOnTopOfEverySchedule) {
+TEST(Schedule, WarmUpIsLinearForEverySchedule) {
     for (const std::string& name : schedule_names()) {
         const Schedule plain(name, settings());
         const Schedule warmed(name, settings(0.6)); // 4.8 steps: 5

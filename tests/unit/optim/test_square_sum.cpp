@@ -16,7 +16,7 @@ namespace {
 
 using Limbs = std::array<std::int64_t, square_limbs>;
 
-/// Values of all magnitudes, so that orders of addition would tell.
+/// Values of all magnitudes, so that orders of addition differ in their bits.
 std::vector<float> draw(std::size_t size) {
     core::RandomStream random(4, core::Purpose::initialisation, 0, 1);
     std::vector<float> values(size);
@@ -45,12 +45,12 @@ TEST(SquareSum, IsTheEuclideanNorm) {
     EXPECT_NEAR(norm_of(std::vector<float>(16, 8000.0F)), 32'000, 1e-9);
 }
 
-TEST(SquareSum, IsTheSameBitsHoweverLinesAreSharedOut) {
+TEST(SquareSum, HasTheSameBitsForAnyDistributionOfLines) {
     const std::vector<float> values = draw(16'000);
-    const double whole = norm_of(values);
+    const double expected = norm_of(values);
     for (const std::size_t ranks : {2U, 3U, 7U, 1000U}) {
         Limbs total{};
-        for (std::size_t rank = ranks; rank-- > 0;) { // each rank's own sum, the last one's first
+        for (std::size_t rank = ranks; rank-- > 0;) { // each rank's own sum, in reverse order
             Limbs own{};
             const std::size_t begin = 1000 * rank / ranks * 16;
             const std::size_t end = 1000 * (rank + 1) / ranks * 16;
@@ -59,11 +59,11 @@ TEST(SquareSum, IsTheSameBitsHoweverLinesAreSharedOut) {
                 total[i] += own[i];
             }
         }
-        EXPECT_EQ(square_root(total), whole) << ranks << " ranks";
+        EXPECT_EQ(square_root(total), expected) << ranks << " ranks";
     }
 }
 
-TEST(SquareSum, TakesWhatIsTooLargeForTheMost) {
+TEST(SquareSum, ClampsSumsAboveTheMaximum) {
     for (const float bad : {1e30F, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
         std::vector<float> values(32);
         values[21] = bad;

@@ -9,8 +9,8 @@
 namespace dtrain::parallel {
 namespace {
 
-// Threads stand for the ranks of a node. What they write is not atomic: ThreadSanitizer sees whether the barrier orders
-// it.
+// Threads stand for the ranks of a node. They write values that are not atomic, so ThreadSanitizer detects a barrier
+// that does not order them.
 TEST(NodeBarrier, ShowsEveryRankWhatAnyRankWroteBefore) {
     constexpr std::size_t ranks = 3;
     std::array<NodeBarrier::Counter, ranks> shared{};
@@ -19,7 +19,7 @@ TEST(NodeBarrier, ShowsEveryRankWhatAnyRankWroteBefore) {
         counters.push_back(&counter);
     }
     for (const bool oversubscribed : {false, true}) {
-        const int rounds = oversubscribed ? 500 : 20; // which spin while another has the core
+        const int rounds = oversubscribed ? 500 : 20; // the ranks spin while another one has the core
         for (NodeBarrier::Counter& counter : shared) {
             counter.arrivals = 0;
         }

@@ -19,7 +19,7 @@ Tail written(const StepTotals& totals) {
     return tail;
 }
 
-TEST(StepTotals, ComeBackAsTheyWere) {
+TEST(StepTotals, AreReadAsTheyWereWritten) {
     const StepTotals totals = read_totals(written({1.5, 123'456'789'012, 1, 2, 3}));
     EXPECT_EQ(totals.cost, 1.5);
     EXPECT_EQ(totals.correct, 123'456'789'012);
@@ -28,10 +28,10 @@ TEST(StepTotals, ComeBackAsTheyWere) {
     EXPECT_EQ(totals.non_finite, 3);
 }
 
-// A float alone counts up to 2^24.
+// A single float counts up to 2^24 only.
 TEST(StepTotals, CountExactlyOverAllShards) {
     constexpr std::size_t shards = std::size_t{1} << 16;
-    constexpr std::int64_t correct = (std::int64_t{1} << 23) - 1; // every digit as large as it gets
+    constexpr std::int64_t correct = (std::int64_t{1} << 23) - 1; // every digit at its maximum
     const Tail one = written({0, correct, 0, 0, 0});
     Tail sum{};
     for (std::size_t shard = 0; shard < shards; ++shard) {
@@ -42,7 +42,7 @@ TEST(StepTotals, CountExactlyOverAllShards) {
     EXPECT_EQ(read_totals(sum).correct, correct * static_cast<std::int64_t>(shards));
 }
 
-TEST(StepTotals, TellWhyTrainingDiverged) {
+TEST(StepTotals, GiveTheReasonOfDivergence) {
     EXPECT_FALSE((StepTotals{1, 0, 0, 0, 0}.divergence()));
     EXPECT_EQ((StepTotals{1, 0, 0, 0, 1}.divergence()), "a parameter is not finite");
     EXPECT_EQ((StepTotals{std::numeric_limits<double>::infinity(), 0, 0, 0, 1}.divergence()), "the cost is inf");

@@ -14,7 +14,7 @@ namespace {
 
 using Values = std::vector<float>;
 
-/// A shard's values, of magnitudes that tell orders of addition apart.
+/// A shard's values, of magnitudes that distinguish orders of addition.
 Values draw(std::int64_t shard, std::size_t size) {
     core::RandomStream random(1, core::Purpose::initialisation, 0, static_cast<std::uint64_t>(shard));
     Values values(size);
@@ -34,7 +34,7 @@ Values tree_sum(core::Range node, std::size_t size) {
     return left;
 }
 
-/// Adds up the `leaves` of a tree over `shards`, into the place of leaf `into` unless that is negative.
+/// Adds up the `leaves` of a tree over `shards`, into leaf `into` unless that is negative.
 Values add_up(std::int64_t shards, const std::vector<core::Range>& leaves, std::size_t size, int into) {
     std::vector<Values> operands;
     for (const core::Range& leaf : leaves) {
@@ -51,8 +51,8 @@ Values add_up(std::int64_t shards, const std::vector<core::Range>& leaves, std::
     return out;
 }
 
-// Whatever subtrees come added up already, as on the ranks of a run.
-TEST(TreeSum, IsTheSameBitsHoweverTheLeavesAreCut) {
+// For any sets of subtrees that the ranks of a run have already summed.
+TEST(TreeSum, HasTheSameBitsForAnyLeaves) {
     for (const std::int64_t shards : {1, 2, 3, 5, 8, 13}) {
         for (const std::size_t size : {1U, 16U, 1024U, 2500U}) {
             const Values expected = tree_sum({0, shards}, size);

@@ -23,7 +23,7 @@ using Lane = BackgroundWriter::Lane;
 
 constexpr std::size_t no_limit = 1000;
 
-TEST(BackgroundWriter, RunsJobsInTheirOrderOneAtATime) {
+TEST(BackgroundWriter, RunsJobsInOrderOneAtATime) {
     std::vector<int> done;
     std::atomic<int> running = 0;
     BackgroundWriter writer;
@@ -44,7 +44,7 @@ TEST(BackgroundWriter, RunsJobsInTheirOrderOneAtATime) {
     }
 }
 
-TEST(BackgroundWriter, RunsBesideTheCaller) {
+TEST(BackgroundWriter, RunsConcurrentlyWithTheCaller) {
     std::binary_semaphore release(0);
     std::atomic<bool> done = false;
     std::thread::id thread;
@@ -52,7 +52,7 @@ TEST(BackgroundWriter, RunsBesideTheCaller) {
     writer.submit(
         Lane::log,
         [&] {
-            release.acquire(); // would wait for ever on the caller's own thread
+            release.acquire(); // on the caller's thread this would wait forever
             thread = std::this_thread::get_id();
             done = true;
         },
@@ -64,7 +64,7 @@ TEST(BackgroundWriter, RunsBesideTheCaller) {
     EXPECT_NE(thread, std::this_thread::get_id());
 }
 
-TEST(BackgroundWriter, WaitsForTheJobInFlightInTheEnd) {
+TEST(BackgroundWriter, WaitsForTheCurrentJobAtTheEnd) {
     bool done = false;
     {
         BackgroundWriter writer;
@@ -89,10 +89,10 @@ TEST(BackgroundWriter, ThrowsWhatAJobThrew) {
     EXPECT_EQ(error->code(), core::ExitCode::bad_output);
     EXPECT_EQ(std::string(error->what()), "disk full");
     EXPECT_TRUE(writer.failed());
-    EXPECT_TRUE(error_of([&] { writer.wait(); })) << "a failure does not go away by asking";
+    EXPECT_TRUE(error_of([&] { writer.wait(); })) << "the error is thrown every time";
 }
 
-TEST(BackgroundWriter, TakesLackOfMemoryForNothingElse) {
+TEST(BackgroundWriter, ReportsLackOfMemoryAsSuch) {
     BackgroundWriter writer;
     writer.submit(
         Lane::log, [] { throw std::bad_alloc(); }, 1);
@@ -112,7 +112,7 @@ TEST(BackgroundWriter, RunsNothingAfterAFailure) {
     EXPECT_FALSE(ran);
 }
 
-/// A writer whose thread is held by a job of its own until released.
+/// A writer whose thread is blocked by a job until released.
 class HeldWriter {
   public:
     HeldWriter() {
@@ -134,14 +134,14 @@ class HeldWriter {
         writer.wait();
     }
 
-    std::vector<std::string> done; // before the writer, whose thread uses all of these
+    std::vector<std::string> done; // declared before the writer, whose thread uses it
     std::binary_semaphore held{0};
     std::binary_semaphore go_on{0};
     BackgroundWriter writer;
 };
 
 TEST(BackgroundWriter, NeverMakesTheCallerWaitAndDropsTheOldest) {
-    HeldWriter held; // a caller that waited here would wait for ever
+    HeldWriter held; // a caller that waits here would wait forever
     EXPECT_EQ(held.note(Lane::checkpoint, "c1", 2), 0U);
     EXPECT_EQ(held.note(Lane::log, "l1", 1), 0U);
     EXPECT_EQ(held.note(Lane::checkpoint, "c2", 2), 0U);
@@ -152,7 +152,7 @@ TEST(BackgroundWriter, NeverMakesTheCallerWaitAndDropsTheOldest) {
     EXPECT_EQ(held.done, (std::vector<std::string>{"c4", "l2"}));
 }
 
-TEST(BackgroundWriter, LetsLanesTakeTurns) {
+TEST(BackgroundWriter, AlternatesBetweenLanes) {
     HeldWriter held;
     for (const char* name : {"c1", "c2", "c3"}) {
         EXPECT_EQ(held.note(Lane::checkpoint, name, no_limit), 0U);
@@ -177,10 +177,10 @@ TEST(BackgroundWriter, CountsTheTimeOfEachLane) {
         Lane::log, [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }, 1);
     writer.wait();
     EXPECT_GE(writer.seconds(Lane::checkpoint), 0.02);
-    EXPECT_LT(writer.seconds(Lane::log), 0.01) << "a disk that lets it wait costs no time of training";
+    EXPECT_LT(writer.seconds(Lane::log), 0.01) << "waiting for the disk is not CPU time";
 }
 
-TEST(BackgroundWriter, LetsGoOfWhatAJobOwned) {
+TEST(BackgroundWriter, ReleasesWhatAJobOwned) {
     const auto owned = std::make_shared<int>(1);
     BackgroundWriter writer;
     writer.submit(
@@ -189,7 +189,7 @@ TEST(BackgroundWriter, LetsGoOfWhatAJobOwned) {
     EXPECT_EQ(owned.use_count(), 1);
 }
 
-TEST(BackgroundWriter, TakesNoSignals) {
+TEST(BackgroundWriter, BlocksSignals) {
     sigset_t blocked;
     BackgroundWriter writer;
     writer.submit(
@@ -200,7 +200,7 @@ TEST(BackgroundWriter, TakesNoSignals) {
     }
     sigset_t own;
     pthread_sigmask(SIG_SETMASK, nullptr, &own);
-    EXPECT_EQ(sigismember(&own, SIGTERM), 0) << "the caller still takes them";
+    EXPECT_EQ(sigismember(&own, SIGTERM), 0) << "the caller still receives them";
 }
 
 } // namespace

@@ -31,7 +31,7 @@ using Strings = std::vector<std::string>;
 
 const std::string erase = "\r\x1b[K";
 
-/// Both ends of something to write to and to read from.
+/// Both ends of a pipe or terminal: one to write to, one to read from.
 struct Ends {
     int read = -1;
     int write = -1;
@@ -45,7 +45,7 @@ Ends make_pipe() {
     return {ends[0], ends[1]};
 }
 
-/// A terminal that changes no character of what it is written.
+/// A terminal that does not change the characters written to it.
 Ends make_terminal(std::uint16_t columns) {
     Ends ends;
     termios raw{};
@@ -57,7 +57,7 @@ Ends make_terminal(std::uint16_t columns) {
     return ends;
 }
 
-/// All that is written to the other end until the last writer closes it, whereupon reading from a terminal fails.
+/// Everything written to the other end until the last writer closes it. Reading from a terminal then fails.
 std::string read_all(int file) {
     std::string all;
     std::array<char, 4096> part{};
@@ -68,7 +68,7 @@ std::string read_all(int file) {
     return all;
 }
 
-/// Standard output or standard error goes to `ends` until `text` is asked for.
+/// Redirects standard output or standard error to `ends` until `text` is called.
 class Captured {
   public:
     Captured(FILE* stream, Ends ends) : stream_(stream), source_(ends.read) {
@@ -119,12 +119,12 @@ constexpr EpochReport report{.epoch = 3,
                              .samples_per_second = 12345,
                              .seconds = 1.5,
                              .fingerprint = 0xff};
-const std::string figures = "epoch  3/30  train cost 0.500000  test cost 0.250000  test accuracy  97.50 %    12.3 k "
-                            "samples/s  1.50 s";
-const std::string short_figures = "epoch  3/30  cost 0.5000  test cost 0.2500  accuracy  97.50 %    12.3 k/s";
-const std::string report_line = figures + "  weights 00000000000000ff\n";
+const std::string epoch_line = "epoch  3/30  train cost 0.500000  test cost 0.250000  test accuracy  97.50 %    12.3 k "
+                               "samples/s  1.50 s";
+const std::string short_epoch_line = "epoch  3/30  cost 0.5000  test cost 0.2500  accuracy  97.50 %    12.3 k/s";
+const std::string report_line = epoch_line + "  weights 00000000000000ff\n";
 
-/// TERM as it is here while one lives; tests may run without.
+/// Sets TERM while it lives. The tests may run without TERM.
 class Term {
   public:
     explicit Term(const char* name) { setenv("TERM", name, 1); }
@@ -142,9 +142,9 @@ class ProgressTest : public ::testing::Test {
 };
 using WorkProgressTest = ProgressTest;
 
-/// All that a run does: 200 steps in 2 epochs, of which three are told of, 100 seconds after each other, so that the
-/// time that the test itself takes does not show.
-void tell_everything(bool silent) {
+/// The output of a complete run: 200 steps in 2 epochs. Three steps are reported, 100 seconds apart, so that the time
+/// of the test itself does not matter.
+void report_everything(bool silent) {
     Progress progress(silent);
     progress.line("hello");
     progress.begin(200, 100, 0);
@@ -157,7 +157,7 @@ void tell_everything(bool silent) {
     progress.end();
 }
 
-/// Says how far it is at once and after 1.1 seconds.
+/// Reports progress at once and after 1.1 seconds.
 void work() {
     WorkProgress progress("drawing");
     progress.update(1, 3);
@@ -166,7 +166,7 @@ void work() {
     progress.update(3, 3);
 }
 
-/// What a terminal was told, cut where a line is erased.
+/// The output on a terminal, cut where a line is erased.
 Strings split(const std::string& text) {
     Strings parts(1);
     for (std::size_t at = 0; at < text.size();) {
@@ -180,43 +180,43 @@ Strings split(const std::string& text) {
     return parts;
 }
 
-TEST_F(ProgressTest, SaysALineAnEpochWhereOutputIsNoTerminal) {
+TEST_F(ProgressTest, PrintsALinePerEpochIfOutputIsNotATerminal) {
     Captured warnings(stderr, make_pipe());
-    const std::string said = written(stdout, make_pipe(), [] { tell_everything(false); });
-    EXPECT_EQ(said, "hello\n" + report_line);
+    const std::string output = written(stdout, make_pipe(), [] { report_everything(false); });
+    EXPECT_EQ(output, "hello\n" + report_line);
     EXPECT_EQ(warnings.text(), "dtrain: warning: beware\n");
 }
 
 TEST_F(ProgressTest, IsSilentOnOtherRanks) {
     for (const bool terminal : {false, true}) {
         Captured warnings(stderr, make_pipe());
-        EXPECT_EQ(written(stdout, terminal ? make_terminal(100) : make_pipe(), [] { tell_everything(true); }), "");
+        EXPECT_EQ(written(stdout, terminal ? make_terminal(100) : make_pipe(), [] { report_everything(true); }), "");
         EXPECT_EQ(warnings.text(), "");
     }
 }
 
-TEST_F(ProgressTest, RedrawsABarOnATerminalAndTakesItOffForLines) {
+TEST_F(ProgressTest, RedrawsABarOnATerminalAndErasesItForLines) {
     Captured warnings(stderr, make_pipe());
-    const Strings parts = split(written(stdout, make_terminal(100), [] { tell_everything(false); }));
+    const Strings parts = split(written(stdout, make_terminal(100), [] { report_everything(false); }));
     ASSERT_EQ(parts.size(), 5U);
     EXPECT_EQ(parts[0], "hello\n");
     const auto bar = [](std::size_t full) { return "[" + std::string(full, '#') + std::string(40 - full, '.') + "] "; };
     EXPECT_EQ(parts[1], bar(10) + "epoch 1/2  cost 1.0000  3.2 k samples/s  5:00 left");
     EXPECT_EQ(parts[2], bar(20) + "epoch 1/2  cost 1.0100  3.2 k samples/s  3:20 left");
     EXPECT_EQ(parts[3], bar(30) + "epoch 2/2  cost 1.0299  3.2 k samples/s  1:40 left");
-    EXPECT_EQ(parts[4], short_figures + "\n") << "without a second erasure, as no bar was there any more";
+    EXPECT_EQ(parts[4], short_epoch_line + "\n") << "erased once only: the bar was already gone";
     EXPECT_EQ(warnings.text(), "dtrain: warning: beware\n");
 }
 
-TEST_F(ProgressTest, TakesTheBarOffInTheEnd) {
-    const std::string said = written(stdout, make_terminal(100), [] {
+TEST_F(ProgressTest, ErasesTheBarAtTheEnd) {
+    const std::string output = written(stdout, make_terminal(100), [] {
         Progress progress(false);
         progress.begin(10, 10, 0);
         progress.step(1, 1, 1, std::chrono::steady_clock::now() + 1s);
         progress.end();
         progress.end();
     });
-    EXPECT_TRUE(said.ends_with(" left" + erase)) << said;
+    EXPECT_TRUE(output.ends_with(" left" + erase)) << output;
 }
 
 TEST_F(ProgressTest, DrawsAFewTimesASecond) {
@@ -241,13 +241,13 @@ TEST_F(ProgressTest, FitsIntoTheTerminal) {
         ASSERT_EQ(parts.size(), 2U);
         EXPECT_LT(parts[1].size(), columns) << parts[1];
         EXPECT_EQ(parts[1].find('['), columns == 72 ? 0 : std::string::npos) << parts[1];
-        const std::string text = "epoch 1/4000  cost -  1 samples/s  1"; // hours, or as much as there is room for
+        const std::string text = "epoch 1/4000  cost -  1 samples/s  1"; // hours, as far as they fit
         EXPECT_NE(parts[1].find(text.substr(0, columns - 1U)), std::string::npos) << parts[1];
     }
 }
 
-// What else there is to know of a terminal takes a look at /proc, too much for ten times a second.
-TEST_F(ProgressTest, AsksATerminalForItsWidthAloneWheneverItDraws) {
+// The other properties of a terminal need a look at /proc, which is too slow for ten times a second.
+TEST_F(ProgressTest, AsksATerminalOnlyForItsWidthWhenItDraws) {
     const Strings parts = split(written(stdout, make_terminal(40), [] {
         Progress progress(false);
         progress.begin(200, 100, 0);
@@ -266,9 +266,9 @@ TEST_F(ProgressTest, FitsAnEpochIntoTheTerminal) {
     const std::vector<std::pair<std::uint16_t, std::string>> fitting{
         {200, report_line.substr(0, report_line.size() - 1)},
         {130, report_line.substr(0, report_line.size() - 1)},
-        {104, figures},
-        {100, short_figures},
-        {80, short_figures},
+        {104, epoch_line},
+        {100, short_epoch_line},
+        {80, short_epoch_line},
         {40, "epoch  3/30  accuracy  97.50 %"},
         {10, "epoch  3/3"}};
     for (const auto& [columns, line] : fitting) {
@@ -281,14 +281,14 @@ TEST_F(ProgressTest, SendsNoEscapesToADumbTerminal) {
     for (const char* const name : {"dumb", ""}) {
         const Term term(name);
         const Captured warnings(stderr, make_pipe());
-        EXPECT_EQ(written(stdout, make_terminal(100), [] { tell_everything(false); }), "hello\n" + report_line);
+        EXPECT_EQ(written(stdout, make_terminal(100), [] { report_everything(false); }), "hello\n" + report_line);
         EXPECT_EQ(written(stderr, make_terminal(100), work), "");
     }
 }
 
-/// What a rank of mpirun says, whose own output is a terminal, where that of mpirun is `ends`, and so many processes
-/// such as shells stand between.
-std::string said_under_mpirun(Ends ends, int between = 0) {
+/// The output of a rank under mpirun. The rank's output is a terminal, the output of mpirun is `ends`. There are
+/// `between` processes, such as shells, between the two.
+std::string output_under_mpirun(Ends ends, int between = 0) {
     Captured of_mpirun(stdout, ends);
     const Ends of_rank = make_terminal(100);
     const pid_t rank = fork();
@@ -302,7 +302,7 @@ std::string said_under_mpirun(Ends ends, int between = 0) {
                 std::_Exit(inner_status == 0 ? 0 : 1);
             }
         }
-        tell_everything(false);
+        report_everything(false);
         std::_Exit(0);
     }
     int status = -1;
@@ -312,19 +312,19 @@ std::string said_under_mpirun(Ends ends, int between = 0) {
     return read_all(of_rank.read);
 }
 
-TEST_F(ProgressTest, AsksWhatTheOutputOfMpirunIs) {
+TEST_F(ProgressTest, ChecksTheOutputOfMpirun) {
     const Captured warnings(stderr, make_pipe());
-    EXPECT_EQ(said_under_mpirun(make_pipe()), "hello\n" + report_line);
-    EXPECT_EQ(split(said_under_mpirun(make_terminal(100))).size(), 5U);
-    EXPECT_EQ(said_under_mpirun(make_pipe(), 2), "hello\n" + report_line);
-    EXPECT_EQ(split(said_under_mpirun(make_terminal(100), 2)).size(), 5U);
+    EXPECT_EQ(output_under_mpirun(make_pipe()), "hello\n" + report_line);
+    EXPECT_EQ(split(output_under_mpirun(make_terminal(100))).size(), 5U);
+    EXPECT_EQ(output_under_mpirun(make_pipe(), 2), "hello\n" + report_line);
+    EXPECT_EQ(split(output_under_mpirun(make_terminal(100), 2)).size(), 5U);
 }
 
-TEST_F(WorkProgressTest, SaysOnATerminalWhatTakesLong) {
+TEST_F(WorkProgressTest, ShowsLongWorkOnATerminal) {
     EXPECT_EQ(written(stderr, make_terminal(100), work), erase + "drawing: 2 of 3" + erase);
 }
 
-TEST_F(WorkProgressTest, SaysNothingElsewhere) {
+TEST_F(WorkProgressTest, IsSilentIfOutputIsNotATerminal) {
     EXPECT_EQ(written(stderr, make_pipe(), work), "");
 }
 

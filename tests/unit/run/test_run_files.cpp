@@ -33,7 +33,7 @@ class RunFilesTest : public ::testing::Test {
         return config::parse("", "x.ini", more);
     }
 
-    /// A checkpoint of a run of one weight, which is `step`.
+    /// A checkpoint of a run with one weight. Its value is `step`.
     static void write_checkpoint(RunFiles& files, const config::Config& config, std::int64_t step,
                                  const std::string& dataset = "digits") {
         io::CheckpointInfo info;
@@ -50,7 +50,7 @@ class RunFilesTest : public ::testing::Test {
         files.wait();
     }
 
-    /// A whole earlier run in the folder.
+    /// A complete earlier run in the folder.
     void leave_run(const config::Config& config, const Steps& steps) const {
         RunFiles files(config);
         (void)files.open();
@@ -68,7 +68,7 @@ class RunFilesTest : public ::testing::Test {
         support::write_file(file, contents);
     }
 
-    /// The step of the newest checkpoint, and why newer ones are passed over.
+    /// The step of the newest valid checkpoint, and the reasons why newer ones are skipped.
     static std::optional<std::int64_t> newest_step(RunFiles& files, Strings& warnings) {
         const auto found = files.newest("digits", [&](std::string_view text) { warnings.emplace_back(text); });
         return found ? std::optional(found->info().step) : std::nullopt;
@@ -79,7 +79,7 @@ class RunFilesTest : public ::testing::Test {
     io::CheckpointFolder checkpoints_{run_ / "checkpoints"};
 };
 
-TEST_F(RunFilesTest, MakesTheFolderWhenOpened) {
+TEST_F(RunFilesTest, CreatesTheFolderWhenOpened) {
     const config::Config config = configured();
     RunFiles files(config);
     EXPECT_EQ(files.newest("digits", no_warning), std::nullopt);
@@ -91,7 +91,7 @@ TEST_F(RunFilesTest, MakesTheFolderWhenOpened) {
     EXPECT_EQ(support::read_text(run_ / "config.ini"), heading + config.resolved());
 }
 
-TEST_F(RunFilesTest, HoldsItsFolderAgainstOtherRuns) {
+TEST_F(RunFilesTest, LocksItsFolder) {
     const config::Config config = configured();
     const auto expect_in_use = [&] {
         const auto error = error_of([&] { const RunFiles other(config); });
@@ -104,12 +104,12 @@ TEST_F(RunFilesTest, HoldsItsFolderAgainstOtherRuns) {
         (void)files.open();
         expect_in_use();
     }
-    const RunFiles next(config); // before it is opened, the folder being there
+    const RunFiles next(config); // an existing folder is locked before `open`
     EXPECT_TRUE(next.locked());
     expect_in_use();
 }
 
-TEST_F(RunFilesTest, GoesOnFromTheNewestCheckpoint) {
+TEST_F(RunFilesTest, ResumesFromTheNewestCheckpoint) {
     const config::Config config = configured();
     leave_run(config, {9, 10});
     RunFiles files(config);
@@ -122,7 +122,7 @@ TEST_F(RunFilesTest, GoesOnFromTheNewestCheckpoint) {
     EXPECT_EQ(weight, 10);
 }
 
-TEST_F(RunFilesTest, PassesOverDamagedCheckpointsAndRenamesThem) {
+TEST_F(RunFilesTest, SkipsDamagedCheckpointsAndRenamesThem) {
     const config::Config config = configured({"--output.keep_checkpoints=0"});
     leave_run(config, {1, 2, 3, 4, 5});
     flip_a_bit(5);
@@ -142,7 +142,7 @@ TEST_F(RunFilesTest, PassesOverDamagedCheckpointsAndRenamesThem) {
             warnings[i].ends_with("this file is renamed to " + checkpoints_.name_if_damaged(step).filename().string()))
             << warnings[i];
     }
-    EXPECT_EQ(checkpoints_.steps(), (Steps{5, 4, 3, 2, 1})) << "nothing is renamed before the run begins";
+    EXPECT_EQ(checkpoints_.steps(), (Steps{5, 4, 3, 2, 1})) << "nothing is renamed before `open`";
     EXPECT_EQ(files.open().aside, std::nullopt);
     EXPECT_EQ(checkpoints_.steps(), (Steps{2, 1}));
     for (const char* name : {"step-00000005.h5.damaged", "step-00000004.h5.damaged", "step-00000003.h5.damaged"}) {
@@ -150,7 +150,7 @@ TEST_F(RunFilesTest, PassesOverDamagedCheckpointsAndRenamesThem) {
     }
 }
 
-TEST_F(RunFilesTest, DoesNotBeginAnewByItselfWhereAllAreDamaged) {
+TEST_F(RunFilesTest, RefusesToStartFromScratchIfAllCheckpointsAreDamaged) {
     const config::Config config = configured();
     leave_run(config, {1, 2});
     flip_a_bit(1);
@@ -197,22 +197,22 @@ TEST_F(RunFilesTest, RefusesTheCheckpointOfAnotherRun) {
     const config::Config longer = configured({"--training.epochs=99", "--training.learning_rate=1",
                                               "--parallel.reducer=mpi", "--output.checkpoint_every=3 steps"});
     RunFiles files(longer);
-    EXPECT_TRUE(files.newest("digits", no_warning)) << "which these do not change";
+    EXPECT_TRUE(files.newest("digits", no_warning)) << "these keys may change";
 }
 
-TEST_F(RunFilesTest, BeginningAnewMovesTheEarlierRun) {
+TEST_F(RunFilesTest, StartingFromScratchMovesTheEarlierRun) {
     const config::Config first = configured({"--model.seed=3"});
     leave_run(first, {1, 2});
     const std::string log = support::read_text(run_ / "log.h5");
-    const config::Config anew = configured({"--output.resume=never"});
+    const config::Config from_scratch = configured({"--output.resume=never"});
     for (const char* name : {"checkpoints-before-1", "checkpoints-before-2"}) {
-        RunFiles files(anew);
+        RunFiles files(from_scratch);
         EXPECT_EQ(files.newest("digits", no_warning), std::nullopt);
         EXPECT_EQ(files.open().aside, run_ / name);
         EXPECT_EQ(checkpoints_.steps(), Steps());
         EXPECT_FALSE(std::filesystem::exists(files.log_file()));
-        EXPECT_EQ(support::read_text(run_ / "config.ini"), heading + anew.resolved());
-        write_checkpoint(files, anew, 7);
+        EXPECT_EQ(support::read_text(run_ / "config.ini"), heading + from_scratch.resolved());
+        write_checkpoint(files, from_scratch, 7);
     }
     const io::CheckpointFolder before(run_ / "checkpoints-before-1");
     EXPECT_EQ(before.steps(), (Steps{2, 1}));
@@ -221,17 +221,17 @@ TEST_F(RunFilesTest, BeginningAnewMovesTheEarlierRun) {
     EXPECT_EQ(io::CheckpointFolder(run_ / "checkpoints-before-2").steps(), (Steps{7}));
 }
 
-TEST_F(RunFilesTest, BeginningAnewMovesNothingWhereNothingIs) {
-    const config::Config anew = configured({"--output.resume=never"});
+TEST_F(RunFilesTest, StartingFromScratchMovesNothingInAnEmptyFolder) {
+    const config::Config from_scratch = configured({"--output.resume=never"});
     std::filesystem::create_directory(run_);
     support::write_file(run_ / "notes.txt", "mine");
-    RunFiles files(anew);
+    RunFiles files(from_scratch);
     EXPECT_EQ(files.open().aside, std::nullopt);
     EXPECT_EQ(support::read_text(run_ / "notes.txt"), "mine");
 }
 
-// As with output.directory = . in a config of that name.
-TEST_F(RunFilesTest, LeavesTheUsersOwnConfigAlone) {
+// As with output.directory = . in a config with the name config.ini.
+TEST_F(RunFilesTest, KeepsTheUsersConfig) {
     std::filesystem::create_directory(run_);
     const std::string own = "# mine\n[output]\ndirectory = " + run_.string() + "\n";
     support::write_file(run_ / "config.ini", own);
@@ -247,13 +247,13 @@ TEST_F(RunFilesTest, LeavesTheUsersOwnConfigAlone) {
     }
 }
 
-TEST_F(RunFilesTest, ReplacesNeitherTheConfigThatIsReadNorOneOfOthers) {
+TEST_F(RunFilesTest, ReplacesNeitherTheConfigItReadsNorAForeignOne) {
     leave_run(configured(), {});
     const std::string resolved = support::read_text(run_ / "config.ini");
     const config::Config same = config::load(run_ / "config.ini");
     {
         RunFiles files(same);
-        EXPECT_EQ(files.open().resolved_config, std::nullopt) << "which it is as it stands";
+        EXPECT_EQ(files.open().resolved_config, std::nullopt) << "the config that is read is already resolved";
     }
     const config::Config other = config::load(run_ / "config.ini", {"--training.epochs=9"});
     {
@@ -269,7 +269,7 @@ TEST_F(RunFilesTest, ReplacesNeitherTheConfigThatIsReadNorOneOfOthers) {
     EXPECT_EQ(support::read_text(run_ / "config-resolved.ini"), "mine as well");
 }
 
-TEST_F(RunFilesTest, RefusesBeforeAnythingIsMovedOrWritten) {
+TEST_F(RunFilesTest, RefusesBeforeItMovesOrWrites) {
     leave_run(configured(), {1, 2});
     flip_a_bit(2);
     for (const char* name : {"config.ini", "config-resolved.ini"}) {
@@ -299,15 +299,15 @@ TEST_F(RunFilesTest, ReplacesTheResolvedConfigOfAnEarlierVersion) {
     const config::Config config = configured({"--training.epochs=9"});
     std::filesystem::create_directory(run_);
     std::string resolved = configured().resolved();
-    resolved.replace(resolved.find("data/mnist"), 10, "\"~/$HOME\" ; as it stands");
-    resolved.erase(resolved.find("micro_batch"), std::string_view("micro_batch = 0\n").size()); // which was not there
+    resolved.replace(resolved.find("data/mnist"), 10, "\"~/$HOME\" ; not expanded");
+    resolved.erase(resolved.find("micro_batch"), std::string_view("micro_batch = 0\n").size()); // a newer key
     support::write_file(run_ / "config.ini", resolved);
     RunFiles files(config);
     EXPECT_EQ(files.open().resolved_config, std::nullopt);
     EXPECT_EQ(support::read_text(run_ / "config.ini"), heading + config.resolved());
 }
 
-TEST_F(RunFilesTest, RefusesAFolderWithALogOfOthers) {
+TEST_F(RunFilesTest, RefusesAFolderWithAForeignLog) {
     std::filesystem::create_directory(run_);
     for (const char* name : {"notes", "checkpoint"}) {
         support::write_file(run_ / "log.h5", name);
@@ -325,8 +325,8 @@ TEST_F(RunFilesTest, RefusesAFolderWithALogOfOthers) {
     }
 }
 
-// The earlier run's folder is moved away while it goes on, and another run starts at its place.
-TEST_F(RunFilesTest, NoticesThatItsFolderIsNoLongerAtItsPlace) {
+// The run's folder is moved away while it continues, and another run starts at the old path.
+TEST_F(RunFilesTest, DetectsThatItsFolderWasMoved) {
     const config::Config config = configured();
     RunFiles first(config);
     (void)first.open();
@@ -343,7 +343,7 @@ TEST_F(RunFilesTest, NoticesThatItsFolderIsNoLongerAtItsPlace) {
     EXPECT_EQ(io::CheckpointFolder(folder_ / "moved" / "checkpoints").steps(), Steps());
 }
 
-TEST_F(RunFilesTest, WarnsWhereTheDiskHasNoRoomForTheRun) {
+TEST_F(RunFilesTest, WarnsIfTheDiskIsTooFullForTheRun) {
     const auto free = static_cast<double>(std::filesystem::space(folder_.path()).available);
     const auto part = [&](double share) { return static_cast<std::size_t>(share * free); };
     const auto warns = [&](const Strings& settings, std::size_t state_bytes) {
@@ -356,19 +356,19 @@ TEST_F(RunFilesTest, WarnsWhereTheDiskHasNoRoomForTheRun) {
     };
     EXPECT_FALSE(warns({}, 1000));
     EXPECT_TRUE(warns({}, part(1.2))) << "one checkpoint";
-    EXPECT_TRUE(warns({"--output.keep_checkpoints=1"}, part(0.6))) << "one beside the one that it replaces";
+    EXPECT_TRUE(warns({"--output.keep_checkpoints=1"}, part(0.6))) << "the new checkpoint and the one that it replaces";
     EXPECT_FALSE(warns({"--output.keep_checkpoints=1"}, part(0.4)));
     EXPECT_TRUE(warns({"--output.keep_checkpoints=2"}, part(0.4)));
     EXPECT_FALSE(warns({"--output.keep_checkpoints=2", "--training.epochs=1"}, part(0.4)));
     EXPECT_TRUE(
         warns({"--output.keep_checkpoints=0", "--training.epochs=9", "--output.checkpoint_every=3 steps"}, part(0.04)))
-        << "thirty of them";
+        << "thirty checkpoints";
     EXPECT_FALSE(warns({"--output.keep_checkpoints=0", "--training.epochs=9"}, part(0.04)));
     leave_run(configured(), {1, 2});
-    EXPECT_FALSE(warns({"--output.keep_checkpoints=2"}, part(0.8))) << "which are there already";
+    EXPECT_FALSE(warns({"--output.keep_checkpoints=2"}, part(0.8))) << "they replace earlier ones";
 }
 
-TEST_F(RunFilesTest, SweepsUpWhatWasHalfWritten) {
+TEST_F(RunFilesTest, RemovesHalfWrittenFiles) {
     const config::Config config = configured();
     leave_run(config, {1});
     const std::vector<std::filesystem::path> halves{run_ / "log.h5.tmp", run_ / "config.ini.tmp",
@@ -408,7 +408,7 @@ TEST_F(RunFilesTest, WaitingCheckpointsFitIntoMemory) {
     EXPECT_EQ(RunFiles::max_waiting(all, megabyte), 16U);
 }
 
-/// The log as it is read back, /ranks included.
+/// The contents of the log, including /ranks.
 struct Log {
     explicit Log(const std::filesystem::path& file)
         : image(io::read_file(file), file.string()), ranks(io::RankSeconds::from(image)),
@@ -458,7 +458,7 @@ TEST_F(RunFilesTest, ReplacesTheLogAndKeepsTheTimesOfAnEarlierStart) {
         EXPECT_EQ(log.image.text("reducer"), "node");
         EXPECT_EQ(log.image.text("config"), config.resolved());
     }
-    RunFiles files(config); // which goes on from the first epoch, on one rank
+    RunFiles files(config); // resumes after the first epoch, on one rank
     (void)files.open();
     files.add_rank_seconds(std::vector<io::PhaseSeconds>{{9, 9, 9, 9}}, 1);
     files.write_log(header_of(1), record_of_epochs(2));
@@ -471,7 +471,7 @@ TEST_F(RunFilesTest, ReplacesTheLogAndKeepsTheTimesOfAnEarlierStart) {
     EXPECT_TRUE(std::isnan(log.ranks.wait[3]));
 }
 
-TEST_F(RunFilesTest, ADamagedLogCostsOnlyTheTimesInIt) {
+TEST_F(RunFilesTest, LosesOnlyTheTimesInADamagedLog) {
     const config::Config config = configured();
     for (const bool damaged : {false, true}) {
         {
@@ -483,7 +483,7 @@ TEST_F(RunFilesTest, ADamagedLogCostsOnlyTheTimesInIt) {
         }
         std::string contents = support::read_text(run_ / "log.h5");
         contents[damaged ? contents.find("/ranks") : contents.find("\x89HDF") + 20] ^=
-            1; // HDF5's own: as h5py changes it
+            1; // a byte of HDF5's own, as h5py changes it
         support::write_file(run_ / "log.h5", contents);
         RunFiles files(config);
         (void)files.open();
@@ -497,7 +497,7 @@ TEST_F(RunFilesTest, ADamagedLogCostsOnlyTheTimesInIt) {
     }
 }
 
-TEST_F(RunFilesTest, WaitingTellsWhatCouldNotBeWritten) {
+TEST_F(RunFilesTest, WaitingThrowsTheErrorsOfTheWriter) {
     const config::Config config = configured();
     RunFiles files(config);
     (void)files.open();

@@ -19,7 +19,7 @@ CoreSet cores(std::initializer_list<std::size_t> numbers) {
 using io::PhaseSeconds;
 using Sets = std::vector<CoreSet>;
 
-TEST(Crowd, EveryThreadWithACoreIsNone) {
+TEST(Crowd, IsNoneIfEveryThreadHasACore) {
     EXPECT_EQ(find_crowd(Sets{cores({0}), cores({1})}, 1, 2).ranks, 0);
     EXPECT_EQ(find_crowd(Sets{cores({0, 1}), cores({0, 1})}, 1, 2).ranks, 0);
     EXPECT_EQ(find_crowd(Sets{cores({0, 1}), cores({2, 3})}, 2, 4).ranks, 0);
@@ -44,7 +44,7 @@ TEST(Crowd, MoreThreadsThanCores) {
 }
 
 TEST(Crowd, RanksBoundToOneCore) {
-    // Also if others have room enough, so that there are as many cores as ranks.
+    // The other ranks have enough cores, and in total there are as many cores as ranks.
     Crowd crowd = find_crowd(Sets{cores({5}), cores({5}), cores({6, 7})}, 1, 8);
     crowd.bound_by_mpirun = true;
     EXPECT_EQ(crowd.ranks, 2);
@@ -67,9 +67,9 @@ TEST(Crowd, RanksBoundToFewerCoresThanTheirThreads) {
     EXPECT_NE(text.find("threads = 1"), std::string::npos) << text;
 }
 
-// What is advised has to be possible there.
+// The advice must be possible on that host.
 
-TEST(Crowd, UnderTasksetIsNotToldOfMpirunsOptions) {
+TEST(Crowd, UnderTasksetDoesNotSuggestOptionsOfMpirun) {
     const std::string text = describe(find_crowd(Sets(2, cores({1})), 1, 2), 1, "n1", 0);
     EXPECT_TRUE(text.ends_with("slow. Remove what binds them (not mpirun: taskset, or the limits of a batch job or a "
                                "container), or use at most 1 rank on this host"))
@@ -82,11 +82,11 @@ TEST(Crowd, OfMoreThreadsThanTheMachineHasCores) {
               "1 rank with 1024 threads shares 2 cores on n1, so training will be slow. Set parallel.threads = 2");
     const std::string many = describe(find_crowd(Sets(3, cores({0, 1})), 8, 2), 8, "n1", 0);
     EXPECT_TRUE(many.ends_with("slow. Set parallel.threads = 1 and use at most 2 ranks on this host")) << many;
-    // Bound to a core each by mpirun, of which there are no more.
+    // mpirun bound each rank to a core, and there are no more cores.
     Crowd bound = find_crowd(Sets{cores({0}), cores({1})}, 4, 2);
     bound.bound_by_mpirun = true;
     EXPECT_TRUE(describe(bound, 4, "n1", 0).ends_with("slow. Set parallel.threads = 1"));
-    // There are more, but not four for each.
+    // There are more cores, but not four per rank.
     bound.host_cores = 4;
     EXPECT_NE(describe(bound, 4, "n1", 0)
                   .find("slot:PE=2 without taskset, which gives each rank 2 cores of its own, enough for "
@@ -94,27 +94,27 @@ TEST(Crowd, OfMoreThreadsThanTheMachineHasCores) {
               std::string::npos);
 }
 
-TEST(Crowd, IsTheTightestOne) {
+TEST(Crowd, IsTheMostCrowdedSetOfCores) {
     // Nested sets: four ranks on two cores, three of them on one.
     const Sets allowed{cores({0, 1}), cores({1}), cores({1}), cores({1}), cores({2})};
     const Crowd crowd = find_crowd(allowed, 1, 4);
     EXPECT_EQ(crowd.ranks, 3);
     EXPECT_EQ(crowd.cores, 1);
-    // Each core has room for the one rank bound to it, but not both for three.
+    // Each core has room for its one bound rank, but the two cores have no room for three ranks.
     const Crowd of_both = find_crowd(Sets{cores({0, 1}), cores({0}), cores({1})}, 1, 4);
     EXPECT_EQ(of_both.ranks, 3);
     EXPECT_EQ(of_both.cores, 2);
 }
 
-TEST(ExchangeCheck, SaysOnceBeyondHowManyRanks) {
+TEST(ExchangeCheck, WarnsOnceWithTheMaximumNumberOfRanks) {
     ExchangeCheck check(false);
-    // 50 us of computing and 200 us of exchange in each step; another rank also waits.
+    // 50 us of computing and 200 us of exchange in each step. Another rank also waits.
     const std::vector<PhaseSeconds> first{{49 * 40e-6, 49 * 150e-6, 49 * 750e-6},
                                           {49 * 60e-6, 49 * 150e-6, 49 * 50e-6},
                                           {49 * 50e-6, 49 * 150e-6, 49 * 60e-6},
                                           {49 * 50e-6, 49 * 150e-6, 49 * 70e-6}};
     const std::vector<PhaseSeconds> later(4, {50e-6, 150e-6, 50e-6});
-    EXPECT_FALSE(check.add(49, first)) << "too few steps to judge by";
+    EXPECT_FALSE(check.add(49, first)) << "too few steps for a decision";
     const auto warning = check.add(1, later);
     ASSERT_TRUE(warning);
     EXPECT_NE(warning->find("200 us and 50 us of a step. "), std::string::npos) << *warning;
@@ -122,7 +122,7 @@ TEST(ExchangeCheck, SaysOnceBeyondHowManyRanks) {
     EXPECT_FALSE(check.add(100, later)) << "once";
 }
 
-TEST(ExchangeCheck, CountsRanksAtWhichBothTakeAsLong) {
+TEST(ExchangeCheck, FindsTheRanksAtWhichBothTakeEquallyLong) {
     ExchangeCheck check(true);
     const auto warning = check.add(100, std::vector<PhaseSeconds>(64, {1.0, 1.5, 0.5}));
     ASSERT_TRUE(warning);
@@ -130,13 +130,13 @@ TEST(ExchangeCheck, CountsRanksAtWhichBothTakeAsLong) {
         << *warning;
 }
 
-TEST(ExchangeCheck, IsSilentWhereComputingTakesLonger) {
-    const auto said = [](const std::vector<PhaseSeconds>& ranks) {
+TEST(ExchangeCheck, IsSilentIfComputingTakesLonger) {
+    const auto warns = [](const std::vector<PhaseSeconds>& ranks) {
         return ExchangeCheck(false).add(100, ranks).has_value();
     };
-    EXPECT_FALSE(said({{1.0, 0.5, 0.4}, {1.0, 0.5, 0.4}}));
-    EXPECT_FALSE(said({{1.0, 0.1, 0.0}, {1.0, 0.1, 4.9}})) << "which is waiting for the other rank";
-    EXPECT_FALSE(said({{1.0, 2.0, 0.0}})) << "alone";
+    EXPECT_FALSE(warns({{1.0, 0.5, 0.4}, {1.0, 0.5, 0.4}}));
+    EXPECT_FALSE(warns({{1.0, 0.1, 0.0}, {1.0, 0.1, 4.9}})) << "waiting for the other rank does not count";
+    EXPECT_FALSE(warns({{1.0, 2.0, 0.0}})) << "alone";
 }
 
 } // namespace

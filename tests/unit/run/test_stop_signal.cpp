@@ -8,7 +8,7 @@
 namespace dtrain::run {
 namespace {
 
-// Signals change a process for good, so each of these tests has one of its own.
+// Signal handlers change a process permanently, so each of these tests runs in its own process.
 
 constexpr int yes = 10;
 constexpr int no = 11;
@@ -17,7 +17,7 @@ constexpr int no = 11;
     std::_Exit(StopSignal::requested() ? yes : no);
 }
 
-TEST(StopSignalTest, IsNotRequestedByItself) {
+TEST(StopSignalTest, IsNotRequestedAtFirst) {
     EXPECT_EXIT(
         {
             const StopSignal stop;
@@ -51,7 +51,7 @@ TEST(StopSignalTest, ToleratesRepetitionsOfTerm) {
         ::testing::ExitedWithCode(yes), "");
 }
 
-TEST(StopSignalTest, OutlivesItsTerminalUnderNohup) {
+TEST(StopSignalTest, IgnoresHangUpUnderNohup) {
     EXPECT_EXIT(
         {
             std::signal(SIGHUP, SIG_IGN);
@@ -73,7 +73,7 @@ TEST(StopSignalTest, ASecondInterruptEndsTheProcess) {
         ::testing::KilledBySignal(SIGINT), "");
 }
 
-TEST(StopSignalTest, GivesTheSignalsBackInTheEnd) {
+TEST(StopSignalTest, RestoresTheHandlersAtTheEnd) {
     for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) {
         EXPECT_EXIT(
             {

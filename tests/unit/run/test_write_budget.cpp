@@ -12,10 +12,10 @@ using namespace std::chrono_literals;
 using Clock = WriteBudget::Clock;
 using Seconds = std::chrono::duration<double>;
 
-/// What a run of so many epochs spends on files that cost `seconds_of(epochs so far)` each, a quarter of it on the
-/// thread that trains, which waits for that.
+/// The time that a run of `epochs` epochs spends on files. A file costs `seconds_of(epochs so far)`. A quarter of the
+/// cost falls on the training thread, which waits for it.
 struct Spent {
-    double share = 0;
+    double fraction = 0;
     int files = 0;
     Seconds longest_wait{0};
 };
@@ -34,7 +34,7 @@ Spent spent(int epochs, Seconds epoch_time, SecondsOf&& seconds_of) {
             const Seconds cost(seconds_of(epoch));
             budget.wrote(now, cost.count() / 4);
             background += 0.75 * cost.count();
-            all.share += cost.count();
+            all.fraction += cost.count();
             all.longest_wait = std::max(all.longest_wait, Seconds(now - last));
             last = now;
             now += std::chrono::duration_cast<Clock::duration>(cost / 4);
@@ -42,25 +42,25 @@ Spent spent(int epochs, Seconds epoch_time, SecondsOf&& seconds_of) {
         }
     }
     all.longest_wait = std::max(all.longest_wait, Seconds(now - last));
-    all.share /= Seconds(now - begin).count();
+    all.fraction /= Seconds(now - begin).count();
     return all;
 }
 
 TEST(WriteBudget, WritesAtEveryEpochOfAnOrdinaryRun) {
     EXPECT_EQ(spent(50, 100ms, [](int) { return 0.01; }).files, 50);
     EXPECT_EQ(spent(10'000, 1s, [](int) { return 0.02; }).files, 10'000);
-    EXPECT_EQ(spent(100, 20s, [](int) { return 15.0; }).files, 100) << "each more than ten seconds after the last";
+    EXPECT_EQ(spent(100, 20s, [](int) { return 15.0; }).files, 100) << "more than ten seconds apart";
 }
 
 // A million epochs of ten samples.
-TEST(WriteBudget, BoundsTheShareOfVeryShortEpochs) {
+TEST(WriteBudget, LimitsTheFractionOfVeryShortEpochs) {
     const Spent all = spent(1'000'000, 500us, [](int epoch) { return 0.001 + 1e-7 * epoch; });
-    EXPECT_LT(all.share, 0.027);
-    EXPECT_GT(all.share, 0.02);
+    EXPECT_LT(all.fraction, 0.027);
+    EXPECT_GT(all.fraction, 0.02);
     EXPECT_LT(all.longest_wait, 10.2s);
 }
 
-TEST(WriteBudget, PutsNothingOffForLong) {
+TEST(WriteBudget, PostponesNothingForLong) {
     const Spent all = spent(1000, 1s, [](int) { return 3.0; });
     EXPECT_EQ(all.longest_wait, 10s + 0.75s);
     EXPECT_GE(all.files, 90);

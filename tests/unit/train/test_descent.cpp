@@ -22,7 +22,7 @@ namespace {
 constexpr std::int64_t shards = 3;
 constexpr std::size_t inputs = 7;
 
-/// A rank with all shards, 14 samples each in every step, and a descent on them.
+/// A rank that owns all shards, with 14 samples each in every step, and its descent.
 class DescentTest : public ::testing::Test {
   protected:
     DescentTest() {
@@ -44,7 +44,7 @@ class DescentTest : public ::testing::Test {
 
     [[nodiscard]] float* features() const { return reinterpret_cast<float*>(split_.elements.data()); }
 
-    /// Collects what a config of `steps_per_epoch` steps and rounds of `sync_every` needs.
+    /// Prepares a training of `steps_per_epoch` steps with rounds of `sync_every`.
     void prepare(std::int64_t steps_per_epoch, std::int64_t sync_every, const std::string& optimizer,
                  std::size_t max_rows = rows_) {
         config_ = config::parse("", "test.ini",
@@ -91,7 +91,7 @@ class DescentTest : public ::testing::Test {
     std::unique_ptr<Descent> descent_;
 };
 
-// Against the gradient of the whole batch in double, without shards, trees and slices.
+// Compared with the gradient of the complete batch in double, without shards, trees and slices.
 TEST_F(DescentTest, ExactDescentFollowsTheGradientOfTheBatch) {
     prepare(1, 1, "sgd");
     nn::Network<double> reference("dense 5 tanh, dropout 0.2, dense 4", {inputs}, support::products());
@@ -119,13 +119,13 @@ TEST_F(DescentTest, ExactDescentFollowsTheGradientOfTheBatch) {
     }
 }
 
-// A mean of steps that began at one place is one step with the mean of the gradients.
+// The mean of steps from the same parameters is one step with the mean gradient.
 TEST_F(DescentTest, OneLocalStepIsOneExactStep) {
     prepare(1, 1, "sgd");
     descend(0);
     const std::vector<float> exact = parameters();
     const model::Score score = descent_->scores()[0];
-    prepare(1, 5, "sgd"); // a round ends with its epoch at the latest
+    prepare(1, 5, "sgd"); // the end of an epoch ends a round
     descend(0);
     const std::vector<float> local = parameters();
     EXPECT_TRUE(descent_->is_synchronised());
@@ -143,12 +143,12 @@ TEST_F(DescentTest, LocalShardsAreSynchronisedAtTheEndOfARound) {
     const std::vector<float> initial = parameters();
     for (std::int64_t step = 0; step < 5; ++step) {
         descend(step, {step == 1, step == 3});
-        const bool ends_round = step != 0 && step != 2; // after two steps, and with the epoch
+        const bool ends_round = step != 0 && step != 2; // after two steps, and at the end of the epoch
         EXPECT_EQ(descent_->is_synchronised(), ends_round) << step;
         EXPECT_EQ(descent_->scores().size(), !ends_round ? 0U : step == 4 ? 1U : 2U) << step;
         EXPECT_EQ(reducer_->combined, (step + 1) / 2 + (step == 4 ? 1 : 0)) << step;
         if (step == 0) {
-            EXPECT_EQ(parameters(), initial); // common ones are those of the last round
+            EXPECT_EQ(parameters(), initial); // the common parameters are those of the last round
         }
         if (step == 1) {
             EXPECT_NE(parameters(), initial);
@@ -185,7 +185,7 @@ TEST_F(DescentTest, MicroBatchesChangeNoBit) {
     }
 }
 
-TEST_F(DescentTest, ThrowsBeforeItChangesAnythingWhenTheCostIsNotFinite) {
+TEST_F(DescentTest, ThrowsBeforeAnyUpdateIfTheCostIsNotFinite) {
     for (const std::int64_t sync_every : {1, 2}) {
         prepare(1, sync_every, "sgd");
         features()[0] = std::numeric_limits<float>::quiet_NaN();

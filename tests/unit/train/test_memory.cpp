@@ -6,12 +6,12 @@
 namespace dtrain::train {
 namespace {
 
-TEST(MemoryRoom, IsSharedOutOnceAllHaveWhatTheyNeed) {
+TEST(MemoryRoom, IsDividedAfterAllHaveWhatTheyNeed) {
     EXPECT_EQ((MemoryRoom{"", 1000, 400, 3}).left(), 200U);
     EXPECT_EQ((MemoryRoom{"", 1000, 1400, 3}).left(), 0U);
 }
 
-TEST(UsualRows, AreAllOfAStepUnlessTheyAreMany) {
+TEST(UsualRows, AreAllRowsOfAStepUpToALimit) {
     EXPECT_EQ(usual_rows(1), 1U);
     EXPECT_EQ(usual_rows(512), 512U);
     EXPECT_EQ(usual_rows(513), 256U);

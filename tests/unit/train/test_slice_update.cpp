@@ -14,7 +14,7 @@
 namespace dtrain::train {
 namespace {
 
-/// A weight, a bias with a gap behind it, and another weight.
+/// A weight, a bias followed by a gap, and another weight.
 nn::ParameterLayout make_layout() {
     nn::ParameterLayout layout;
     layout.add("01_dense", "weight", {6, 40});
@@ -23,7 +23,7 @@ nn::ParameterLayout make_layout() {
     return layout;
 }
 
-/// What one step makes of parameters and gradients drawn at random.
+/// One step on random parameters and gradients.
 class SliceUpdateTest : public ::testing::Test {
   protected:
     std::vector<float> updated(const std::string& optimizer_name, std::size_t block) {
@@ -58,12 +58,12 @@ class SliceUpdateTest : public ::testing::Test {
     std::vector<float> before_, gradient_;
 };
 
-TEST_F(SliceUpdateTest, HasTheSameBitsWhateverTheBlocksAre) {
+TEST_F(SliceUpdateTest, HasTheSameBitsForAnyBlockSize) {
     for (const std::string& optimizer : optim::optimizer_names()) {
-        const std::vector<float> whole = updated(optimizer, layout_.arena_size());
-        EXPECT_NE(whole, before_) << optimizer;
+        const std::vector<float> all = updated(optimizer, layout_.arena_size());
+        EXPECT_NE(all, before_) << optimizer;
         for (const std::size_t block : {16U, 48U, 240U}) {
-            EXPECT_EQ(updated(optimizer, block), whole) << optimizer << " in blocks of " << block;
+            EXPECT_EQ(updated(optimizer, block), all) << optimizer << " in blocks of " << block;
         }
     }
 }
@@ -77,7 +77,7 @@ TEST_F(SliceUpdateTest, LeavesGapsAtZero) {
     }
 }
 
-// Of two dimensions or more: a bias keeps the rate as it is.
+// Only for tensors of two or more dimensions: a bias keeps the rate.
 TEST_F(SliceUpdateTest, ScalesTheRateOfWeightsByTheirNorms) {
     (void)updated("lars", 48);
     support::LoneReducer reducer(layout_.arena_size(), 1, 1, 48);
@@ -102,15 +102,15 @@ TEST_F(SliceUpdateTest, ScalesTheRateOfWeightsByTheirNorms) {
     }
 }
 
-TEST_F(SliceUpdateTest, NoticesWhatIsNotFinite) {
+TEST_F(SliceUpdateTest, DetectsValuesThatAreNotFinite) {
     const auto sgd = optim::make_optimizer("sgd", {});
     SliceUpdate update(layout_, *sgd);
     std::vector<float> parameters(layout_.arena_size());
     std::vector<float> gradient(layout_.arena_size());
-    const core::Range whole{0, static_cast<std::int64_t>(parameters.size())};
-    EXPECT_TRUE(update.update({parameters, {}}, whole, gradient, {0, 1, 1}));
+    const core::Range all{0, static_cast<std::int64_t>(parameters.size())};
+    EXPECT_TRUE(update.update({parameters, {}}, all, gradient, {0, 1, 1}));
     gradient[layout_[2].offset] = std::numeric_limits<float>::infinity();
-    EXPECT_FALSE(update.update({parameters, {}}, whole, gradient, {0, 1, 1}));
+    EXPECT_FALSE(update.update({parameters, {}}, all, gradient, {0, 1, 1}));
 }
 
 } // namespace
