@@ -440,12 +440,18 @@ class ScalingTest(testing.DtrainTestCase):
         with subprocess.Popen([SCRIPTS / "scaling.sh", self.write_config(SETTINGS), "--ranks", "2", "--mode", "weak",
                                "--repeats", "1"], cwd=self.folder, stderr=subprocess.PIPE, text=True,
                               start_new_session=True, env={**testing.environment(), "DTRAIN_BIN": str(testing.BIN),
-                                                           "PATH": f"{self.folder}:{PATH}"}) as process:
+                                                           "PATH": f"{self.folder}:{PATH}"},
+                              # Without this, Bash ignores SIGINT if this test was started in the background.
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
             self.assertIn("is job 42", process.stderr.readline())
             time.sleep(1)  # so that it waits for the job
             os.killpg(process.pid, signal.SIGINT)
-            self.assertRegex(process.stderr.read(), "scaling.sh: the submitted jobs stay in the queue.* scancel 42\n")
-            self.assertEqual(process.wait(20), 130)
+            try:
+                _, messages = process.communicate(timeout=60)
+            finally:
+                process.kill()
+            self.assertRegex(messages, r"scaling.sh: the submitted jobs stay in the queue.* scancel 42\n")
+            self.assertEqual(process.returncode, 130)
 
     def test_missing_package_is_reported_before_any_run(self):
         python = self.folder / "python"
