@@ -52,7 +52,14 @@ setting() { # SECTION.KEY: prints its value in $resolved, the output of dtrain -
         section "." $1 == key { print $2 }' <<<"$resolved"
 }
 
+announce_results() { # FILE FOLDER_OF_PROGRAMS: names the result and the command for its charts, as one can type it
+    local report
+    report=$(realpath -s --relative-base="$(pwd -P)" -- "$2/dtrain-report")
+    say "results: $1. For charts, run: $report $1"
+}
+
 require_python() { # SCALING_PY: ends the script unless Python can run it; scaling.py itself names a missing package
-    command -v -- "$python" >/dev/null || die 2 "there is no $python: install python3-h5py, or set DTRAIN_PYTHON"
+    command -v -- "$python" >/dev/null || die 2 "there is no $python: set DTRAIN_PYTHON to a Python with" \
+        "h5py (Debian: apt-get install python3-h5py, for /usr/bin/python3)"
     "$python" -E "$1" --help >/dev/null || exit 2
 }

@@ -6,13 +6,15 @@
 # PMIx, and Debian's was not.
 #
 #   DTRAIN_BIN            folder of the programs (default: build/release/bin)
-#   DTRAIN_MOST_FAILURES  failed starts in a row without a new checkpoint, after which a job ends (default: 3)
+#   DTRAIN_MOST_FAILURES  failures in a row without a new checkpoint, after which a job ends (default: 3)
 set -uo pipefail
 source slurm/common.sh
 
 DTRAIN_BIN=${DTRAIN_BIN:-build/release/bin}
 
-[[ ${SLURM_JOB_ID:-} ]] || die 2 "this script runs only inside a Slurm job: submit it with sbatch"
+for name in SLURM_JOB_ID SLURM_JOB_NODELIST SLURM_JOB_CPUS_PER_NODE; do
+    [[ ${!name:-} ]] || die 2 "this script runs only inside a Slurm job, and $name is not set: submit it with sbatch"
+done
 [[ -x $DTRAIN_BIN/dtrain ]] ||
     die 2 "no program $DTRAIN_BIN/dtrain in $PWD: build dtrain, or set DTRAIN_BIN to the folder of the programs"
 # The name of this one job for scontrol: in an array, SLURM_JOB_ID may stand for the whole array.
