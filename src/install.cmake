@@ -80,10 +80,10 @@ set(CPACK_STRIP_FILES ON)
 set(CPACK_PACKAGE_CONTACT "The dtrain authors")
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
-set(CPACK_DEBIAN_PACKAGE_DESCRIPTION "${PROJECT_DESCRIPTION}
- dtrain trains networks on MNIST and similar data, in parallel on CPU cores and
- cluster nodes, with MPI. The trained weights are bitwise identical for any
- number of ranks, and a killed run resumes without changing them.")
+set(CPACK_DEBIAN_PACKAGE_DESCRIPTION
+    "dtrain trains networks on MNIST and similar data, in parallel on CPU cores and
+cluster nodes, with MPI. The trained weights are bitwise identical for any
+number of ranks, and a killed run resumes without changing them.")
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_DEPENDS
     "openmpi-bin, python3 (>= 3.11), python3-h5py, python3-matplotlib, python3-jinja2")

@@ -59,14 +59,14 @@ class InstallTest(testing.DtrainTestCase):
     def test_version_without_git(self):
         """A tarball has no commit, even if it lies in another repository."""
         template, output = self.folder / "in", self.folder / "out"
-        template.write_text("@DTRAIN_VERSION_TEXT@")
+        template.write_text("@DTRAIN_VERSION_TEXT@\n")
         (self.folder / "tarball").mkdir()
         self.run_in("git", "init", "-q", ".")
         self.run_in("git", "-c", "user.name=a", "-c", "user.email=a", "commit", "-q", "--allow-empty", "-m", "other")
         for source, expected in (("tarball", r"1\.2\.3"), (".", r"1\.2\.3 \([0-9a-f]{7,}\)")):
             self.run_in("cmake", f"-DSOURCE={self.folder / source}", "-DVERSION=1.2.3", f"-DTEMPLATE={template}",
                         f"-DOUTPUT={output}", "-P", testing.SOURCE / "src/version.cmake")
-            self.assertRegex(output.read_text(), rf"\A{expected}\Z")
+            self.assertRegex(output.read_text(), rf"\A{expected}\n\Z")
 
     def test_training_evaluation_and_report(self):
         programs = self.prefix / "bin"
