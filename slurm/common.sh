@@ -12,7 +12,7 @@ elif [[ -e ${here%/*}/CMakeLists.txt ]]; then
 else
     bin=${here%/share/dtrain/slurm}/bin
 fi
-python=${DTRAIN_PYTHON:-$(sed -nE '1s/^#!(.*) -E$/\1/p' "$bin/dtrain-report" 2>/dev/null)}
+python=${DTRAIN_PYTHON:-$(sed -nE '1s/^#!(.*) -E$/\1/p' "$bin/dtrain-report" 2>/dev/null || true)}
 python=${python:-/usr/bin/python3}
 
 say() { printf '%s: %s\n' "${program:-slurm}" "$*" >&2; }

@@ -20,7 +20,9 @@ install(PROGRAMS slurm/scaling.sh slurm/train.sbatch slurm/sweep.sbatch slurm/sc
 # Scripts in Python start with the same Python as dtrain-report.
 foreach(script configs/spoken_digits.py slurm/scaling.py)
     file(READ ${script} text)
-    string(REPLACE "#!/usr/bin/python3 " "#!${DTRAIN_PYTHON} " text "${text}")
+    if(DTRAIN_PYTHON)
+        string(REPLACE "#!/usr/bin/python3 " "#!${DTRAIN_PYTHON} " text "${text}")
+    endif()
     file(GENERATE OUTPUT ${PROJECT_BINARY_DIR}/install/${script} CONTENT "${text}")
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${script})
     cmake_path(GET script PARENT_PATH folder)

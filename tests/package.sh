@@ -22,7 +22,7 @@ in_root bash -c 'apt-get install --yes --no-install-recommends /tmp/dtrain_*.deb
 in_root dpkg --verify dtrain
 in_root useradd --create-home user
 
-in_root runuser --login user -- -eux <<'END'
+in_root runuser --login user -- -ex <<'END'
 for program in dtrain dtrain-eval dtrain-bench dtrain-report; do
     $program --version
     man $program | grep -q 'EXIT STATUS'
