@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 SECTIONS = {"positional arguments": "ARGUMENTS", "options": "OPTIONS", "exit codes": "EXIT STATUS"}
-DOCUMENTS = ("The folder share/doc/dtrain, next to the folder bin of this program, has the documents; README.md is the "
-             "first. The folder share/dtrain/configs has configs, and its README.md describes all keys.")
+DOCUMENTS = ("From the folder of this program, ../share/doc/dtrain has the documents; README.md is the first. "
+             "../share/dtrain/configs has configs, and README.md there describes all keys.")
 
 
 def roff(text):
