@@ -7,6 +7,7 @@ usage() {
 usage: ./quickstart.sh run     build dtrain, download MNIST, train 784-16-16-10 on 2 ranks, show the results
        ./quickstart.sh test    build dtrain, download MNIST, run all tests
        ./quickstart.sh data    put MNIST into data/mnist
+       ./quickstart.sh package build the Debian package build/release/dtrain_VERSION_ARCHITECTURE.deb
        ./quickstart.sh help    print this text
 
 `run` trains configs/mnist-sigmoid.ini into runs/mnist-sigmoid and writes runs/mnist-sigmoid/report.html. The build
@@ -23,6 +24,7 @@ END
 
 build_packages=(cmake ninja-build pkgconf g++ libopenmpi-dev openmpi-bin libopenblas-dev libhdf5-dev
     libboost-program-options-dev libfmt-dev nlohmann-json3-dev zlib1g-dev libxxhash-dev ca-certificates curl gzip)
+packaging_packages=(dpkg-dev file git)
 report_packages=(python3-h5py python3-matplotlib python3-jinja2)
 test_packages=(python3-numpy python3-pandas chromium espeak-ng hdf5-tools libgtest-dev clang clang-format
     libclang-rt-14-dev binutils qemu-user slurm-wlm munge iproute2 util-linux hostname libsimgrid-dev)
@@ -237,6 +239,12 @@ build() { # PRESET
     cmake --build --preset "$1"
 }
 
+package() {
+    install_packages "${build_packages[@]}" "${packaging_packages[@]}" python3
+    build release
+    (cd build/release && cpack -G DEB)
+}
+
 run() {
     install_packages "${build_packages[@]}" "${report_packages[@]}"
     data
@@ -320,6 +328,7 @@ main() {
     run) run ;;
     test) run_tests ;;
     data) data ;;
+    package) package ;;
     help | -h | --help) usage ;;
     *)
         warn "unknown command: $command"

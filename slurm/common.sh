@@ -1,8 +1,19 @@
-# Functions for all scripts of this folder, which source this file. $program is the name at the start of messages.
+# Functions for all scripts of this folder, which source this file. $program is the name at the start of messages. Sets
+# $here to this folder, $bin to the folder of the programs, and $python.
 #
-#   DTRAIN_PYTHON  Python with h5py (default: /usr/bin/python3)
+#   DTRAIN_BIN     folder of the programs (default: build/release/bin of this repository, or bin of this installation)
+#   DTRAIN_PYTHON  Python with h5py (default: the Python of dtrain-report, or /usr/bin/python3)
 
-python=${DTRAIN_PYTHON:-/usr/bin/python3}
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+if [[ ${DTRAIN_BIN:-} ]]; then
+    bin=$DTRAIN_BIN
+elif [[ -e ${here%/*}/CMakeLists.txt ]]; then
+    bin=${here%/*}/build/release/bin
+else
+    bin=${here%/share/dtrain/slurm}/bin
+fi
+python=${DTRAIN_PYTHON:-$(sed -nE '1s/^#!(.*) -E$/\1/p' "$bin/dtrain-report" 2>/dev/null || true)}
+python=${python:-/usr/bin/python3}
 
 say() { printf '%s: %s\n' "${program:-slurm}" "$*" >&2; }
 

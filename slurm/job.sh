@@ -5,18 +5,15 @@
 # daemons there, with any build of Open MPI. `srun --mpi=pmix` works only with an Open MPI that was built with Slurm's
 # PMIx, and Debian's was not.
 #
-#   DTRAIN_BIN            folder of the programs (default: build/release/bin)
 #   DTRAIN_MOST_FAILURES  failures in a row without a new checkpoint, after which a job ends (default: 3)
 set -uo pipefail
-source slurm/common.sh
-
-DTRAIN_BIN=${DTRAIN_BIN:-build/release/bin}
+source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 for name in SLURM_JOB_ID SLURM_JOB_NODELIST SLURM_JOB_CPUS_PER_NODE; do
     [[ ${!name:-} ]] || die 2 "this script runs only inside a Slurm job, and $name is not set: submit it with sbatch"
 done
-[[ -x $DTRAIN_BIN/dtrain ]] ||
-    die 2 "no program $DTRAIN_BIN/dtrain in $PWD: build dtrain, or set DTRAIN_BIN to the folder of the programs"
+[[ -x $bin/dtrain ]] ||
+    die 2 "no program $bin/dtrain: build dtrain, or set DTRAIN_BIN to the folder of the programs"
 # The name of this one job for scontrol: in an array, SLURM_JOB_ID may stand for the whole array.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
@@ -64,7 +61,7 @@ trap on_stop USR1 TERM
 
 launch() { # PROGRAM ARGUMENT...: returns what mpirun returns
     local status
-    mpirun -np "$ranks" "$DTRAIN_BIN/$1" "${@:2}" &
+    mpirun -np "$ranks" "$bin/$1" "${@:2}" &
     mpirun_pid=$!
     # The signal may have arrived before mpirun was started.
     [[ ! $stop_requested ]] || kill -USR1 "$mpirun_pid" 2>/dev/null
@@ -81,7 +78,7 @@ launch() { # PROGRAM ARGUMENT...: returns what mpirun returns
 
 resolve() { # CONFIG [OVERRIDE...]: sets $resolved to the complete config; a bad config ends the job
     local code
-    resolved=$("$DTRAIN_BIN/dtrain" "$@" --print-config) && return
+    resolved=$("$bin/dtrain" "$@" --print-config) && return
     code=$?
     [[ $stop_requested ]] || exit $code
 }

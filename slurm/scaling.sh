@@ -29,15 +29,13 @@ SBATCH_PARTITION and SBATCH_ACCOUNT if your site needs them. After an interrupti
 are kept, and jobs that are still in the queue are not submitted again. All runs use the same number of logical shards,
 enough for the largest number of ranks. If the first run on this machine fails, the script stops.
 
-  DTRAIN_BIN      folder of the programs (default: build/release/bin of this repository)
-  DTRAIN_PYTHON   Python with h5py (default: /usr/bin/python3)
+  DTRAIN_BIN      folder of the programs (default: build/release/bin of this repository, or bin of this installation)
+  DTRAIN_PYTHON   Python with h5py (default: the Python of dtrain-report, or /usr/bin/python3)
 END
 }
 
 program=scaling.sh
-here=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")")
-bin=${DTRAIN_BIN:-$here/../build/release/bin}
-source "$here/common.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 parse() {
     config='' mode=both weak_batch='' ranks='' nodes='' ranks_per_node='' repeats=3 output=''
@@ -159,7 +157,7 @@ run_slurm() { # JSON RANKS WORD...
         say "${1##*/} is already job $job"
     else
         [[ ! $nodes ]] || size=(--nodes=$(($2 / ranks_per_node)) --ntasks-per-node="$ranks_per_node")
-        job=$(DTRAIN_BIN=$(realpath -- "$bin") DTRAIN_ROOT=$(realpath -- "$here/..") sbatch --parsable "${size[@]}" \
+        job=$(DTRAIN_BIN=$(realpath -- "$bin") sbatch --parsable "${size[@]}" \
             --output="${1%.json}.out" "$here/scaling.sbatch" "$(realpath -m -- "$1")" "$(realpath -- "$3")" "${@:4}") ||
             die 1 "sbatch cannot submit ${1##*/}.${jobs[*]:+ The jobs submitted before stay in the queue.} To run on" \
                 "this machine without Slurm, add --local"

@@ -31,14 +31,14 @@ simulation assumes that a core of the cluster is as fast as a core of this machi
 calibrated with a real run, then compared with real runs on one and two ranks of up to 256 samples each.
 
   DTRAIN_BIN      folder of the release build (default: build/release/bin of this repository)
-  DTRAIN_PYTHON   Python with h5py (default: /usr/bin/python3)
+  DTRAIN_PYTHON   Python with h5py (default: the Python of dtrain-report, or /usr/bin/python3)
 END
 }
 
 program=simulate.sh
-root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-source "$root/slurm/common.sh"
-real=${DTRAIN_BIN:-$root/build/release/bin}/dtrain-bench
+source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+root=${here%/*}
+real=$bin/dtrain-bench
 simulated=$root/build/simulate/bin/dtrain-bench
 config=
 overrides=()

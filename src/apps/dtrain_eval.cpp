@@ -353,8 +353,10 @@ void execute(Arguments arguments) {
 int main(int argc, char** argv) {
     try {
         const Arguments arguments = parse(argc, argv);
-        if (arguments.help || arguments.version) {
-            fmt::print("{}", arguments.version ? "dtrain " DTRAIN_VERSION "\n" : usage);
+        if (arguments.version) {
+            fmt::print("dtrain {}\n", apps::version());
+        } else if (arguments.help) {
+            fmt::print("{}", usage);
         } else {
             kernels::use_table(kernels::choose_table());
             execute(arguments);

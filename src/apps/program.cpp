@@ -145,8 +145,8 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
                 const std::function<core::ExitCode(Words, const mpi::Communicator&)>& run) {
     Words words = words_of(argc, argv);
     if (asks_for_text(words)) {
-        const bool version = take(words, "--version");
-        return answer(name, [&] { fmt::print("{}", version ? "dtrain " DTRAIN_VERSION "\n" : usage); });
+        const bool asks_for_version = take(words, "--version");
+        return answer(name, [&] { asks_for_version ? fmt::print("dtrain {}\n", version()) : fmt::print("{}", usage); });
     }
     const mpi::Launch launch = mpi::find_launch(std::getenv); // before MPI starts, which sets such variables itself
     const mpi::Environment environment(argc, argv);

@@ -27,6 +27,9 @@ void finish_output();
 /// The words of the command line, without the program's name.
 [[nodiscard]] Words words_of(int argc, char** argv);
 
+/// The version, and the commit if the build knew it: 0.1.0 (abc1234).
+[[nodiscard]] const char* version();
+
 /// Removes `word` from `words`. Returns whether it was there.
 [[nodiscard]] bool take(Words& words, const std::string& word);
 

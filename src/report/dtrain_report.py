@@ -13,14 +13,8 @@ PROGRAM = "dtrain-report"
 EXIT_NOTHING_SHOWN = 1
 MARK = '<meta name="generator" content="dtrain-report">'  # of report.html.j2
 
-with needing(PROGRAM, "python3-h5py", "python3-matplotlib", "python3-jinja2"):
-    import page
-    import runs
-    from hdf5 import Unreadable
-    from progress import Progress
 
-
-def parse(words):
+def parse(words, version):
     parser = argparse.ArgumentParser(
         PROGRAM, description="Writes one self-contained HTML page about runs or scaling experiments.",
         epilog="exit codes: 0 done, 1 nothing could be shown, 2 bad command line or a missing Python module, 6 cannot "
@@ -32,6 +26,7 @@ def parse(words):
                         help="the page to write (default: %(default)s)")
     parser.add_argument("--eval", metavar="PROGRAM",
                         help="path of dtrain-eval (default: next to this program, or on the PATH)")
+    parser.add_argument("--version", action="version", version=version, help="print the version")
     return parser.parse_args(words)
 
 
@@ -64,10 +59,15 @@ def fail_to_write(path, error):
     fail(PROGRAM, EXIT_BAD_OUTPUT, f"cannot write {path}: {error.strerror}")
 
 
-def main(words, folder):
+def main(words, folder, version):
     """`folder` contains the other programs."""
     guard_output(PROGRAM)
-    arguments = parse(words)
+    arguments = parse(words, version)
+    with needing(PROGRAM, "python3-h5py", "python3-matplotlib", "python3-jinja2"):  # --help needs none of them
+        import page
+        import runs
+        from hdf5 import Unreadable
+        from progress import Progress
     evaluator = arguments.eval or shutil.which("dtrain-eval", path=folder) or shutil.which("dtrain-eval")
     try:
         if arguments.output.exists() and not (arguments.output.is_file() and is_report(arguments.output)):

@@ -112,7 +112,8 @@ class DocumentsTest(testing.DtrainTestCase):
 
     def check_command(self, words, made):
         if words[0] == "./quickstart.sh":
-            made |= {"run": QUICK_START, "test": {"build/dev", "data/mnist"}, "data": {"data/mnist"}}[words[1]]
+            made |= {"run": QUICK_START, "test": {"build/dev", "data/mnist"}, "data": {"data/mnist"},
+                     "package": {"build/release"}}[words[1]]
         if words[:2] == ["cmake", "--build"] and "--preset" in words:
             made.add("build/" + words[words.index("--preset") + 1])
         for word in words:

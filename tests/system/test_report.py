@@ -374,10 +374,11 @@ class ReportTest(testing.DtrainTestCase):
     def test_sources_that_were_moved(self):
         launcher = self.folder / "dtrain-report"
         shutil.copy(testing.BIN / "dtrain-report", launcher)
-        launcher.write_text(launcher.read_text().replace(f"{testing.SOURCE}/src", f"{self.folder}/moved/src"))
+        text = launcher.read_text()
+        launcher.write_text(re.sub(r'FOLDER / "[^"]*"', f'FOLDER / "{self.folder}/moved/src/report"', text))
         result = self.run_with(launcher)
         self.assertEqual(result.returncode, testing.EXIT_BAD_CONFIG, result)
-        self.assertRegex(result.stderr, r"\Adtrain-report: .*/moved/src/report\. Build dtrain again\n\Z")
+        self.assertRegex(result.stderr, r"\Adtrain-report: .*/moved/src/report\. Build or install dtrain again\n\Z")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class Cluster:
         self.daemons = {}
         self.environment = {**testing.environment(), "PATH": PATH, "SLURM_CONF": str(folder / "slurm.conf"),
                             "OMPI_MCA_btl": "tcp,self", "OMPI_MCA_btl_tcp_if_include": "lo",
-                            "DTRAIN_ROOT": str(testing.SOURCE), "DTRAIN_BIN": str(testing.BIN)}
+                            "DTRAIN_BIN": str(testing.BIN)}
 
     def start(self):
         folder, munge = self.folder, self.folder / "munge"
@@ -268,6 +268,22 @@ class SlurmTest(testing.DtrainTestCase):
     def test_two_nodes(self):
         start, = self.check_result(self.submit("--nodes=2"), restarts=0)
         self.assertIn("2 ranks on n[1-2], from scratch", start)
+
+    def test_installed_scripts(self):
+        """They find dtrain and their functions from where they are, and an edited copy finds them by the PATH."""
+        tree = self.folder / "a tree"
+        (tree / "bin").mkdir(parents=True)
+        shutil.copy(testing.BIN / "dtrain", tree / "bin")
+        shutil.copytree(SCRIPTS, tree / "share/dtrain/slurm")
+        shutil.copy(SCRIPTS / "train.sbatch", self.folder / "edited.sbatch")
+        for script, path in ((tree / "share/dtrain/slurm/train.sbatch", PATH),
+                             (self.folder / "edited.sbatch", f"{tree}/bin:{PATH}")):
+            with self.subTest(script.name):
+                job = Job(self.cluster, self.folder / f"{script.stem}.out", "--nodes=1", f"--chdir={self.folder}", script,
+                          self.write_config(SETTINGS, script.stem), "--training.epochs=1",
+                          environment={"DTRAIN_BIN": "", "PATH": path})
+                self.assertEqual(job.wait_for_end(), "COMPLETED", job)
+                self.assertTrue((self.folder / script.stem / "log.h5").exists(), job)
 
     def test_requeued_by_slurm(self):
         job = self.submit("--nodes=2")
