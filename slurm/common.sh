@@ -1,8 +1,10 @@
 # Functions for all scripts of this folder, which source this file. $program is the name at the start of messages.
 #
 #   DTRAIN_PYTHON  Python with h5py (default: /usr/bin/python3)
+#   DTRAIN_MPIRUN  mpirun, perhaps with options (default: mpirun)
 
 python=${DTRAIN_PYTHON:-/usr/bin/python3}
+read -ra mpirun <<<"${DTRAIN_MPIRUN:-mpirun}"
 
 say() { printf '%s: %s\n' "${program:-slurm}" "$*" >&2; }
 
@@ -15,6 +17,20 @@ put() { # prints standard input; SIGPIPE ends the script if nothing reads standa
     local text
     text=$(cat && echo .) # the dot keeps empty lines at the end
     printf '%s' "${text%.}" 2>/dev/null || die 6 "cannot write to standard output"
+}
+
+mpi_name() { # prints the MPI library of mpirun: openmpi, mpich (also its relatives), or unknown
+    case $("${mpirun[0]}" --version 2>&1) in
+    *'Open MPI'*) printf 'openmpi\n' ;;
+    *HYDRA*) printf 'mpich\n' ;;
+    *) printf 'unknown\n' ;;
+    esac
+}
+
+local_ranks() { # RANKS PROGRAM ARGUMENT...: starts ranks on this machine, also more than there are cores
+    # The variables allow this in Open MPI 4 and 5. MPICH always allows it.
+    OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe \
+        "${mpirun[@]}" -np "$@"
 }
 
 scaling_files() { # CONFIG: sets $output, unless it is set, and $folder for the files of each run
