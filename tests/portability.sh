@@ -26,12 +26,12 @@ END
 
 # name | Debian | compiler | packages, in addition to those that every row needs
 readonly matrix='
-bookworm-gcc-openmpi   | bookworm | g++        | libopenmpi-dev openmpi-bin libhdf5-dev
+bookworm-gcc-openmpi   | bookworm | c++        | libopenmpi-dev openmpi-bin libhdf5-dev
 bookworm-clang-openmpi | bookworm | clang++-14 | libopenmpi-dev openmpi-bin libhdf5-dev clang-14 libomp-14-dev
-bookworm-gcc-mpich     | bookworm | g++        | libmpich-dev mpich libhdf5-dev
+bookworm-gcc-mpich     | bookworm | c++        | libmpich-dev mpich libhdf5-dev
 bookworm-clang-mpich   | bookworm | clang++-14 | libmpich-dev mpich libhdf5-dev clang-14 libomp-14-dev
-bookworm-parallel-hdf5 | bookworm | g++        | libopenmpi-dev openmpi-bin libhdf5-openmpi-dev
-trixie-gcc-openmpi     | trixie   | g++        | libopenmpi-dev openmpi-bin libhdf5-dev
+bookworm-parallel-hdf5 | bookworm | c++        | libopenmpi-dev openmpi-bin libhdf5-openmpi-dev
+trixie-gcc-openmpi     | trixie   | c++        | libopenmpi-dev openmpi-bin libhdf5-dev
 trixie-clang-mpich     | trixie   | clang++-19 | libmpich-dev mpich libhdf5-dev clang-19 libomp-19-dev
 bookworm-aarch64       | bookworm | aarch64-linux-gnu-g++ | g++-aarch64-linux-gnu qemu-user-static
 '
@@ -76,8 +76,9 @@ in_root() { # ROOT COMMAND ARGUMENT...
         mount -t proc proc "$1/proc"
         mount --rbind /sys "$1/sys"
         [[ ! ${CCACHE_DIR:-} ]] || mount --bind "$CCACHE_DIR" "$1/ccache"
-        exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
-            DEBIAN_FRONTEND=noninteractive ${CCACHE_DIR:+CCACHE_DIR=/ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache} "${@:2}"
+        exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+            DEBIAN_FRONTEND=noninteractive ${CCACHE_DIR:+CCACHE_DIR=/ccache CCACHE_BASEDIR=/dtrain CCACHE_NOHASHDIR=1 \
+            CMAKE_CXX_COMPILER_LAUNCHER=ccache} "${@:2}"
     ' bash "$@"
 }
 
@@ -116,11 +117,10 @@ copy_sources() { # ROOT: the tracked files. Files keep their times, so that unch
 
 # Runs in the root. Its last line is: result CODE PASSED FAILED FINGERPRINT
 build_and_test() { # COMPILER TESTS LEFT-OUT
-    local options=(-D CMAKE_CXX_COMPILER="$1") train=(mpirun -np 2) select=() log passed=0 failed=0 fingerprint
-    case $1 in
-    clang*) options+=(-D CMAKE_C_COMPILER="${1/++/}") ;;
-    *) options+=(-D CMAKE_C_COMPILER="${1%g++}gcc") ;;
-    esac
+    local c=${1/++/} # clang++-14: clang-14
+    [[ $1 != c++ ]] || c=cc
+    [[ $1 != *-g++ ]] || c=${1%g++}gcc
+    local options=(-D CMAKE_CXX_COMPILER="$1" -D CMAKE_C_COMPILER="$c") train=(mpirun -np 2) select=() log passed=0 failed=0 fingerprint
     if [[ $1 == aarch64-* ]]; then
         local folder=/usr/lib/aarch64-linux-gnu
         export PKG_CONFIG_LIBDIR=$folder/pkgconfig:/usr/share/pkgconfig
