@@ -5,6 +5,7 @@
 # daemons there, with any build of Open MPI. `srun --mpi=pmix` works only with an Open MPI that was built with Slurm's
 # PMIx, and Debian's was not.
 #
+#   DTRAIN_MPIRUN         mpirun with its options (default: mpirun, and options that give each rank its cores)
 #   DTRAIN_MOST_FAILURES  failures in a row without a new checkpoint, after which a job ends (default: 3)
 set -uo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
@@ -18,11 +19,17 @@ done
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 
-# One OpenBLAS thread. Each rank gets one core, or --cpus-per-task cores, and consecutive ranks share a node. Values
-# that the user has set take precedence.
 export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
-export OMPI_MCA_rmaps_base_mapping_policy=${OMPI_MCA_rmaps_base_mapping_policy:-slot:PE=${SLURM_CPUS_PER_TASK:-1}}
-export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-core}
+
+# Each rank gets one core, or --cpus-per-task cores, and consecutive ranks share a node. Only options do this in every
+# version: the variables of Open MPI 4 mean nothing to Open MPI 5.
+mpi=$(mpi_name)
+if [[ ! ${DTRAIN_MPIRUN:-} ]]; then
+    case $mpi in
+    openmpi) mpirun+=(--map-by "slot:PE=${SLURM_CPUS_PER_TASK:-1}" --bind-to core) ;;
+    mpich) mpirun+=(-bind-to "core:${SLURM_CPUS_PER_TASK:-1}") ;;
+    esac
+fi
 
 # Prints the number of ranks on each node, for example 32,32,16 if Slurm's variable is 64(x2),32. This is the number of
 # tasks from --ntasks or --ntasks-per-node, or else one rank per core, even if Slurm counts hardware threads as CPUs.
@@ -61,7 +68,7 @@ trap on_stop USR1 TERM
 
 launch() { # PROGRAM ARGUMENT...: returns what mpirun returns
     local status
-    mpirun -np "$ranks" "$bin/$1" "${@:2}" &
+    "${mpirun[@]}" -np "$ranks" "$bin/$1" "${@:2}" &
     mpirun_pid=$!
     # The signal may have arrived before mpirun was started.
     [[ ! $stop_requested ]] || kill -USR1 "$mpirun_pid" 2>/dev/null
@@ -73,6 +80,9 @@ launch() { # PROGRAM ARGUMENT...: returns what mpirun returns
         [[ $interrupted ]] || break
     done
     mpirun_pid=
+    # After a signal MPICH's mpirun returns 0 or another code by chance, whatever the ranks returned. So the run counts
+    # as stopped. If it was complete, the next start finds nothing left to do and ends the job.
+    [[ ! $stop_requested || $mpi == openmpi ]] || status=75
     return $status
 }
 

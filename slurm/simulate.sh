@@ -127,7 +127,7 @@ simulate() { # SPEED PLATFORM RANKS JSON ARGUMENT...
 }
 
 measure() { # RANKS JSON ARGUMENT...: the same with real ranks
-    mpirun --oversubscribe -np "$1" "$real" "$config" "${overrides[@]}" --parallel.logical_shards="$1" --steps-only \
+    local_ranks "$1" "$real" "$config" "${overrides[@]}" --parallel.logical_shards="$1" --steps-only \
         --json="$2" "${@:3}" >"$work/log" 2>&1 || {
         cat "$work/log" >&2
         die 1 "dtrain-bench failed on $1 ranks"

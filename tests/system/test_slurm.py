@@ -378,7 +378,7 @@ class ScalingTest(testing.DtrainTestCase):
         programs.mkdir()
         (programs / "dtrain").symlink_to(testing.BIN / "dtrain")
         (programs / "dtrain-bench").write_text(f"""#!/bin/sh
-            [ "$OMPI_COMM_WORLD_SIZE" = 1 ] || {{ echo dtrain-bench: no luck >&2; exit 3; }}
+            [ "${{OMPI_COMM_WORLD_SIZE:-$PMI_SIZE}}" = 1 ] || {{ echo dtrain-bench: no luck >&2; exit 3; }}
             exec {testing.BIN}/dtrain-bench "$@"\n""")
         (programs / "dtrain-bench").chmod(0o755)
 

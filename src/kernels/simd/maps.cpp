@@ -293,7 +293,7 @@ void max_pool(const Pooling& job, const Real* x, Real* y) noexcept {
             for_each_pixel<Real>(
                 job, [&](std::size_t pixel) __attribute__((always_inline)) {
                     const Vector value = Native<Real>::load(x + from + pixel);
-                    largest = (value > largest) | (value != value) ? value : largest; // a NaN stays the maximum
+                    largest = ((value > largest) | (value != value)) ? value : largest; // a NaN stays the maximum
                 });
             Native<Real>::store(y + to, largest);
         });
