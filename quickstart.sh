@@ -285,7 +285,7 @@ What to type next:
       opens the report, or open this file in any browser
   $bin/dtrain-eval $run --show 4 --wrong
       draws the 4 worst mistakes
-  ${train[*]::3} $bin/dtrain configs/mnist-softmax.ini
+  ${train[*]::3} $bin/dtrain configs/mnist-relu.ini --output.directory=runs/relu
       trains another network; configs/TUTORIAL.md explains both, step by step
   ${train[*]} --output.resume=never
       trains from scratch instead of resuming

@@ -19,8 +19,6 @@ done
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 
-export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
-
 # Each rank gets one core, or --cpus-per-task cores, and consecutive ranks share a node. Only options do this in every
 # version: the variables of Open MPI 4 mean nothing to Open MPI 5.
 mpi=$(mpi_name)

@@ -146,7 +146,7 @@ run_local() { # JSON RANKS WORD...
     local more=''
     (($2 <= $(nproc))) || more=": warning: $2 ranks share $(nproc) cores, so this run is not meaningful"
     say "${1##*/}$more"
-    OPENBLAS_NUM_THREADS=1 local_ranks "$2" "$bin/dtrain-bench" "${@:3}" --json "$1" \
+    local_ranks "$2" "$bin/dtrain-bench" "${@:3}" --json "$1" \
         </dev/null >"${1%.json}.out" 2>&1 || true
 }
 

@@ -104,7 +104,6 @@ trap 'exit 130' INT
 max_ranks=2
 for n in $ranks; do ((n <= max_ranks)) || max_ranks=$n; done
 for ((n = 0; n < max_ranks; ++n)); do echo "node-$((n / ranks_per_node))"; done >"$work/hosts"
-export OPENBLAS_NUM_THREADS=1
 
 number() { # FILE KEY...: prints a number of a JSON file
     "$python" -c 'import functools, json, sys
