@@ -49,6 +49,7 @@ decay_factor = 0.1
 [parallel]
 logical_shards = 8
 reducer = auto
+products = exact
 threads = 1
 stall_timeout = 60
 sync_every = 1
@@ -98,6 +99,7 @@ decay_factor = 0.75
 [parallel]
 logical_shards = 106
 reducer = mpi
+products = openblas
 threads = 107
 stall_timeout = 2.5
 sync_every = 112
@@ -131,11 +133,12 @@ std::string fields_of(const Config& c) {
                c.training.epochs, c.training.batch_size, c.training.micro_batch, c.training.optimizer,
                c.training.learning_rate, c.training.momentum, c.training.weight_decay, c.training.schedule,
                c.training.warmup_epochs, c.training.decay_epochs, c.training.decay_factor) +
-           fmt::format("\n[parallel]\nlogical_shards = {}\nreducer = {}\nthreads = {}\nstall_timeout = {:g}\n"
-                       "sync_every = {}\nranks_per_node = {}\ncheck_every = {}\n",
-                       c.parallel.logical_shards, c.parallel.reducer, c.parallel.threads,
-                       c.parallel.stall_timeout_seconds, c.parallel.sync_every, c.parallel.ranks_per_node,
-                       c.parallel.check_every) +
+           fmt::format(
+               "\n[parallel]\nlogical_shards = {}\nreducer = {}\nproducts = {}\nthreads = {}\nstall_timeout = {:g}\n"
+               "sync_every = {}\nranks_per_node = {}\ncheck_every = {}\n",
+               c.parallel.logical_shards, c.parallel.reducer, c.parallel.products, c.parallel.threads,
+               c.parallel.stall_timeout_seconds, c.parallel.sync_every, c.parallel.ranks_per_node,
+               c.parallel.check_every) +
            fmt::format("\n[output]\ndirectory = {}\ncheckpoint_every = {} {}\nkeep_checkpoints = {}\nresume = {}\n",
                        c.output.directory.string(), count, units, c.output.keep_checkpoints,
                        c.output.resume ? "auto" : "never");
@@ -244,7 +247,7 @@ TEST(Values, OfCheckpointEveryAreNumbersWithUnits) {
 
 TEST(Values, MayNotBeEmptyTexts) {
     for (const std::string key : {"data.directory", "model.layers", "model.cost", "training.optimizer",
-                                  "training.schedule", "parallel.reducer", "output.directory"})
+                                  "training.schedule", "parallel.reducer", "parallel.products", "output.directory"})
         EXPECT_NE(message("", {"--" + key + "= "}), "") << key;
 }
 
