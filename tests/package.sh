@@ -32,10 +32,9 @@ mpirun --oversubscribe -np 2 dtrain /usr/share/dtrain/configs/synthetic.ini $sma
 dtrain-eval run --show 1
 dtrain-report run
 test -s report.html
-cd /usr/share/dtrain
-slurm/scaling.sh configs/synthetic.ini $small --local --ranks 1 --repeats 1 --steps 1 --output ~/scaling.h5
-cd
-dtrain-report scaling.h5 -o scaling.html
+share=/usr/share/dtrain
+$share/slurm/scaling.sh $share/configs/synthetic.ini $small --local --ranks 1 --repeats 1 --steps 1
+dtrain-report runs/scaling-synthetic.h5 -o scaling.html
 END
 
 # As root, Python writes compiled modules next to their sources.
