@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -E
+#!/usr/bin/env -S sh -c 'exec "${DTRAIN_PYTHON:-/usr/bin/python3}" -E "$0" "$@"'
 """Makes a data set of spoken digits, as sequences for recurrent networks: configs/spoken_digits.py [FOLDER].
 
 espeak-ng (Debian package: espeak-ng) speaks the words zero to nine in eight English accents and 35 voices, at many

@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -E
+#!/usr/bin/env -S sh -c 'exec "${DTRAIN_PYTHON:-/usr/bin/python3}" -E "$0" "$@"'
 """Trains 784-800-10 with increasing batches or increasing rounds of local SGD, and prints a Markdown table.
 
 The tables are in configs/README.md. Repeat the command after an interruption: complete runs are kept, others resume.

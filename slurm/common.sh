@@ -3,6 +3,7 @@
 #
 #   DTRAIN_BIN     folder of the programs (default: build/release/bin of this repository, or bin of this installation)
 #   DTRAIN_PYTHON  Python with h5py (default: the Python of dtrain-report, or /usr/bin/python3)
+#   DTRAIN_MPIRUN  mpirun, perhaps with options (default: mpirun)
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 if [[ ${DTRAIN_BIN:-} ]]; then
@@ -14,6 +15,7 @@ else
 fi
 python=${DTRAIN_PYTHON:-$(sed -nE '1s/^#!(.*) -E$/\1/p' "$bin/dtrain-report" 2>/dev/null || true)}
 python=${python:-/usr/bin/python3}
+read -ra mpirun <<<"${DTRAIN_MPIRUN:-mpirun}"
 
 say() { printf '%s: %s\n' "${program:-slurm}" "$*" >&2; }
 
@@ -26,6 +28,20 @@ put() { # prints standard input; SIGPIPE ends the script if nothing reads standa
     local text
     text=$(cat && echo .) # the dot keeps empty lines at the end
     printf '%s' "${text%.}" 2>/dev/null || die 6 "cannot write to standard output"
+}
+
+mpi_name() { # prints the MPI library of mpirun: openmpi, mpich (also its relatives), or unknown
+    case $("${mpirun[0]}" --version 2>&1) in
+    *'Open MPI'*) printf 'openmpi\n' ;;
+    *HYDRA*) printf 'mpich\n' ;;
+    *) printf 'unknown\n' ;;
+    esac
+}
+
+local_ranks() { # RANKS PROGRAM ARGUMENT...: starts ranks on this machine, also more than there are cores
+    # The variables allow this in Open MPI 4 and 5. MPICH always allows it.
+    OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe \
+        "${mpirun[@]}" -np "$@"
 }
 
 scaling_files() { # CONFIG: sets $output, unless it is set, and $folder for the files of each run
@@ -63,7 +79,14 @@ setting() { # SECTION.KEY: prints its value in $resolved, the output of dtrain -
         section "." $1 == key { print $2 }' <<<"$resolved"
 }
 
+announce_results() { # FILE FOLDER_OF_PROGRAMS: names the result and the command for its charts, as one can type it
+    local report
+    report=$(realpath -s --relative-base="$(pwd -P)" -- "$2/dtrain-report")
+    say "results: $1. For charts, run: $report $1"
+}
+
 require_python() { # SCALING_PY: ends the script unless Python can run it; scaling.py itself names a missing package
-    command -v -- "$python" >/dev/null || die 2 "there is no $python: install python3-h5py, or set DTRAIN_PYTHON"
+    command -v -- "$python" >/dev/null || die 2 "there is no $python: set DTRAIN_PYTHON to a Python with" \
+        "h5py (Debian: apt-get install python3-h5py, for /usr/bin/python3)"
     "$python" -E "$1" --help >/dev/null || exit 2
 }

@@ -5,22 +5,29 @@
 # daemons there, with any build of Open MPI. `srun --mpi=pmix` works only with an Open MPI that was built with Slurm's
 # PMIx, and Debian's was not.
 #
-#   DTRAIN_MOST_FAILURES  failed starts in a row without a new checkpoint, after which a job ends (default: 3)
+#   DTRAIN_MPIRUN         mpirun with its options (default: mpirun, and options that give each rank its cores)
+#   DTRAIN_MOST_FAILURES  failures in a row without a new checkpoint, after which a job ends (default: 3)
 set -uo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
-[[ ${SLURM_JOB_ID:-} ]] || die 2 "this script runs only inside a Slurm job: submit it with sbatch"
+for name in SLURM_JOB_ID SLURM_JOB_NODELIST SLURM_JOB_CPUS_PER_NODE; do
+    [[ ${!name:-} ]] || die 2 "this script runs only inside a Slurm job, and $name is not set: submit it with sbatch"
+done
 [[ -x $bin/dtrain ]] ||
     die 2 "no program $bin/dtrain: build dtrain, or set DTRAIN_BIN to the folder of the programs"
 # The name of this one job for scontrol: in an array, SLURM_JOB_ID may stand for the whole array.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 
-# One OpenBLAS thread. Each rank gets one core, or --cpus-per-task cores, and consecutive ranks share a node. Values
-# that the user has set take precedence.
-export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
-export OMPI_MCA_rmaps_base_mapping_policy=${OMPI_MCA_rmaps_base_mapping_policy:-slot:PE=${SLURM_CPUS_PER_TASK:-1}}
-export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-core}
+# Each rank gets one core, or --cpus-per-task cores, and consecutive ranks share a node. Only options do this in every
+# version: the variables of Open MPI 4 mean nothing to Open MPI 5.
+mpi=$(mpi_name)
+if [[ ! ${DTRAIN_MPIRUN:-} ]]; then
+    case $mpi in
+    openmpi) mpirun+=(--map-by "slot:PE=${SLURM_CPUS_PER_TASK:-1}" --bind-to core) ;;
+    mpich) mpirun+=(-bind-to "core:${SLURM_CPUS_PER_TASK:-1}") ;;
+    esac
+fi
 
 # Prints the number of ranks on each node, for example 32,32,16 if Slurm's variable is 64(x2),32. This is the number of
 # tasks from --ntasks or --ntasks-per-node, or else one rank per core, even if Slurm counts hardware threads as CPUs.
@@ -59,7 +66,7 @@ trap on_stop USR1 TERM
 
 launch() { # PROGRAM ARGUMENT...: returns what mpirun returns
     local status
-    mpirun -np "$ranks" "$bin/$1" "${@:2}" &
+    "${mpirun[@]}" -np "$ranks" "$bin/$1" "${@:2}" &
     mpirun_pid=$!
     # The signal may have arrived before mpirun was started.
     [[ ! $stop_requested ]] || kill -USR1 "$mpirun_pid" 2>/dev/null
@@ -71,6 +78,9 @@ launch() { # PROGRAM ARGUMENT...: returns what mpirun returns
         [[ $interrupted ]] || break
     done
     mpirun_pid=
+    # After a signal MPICH's mpirun returns 0 or another code by chance, whatever the ranks returned. So the run counts
+    # as stopped. If it was complete, the next start finds nothing left to do and ends the job.
+    [[ ! $stop_requested || $mpi == openmpi ]] || status=75
     return $status
 }
 

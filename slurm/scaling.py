@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -E
+#!/usr/bin/env -S sh -c 'exec "${DTRAIN_PYTHON:-/usr/bin/python3}" -E "$0" "$@"'
 """Collects the JSON files of dtrain-bench in one HDF5 file, and prints its table.
 
 Each JSON file is one run. Its name gives the kind of run: strong-ranks0004-repeat1.json or weak-ranks0004-repeat1.json.

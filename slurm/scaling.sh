@@ -26,7 +26,8 @@ A rank needs about 64 samples per step to scale well. Example for up to 128 rank
 
 If sbatch is available, each run is a job of slurm/scaling.sbatch, and this script waits for all jobs. Set
 SBATCH_PARTITION and SBATCH_ACCOUNT if your site needs them. After an interruption, repeat the command: existing runs
-are kept. All runs use the same number of logical shards, enough for the largest number of ranks.
+are kept, and jobs that are still in the queue are not submitted again. All runs use the same number of logical shards,
+enough for the largest number of ranks. If the first run on this machine fails, the script stops.
 
   DTRAIN_BIN      folder of the programs (default: build/release/bin of this repository, or bin of this installation)
   DTRAIN_PYTHON   Python with h5py (default: the Python of dtrain-report, or /usr/bin/python3)
@@ -132,6 +133,10 @@ run_all() {
                 words=("$config" "${overrides[@]}" ${steps[@]+"${steps[@]}"})
                 [[ $mode == strong ]] || words+=("--training.batch_size=$((weak_batch * n))")
                 "run_$place" "$json" "$n" "${words[@]}"
+                # If the first run fails, the others would most likely fail for the same reason.
+                [[ $place == slurm || -e $json || ${#wanted[@]} -gt 1 ]] ||
+                    die 1 "${json##*/}: failed: $(reason "${json%.json}.out") (see ${json%.json}.out)." \
+                        "The other runs were not started"
             done
         done
     done
@@ -141,7 +146,7 @@ run_local() { # JSON RANKS WORD...
     local more=''
     (($2 <= $(nproc))) || more=": warning: $2 ranks share $(nproc) cores, so this run is not meaningful"
     say "${1##*/}$more"
-    OPENBLAS_NUM_THREADS=1 mpirun --oversubscribe -np "$2" "$bin/dtrain-bench" "${@:3}" --json "$1" \
+    local_ranks "$2" "$bin/dtrain-bench" "${@:3}" --json "$1" \
         </dev/null >"${1%.json}.out" 2>&1 || true
 }
 
@@ -152,8 +157,10 @@ run_slurm() { # JSON RANKS WORD...
         say "${1##*/} is already job $job"
     else
         [[ ! $nodes ]] || size=(--nodes=$(($2 / ranks_per_node)) --ntasks-per-node="$ranks_per_node")
-        job=$(DTRAIN_BIN=$(realpath -- "$bin") sbatch --parsable "${size[@]}" --output="${1%.json}.out" \
-            "$here/scaling.sbatch" "$(realpath -m -- "$1")" "$(realpath -- "$3")" "${@:4}")
+        job=$(DTRAIN_BIN=$(realpath -- "$bin") sbatch --parsable "${size[@]}" \
+            --output="${1%.json}.out" "$here/scaling.sbatch" "$(realpath -m -- "$1")" "$(realpath -- "$3")" "${@:4}") ||
+            die 1 "sbatch cannot submit ${1##*/}.${jobs[*]:+ The jobs submitted before stay in the queue.} To run on" \
+                "this machine without Slurm, add --local"
         job=${job%%;*}
         printf '%s\n' "$job" >"$record"
         say "${1##*/} is job $job"
@@ -177,29 +184,46 @@ wait_for_jobs() {
 
 # Prints why a run failed: the message of dtrain-bench, or else that of mpirun, which is between lines of dashes.
 reason() { # FILE
-    grep -m 1 '^dtrain-bench: ' "$1" || grep -m 1 '^[^-]' "$1" || printf 'no message\n'
+    grep -m 1 '^dtrain-bench: ' "$1" 2>/dev/null || grep -m 1 '^[^-]' "$1" 2>/dev/null || printf 'no message\n'
 }
 
 report() {
-    local json done=() failed=()
+    local json why done=() failed=()
+    local -A more=() # for each reason already printed: the number of further runs that failed for it
     for json in "${wanted[@]}"; do
         if [[ -e $json ]]; then
             done+=("$json")
-        else
-            failed+=("$json")
-            say "failed: $(basename "$json" .json): $(reason "${json%.json}.out" 2>/dev/null) (see ${json%.json}.out)"
+            continue
         fi
+        failed+=("$json")
+        why=$(reason "${json%.json}.out")
+        if [[ ${more[$why]:-} ]]; then
+            more[$why]=$((${more[$why]} + 1))
+        else
+            more[$why]=0
+            say "failed: $(basename "$json" .json): $why (see ${json%.json}.out)"
+        fi
+    done
+    for why in "${!more[@]}"; do
+        [[ ${more[$why]} == 0 ]] || say "${more[$why]} more failed with: $why"
     done
     if ((${#done[@]} > 0)); then
         "$python" -E "$here/scaling.py" collect --output "$output" --config "$folder/config.ini" \
             --platform "$platform" "$folder"/*.json
         "$python" -E "$here/scaling.py" table "$output"
-        say "results: $output. For charts, run: dtrain-report $output"
+        announce_results "$output" "$bin"
     fi
     ((${#failed[@]} == 0)) || die 1 "${#failed[@]} of ${#wanted[@]} runs failed: repeat the command to retry them"
 }
 
-trap 'exit 130' INT # after Ctrl-C mpirun returns an ordinary code, so bash would continue
+interrupted() { # after Ctrl-C mpirun returns an ordinary code, so bash would continue
+    ((${#jobs[@]} == 0)) || say "the submitted jobs stay in the queue. Repeat the command to wait for them, or cancel" \
+        "them: scancel ${jobs[*]}"
+    exit 130
+}
+
+jobs=()
+trap interrupted INT
 parse "$@"
 require_python "$here/scaling.py"
 prepare

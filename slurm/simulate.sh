@@ -17,8 +17,8 @@ Each simulation has as many logical shards as ranks.
   --ranks "1 2 4"     numbers of ranks, up to 1024 (default: powers of two from 1 to 1024)
   --mode MODE         strong, weak or both (default: both)
   --weak-batch N      batch of each rank in weak scaling (default: the config's batch_size)
-  --platform NAME     fat-tree, ethernet or both (default: both), or a SimGrid XML file with hosts node-0 to node-31 of
-                      32 cores each
+  --platform NAME     fat-tree, ethernet or both (default: both), or a SimGrid XML file with hosts node-0, node-1, ...
+  --ranks-per-node N  ranks on each node (default: 32); a file needs ranks / N hosts with at least N cores each
   --steps N           training steps per block (default: 1)
   --blocks N          blocks; the median counts (default: 3)
   --repeats N         simulations of each kind (default: 1)
@@ -49,6 +49,7 @@ platform=both
 steps=1
 blocks=3
 repeats=1
+ranks_per_node=32
 output=
 
 while (($# > 0)); do
@@ -57,7 +58,7 @@ while (($# > 0)); do
         usage
         exit 0
         ;;
-    --ranks | --mode | --weak-batch | --platform | --steps | --blocks | --repeats | --output)
+    --ranks | --mode | --weak-batch | --platform | --ranks-per-node | --steps | --blocks | --repeats | --output)
         (($# > 1)) || die 2 "$1 needs a value"
         name=${1#--}
         declare "${name//-/_}=$2"
@@ -86,9 +87,12 @@ for file in "$config" "${platforms[@]}" "$real" "$simulated"; do
 done
 [[ $ranks =~ [0-9] ]] || die 2 "--ranks: expected numbers from 1 to 1024"
 [[ ! $weak_batch || $weak_batch =~ ^[1-9][0-9]*$ ]] || die 2 "--weak-batch $weak_batch: expected a number, at least 1"
-for word in $ranks "$steps" "$blocks" "$repeats"; do
+for word in $ranks "$ranks_per_node" "$steps" "$blocks" "$repeats"; do
     [[ $word =~ ^[1-9][0-9]{0,2}$|^10[01][0-9]$|^102[0-4]$ ]] || die 2 "$word: expected a number from 1 to 1024"
 done
+((ranks_per_node <= 32)) || [[ $platform == *.xml ]] ||
+    die 2 "--ranks-per-node $ranks_per_node: nodes of fat-tree and ethernet have 32 cores. slurm/README.md explains" \
+        "how to write a platform with larger nodes"
 smpimain=$(pkg-config --variable=libdir simgrid)/simgrid/smpimain
 [[ -x $smpimain ]] || die 2 "SimGrid is missing (Debian: apt-get install libsimgrid-dev)"
 require_python "$root/slurm/scaling.py"
@@ -96,10 +100,10 @@ require_python "$root/slurm/scaling.py"
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 trap 'exit 130' INT
-for node in {0..31}; do
-    for _ in {1..32}; do echo "node-$node"; done
-done >"$work/hosts"
-export OPENBLAS_NUM_THREADS=1
+# One line for each rank. SimGrid refuses hosts that the platform does not have. The comparison needs two ranks.
+max_ranks=2
+for n in $ranks; do ((n <= max_ranks)) || max_ranks=$n; done
+for ((n = 0; n < max_ranks; ++n)); do echo "node-$((n / ranks_per_node))"; done >"$work/hosts"
 
 number() { # FILE KEY...: prints a number of a JSON file
     "$python" -c 'import functools, json, sys
@@ -122,7 +126,7 @@ simulate() { # SPEED PLATFORM RANKS JSON ARGUMENT...
 }
 
 measure() { # RANKS JSON ARGUMENT...: the same with real ranks
-    mpirun --oversubscribe -np "$1" "$real" "$config" "${overrides[@]}" --parallel.logical_shards="$1" --steps-only \
+    local_ranks "$1" "$real" "$config" "${overrides[@]}" --parallel.logical_shards="$1" --steps-only \
         --json="$2" "${@:3}" >"$work/log" 2>&1 || {
         cat "$work/log" >&2
         die 1 "dtrain-bench failed on $1 ranks"
@@ -157,7 +161,8 @@ for n in 1 2; do
     comparison+=("$("$python" -c 'import sys
 ranks, measured, simulated = map(float, sys.argv[1:])
 difference = simulated / measured - 1
-note = "" if abs(difference) <= 0.15 else ": more than 15 %, so the predictions are unreliable"
+note = "" if abs(difference) <= 0.15 else \
+    ": more than 15 %, so the predictions are unreliable. Repeat on an idle machine"
 print(f"| {ranks:.0f} | {measured:.0f} | {simulated:.0f} | {100 * difference:+.1f} %{note} |")' $n "${fastest[@]}")")
     put <<<"${comparison[-1]}"
 done
@@ -186,4 +191,4 @@ for file in "${platforms[@]}"; do
     done
 done
 "$python" -E "$root/slurm/scaling.py" table "$output"
-say "results: $output. For charts, run: dtrain-report $output"
+announce_results "$output" "${real%/*}"

@@ -17,11 +17,11 @@ install(DIRECTORY configs DESTINATION share/dtrain FILES_MATCHING PATTERN *.ini 
 install(FILES slurm/common.sh slurm/job.sh DESTINATION share/dtrain/slurm)
 install(PROGRAMS slurm/scaling.sh slurm/train.sbatch slurm/sweep.sbatch slurm/scaling.sbatch
     DESTINATION share/dtrain/slurm)
-# Scripts in Python start with the same Python as dtrain-report.
+# Without the variable DTRAIN_PYTHON, scripts in Python start with the same Python as dtrain-report.
 foreach(script configs/spoken_digits.py slurm/scaling.py)
     file(READ ${script} text)
     if(DTRAIN_PYTHON)
-        string(REPLACE "#!/usr/bin/python3 " "#!${DTRAIN_PYTHON} " text "${text}")
+        string(REPLACE "DTRAIN_PYTHON:-/usr/bin/python3}" "DTRAIN_PYTHON:-${DTRAIN_PYTHON}}" text "${text}")
     endif()
     file(WRITE ${PROJECT_BINARY_DIR}/install/${script} "${text}")
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${script})

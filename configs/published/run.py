@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -E
+#!/usr/bin/env -S sh -c 'exec "${DTRAIN_PYTHON:-/usr/bin/python3}" -E "$0" "$@"'
 """Trains the networks of configs/published with several seeds, and prints published and measured test errors.
 
 The measured error is the error after the last epoch; the test set does not select the epoch. Repeat the command after

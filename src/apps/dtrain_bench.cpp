@@ -21,13 +21,14 @@ using bench::Spread;
 constexpr const char* usage =
     R"(usage: [mpirun -np N] dtrain-bench CONFIG [--section.key=value ...] [--steps N] [--json FILE]
 
-Times the training steps of a config, phase by phase, and compares the reducers with a bare MPI_Allreduce.
+Times the training steps of a config, phase by phase. Compares the engines for matrix products, and the reducers with a
+bare MPI_Allreduce.
 Results are medians over blocks of steps. The program writes only FILE.
 
   --section.key=value  overrides a key of the config, for example --training.batch_size=256
   --steps N            training steps per block (default: as many as take 0.3 s)
   --blocks N           number of blocks (default: 9)
-  --steps-only         times only the steps: neither the peak nor the exchanges
+  --steps-only         times only the steps: neither the peak, nor other engines, nor the exchanges
   --json FILE          writes the results to FILE
   --help               prints this text
   --version            prints the version
@@ -95,8 +96,14 @@ constexpr std::array<NamedPhase, 6> phases{{{core::Phase::data, "data"},
                                             {core::Phase::update, "update"},
                                             {core::Phase::wait, "wait"}}};
 
-void print(const train::Replica& replica, const bench::StepMeasurement& steps,
-           const std::vector<bench::ExchangeMeasurement>& exchanges) {
+struct Results {
+    bench::StepMeasurement steps;
+    std::vector<bench::EngineMeasurement> engines;
+    std::vector<bench::ExchangeMeasurement> exchanges;
+};
+
+void print(const train::Replica& replica, const Results& results) {
+    const auto& [steps, engines, exchanges] = results;
     const auto range = [](const Spread& s, double unit, int digits) {
         return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", s.median / unit, digits, s.min / unit, digits, s.max / unit,
                            digits);
@@ -108,8 +115,13 @@ void print(const train::Replica& replica, const bench::StepMeasurement& steps,
     fmt::print("arithmetic  {} GFLOP/s in products\n", range(steps.flops, 1e9, 1));
     if (steps.peak) {
         fmt::print("peak        {} GFLOP/s, sgemm on all ranks at once ({})\n", range(steps.peak->flops, 1e9, 1),
-                   bench::Sgemm::name());
+                   steps.peak->name);
         fmt::print("fraction    {} of the peak\n", range(steps.peak->fraction, 1, 3));
+    }
+    for (const bench::EngineMeasurement& engine : engines) {
+        fmt::print("{:<11} {} k samples/s with products = {}; {} is {} times as fast\n", "compared",
+                   range(engine.samples_per_second, 1e3, 1), engine.name, replica.plan().config().parallel.products,
+                   range(engine.ratio, 1, 3));
     }
     fmt::print("memory      {:.1f} MB resident, max over ranks\n", steps.resident_bytes / 1e6);
     fmt::print("\nphase          us per step  slowest rank\n");
@@ -134,7 +146,8 @@ nlohmann::ordered_json json(const Spread& spread) {
 }
 
 std::string to_json(const config::Config& config, const mpi::Communicator& communicator, const train::Replica& replica,
-                    const bench::StepMeasurement& steps, const std::vector<bench::ExchangeMeasurement>& exchanges) {
+                    const Results& results) {
+    const auto& [steps, engines, exchanges] = results;
     const std::uint64_t fingerprint = model::fingerprint(replica.network().layout(), replica.parameters());
     nlohmann::ordered_json root{{"dtrain_version", DTRAIN_VERSION},
                                 {"ranks", communicator.size()},
@@ -152,9 +165,13 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
                                 {"resident_bytes", steps.resident_bytes},
                                 {"fingerprint", fmt::format("{:016x}", fingerprint)}};
     if (steps.peak) {
-        root["sgemm"] = bench::Sgemm::name();
+        root["sgemm"] = steps.peak->name;
         root["peak_flops"] = json(steps.peak->flops);
         root["fraction_of_peak"] = json(steps.peak->fraction);
+    }
+    for (const bench::EngineMeasurement& engine : engines) {
+        root["engines"][engine.name] = {{"samples_per_second", json(engine.samples_per_second)},
+                                        {"ratio", json(engine.ratio)}};
     }
     for (const NamedPhase& phase : phases) {
         const bench::PhaseCost& cost = steps.phases[static_cast<std::size_t>(phase.phase)];
@@ -198,17 +215,18 @@ core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator)
     train::Plan plan(config, communicator);
     train::Replica replica(plan);
     replica.initialise();
-    const bench::StepMeasurement steps =
-        bench::measure_steps(replica, {options.blocks, options.steps, !options.steps_only}, communicator);
-    std::vector<bench::ExchangeMeasurement> exchanges;
+    Results results;
+    results.steps = bench::measure_steps(replica, {options.blocks, options.steps, !options.steps_only}, communicator);
     if (!options.steps_only) {
-        exchanges = bench::measure_exchanges(replica.network().layout().arena_size(), config, communicator);
+        results.engines =
+            bench::compare_engines(replica, {options.blocks, results.steps.steps_per_block}, config, communicator);
+        results.exchanges = bench::measure_exchanges(replica.network().layout().arena_size(), config, communicator);
     }
     mpi::together(communicator, [&] {
         if (communicator.is_root()) {
-            print(replica, steps, exchanges);
+            print(replica, results);
             if (!options.json.empty()) {
-                const std::string text = to_json(config, communicator, replica, steps, exchanges);
+                const std::string text = to_json(config, communicator, replica, results);
                 io::replace_file(options.json, std::as_bytes(std::span(text)));
             }
         }

@@ -1,5 +1,6 @@
 #include "dtrain/bench/measurements.hpp"
 #include "dtrain/core/memory.hpp"
+#include "dtrain/kernels/products.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -105,7 +106,7 @@ StepMeasurement measure_steps(train::Replica& replica, StepPlan plan, const mpi:
     result.samples_per_second = spread_of(rates);
     result.flops = spread_of(flops);
     if (sgemm) {
-        result.peak = Peak{spread_of(peaks), spread_of(fractions)};
+        result.peak = Peak{sgemm->blas().name(), spread_of(peaks), spread_of(fractions)};
     }
     for (std::size_t p = 0; p < core::phase_count; ++p) {
         PhaseCost& cost = result.phases[p];
@@ -119,6 +120,35 @@ StepMeasurement measure_steps(train::Replica& replica, StepPlan plan, const mpi:
         }
     }
     return result;
+}
+
+std::vector<EngineMeasurement> compare_engines(train::Replica& replica, StepPlan plan, const config::Config& config,
+                                               const mpi::Communicator& communicator) {
+    std::vector<EngineMeasurement> results;
+    Stepper own(replica, communicator);
+    for (const std::string& engine : kernels::product_names()) {
+        if (engine == config.parallel.products) {
+            continue;
+        }
+        config::Config changed = config;
+        changed.parallel.products = engine;
+        train::Plan other_plan(changed, communicator);
+        train::Replica other(other_plan);
+        other.initialise();
+        Stepper others(other, communicator);
+        others.run(plan.steps); // warm-up
+        std::vector<double> rates, ratios;
+        const auto rate = [](const Stepper::Block& block) {
+            return static_cast<double>(block.samples) / block.seconds;
+        };
+        for (std::int64_t b = 0; b < plan.blocks; ++b) {
+            const double own_rate = rate(own.run(plan.steps));
+            rates.push_back(rate(others.run(plan.steps)));
+            ratios.push_back(own_rate / rates.back());
+        }
+        results.push_back({engine, spread_of(rates), spread_of(ratios)});
+    }
+    return results;
 }
 
 } // namespace dtrain::bench

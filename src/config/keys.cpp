@@ -134,6 +134,8 @@ constexpr std::array table{
         [](Config& c, Text v) { return whole(v, 1, 65536, c.parallel.logical_shards); }},
     Key{"parallel", "reducer", "auto", "the name of a reducer",
         [](Config& c, Text v) { return non_empty(v, c.parallel.reducer); }},
+    Key{"parallel", "products", "exact", "the name of an engine for matrix products",
+        [](Config& c, Text v) { return non_empty(v, c.parallel.products); }},
     Key{"parallel", "threads", "1", "a whole number from 1 to 1024",
         [](Config& c, Text v) { return whole(v, 1, 1024, c.parallel.threads); }},
     Key{"parallel", "stall_timeout", "60", "0 (off) or a number of seconds from 1 to 86400", [](Config& c, Text v) {

@@ -15,7 +15,7 @@
 namespace dtrain::data {
 namespace {
 
-constexpr std::size_t piece_bytes = std::size_t{4} << 20;
+constexpr std::size_t skip_bytes = std::size_t{4} << 20;
 
 struct KnownDataset {
     const char* name;
@@ -107,9 +107,9 @@ class IdxSet final : public SetReader {
     /// Reads and drops everything before `sample`, so that the whole file is validated and hashed.
     void skip_to(std::int64_t sample) {
         std::size_t left = static_cast<std::size_t>(sample) * header_.sample_bytes() - bytes_taken_;
-        std::vector<std::byte> skipped(std::min(left, piece_bytes));
+        std::vector<std::byte> skipped(std::min(left, skip_bytes));
         while (left > 0) {
-            skipped.resize(std::min(left, piece_bytes));
+            skipped.resize(std::min(left, skip_bytes));
             take(skipped);
             left -= skipped.size();
         }
@@ -128,7 +128,7 @@ class IdxSet final : public SetReader {
         }
         while (labels_.size() < samples) {
             const std::size_t known = labels_.size();
-            labels_.resize(std::min(samples, known + piece_bytes));
+            labels_.resize(std::min(samples, known + skip_bytes));
             reader.read(std::as_writable_bytes(std::span(labels_)).subspan(known));
         }
         reader.expect_end();

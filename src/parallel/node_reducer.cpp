@@ -24,14 +24,13 @@
 #include <utility>
 
 namespace dtrain::parallel {
+
+using core::as_size;
+
 namespace {
 
 /// sum_block() returns blocks of this size, which stay in the second-level cache.
 constexpr std::size_t block_size = std::size_t{1} << 14;
-
-std::size_t as_size(std::int64_t value) {
-    return static_cast<std::size_t>(value);
-}
 
 /// The assignment of ranks to nodes; the same on every rank, except for `node` and `index`.
 struct Topology {

@@ -7,6 +7,9 @@
 #include <utility>
 
 namespace dtrain::parallel {
+
+using core::as_size;
+
 namespace {
 
 constexpr std::int64_t line = 16; // floats in a cache line, the unit of slices
@@ -29,10 +32,6 @@ constexpr bool has_thread = false; // simulated ranks share one thread, and thei
 #else
 constexpr bool has_thread = true;
 #endif
-
-std::size_t as_size(std::int64_t value) {
-    return static_cast<std::size_t>(value);
-}
 
 std::vector<core::Range> joined(const std::vector<std::vector<core::Range>>& lists) {
     std::vector<core::Range> all;

@@ -238,7 +238,7 @@ def surface_chart(surface, cost):
     charts.short_ticks(axes.yaxis)
     samples, which = surface.attributes.get("samples"), surface.attributes.get("set")
     of = f" of {samples:,} samples of the {which} set" if isinstance(samples, int) and which else ""
-    way = f"White line: the projected path of the training, from step {int(step[0]):,} over the checkpoints to step " \
+    way = f"White line: the projected path of the training, from step {int(step[0]):,} through the stored checkpoints to step " \
           f"{int(step[-1]):,}. Star: the trained weights." if len(x) > 1 else "Star: the trained weights."
     plane = "the plane that contains most of the path (its two principal components)" if principal else \
         "a plane along two random directions"

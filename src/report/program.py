@@ -1,4 +1,8 @@
-"""Shared start-up code of the Python programs. It is loaded before any other module."""
+"""Shared start-up code of the Python programs. It is loaded before any other module.
+
+The first line of each script starts the Python that DTRAIN_PYTHON names. The option -E ignores PYTHONPATH, which may
+name modules of another Python.
+"""
 
 import contextlib
 import io
@@ -26,9 +30,9 @@ def needing(program, *packages):
         while error.__cause__:
             error = error.__cause__
         reason = (str(error).strip() or repr(error)).splitlines()[0]
-        fail(program, EXIT_USAGE, f"{reason}. Install Debian's modules (apt-get install {' '.join(packages)}) and use "
-                                  "them with /usr/bin/python3, without other versions from PYTHONPATH or pip. Or set "
-                                  "DTRAIN_PYTHON to a Python with these modules, before configuring and running")
+        fail(program, EXIT_USAGE, f"{reason}, in {sys.executable}. Debian: apt-get install {' '.join(packages)}, for "
+                                  "/usr/bin/python3 without other versions from pip. Without root, or with another "
+                                  "Python: set DTRAIN_PYTHON as in slurm/README.md, Python")
 
 
 class _Output(io.FileIO):

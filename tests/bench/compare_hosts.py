@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/env -S sh -c 'exec "${DTRAIN_PYTHON:-/usr/bin/python3}" -E "$0" "$@"'
 """Compares training steps on two hosts with the limits of compute and network, and with PyTorch.
 
   tests/bench/compare_hosts.py --data data/mnist [--rate 1gbit] [--rounds 3] [--networks 784-800-10,...] [--json FILE]

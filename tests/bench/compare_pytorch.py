@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/env -S sh -c 'exec "${DTRAIN_PYTHON:-/usr/bin/python3}" -E "$0" "$@"'
 """Compares samples per second of dtrain and PyTorch for the same training steps.
 
   tests/bench/compare_pytorch.py --data data/mnist [--rounds 5] [--networks 784-800-10,...] [--json FILE]

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/env -S sh -c 'exec "${DTRAIN_PYTHON:-/usr/bin/python3}" -E "$0" "$@"'
 """Times training steps in PyTorch, as dtrain-bench does for dtrain.
 
   OMP_NUM_THREADS=1 [mpirun -np 2] tests/bench/pytorch_step.py 'dense 16 relu, dense 10' --batch 128 --data data/mnist

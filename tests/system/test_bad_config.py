@@ -99,7 +99,7 @@ class BadConfigTest(testing.DtrainTestCase):
         config = self.write_config({})
         first, second = (testing.command("dtrain", config, f"--model.seed={seed}", ranks=1) for seed in (1, 2))
         before = testing.snapshot(self.folder)
-        with testing.Process([*first, ":", *second[2:]], self.folder) as process:
+        with testing.Process([*first, ":", *second[1:]], self.folder) as process:
             result = process.wait(testing.TIMEOUT_SECONDS)
         self.assert_one_message(result, testing.EXIT_BAD_CONFIG, "rank 1", "--model.seed=2", "rank 0")
         self.assertEqual(testing.snapshot(self.folder), before)

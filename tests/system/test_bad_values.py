@@ -37,6 +37,7 @@ VALUES = [
     ("model.layers", ""),
     ("parallel.logical_shards", "0"),
     ("parallel.reducer", "mip", "mpi"),
+    ("parallel.products", "openbals", "openblas"),
     ("parallel.threads", "-2"),
     ("data.source", "jdx", "idx, synthetic; did you mean idx?"),
     ("data.train_samples", "-5"),

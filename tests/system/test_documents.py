@@ -141,9 +141,9 @@ class DocumentsTest(testing.DtrainTestCase):
         configs = [word for word in words if word.endswith(".ini") and (testing.SOURCE / word).exists()]
         if not configs:
             return None
-        if any(word.startswith("slurm/s") for word in words):
+        if any(word.startswith(("slurm/scaling", "slurm/simulate")) for word in words):
             return f"runs/scaling-{Path(configs[0]).stem}"
-        if any(word.endswith(("dtrain", "train.sbatch")) for word in words) and "--check" not in words:
+        if any(word.endswith(("dtrain", "train.sbatch", "sweep.sbatch")) for word in words) and "--check" not in words:
             return re.search(r"^directory = (runs/.*)$", text_of(configs[0]), re.MULTILINE).group(1)
         return None
 
@@ -165,6 +165,12 @@ class DocumentsTest(testing.DtrainTestCase):
             elif (row := re.match(r"\| `(\w+)` \| (?:`([^`]*)`|\w*) \|", line)) and section in sections:
                 documented[section, row.group(1)] = row.group(2) or ""
         self.assertEqual(documented, expected)
+
+    def test_batch_scripts_have_the_module_line_of_the_document(self):
+        line, = re.findall(r"^   (module load gcc .*)$", text_of("slurm/README.md"), re.MULTILINE)
+        for path in FILES:
+            if path.suffix == ".sbatch":
+                self.assertIn(f"\n# {line}\n", text_of(path), path)
 
     def test_every_config_is_in_an_index(self):
         index = {"configs": text_of("configs/README.md"), "configs/published": text_of("configs/published/README.md")}
@@ -231,7 +237,8 @@ class SnippetTest(testing.DtrainTestCase):
         run, _ = self.train_sigmoid_network()
         _, printed = self.run_snippet("log.attrs[")
         log = run.log()
-        self.assertEqual(printed, f"{log.datasets['/epochs/test_accuracy']} {log.attributes['dataset']}\n")
+        self.assertEqual(printed, f"{log.datasets['/epochs/test_accuracy']} {log.attributes['dataset']}\n"
+                                  f"{log.datasets['/epochs/fingerprint'][-1]:016x}\n32\n")
 
     def test_pandas(self):
         self.need("pandas")

@@ -93,7 +93,7 @@ class InstallTest(testing.DtrainTestCase):
                             "--mode", "strong", "--ranks", "1", "--repeats", "1", "--steps", "1").stdout
         self.assertIn("| strong | 1 | 1 |", table)
         job = ["bash", "-c", 'source "$1/job.sh" && echo "$bin"', "bash", scripts]
-        slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_CPUS_PER_NODE": "1"}
+        slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "n1", "SLURM_JOB_CPUS_PER_NODE": "1"}
         self.assertEqual(self.run_in(*job, **slurm).stdout, f"{self.prefix.resolve()}/bin\n")
 
     def test_man_pages(self):

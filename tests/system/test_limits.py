@@ -15,7 +15,7 @@ MEGABYTE = 1 << 20
 # One rank gets the limit. malloc must take memory as needed, not 64 MB at once for every thread, so that the memory
 # needed to start MPI hardly varies.
 WRAPPER = """#!/bin/sh
-if [ "$OMPI_COMM_WORLD_RANK" = {rank} ]; then
+if [ "${{OMPI_COMM_WORLD_RANK:-$PMI_RANK}}" = {rank} ]; then
     export MALLOC_ARENA_MAX=1
     ulimit -v {kilobytes}
 fi

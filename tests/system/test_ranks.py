@@ -1,6 +1,7 @@
 """The number of ranks does not change the result."""
 
 import sys
+import unittest
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,28 @@ class NumberOfRanksTest(testing.DtrainTestCase):
         for ranks in (2, 3):
             actual = self.train({"parallel.reducer": "mpi"}, ranks=ranks)
             self.assert_same_result(actual, self.train(), tolerance=1e-4)
+
+    def test_openblas_agrees_to_rounding(self):
+        """50 steps of the whole training set, with OpenBLAS and MPI_Allreduce: the plainest trainer."""
+        for layers in ("dense 24 tanh, dense 10", "lstm 11, dense 10"):
+            settings = {"model.layers": layers, "model.cost": "cross_entropy", "training.batch_size": "all",
+                        "training.epochs": 50, "training.learning_rate": 0.1, "training.optimizer": "momentum"}
+            expected = self.train(settings, output=layers.partition(" ")[0])
+            for ranks in (1, 2):
+                with self.case(layers, ranks=ranks):
+                    actual = self.train({**settings, "parallel.products": "openblas", "parallel.reducer": "mpi"},
+                                        ranks=ranks)
+                    self.assert_same_result(actual, expected, tolerance=1e-4)
+                    self.assertRegex(actual.log().attributes["arithmetic"], "^OpenBLAS .*rounding")
+
+    @unittest.skipUnless(testing.MNIST, "needs MNIST")
+    def test_plainest_trainer_learns(self):
+        settings = {"data.directory": testing.MNIST, "output.directory": self.folder / "run"}
+        result = testing.run("dtrain", testing.SOURCE / "configs" / "mnist-openblas.ini",
+                             *(f"--{key}={value}" for key, value in settings.items()), cwd=self.folder)
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        accuracy = testing.Training(self.folder / "run", result).log().datasets["/epochs/test_accuracy"]
+        self.assertGreater(accuracy[-1], 0.93)
 
     def test_without_mpirun(self):
         self.assert_same_result(self.train(ranks=None, output="alone"), self.train(output="one"))

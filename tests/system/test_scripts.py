@@ -37,14 +37,13 @@ class OutputTest(testing.DtrainTestCase):
     def commands(self):
         """{name at the beginning of messages: command}"""
         write_scaling(self.folder / "scaling.h5")
-        python = ["/usr/bin/python3"]
         return {"quickstart": [SOURCE / "quickstart.sh", "help"],
                 "scaling.sh": [SOURCE / "slurm/scaling.sh", "--help"],
                 "simulate.sh": [SOURCE / "slurm/simulate.sh", "--help"],
                 "scaling.py": [SOURCE / "slurm/scaling.py", "table", "scaling.h5"],
-                "tables.py": python + [SOURCE / "configs/tables.py", "--help"],
-                "run.py": python + [SOURCE / "configs/published/run.py", "--help"],
-                "spoken_digits.py": python + [SOURCE / "configs/spoken_digits.py", "--help"],
+                "tables.py": [SOURCE / "configs/tables.py", "--help"],
+                "run.py": [SOURCE / "configs/published/run.py", "--help"],
+                "spoken_digits.py": [SOURCE / "configs/spoken_digits.py", "--help"],
                 "dtrain-report": [testing.BIN / "dtrain-report", "--help"]}
 
     def run_with(self, command, stdout):
@@ -66,6 +65,21 @@ class OutputTest(testing.DtrainTestCase):
             os.close(reader)
             with self.subTest(name), open(writer, "w") as pipe:
                 self.assertEqual(self.run_with(command, pipe).stderr, "")
+
+
+class PythonTest(testing.DtrainTestCase):
+    def test_scripts_run_with_the_python_of_the_environment(self):
+        python = self.folder / "python"
+        python.write_text('#!/bin/sh\necho "$@"\n')
+        python.chmod(0o755)
+        scripts = [path for folder in ("configs", "slurm", "tests/bench") for path in (SOURCE / folder).rglob("*.py")
+                   if os.access(path, os.X_OK)]
+        self.assertIn(SOURCE / "slurm/scaling.py", scripts)
+        for script in scripts:
+            with self.subTest(script):
+                result = subprocess.run([script, "a word", "--help"], capture_output=True, text=True, timeout=60,
+                                        env={**testing.environment(), "DTRAIN_PYTHON": str(python)})
+                self.assertEqual((result.stdout, result.stderr), (f"-E {script} a word --help\n", ""))
 
 
 class ScalingFileTest(testing.DtrainTestCase):
@@ -95,16 +109,31 @@ class LauncherTest(testing.DtrainTestCase):
     """If nothing starts, the user sees the message of mpirun."""
 
     def test_job_reports_why_nothing_starts(self):
+        few_slots = {name: value for name, value in testing.environment().items() if "rmaps" not in name}
         for words, message in {"ranks=7777; launch dtrain --version": "not enough slots",
                             "ranks=1; launch dtrian": "Executable: .*/dtrian"}.items():
             with self.subTest(words):
                 result = subprocess.run(
                     ["bash", "-c", f"source slurm/job.sh; {words}"], cwd=SOURCE, capture_output=True, text=True,
-                    env={**testing.environment(), "DTRAIN_BIN": str(testing.BIN), "SLURM_JOB_ID": "1",
-                         "SLURM_JOB_CPUS_PER_NODE": "1", "OMPI_MCA_ras": "^slurm", "OMPI_MCA_plm": "isolated"},
+                    env={**few_slots, "DTRAIN_BIN": str(testing.BIN), "SLURM_JOB_ID": "1",
+                         "SLURM_JOB_NODELIST": "n1", "SLURM_JOB_CPUS_PER_NODE": "1", "OMPI_MCA_ras": "^slurm",
+                         "OMPI_MCA_plm": "isolated"},
                     timeout=60)
                 self.assertNotEqual(result.returncode, 0)
                 self.assertRegex(result.stderr, message)
+
+    def test_batch_scripts_outside_of_a_job(self):
+        """One message says what is missing."""
+        for script in ("train", "sweep", "scaling"):
+            for variables, message in {"": "SLURM_JOB_ID is not set", "SLURM_JOB_ID=1": "SLURM_JOB_NODELIST is not set",
+                                       "DTRAIN_ROOT=/missing": "no slurm/job.sh in /missing"}.items():
+                with self.subTest(script, variables=variables):
+                    clean = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
+                    result = subprocess.run(["env", *variables.split(), "bash", SOURCE / f"slurm/{script}.sbatch"],
+                                            cwd=SOURCE, capture_output=True, text=True, timeout=60,
+                                            env={**clean, "DTRAIN_BIN": str(testing.BIN)})
+                    self.assertEqual(result.returncode, testing.EXIT_BAD_CONFIG, result.stderr)
+                    self.assertRegex(result.stderr, rf"\A[^\n]*{message}[^\n]*\n\Z")
 
     @unittest.skipUnless(testing.MNIST, "needs the genuine MNIST: set DTRAIN_MNIST to its folder")
     def test_quickstart_accepts_downloads_under_other_names_and_reports_why_nothing_starts(self):

@@ -66,6 +66,17 @@ class SimulateTest(testing.DtrainTestCase):
             path = self.folder / "scaling.runs" / platform / "weak-ranks0040-repeat1.json"
             self.assertEqual(json.loads(path.read_text())["fingerprint"], fingerprint)
 
+    def test_ranks_per_node(self):
+        """The platform needs no more hosts than there are nodes with ranks."""
+        text = (SIMULATE.parent / "platforms/ethernet.xml").read_text()
+        (self.folder / "small.xml").write_text(text.replace('radical="0-31"', 'radical="0-1"'))
+        self.assertIn('radical="0-31"', text)
+        result = simulate(self.folder, self.write_config(SETTINGS), "--ranks", "2 4", "--mode", "weak", "--blocks", 1,
+                          "--platform", "small.xml", "--ranks-per-node", 2, "--output", "scaling.h5")
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        runs = testing.read_h5(self.folder / "scaling.h5").datasets
+        self.assertEqual((runs["/runs/ranks"].tolist(), runs["/runs/nodes"].tolist()), ([2, 4], [1, 2]))
+
     def test_command_line(self):
         config = self.write_config(SETTINGS)
         before = testing.snapshot(self.folder)
@@ -75,6 +86,7 @@ class SimulateTest(testing.DtrainTestCase):
                                 ([config, "--repeats", "2 3"], "2 3"), ([config, "--repeats", ""], "number"),
                                 ([config, "--mode", "fast"], "fast"),
                                 ([config, "--platform", "moon"], "expected fat-tree, ethernet"),
+                                ([config, "--ranks-per-node", "33"], "32 cores"),
                                 ([config, "--steps"], "--steps"), ([config, "--speed", "3"], "--speed"),
                                 (["missing.ini"], "missing.ini")):
             with self.subTest(arguments):

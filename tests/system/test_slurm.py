@@ -218,7 +218,7 @@ class RanksTest(unittest.TestCase):
             result = subprocess.run(
                 ["bash", "-c", 'source slurm/job.sh && echo "$ranks $SLURM_TASKS_PER_NODE"'], cwd=testing.SOURCE,
                 env={**clean, "PATH": f"{folder}:{PATH}", "DTRAIN_BIN": str(testing.BIN), "SLURM_JOB_ID": "1",
-                     **variables}, stdout=subprocess.PIPE, text=True, check=True)
+                     "SLURM_JOB_NODELIST": "n1", **variables}, stdout=subprocess.PIPE, text=True, check=True)
             return result.stdout.strip()
 
     def test_ranks(self):
@@ -378,14 +378,15 @@ class ScalingTest(testing.DtrainTestCase):
         programs.mkdir()
         (programs / "dtrain").symlink_to(testing.BIN / "dtrain")
         (programs / "dtrain-bench").write_text(f"""#!/bin/sh
-            [ "$OMPI_COMM_WORLD_SIZE" = 1 ] || {{ echo dtrain-bench: no luck >&2; exit 3; }}
+            [ "${{OMPI_COMM_WORLD_SIZE:-$PMI_SIZE}}" = 1 ] || {{ echo dtrain-bench: no luck >&2; exit 3; }}
             exec {testing.BIN}/dtrain-bench "$@"\n""")
         (programs / "dtrain-bench").chmod(0o755)
 
         failed = self.sweep(programs=programs)
         self.assertEqual(failed.returncode, 1, failed.stderr)
-        for mode in ("strong", "weak"):
-            self.assertIn(f"failed: {mode}-ranks0002-repeat1: dtrain-bench: no luck", failed.stderr)
+        self.assertIn("failed: strong-ranks0002-repeat1: dtrain-bench: no luck", failed.stderr)
+        self.assertNotIn("failed: weak", failed.stderr)
+        self.assertIn("1 more failed with: dtrain-bench: no luck", failed.stderr)
         self.assertIn("2 of 4 runs failed", failed.stderr)
         before = testing.snapshot(self.folder / "scaling.runs")
 
@@ -426,6 +427,47 @@ class ScalingTest(testing.DtrainTestCase):
         small = self.sweep("--mode", "strong", "--training.batch_size=8", "--output", self.folder / "small.h5")
         self.assertEqual(small.returncode, 0, small.stderr)
         self.assertIn("fewer than 8 samples per rank", small.stderr)
+
+    def test_stops_if_the_first_run_fails(self):
+        programs = self.folder / "bin"
+        programs.mkdir()
+        (programs / "dtrain").symlink_to(testing.BIN / "dtrain")
+        (programs / "dtrain-bench").write_text("#!/bin/sh\necho dtrain-bench: no luck >&2\nexit 3\n")
+        (programs / "dtrain-bench").chmod(0o755)
+        failed = self.sweep(programs=programs)
+        self.assertEqual((failed.returncode, failed.stdout), (1, ""), failed.stderr)
+        self.assertEqual(failed.stderr.count("no luck"), 1, failed.stderr)
+        self.assertNotIn("weak", failed.stderr)
+
+    def test_no_cluster_answers(self):
+        (self.folder / "sbatch").write_text("#!/bin/sh\necho sbatch: no controller >&2\nexit 1\n")
+        (self.folder / "sbatch").chmod(0o755)
+        result = subprocess.run([SCRIPTS / "scaling.sh", self.write_config(SETTINGS), "--ranks", "1 2"],
+                                cwd=self.folder, capture_output=True, text=True, timeout=60,
+                                env={**testing.environment(), "DTRAIN_BIN": str(testing.BIN),
+                                     "PATH": f"{self.folder}:{PATH}"})
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertRegex(result.stderr, r"\Asbatch: no controller\nscaling.sh: sbatch cannot submit .* add --local\n\Z")
+
+    def test_interruption_names_the_submitted_jobs(self):
+        for name, does in {"sbatch": "echo 42", "squeue": "echo RUNNING"}.items():
+            (self.folder / name).write_text(f"#!/bin/sh\n{does}\n")
+            (self.folder / name).chmod(0o755)
+        with subprocess.Popen([SCRIPTS / "scaling.sh", self.write_config(SETTINGS), "--ranks", "2", "--mode", "weak",
+                               "--repeats", "1"], cwd=self.folder, stderr=subprocess.PIPE, text=True,
+                              start_new_session=True, env={**testing.environment(), "DTRAIN_BIN": str(testing.BIN),
+                                                           "PATH": f"{self.folder}:{PATH}"},
+                              # Without this, Bash ignores SIGINT if this test was started in the background.
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
+            self.assertIn("is job 42", process.stderr.readline())
+            time.sleep(1)  # so that it waits for the job
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                _, messages = process.communicate(timeout=60)
+            finally:
+                process.kill()
+            self.assertRegex(messages, r"scaling.sh: the submitted jobs stay in the queue.* scancel 42\n")
+            self.assertEqual(process.returncode, 130)
 
     def test_missing_package_is_reported_before_any_run(self):
         python = self.folder / "python"

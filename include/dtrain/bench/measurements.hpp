@@ -2,6 +2,7 @@
 
 #include "dtrain/config/config.hpp"
 #include "dtrain/core/phase_timer.hpp"
+#include "dtrain/kernels/openblas.hpp"
 #include "dtrain/mpi/communicator.hpp"
 #include "dtrain/train/replica.hpp"
 
@@ -32,8 +33,9 @@ struct PhaseCost {
 
 /// The speed of sgemm on all ranks at once, measured after each block.
 struct Peak {
-    Spread flops;    ///< FLOPs per second
-    Spread fraction; ///< FLOPs per second of the steps / of sgemm, block by block
+    std::string name; ///< version and kernels of OpenBLAS
+    Spread flops;     ///< FLOPs per second
+    Spread fraction;  ///< FLOPs per second of the steps / of sgemm, block by block
 };
 
 struct StepMeasurement {
@@ -59,6 +61,18 @@ struct StepPlan {
 [[nodiscard]] StepMeasurement measure_steps(train::Replica& replica, StepPlan plan,
                                             const mpi::Communicator& communicator);
 
+/// The same steps with another engine for products, in alternation.
+struct EngineMeasurement {
+    std::string name; ///< of the engine
+    Spread samples_per_second;
+    Spread ratio; ///< samples per second of the config's own engine / of this one, block by block
+};
+
+/// Collective: times blocks of steps of `config` with every other engine for products, in alternation with `replica`.
+[[nodiscard]] std::vector<EngineMeasurement> compare_engines(train::Replica& replica, StepPlan plan,
+                                                             const config::Config& config,
+                                                             const mpi::Communicator& communicator);
+
 /// One exchange of gradients: before it every rank has written its gradients, and after it every rank can read the sum.
 struct ExchangeMeasurement {
     std::string name;
@@ -79,9 +93,10 @@ class Sgemm {
     /// Collective: seconds of one product on this rank, while all ranks compute one.
     [[nodiscard]] double seconds(const mpi::Communicator& communicator);
     [[nodiscard]] static double flops() noexcept; ///< FLOPs of one product
-    [[nodiscard]] static std::string name();      ///< version and kernels of OpenBLAS
+    [[nodiscard]] const kernels::OpenBlas& blas() const noexcept { return blas_; }
 
   private:
+    kernels::OpenBlas blas_;
     core::Buffer<float> a_, b_, c_;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 namespace dtrain::core {
@@ -13,6 +14,11 @@ struct Range {
     [[nodiscard]] constexpr bool empty() const noexcept { return begin == end; }
     friend constexpr bool operator==(const Range&, const Range&) = default;
 };
+
+/// A number that is not negative, as a size in memory.
+[[nodiscard]] constexpr std::size_t as_size(std::int64_t value) noexcept {
+    return static_cast<std::size_t>(value);
+}
 
 /// Cuts [0, total) into `parts` contiguous ranges and returns number `index`. Sizes differ by at most one; the larger
 /// ranges come first.

@@ -8,7 +8,9 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 namespace dtrain::kernels {
 
@@ -90,5 +92,13 @@ class Products {
 /// they are the same on every CPU with fused multiply-add. A BLAS does not guarantee this. arithmetic_name() reports
 /// what a small product at the start measured. Throws std::bad_alloc.
 [[nodiscard]] std::unique_ptr<Products> make_exact_products(int threads);
+
+/// Products by OpenBLAS. It chooses the order of operations, so results agree with exact products to rounding only, and
+/// depend on the number of ranks. Throws like the constructor of OpenBlas.
+[[nodiscard]] std::unique_ptr<Products> make_openblas_products(int threads);
+
+[[nodiscard]] std::vector<std::string> product_names();
+/// `name` must be one of product_names(); otherwise throws std::out_of_range.
+[[nodiscard]] std::unique_ptr<Products> make_products(std::string_view name, int threads);
 
 } // namespace dtrain::kernels

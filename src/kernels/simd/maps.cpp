@@ -213,23 +213,45 @@ void sum_bias_gradients(const Real* dy, const Maps& dy_maps, Real* sums) noexcep
     });
 }
 
-/// A block is transposed with registers of the CPU's size: a square of lanes at a time.
+/// The sum of `count` vectors, added in pairs.
+template <class Real, std::size_t count>
+[[gnu::always_inline]] inline typename Native<Real>::Vector
+add_in_pairs(const typename Native<Real>::Vector* vectors) noexcept {
+    if constexpr (count == 1) {
+        return vectors[0];
+    } else {
+        return add_in_pairs<Real, count / 2>(vectors) + add_in_pairs<Real, count / 2>(vectors + count / 2);
+    }
+}
+
+/// A register holds the lanes of one sum. Squares of registers are transposed, so that a register holds one lane of
+/// several sums. A group has several squares if registers are short; a square has several groups if they are long.
 template <class Real>
 void add_lanes(const Real* sums, std::size_t count, Real* const* groups, std::size_t group_count) noexcept {
-    constexpr std::size_t square = lanes<Real>;
+    using Vector = typename Native<Real>::Vector;
+    constexpr std::size_t square = Native<Real>::lanes;
+    constexpr std::size_t step = square < group_rows ? square : group_rows; // lanes of one group in a square
+    constexpr std::size_t parts = group_rows / step;
     for (std::size_t i = 0; i < count; i += square) {
         const std::size_t valid = smaller(square, count - i);
-        typename Block<Real>::Square transposed{};
-        for (std::size_t j = 0; j < valid; ++j) {
-            transposed[j] = Block<Real>::load(sums + (i + j) * square);
-        }
-        Block<Real>::transpose(transposed);
-        for (std::size_t g = 0; g < group_count; ++g) {
-            const typename Block<Real>::Vector* const lane = transposed.rows + g * group_rows;
-            const typename Block<Real>::Vector sum =
-                ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+        Vector part_sums[parts];
+        for (std::size_t first = 0; first < group_count * group_rows; first += square) {
+            typename Native<Real>::Square transposed{};
             for (std::size_t j = 0; j < valid; ++j) {
-                groups[g][i + j] = sum[j];
+                transposed[j] = Native<Real>::load(sums + (i + j) * lanes<Real> + first);
+            }
+            Native<Real>::transpose(transposed);
+            for (std::size_t lane = first; lane < first + square; lane += step) {
+                const std::size_t part = lane % group_rows / step;
+                part_sums[part] = add_in_pairs<Real, step>(transposed.rows + (lane - first));
+                const std::size_t g = lane / group_rows;
+                if (part + 1 < parts || g >= group_count) {
+                    continue;
+                }
+                const Vector sum = add_in_pairs<Real, parts>(part_sums);
+                for (std::size_t j = 0; j < valid; ++j) {
+                    groups[g][i + j] = sum[j];
+                }
             }
         }
     }
@@ -271,7 +293,7 @@ void max_pool(const Pooling& job, const Real* x, Real* y) noexcept {
             for_each_pixel<Real>(
                 job, [&](std::size_t pixel) __attribute__((always_inline)) {
                     const Vector value = Native<Real>::load(x + from + pixel);
-                    largest = (value > largest) | (value != value) ? value : largest; // a NaN stays the maximum
+                    largest = ((value > largest) | (value != value)) ? value : largest; // a NaN stays the maximum
                 });
             Native<Real>::store(y + to, largest);
         });

@@ -1,5 +1,6 @@
 """Running the programs and reading their output."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -9,13 +10,23 @@ import tempfile
 import time
 from pathlib import Path
 
-from .constants import BIN, MPIRUN, TIMEOUT_SECONDS
+from .constants import BIN, MPIRUN, SOURCE, TIMEOUT_SECONDS
 
 SLOW = r"dtrain: warning: (\d+ ranks? .*shares? .*, so training will be slow|exchanging gradients takes longer)"
-# mpirun sometimes prints this about a rank that ends with an error: https://github.com/open-mpi/ompi/issues/2004
-LIBEVENT = r"\[warn\] Epoll "
-# mpirun prints this if a rank ends while it passes on a message of that rank.
-ORTE = r"\[\S+:\d+\] \[\[\d+,\d+\],\d+\] ORTE_ERROR_LOG: "
+
+# What MPI libraries and their mpirun print on stderr by themselves, besides banners framed in dashes (Open MPI) or
+# equals signs (MPICH).
+MPI_LINE = re.compile("|".join([
+    # about a rank that ends with an error: https://github.com/open-mpi/ompi/issues/2004
+    r"\[warn\] Epoll ",
+    # Open MPI's log: [host:process] ..., also ORTE_ERROR_LOG and PMIX ERROR
+    r"\[[^][\s]+:\d+\] ",
+    r"PMIX ERROR: ",
+    # MPICH: what ended a rank, and its stack
+    r"\[(mpiexec|proxy)\S*@",
+    r"application called MPI_Abort\(",
+    r"Abort\(\d+\) on node \d+",
+]))
 
 
 @dataclasses.dataclass
@@ -28,27 +39,31 @@ class Result:
         return f"exit code {self.code}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
 
     def messages(self):
-        """The lines on stderr, without mpirun's own output, such as banners framed in dashes, and without warnings
-        about speed: tests start more ranks than there are cores, with small batches."""
-        lines, in_banner = [], False
-        for line in self.stderr.splitlines():
-            if re.fullmatch(r"-{20,}", line):
-                in_banner = not in_banner
-            elif line.strip() and not in_banner and not re.match(f"{SLOW}|{LIBEVENT}|{ORTE}", line):
-                lines.append(line)
-        return lines
+        """The lines on stderr, without those of MPI, and without warnings about speed: tests start more ranks than
+        there are cores, with small batches."""
+        return [line for line in without_mpi(self.stderr).splitlines() if line.strip() and not re.match(SLOW, line)]
+
+
+def without_mpi(text):
+    """`text` from stderr without what MPI and mpirun print by themselves."""
+    lines, frame = [], None
+    for line in text.splitlines(keepends=True):
+        if re.fullmatch(r"-{20,}|={20,}", line.strip()):
+            frame = None if frame == line[0] else frame or line[0]
+        elif frame is None and not MPI_LINE.match(line):
+            lines.append(line)
+    return "".join(lines)
 
 
 def environment():
-    return {**os.environ,
-            "OMPI_ALLOW_RUN_AS_ROOT": "1",
-            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-            "OMPI_MCA_hwloc_base_binding_policy": "none"}
+    """The environment of all programs. It allows root to use mpirun, and more ranks than cores."""
+    lines = (SOURCE / "tests/support/mpi-environment").read_text().splitlines()
+    return {**os.environ, **dict(line.split("=", 1) for line in lines if re.match("[A-Z]", line))}
 
 
 def command(program, *arguments, ranks=None):
     """If `ranks` is None, the program runs alone, without mpirun."""
-    launcher = [] if ranks is None else [MPIRUN, "--oversubscribe", "-np", str(ranks)]
+    launcher = [] if ranks is None else [MPIRUN, "-np", str(ranks)]
     return [*launcher, str(BIN / program), *map(str, arguments)]
 
 
@@ -107,19 +122,23 @@ class Process:
             time.sleep(0.01)
 
     def rank_pids(self):
-        """Process ids of the ranks that this mpirun started, in rank order."""
-        pids = []
+        """Process ids of the ranks that this mpirun started, in rank order. Between mpirun and a rank may be a proxy
+        (MPICH)."""
+        parents, ranks = {}, {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                parent = int(stat.read_text().rpartition(")")[2].split()[1])
-                if parent == self.popen.pid:
-                    variables = (stat.parent / "environ").read_bytes().split(b"\0")
-                    rank = next(int(v.partition(b"=")[2]) for v in variables
-                                if v.startswith(b"OMPI_COMM_WORLD_RANK="))
-                    pids.append((rank, int(stat.parent.name)))
-            except (OSError, StopIteration):
-                continue  # it has ended, or is not a rank
-        return [pid for _, pid in sorted(pids)]
+            with contextlib.suppress(OSError):  # it has ended
+                pid = int(stat.parent.name)
+                parents[pid] = int(stat.read_text().rpartition(")")[2].split()[1])
+                rank = re.search(rb"(?:^|\0)(?:OMPI_COMM_WORLD|PMI)_RANK=(\d+)\0",
+                                 (stat.parent / "environ").read_bytes())
+                if rank:
+                    ranks[pid] = int(rank[1])
+        found = {}
+        for pid, rank in ranks.items():
+            parent = parents[pid]
+            if self.popen.pid in (parent, parents.get(parent)) and parent not in ranks:
+                found[rank] = pid
+        return [found[rank] for rank in sorted(found)]
 
 
 def run(program, *arguments, ranks=None, cwd=None, timeout=TIMEOUT_SECONDS):

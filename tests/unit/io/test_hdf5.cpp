@@ -6,6 +6,7 @@
 #include "support/sealed.hpp"
 #include "support/temporary_folder.hpp"
 #include <gtest/gtest.h>
+#define H5_USE_110_API // H5O_info_t is another type in newer versions
 #include <hdf5.h>
 
 #include <algorithm>

@@ -1,6 +1,7 @@
 #include "dtrain/core/random.hpp"
 #include "dtrain/core/shard_tree.hpp"
 #include "dtrain/kernels/instruction_set.hpp"
+#include "dtrain/nn/activation.hpp"
 
 #include <gtest/gtest.h>
 
@@ -228,7 +229,8 @@ class Tables : public ::testing::TestWithParam<std::size_t> {
         for (std::size_t size = 1; size < 70; ++size) {
             const auto values = hostile_values<Real>(size, 1);
             const auto others = hostile_values<Real>(size, 2);
-            for (const Activation f : {Activation::linear, Activation::sigmoid, Activation::relu, Activation::tanh}) {
+            for (const std::string& name : nn::activation_names()) {
+                const Activation f = *nn::parse_activation(name);
                 compare<Real>(values, "activation",
                               [&](const auto& kernels, auto& z) { kernels.elements.activate(f, z.data(), size); });
                 compare<Real>(values, "derivative", [&](const auto& kernels, auto& gradient) {

@@ -77,6 +77,7 @@ TEST(StopSignalTest, RestoresTheHandlersAtTheEnd) {
     for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) {
         EXPECT_EXIT(
             {
+                std::signal(signal, SIG_DFL); // nohup ignores it
                 { const StopSignal stop; }
                 std::raise(signal);
                 exit_with_request();
