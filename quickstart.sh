@@ -241,6 +241,7 @@ build() { # PRESET
 
 package() {
     install_packages "${build_packages[@]}" "${packaging_packages[@]}" python3
+    python=/usr/bin/python3 # the package depends on Debian's modules
     build release
     (cd build/release && cpack -G DEB)
 }

@@ -1,6 +1,6 @@
-# The installed tree. Programs are in bin and man pages in share/man. share/dtrain is laid out like the repository: scripts
-# find their modules there, and links between documents work. Programs, scripts and links find everything by relative
-# paths, so the tree may be moved.
+# The installed tree. Programs are in bin and man pages in share/man. share/dtrain is laid out like the repository:
+# scripts find their modules there, and links between documents work. Programs, scripts and links find everything by
+# relative paths, so the tree may be moved.
 set(programs dtrain dtrain-eval dtrain-bench)
 get_property(python_programs GLOBAL PROPERTY DTRAIN_PYTHON_PROGRAMS)
 
@@ -39,7 +39,7 @@ foreach(document ${documents})
     list(APPEND links ${link})
 endforeach()
 list(REMOVE_DUPLICATES links)
-file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/install/doc)
+file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/install/doc ${PROJECT_BINARY_DIR}/install/man)
 foreach(link ${links})
     file(CREATE_LINK ../../dtrain/${link} ${PROJECT_BINARY_DIR}/install/doc/${link} SYMBOLIC)
     install(FILES ${PROJECT_BINARY_DIR}/install/doc/${link} DESTINATION share/doc/dtrain)

@@ -32,7 +32,8 @@ mpirun --oversubscribe -np 2 dtrain /usr/share/dtrain/configs/synthetic.ini $sma
 dtrain-eval run --show 1
 dtrain-report run
 test -s report.html
-/usr/share/dtrain/slurm/scaling.sh /usr/share/dtrain/configs/synthetic.ini $small --local --ranks 1 --repeats 1 --steps 1
+share=/usr/share/dtrain
+$share/slurm/scaling.sh $share/configs/synthetic.ini $small --local --ranks 1 --repeats 1 --steps 1
 dtrain-report runs/scaling-synthetic.h5 -o scaling.html
 END
 

@@ -1,5 +1,5 @@
-# Bash completion for dtrain, dtrain-bench, dtrain-eval and dtrain-report. Options come from the program's own --help, and
-# keys from --print-config, so they match the installed version. To use it without an installation, source this file.
+# Bash completion for dtrain, dtrain-bench, dtrain-eval and dtrain-report. Options come from the program's own --help,
+# and keys from --print-config, so they match the installed version. Without an installation, source this file.
 
 _dtrain_words() { # PROGRAM: prints its options, and --section.key= for each key if it takes a config
     local help

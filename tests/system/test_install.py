@@ -89,8 +89,8 @@ class InstallTest(testing.DtrainTestCase):
     def test_slurm_scripts(self):
         scripts = self.share / "slurm"
         self.assertIn("usage: ", self.run_in(scripts / "scaling.sh", "--help").stdout)
-        table = self.run_in(scripts / "scaling.sh", self.share / "configs/synthetic.ini", *TINY[:2], "--local", "--mode",
-                            "strong", "--ranks", "1", "--repeats", "1", "--steps", "1").stdout
+        table = self.run_in(scripts / "scaling.sh", self.share / "configs/synthetic.ini", *TINY[:2], "--local",
+                            "--mode", "strong", "--ranks", "1", "--repeats", "1", "--steps", "1").stdout
         self.assertIn("| strong | 1 | 1 |", table)
         job = ["bash", "-c", 'source "$1/job.sh" && echo "$bin"', "bash", scripts]
         slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "n1", "SLURM_JOB_CPUS_PER_NODE": "1"}

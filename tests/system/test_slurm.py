@@ -279,8 +279,8 @@ class SlurmTest(testing.DtrainTestCase):
         for script, path in ((tree / "share/dtrain/slurm/train.sbatch", PATH),
                              (self.folder / "edited.sbatch", f"{tree}/bin:{PATH}")):
             with self.subTest(script.name):
-                job = Job(self.cluster, self.folder / f"{script.stem}.out", "--nodes=1", f"--chdir={self.folder}", script,
-                          self.write_config(SETTINGS, script.stem), "--training.epochs=1",
+                job = Job(self.cluster, self.folder / f"{script.stem}.out", "--nodes=1", f"--chdir={self.folder}",
+                          script, self.write_config(SETTINGS, script.stem), "--training.epochs=1",
                           environment={"DTRAIN_BIN": "", "PATH": path})
                 self.assertEqual(job.wait_for_end(), "COMPLETED", job)
                 self.assertTrue((self.folder / script.stem / "log.h5").exists(), job)
