@@ -61,6 +61,11 @@ def environment():
     return {**os.environ, **dict(line.split("=", 1) for line in lines if re.match("[A-Z]", line))}
 
 
+def is_open_mpi():
+    """Whether mpirun is that of Open MPI, not of MPICH."""
+    return "Open MPI" in subprocess.run([MPIRUN, "--version"], capture_output=True, text=True, check=False).stdout
+
+
 def command(program, *arguments, ranks=None):
     """If `ranks` is None, the program runs alone, without mpirun."""
     launcher = [] if ranks is None else [MPIRUN, "-np", str(ranks)]
