@@ -13,6 +13,7 @@ usage: tests/long.sh [FORM ...]
   asan      unit and MPI tests under AddressSanitizer and UndefinedBehaviorSanitizer
   tsan      tests of code with threads under ThreadSanitizer
   fuzz      each fuzz target for 20 minutes, or DTRAIN_FUZZ_SECONDS
+  portable  build and test with other compilers, MPI libraries and versions of Debian; see tests/portability.sh
   package   install, use and remove the Debian package in a bare root of Debian 12: needs root and debootstrap
 
 Runs the named forms, or all forms in this order. The output goes to build/long/FORM.log. The exit code is 1 if a form
@@ -25,7 +26,7 @@ END
 }
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
-readonly all=(kills ranks resume limits asan tsan fuzz package)
+readonly all=(kills ranks resume limits asan tsan fuzz package portable)
 readonly logs=build/long
 
 for form in "$@"; do
@@ -61,6 +62,7 @@ run() { # FORM
     tsan) preset tsan ;;
     fuzz) preset fuzz -D DTRAIN_FUZZ_SECONDS="${DTRAIN_FUZZ_SECONDS:-1200}" ;;
     package) tests/package.sh ;;
+    portable) tests/portability.sh ;;
     esac
 }
 

@@ -8,11 +8,11 @@ usage: tests/portability.sh [OPTION ...] [ROW ...]
 
 For each row of the matrix: makes a root folder with Debian, copies the tracked files of this repository into it, builds
 the preset dev, runs unit, MPI and most system tests, and trains a short run. Prints a table at the end. Exit code 1
-means that a row failed, or that the trained weights differ between rows. Takes about 15 minutes per row on two cores.
+means that a row failed, or that the trained weights differ between rows. Takes about half an hour per row on two cores.
 Needs root, debootstrap (Debian: apt-get install debootstrap) and 2 GB of disk per row.
 
   --list           print the rows
-  --keep           use roots that exist, and keep all roots; without it every root is made anew and removed after its row
+  --keep           use roots that exist, and keep all roots; without it, each root is made anew and removed at the end
   --prepare        make the roots only; implies --keep
   --root DIR       folder of the roots (default: ${TMPDIR:-/tmp}/dtrain-roots)
   --mirror URL     mirror of Debian (default: that of this machine's apt, or else debootstrap's)
@@ -120,7 +120,8 @@ build_and_test() { # COMPILER TESTS LEFT-OUT
     local c=${1/++/} # clang++-14: clang-14
     [[ $1 != c++ ]] || c=cc
     [[ $1 != *-g++ ]] || c=${1%g++}gcc
-    local options=(-D CMAKE_CXX_COMPILER="$1" -D CMAKE_C_COMPILER="$c") train=(mpirun -np 2) select=() log passed=0 failed=0 fingerprint
+    local options=(-D CMAKE_CXX_COMPILER="$1" -D CMAKE_C_COMPILER="$c")
+    local train=(mpirun -np 2) select=() log all failed fingerprint
     if [[ $1 == aarch64-* ]]; then
         local folder=/usr/lib/aarch64-linux-gnu
         export PKG_CONFIG_LIBDIR=$folder/pkgconfig:/usr/share/pkgconfig
@@ -132,13 +133,13 @@ build_and_test() { # COMPILER TESTS LEFT-OUT
     cd /dtrain && cmake --preset dev "${options[@]}" && cmake --build --preset dev || return
     # shellcheck disable=SC2046 # words
     export $(grep '^[A-Z]' tests/support/mpi-environment)
-    log=$(ctest --preset dev ${2:+--tests-regex "$2"} --exclude-regex "$3" "${select[@]}" 2>&1 | tee /dev/stderr)
-    failed=$(sed -nE 's/.* tests passed, ([0-9]+) tests failed out of ([0-9]+).*/\1/p' <<<"$log")
-    passed=$(sed -nE 's/.* tests passed, ([0-9]+) tests failed out of ([0-9]+).*/\2/p' <<<"$log")
+    log=$(ctest --preset dev ${2:+--tests-regex "$2"} --exclude-regex "$3" "${select[@]}" 2>&1 | tee >(cat >&2))
+    read -r failed all < <(sed -nE 's/.* tests passed, ([0-9]+) tests failed out of ([0-9]+).*/\1 \2/p' <<<"$log")
     fingerprint=$("${train[@]}" build/dev/bin/dtrain configs/synthetic.ini --output.directory=/tmp/run \
-        --output.resume=never --training.epochs=2 | tee /dev/stderr | sed -nE 's/.* weights ([0-9a-f]{16})$/\1/p' | tail -n 1)
-    printf 'result %d %d %s\n' $((${passed:-0} - ${failed:-0})) "${failed:-0}" "${fingerprint:-none}"
-    [[ ${failed:-1} == 0 && $fingerprint ]]
+        --output.resume=never --training.epochs=2 | tee >(cat >&2) |
+        sed -nE 's/.* weights ([0-9a-f]{16})$/\1/p' | tail -n 1)
+    printf 'result %d %d %s\n' $((${all:-0} - ${failed:-0})) "${failed:-0}" "${fingerprint:-none}"
+    [[ ${all:-0} -gt 0 && $failed == 0 && $fingerprint ]]
 }
 
 run_row() { # NAME
@@ -146,8 +147,12 @@ run_row() { # NAME
     make_root "$1" || return
     [[ ! $prepare ]] || return 0
     row "$1"
-    copy_sources "$root" &&
-        in_root "$root" bash -uc "$(declare -f build_and_test); build_and_test \"\$@\"" bash "$compiler" "$tests" "$left_out"
+    # MPICH 4.0 never gives a core away while it waits: with more ranks than cores, tests take minutes.
+    local without=$left_out
+    [[ $1 != bookworm-*-mpich ]] ||
+        without+='|_np[4-9]$|system_(ranks|resume|kill|faults|stopping|slow_starts|reference)'
+    copy_sources "$root" && in_root "$root" bash -uc "$(declare -f build_and_test); build_and_test \"\$@\"" bash \
+        "$compiler" "$tests" "$without"
 }
 
 rows=()
@@ -206,7 +211,8 @@ for name in "${rows[@]}"; do
     [[ $keep ]] || rm -rf -- "$roots/$name" "$roots/$name.complete"
 done
 [[ ! $prepare ]] || exit $failed
-printf '\n| row                    | result | passed | failed | seconds | weights          |\n|---|---|---|---|---|---|\n'
+printf '\n| row                    | result | passed | failed | seconds | weights          |\n'
+printf '|---|---|---|---|---|---|\n'
 printf '%s\n' "${table[@]}"
 different=$(printf '%s\n' "${fingerprints[@]}" | sort -u | wc -l)
 if ((different > 1)); then

@@ -109,18 +109,50 @@ class LauncherTest(testing.DtrainTestCase):
     """If nothing starts, the user sees the message of mpirun."""
 
     def test_job_reports_why_nothing_starts(self):
-        few_slots = {name: value for name, value in testing.environment().items() if "rmaps" not in name}
-        for words, message in {"ranks=7777; launch dtrain --version": "not enough slots",
-                            "ranks=1; launch dtrian": "Executable: .*/dtrian"}.items():
+        cases = {"ranks=1; launch dtrian": "Executable: .*/dtrian|execvp error on file .*/dtrian"}
+        if testing.is_open_mpi():
+            cases["ranks=7777; launch dtrain --version"] = "not enough slots"  # MPICH would start them
+        for words, message in cases.items():
             with self.subTest(words):
-                result = subprocess.run(
-                    ["bash", "-c", f"source slurm/job.sh; {words}"], cwd=SOURCE, capture_output=True, text=True,
-                    env={**few_slots, "DTRAIN_BIN": str(testing.BIN), "SLURM_JOB_ID": "1",
-                         "SLURM_JOB_NODELIST": "n1", "SLURM_JOB_CPUS_PER_NODE": "1", "OMPI_MCA_ras": "^slurm",
-                         "OMPI_MCA_plm": "isolated"},
-                    timeout=60)
+                result = self.in_job(words, DTRAIN_MPIRUN=testing.MPIRUN, OMPI_MCA_ras="^slurm",
+                                     OMPI_MCA_plm="isolated")
                 self.assertNotEqual(result.returncode, 0)
                 self.assertRegex(result.stderr, message)
+
+    def test_job_gives_each_rank_its_cores(self):
+        """By options of mpirun, since Open MPI 5 ignores the variables of Open MPI 4."""
+        for name, version, options in (("Open MPI 4", "mpirun (Open MPI) 4.1.4", "--map-by slot:PE=3 --bind-to core"),
+                                       ("Open MPI 5", "mpirun (Open MPI) 5.0.7", "--map-by slot:PE=3 --bind-to core"),
+                                       ("MPICH", "HYDRA build details:", "-bind-to core:3")):
+            with self.case(name):
+                mpirun = self.folder / "mpirun"
+                mpirun.write_text(f'''#!/bin/sh\n[ "$1" = --version ] && echo "{version}" || echo "called: $*"\n''')
+                mpirun.chmod(0o755)
+                for wanted, variables in ((options, {}),
+                                          ("--bind-to none", {"DTRAIN_MPIRUN": "mpirun --bind-to none"})):
+                    result = self.in_job("ranks=2; launch dtrain --help", SLURM_CPUS_PER_TASK="3",
+                                         PATH=f"{self.folder}:{os.environ['PATH']}", **variables)
+                    self.assertEqual(result.stdout, f"called: {wanted} -np 2 {testing.BIN}/dtrain --help\n", result)
+
+    def test_job_that_was_stopped_counts_as_stopped(self):
+        """The mpirun of MPICH returns any code after a signal."""
+        for version, code in (("mpirun (Open MPI) 4.1.4", 0), ("HYDRA build details:", testing.EXIT_STOPPED)):
+            with self.case(version):
+                mpirun = self.folder / "mpirun"
+                mpirun.write_text(f'''#!/bin/sh\ntrap "" USR1\n'''
+                                  f'''[ "$1" = --version ] && echo "{version}" || kill -USR1 "$PPID"\n''')
+                mpirun.chmod(0o755)
+                result = self.in_job("ranks=2; launch dtrain", PATH=f"{self.folder}:{os.environ['PATH']}")
+                self.assertEqual(result.returncode, code, result)
+
+    def in_job(self, words, **variables):
+        """Runs `words` after job.sh in what looks like a Slurm job. More ranks than cores are not allowed in it."""
+        environment = {name: value for name, value in testing.environment().items()
+                       if "rmaps" not in name and name != "DTRAIN_MPIRUN"}
+        return subprocess.run(["bash", "-c", f"source slurm/job.sh; {words}"], cwd=SOURCE, capture_output=True,
+                              text=True, timeout=60,
+                              env={**environment, "DTRAIN_BIN": str(testing.BIN), "SLURM_JOB_ID": "1",
+                                   "SLURM_JOB_NODELIST": "n1", "SLURM_JOB_CPUS_PER_NODE": "1", **variables})
 
     def test_batch_scripts_outside_of_a_job(self):
         """One message says what is missing."""
@@ -154,7 +186,7 @@ class LauncherTest(testing.DtrainTestCase):
                                 env={**testing.environment(), "DTRAIN_MNIST_DIR": str(kaggle),
                                      "PATH": f"{self.folder}:{os.environ['PATH']}"})
         self.assertIn("MNIST is in data/mnist.", result.stdout, result.stderr)
-        self.assertRegex(result.stderr, "Executable: .*build/release/bin/dtrain")
+        self.assertRegex(result.stderr, "(Executable:|execvp error on file) .*build/release/bin/dtrain")
         self.assertRegex(result.stderr, r"quickstart: the training ended with code \d+\n\Z")
         self.assertEqual({path.name.removesuffix(".gz") for path in (self.folder / "data/mnist").iterdir()},
                          set(testing.FILE_NAMES.values()))

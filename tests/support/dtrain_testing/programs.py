@@ -22,9 +22,15 @@ MPI_LINE = re.compile("|".join([
     # Open MPI's log: [host:process] ..., also ORTE_ERROR_LOG and PMIX ERROR
     r"\[[^][\s]+:\d+\] ",
     r"PMIX ERROR: ",
+    # Open MPI 5 on hosts with unusual network interfaces; the lines of several ranks may be mixed
+    r".*mca_btl_tcp_proc_create_interface_graph\]",
+    r"Unable to find reachable pairing between local and remote interfaces",
     # MPICH: what ended a rank, and its stack
     r"\[(mpiexec|proxy)\S*@",
     r"application called MPI_Abort\(",
+    r"YOUR APPLICATION TERMINATED WITH THE EXIT STRING: ",
+    r"This typically refers to a problem with your application\.",
+    r"Please see the FAQ page for debugging suggestions",
     r"Abort\(\d+\) on node \d+",
 ]))
 
@@ -59,6 +65,11 @@ def environment():
     """The environment of all programs. It allows root to use mpirun, and more ranks than cores."""
     lines = (SOURCE / "tests/support/mpi-environment").read_text().splitlines()
     return {**os.environ, **dict(line.split("=", 1) for line in lines if re.match("[A-Z]", line))}
+
+
+def is_open_mpi():
+    """Whether mpirun is that of Open MPI, not of MPICH."""
+    return "Open MPI" in subprocess.run([MPIRUN, "--version"], capture_output=True, text=True, check=False).stdout
 
 
 def command(program, *arguments, ranks=None):

@@ -258,7 +258,8 @@ std::vector<bool> bytes_read(std::span<const std::byte> file) {
     mark(0, file.size() - contents.size() + support::index_in(contents).size());
     for (const auto& values :
          {std::as_bytes(std::span(floats)), std::as_bytes(std::span(doubles)), std::as_bytes(std::span(integers))}) {
-        mark(static_cast<std::size_t>(std::ranges::search(file, values).begin() - file.begin()), values.size());
+        const auto found = std::search(file.begin(), file.end(), values.begin(), values.end());
+        mark(static_cast<std::size_t>(found - file.begin()), values.size());
     }
     return read;
 }

@@ -96,7 +96,7 @@ class Tables : public ::testing::TestWithParam<std::size_t> {
                 for (const int way : {0, 1, 2, 3, 4}) { // a and b stored transposed, or rows of a packed
                     compare<Real>(
                         random_values<Real>(m * n, 3), "product",
-                        [&](const NetworkKernels<Real>& kernels, std::vector<Real>& c) {
+                        [&, m = m, n = n, k = k](const NetworkKernels<Real>& kernels, std::vector<Real>& c) {
                             const auto& products = kernels.products;
                             ProductJob<Real> job;
                             job.a = (way & 1) != 0 ? Elements<Real>{a.data(), 1, m} : Elements<Real>{a.data(), k, 1};
@@ -137,9 +137,12 @@ class Tables : public ::testing::TestWithParam<std::size_t> {
             Maps x;
             std::size_t channels, kernel, stride;
         };
-        for (const auto& [x_maps, channels, kernel, stride] :
-             {Shape{{1, 5, 5}, 1, 1, 1}, Shape{{3, 9, 8}, 7, 3, 1}, Shape{{2, 12, 11}, 13, 5, 2},
-              Shape{{1, 28, 28}, 6, 7, 1}}) {
+        for (const Shape& shape : {Shape{{1, 5, 5}, 1, 1, 1}, Shape{{3, 9, 8}, 7, 3, 1}, Shape{{2, 12, 11}, 13, 5, 2},
+                                   Shape{{1, 28, 28}, 6, 7, 1}}) {
+            const Maps& x_maps = shape.x;
+            const std::size_t channels = shape.channels;
+            const std::size_t kernel = shape.kernel;
+            const std::size_t stride = shape.stride;
             const Maps y_maps{channels, (x_maps.height - kernel) / stride + 1, (x_maps.width - kernel) / stride + 1};
             const auto all = [](auto* first, const Maps& maps) {
                 return Pixels<std::remove_reference_t<decltype(*first)>>{first, maps.pixels() * lanes,

@@ -204,7 +204,7 @@ TEST(Gradients, AreTheSameBitsInMicroBatches) {
         for (const std::vector<core::Range>& subtrees :
              {std::vector<core::Range>{{0, 5}}, {{0, 4}, {4, 5}}, {{0, 1}, {1, 2}, {2, 4}, {4, 5}}}) {
             const std::vector<float> expected = problem.gradient(subtrees);
-            for (const std::size_t max_rows : {8, 16, 21, 47, 64, 117}) {
+            for (const std::size_t max_rows : {8U, 16U, 21U, 47U, 64U, 117U}) {
                 const std::vector<float> found = problem.gradient(subtrees, max_rows);
                 for (const Tensor& tensor : problem.layout().tensors()) {
                     for (std::size_t arena = 0; arena < found.size(); arena += problem.layout().arena_size()) {

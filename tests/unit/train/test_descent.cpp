@@ -166,7 +166,7 @@ TEST_F(DescentTest, MicroBatchesChangeNoBit) {
     for (const std::int64_t sync_every : {1, 3}) {
         std::vector<float> expected;
         std::vector<double> costs;
-        for (const std::size_t max_rows : {42, 8, 14, 27}) {
+        for (const std::size_t max_rows : {42U, 8U, 14U, 27U}) {
             prepare(5, sync_every, "momentum", max_rows);
             std::vector<double> found;
             for (std::int64_t step = 0; step < 5; ++step) {
