@@ -28,30 +28,57 @@ using Vector = typename Native<Real>::Vector;
 template <class Real>
 constexpr std::size_t panel_columns = tile_vectors* Native<Real>::lanes;
 
-/// Copies rows [k, k + depth) of columns [first, first + width) of b to `panel`: panel_columns<Real> values per row,
-/// with zeros beyond `width`.
+/// Copies rows of `width` consecutive values to `panel`, as pack() does.
+template <class Real>
+void pack_rows_of_b(const Real* from, std::size_t row_stride, std::size_t depth, std::size_t width,
+                    Real* panel) noexcept {
+    constexpr std::size_t lanes = Native<Real>::lanes;
+    constexpr std::size_t panel_width = panel_columns<Real>;
+    std::size_t row = 0;
+    if (width == panel_width) {
+        for (; row < depth; ++row) {
+            __builtin_memcpy(panel + row * panel_width, from + row * row_stride, panel_width * sizeof(Real));
+        }
+        return;
+    }
+    // Whole vectors are loaded while they end within the last row, and lanes beyond `width` are cleared.
+    const std::size_t vectors = (width + lanes - 1) / lanes;
+    const std::size_t end = (depth - 1) * row_stride + width;
+    typename Native<Real>::Mask keep;
+    for (std::size_t j = 0; j < lanes; ++j) {
+        keep[j] = j < width - (vectors - 1) * lanes ? -1 : 0;
+    }
+    for (; row * row_stride + vectors * lanes <= end; ++row) {
+        Real* const to = panel + row * panel_width;
+        for (std::size_t v = 0; v < vectors; ++v) {
+            const Vector<Real> values = Native<Real>::load(from + row * row_stride + v * lanes);
+            Native<Real>::store(to + v * lanes, v + 1 < vectors ? values : keep ? values : Vector<Real>{});
+        }
+    }
+    for (; row < depth; ++row) {
+        for (std::size_t j = 0; j < vectors * lanes; ++j) {
+            panel[row * panel_width + j] = j < width ? from[row * row_stride + j] : Real{0};
+        }
+    }
+}
+
+/// Copies rows [k, k + depth) of columns [first, first + width) of b to `panel`: panel_columns<Real> values per row. A
+/// vector that is partly beyond `width` has zeros there.
 template <class Real>
 void pack(const Elements<Real>& b, std::size_t k, std::size_t depth, std::size_t first, std::size_t width,
           Real* panel) noexcept {
     constexpr std::size_t lanes = Native<Real>::lanes;
     constexpr std::size_t panel_width = panel_columns<Real>;
     const Real* const from = b.data + k * b.row_stride + first * b.col_stride;
-    if (b.col_stride == 1) {
-        for (std::size_t i = 0; i < depth; ++i) {
-            if (width == panel_width) {
-                __builtin_memcpy(panel + i * panel_width, from + i * b.row_stride, panel_width * sizeof(Real));
-            } else {
-                for (std::size_t j = 0; j < panel_width; ++j) {
-                    panel[i * panel_width + j] = j < width ? from[i * b.row_stride + j] : Real{0};
-                }
-            }
-        }
+    if (depth > 0 && b.col_stride == 1) {
+        pack_rows_of_b(from, b.row_stride, depth, width, panel);
         return;
     }
+    const std::size_t packed_width = (width + lanes - 1) / lanes * lanes;
     std::size_t done = 0;
     if (b.row_stride == 1) {
         for (; done + lanes <= depth; done += lanes) {
-            for (std::size_t half = 0; half < panel_width; half += lanes) {
+            for (std::size_t half = 0; half < width; half += lanes) {
                 typename Native<Real>::Square block;
                 for (std::size_t j = 0; j < lanes; ++j) {
                     block[j] =
@@ -65,7 +92,7 @@ void pack(const Elements<Real>& b, std::size_t k, std::size_t depth, std::size_t
         }
     }
     for (std::size_t i = done; i < depth; ++i) {
-        for (std::size_t j = 0; j < panel_width; ++j) {
+        for (std::size_t j = 0; j < packed_width; ++j) {
             panel[i * panel_width + j] = j < width ? from[i * b.row_stride + j * b.col_stride] : Real{0};
         }
     }

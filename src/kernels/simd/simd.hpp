@@ -28,6 +28,7 @@ template <class Real, std::size_t bytes>
 struct Simd {
     static constexpr std::size_t lanes = bytes / sizeof(Real);
     using Vector [[gnu::vector_size(bytes)]] = Real;
+    using Mask = decltype(Vector{} < Vector{}); ///< all bits of a lane are 1 or 0
     using Unaligned [[gnu::vector_size(bytes), gnu::aligned(alignof(Real)), gnu::may_alias]] = Real;
 
     [[gnu::always_inline]] static Vector load(const Real* from) noexcept {
