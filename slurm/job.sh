@@ -79,8 +79,9 @@ launch() { # PROGRAM ARGUMENT...: returns what mpirun returns
     done
     mpirun_pid=
     # After a signal MPICH's mpirun returns 0 or another code by chance, whatever the ranks returned. So the run counts
-    # as stopped. If it was complete, the next start finds nothing left to do and ends the job.
-    [[ ! $stop_requested || $mpi == openmpi ]] || status=75
+    # as stopped. If it was complete, the next start finds nothing left to do and ends the job. The same holds for 255:
+    # Bash 5.2 reports it for a process that ends while a signal is handled, and loses the real status.
+    [[ ! $stop_requested || ($mpi == openmpi && $status != 255) ]] || status=75
     return $status
 }
 

@@ -37,11 +37,11 @@ bookworm-aarch64       | bookworm | aarch64-linux-gnu-g++ | g++-aarch64-linux-gn
 '
 
 # For every row. The packages of the aarch64 row come from the architecture arm64, except for programs.
-readonly programs=(cmake ninja-build pkgconf g++ nlohmann-json3-dev ccache gzip hostname iproute2 procps hdf5-tools
+readonly programs=(cmake ninja-build pkgconf g++ nlohmann-json3-dev ccache git gzip hostname iproute2 procps hdf5-tools
     python3-h5py python3-matplotlib python3-jinja2 python3-numpy python3-pandas)
 readonly libraries=(libopenblas-dev libboost-program-options-dev libfmt-dev zlib1g-dev libxxhash-dev libgtest-dev)
 
-# Tests that need more than such a root has (MNIST, SimGrid, Slurm, network namespaces, Git), that search for limits of
+# Tests that need more than such a root has (MNIST, SimGrid, Slurm, network namespaces), that search for limits of
 # memory for one version of Open MPI, or that read sources and documents only.
 readonly left_out='system_(hosts|slurm|simulate|published|pytorch|spoken_digits|limits|memory|documents|includes)'
 
@@ -77,8 +77,8 @@ in_root() { # ROOT COMMAND ARGUMENT...
         mount --rbind /sys "$1/sys"
         [[ ! ${CCACHE_DIR:-} ]] || mount --bind "$CCACHE_DIR" "$1/ccache"
         exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
-            DEBIAN_FRONTEND=noninteractive ${CCACHE_DIR:+CCACHE_DIR=/ccache CCACHE_BASEDIR=/dtrain CCACHE_NOHASHDIR=1 \
-            CMAKE_CXX_COMPILER_LAUNCHER=ccache} "${@:2}"
+            DEBIAN_FRONTEND=noninteractive ${CCACHE_DIR:+CCACHE_DIR=/ccache CCACHE_BASEDIR=/source-of-dtrain \
+            CCACHE_NOHASHDIR=1 CMAKE_CXX_COMPILER_LAUNCHER=ccache} "${@:2}"
     ' bash "$@"
 }
 
@@ -111,8 +111,9 @@ make_root() { # NAME
 }
 
 copy_sources() { # ROOT: the tracked files. Files keep their times, so that unchanged ones are not built again.
-    mkdir -p -- "$1/dtrain" && find "$1/dtrain" -mindepth 1 -maxdepth 1 ! -name build -exec rm -rf -- {} + &&
-        git ls-files -z | tar --create --null --files-from=- | tar --extract --directory="$1/dtrain"
+    mkdir -p -- "$1/source-of-dtrain" &&
+        find "$1/source-of-dtrain" -mindepth 1 -maxdepth 1 ! -name build -exec rm -rf -- {} + &&
+        git ls-files -z | tar --create --null --files-from=- | tar --extract --directory="$1/source-of-dtrain"
 }
 
 # Runs in the root. Its last line is: result CODE PASSED FAILED FINGERPRINT
@@ -130,7 +131,7 @@ build_and_test() { # COMPILER TESTS LEFT-OUT
         train=(qemu-aarch64-static)
         select=(--label-regex '^unit$')
     fi
-    cd /dtrain && cmake --preset dev "${options[@]}" && cmake --build --preset dev || return
+    cd /source-of-dtrain && cmake --preset dev "${options[@]}" && cmake --build --preset dev || return
     # shellcheck disable=SC2046 # words
     export $(grep '^[A-Z]' tests/support/mpi-environment)
     log=$(ctest --preset dev ${2:+--tests-regex "$2"} --exclude-regex "$3" "${select[@]}" 2>&1 | tee >(cat >&2))

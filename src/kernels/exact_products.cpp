@@ -95,6 +95,11 @@ class ExactProducts final : public Products {
     }
 
     template <class Real>
+    [[nodiscard]] std::size_t tile_rows(const TreeLeaves& leaves) const noexcept {
+        return leaves.merges.size() == 1 ? kernels<Real>().tile_rows : kernels<Real>().tree_tile_rows;
+    }
+
+    template <class Real>
     void multiply_in_blocks(const Factor<Real>& a, const Factor<Real>& b, bool add, core::MatrixView<Real> c) noexcept {
         assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
         constexpr std::array<std::uint8_t, 1> no_merge{0};
@@ -118,10 +123,10 @@ class ExactProducts final : public Products {
     void multiply_whole(const Factor<Real>& a, const Factor<Real>& b, const TreeLeaves& leaves,
                         core::MatrixView<Real> c) noexcept {
         assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
-        const ProductKernels<Real>& use = kernels<Real>();
-        const std::size_t tile_rows = leaves.merges.size() == 1 ? use.tile_rows : use.tree_tile_rows;
-        const std::size_t block = packed_values<Real> / std::max<std::size_t>(a.cols, 1) / tile_rows * tile_rows;
-        const bool pack = a.cols * a.col_stride * sizeof(Real) > far_bytes && c.cols > use.panel_columns && block > 0;
+        const std::size_t tile = tile_rows<Real>(leaves);
+        const std::size_t block = packed_values<Real> / std::max<std::size_t>(a.cols, 1) / tile * tile;
+        const bool pack =
+            a.cols * a.col_stride * sizeof(Real) > far_bytes && c.cols > kernels<Real>().panel_columns && block > 0;
         for (std::size_t row = 0; row < a.rows;) {
             const std::size_t count = pack ? std::min(a.rows - row, block) : a.rows;
             multiply_rows(a.block(row, count, 0, a.cols), pack, b, leaves, false, c.block(row, count));
@@ -134,9 +139,17 @@ class ExactProducts final : public Products {
     void multiply_rows(const Factor<Real>& a, bool pack, const Factor<Real>& b, const TreeLeaves& leaves, bool add,
                        core::MatrixView<Real> c) noexcept {
         const ProductKernels<Real>& use = kernels<Real>();
-        ProductJob<Real> job{
-            elements_of(a),       a.rows, a.cols, nullptr, elements_of(b), leaves.offsets.data(), leaves.merges.data(),
-            leaves.merges.size(), add,    c.data, c.cols};
+        ProductJob<Real> job{.a = elements_of(a),
+                             .rows = a.rows,
+                             .depth = a.cols,
+                             .tile_rows = tile_rows<Real>(leaves),
+                             .b = elements_of(b),
+                             .offsets = leaves.offsets.data(),
+                             .merges = leaves.merges.data(),
+                             .leaves = leaves.merges.size(),
+                             .add = add,
+                             .c = c.data,
+                             .c_stride = c.cols};
         if (pack) {
             auto* const packed = reinterpret_cast<Real*>(packed_rows_.data());
             use.pack_rows(job, packed);

@@ -95,8 +95,8 @@ std::size_t choose_table() {
     if (asked == nullptr) {
         throw core::Error(
             core::ExitCode::bad_config,
-            fmt::format("this CPU has neither AVX2 nor fused multiply-add, which dtrain needs. {}={} works "
-                        "here, but it is about a hundred times slower",
+            fmt::format("this CPU lacks AVX2 or fused multiply-add, and dtrain needs both. {}={} works here, but "
+                        "it is about a hundred times slower",
                         variable, known[0].name));
     }
     throw core::Error(core::ExitCode::bad_config, fmt::format("{}={}: expected one of {}, which this CPU supports",

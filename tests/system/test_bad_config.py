@@ -1,6 +1,7 @@
 """A bad command line or config: exit code 2, one message that names the error, nothing written."""
 
 import sys
+import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -94,6 +95,7 @@ class BadConfigTest(testing.DtrainTestCase):
                       start("dtrain", config, ranks=1, SLURM_PROCID=2, SLURM_STEP_NUM_TASKS=4)):
             self.assertEqual(right.code, testing.EXIT_OK, right)
 
+    @unittest.skipUnless(testing.starts_several_programs(), "this mpirun cannot start several programs")
     def test_ranks_with_different_arguments(self):
         """As started by "mpirun -np 1 dtrain a.ini : -np 1 dtrain b.ini"."""
         config = self.write_config({})

@@ -56,6 +56,7 @@ class InstructionSetsTest(testing.DtrainTestCase):
                 self.assert_refused("dtrain", config, ranks=ranks, code=testing.EXIT_BAD_CONFIG,
                                     words=["DTRAIN_ISA=x86-64-v2", "reference"])
 
+    @unittest.skipUnless(testing.starts_several_programs(), "this mpirun cannot start several programs")
     def test_ranks_agree(self):
         """A job whose ranks have different CPUs uses what all of them have."""
         config = self.write_config(CASES["sigmoid, quadratic, sgd"])

@@ -31,6 +31,7 @@ struct ProductJob {
     Elements<Real> a;
     std::size_t rows = 0;
     std::size_t depth = 0;          ///< columns of a, which are rows of b
+    std::size_t tile_rows = 1;      ///< rows that are computed at once, at most: see ProductKernels
     const Real* packed_a = nullptr; ///< what pack_rows() wrote, or null
     Elements<Real> b;
     const std::size_t* offsets = nullptr;

@@ -11,15 +11,10 @@
 namespace dtrain::kernels::DTRAIN_INSTRUCTION_SET {
 namespace {
 
-template <class Real>
-std::size_t rows_per_tile(const ProductJob<Real>& job) noexcept {
-    return job.leaves == 1 ? max_tile_rows : max_tile_rows / 2;
-}
-
 /// Copies each tile column by column.
 template <class Real>
 void pack_rows(const ProductJob<Real>& job, Real* to) noexcept {
-    in_even_parts(job.rows, rows_per_tile(job), [&](std::size_t first, std::size_t rows) {
+    in_even_parts(job.rows, job.tile_rows, [&](std::size_t first, std::size_t rows) {
         for (std::size_t k = 0; k < job.depth; ++k) {
             const Real* from = job.a.data + first * job.a.row_stride + k * job.a.col_stride;
             for (std::size_t r = 0; r < rows; ++r, from += job.a.row_stride) {
@@ -34,8 +29,8 @@ void multiply_panel(const ProductJob<Real>& job, std::size_t first_column, std::
                     PrefetchQueue& upcoming) noexcept {
     constexpr std::size_t lanes = Native<Real>::lanes;
     constexpr std::size_t panel_width = panel_columns<Real>;
-    const std::size_t tile_rows = rows_per_tile(job);
-    const Panel<Real> panel(job, first_column, width, (job.rows + tile_rows - 1) / tile_rows, panel_memory);
+    const std::size_t tiles = (job.rows + job.tile_rows - 1) / job.tile_rows;
+    const Panel<Real> panel(job, first_column, width, tiles, panel_memory);
     const std::size_t vectors = (width + lanes - 1) / lanes;
     const auto run = [&](std::size_t rows, const TileArguments<Real>& arguments) __attribute__((always_inline)) {
         (job.leaves == 1 ? chain_tiles<Real>.at[rows - 1][vectors - 1]
@@ -47,7 +42,7 @@ void multiply_panel(const ProductJob<Real>& job, std::size_t first_column, std::
     arguments.merges = job.merges;
     arguments.leaves = job.leaves;
     arguments.add = job.add;
-    in_even_parts(job.rows, tile_rows, [&](std::size_t first, std::size_t rows) {
+    in_even_parts(job.rows, job.tile_rows, [&](std::size_t first, std::size_t rows) {
         upcoming.prefetch_some();
         if (job.packed_a != nullptr) {
             arguments.a = {job.packed_a + first * job.depth, 1, rows};

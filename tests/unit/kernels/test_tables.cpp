@@ -85,7 +85,7 @@ class Tables : public ::testing::TestWithParam<std::size_t> {
     void compare_products() const {
         for (const std::size_t leaves : {1U, 2U, 5U, 8U}) {
             for (const auto& [m, n, k] :
-                 {std::array{1U, 1U, 1U}, {7U, 33U, 20U}, {29U, 64U, 64U}, {16U, 100U, 9000U}}) {
+                 {std::array{1U, 1U, 1U}, {7U, 33U, 20U}, {40U, 26U, 50U}, {29U, 64U, 64U}, {16U, 100U, 9000U}}) {
                 std::vector<std::size_t> offsets;
                 for (std::size_t leaf = 0; leaf <= leaves; ++leaf) {
                     offsets.push_back(k * leaf / leaves);
@@ -102,6 +102,7 @@ class Tables : public ::testing::TestWithParam<std::size_t> {
                             job.a = (way & 1) != 0 ? Elements<Real>{a.data(), 1, m} : Elements<Real>{a.data(), k, 1};
                             job.rows = m;
                             job.depth = k;
+                            job.tile_rows = leaves == 1 ? products.tile_rows : products.tree_tile_rows;
                             job.b = (way & 2) != 0 ? Elements<Real>{b.data(), 1, k} : Elements<Real>{b.data(), n, 1};
                             job.offsets = offsets.data();
                             job.merges = merges.data();
