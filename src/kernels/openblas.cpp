@@ -12,9 +12,7 @@
 #include <type_traits>
 
 namespace dtrain::kernels {
-namespace {
-
-struct Functions {
+struct OpenBlas::Functions {
     decltype(&cblas_sgemm) sgemm = nullptr;
     decltype(&cblas_dgemm) dgemm = nullptr;
     decltype(&openblas_set_num_threads) set_threads = nullptr;
@@ -22,7 +20,7 @@ struct Functions {
     decltype(&openblas_get_corename) core_name = nullptr;
 };
 
-Functions load(int threads) {
+OpenBlas::Functions OpenBlas::load(int threads) {
     // The library maps buffers at the start, and again in the first product. If it cannot, it retries for ever.
     constexpr std::size_t work_bytes = std::size_t{130} << 20;
     if (!core::has_addresses(work_bytes)) {
@@ -51,10 +49,12 @@ Functions load(int threads) {
     return functions;
 }
 
-const Functions& functions(int threads = 1) {
+const OpenBlas::Functions& OpenBlas::load_once(int threads) {
     static const Functions loaded = load(threads);
     return loaded;
 }
+
+namespace {
 
 CBLAS_TRANSPOSE transposition(bool transposed) noexcept {
     return transposed ? CblasTrans : CblasNoTrans;
@@ -62,27 +62,27 @@ CBLAS_TRANSPOSE transposition(bool transposed) noexcept {
 
 } // namespace
 
-OpenBlas::OpenBlas(int threads) {
-    functions(threads).set_threads(threads);
+OpenBlas::OpenBlas(int threads) : functions_(load_once(threads)) {
+    functions_.set_threads(threads);
 }
 
 void OpenBlas::multiply(Operand<float> a, Operand<float> b, float* c, std::size_t m, std::size_t n, std::size_t k,
                         bool add) const {
-    functions().sgemm(CblasRowMajor, transposition(a.transposed), transposition(b.transposed), static_cast<blasint>(m),
-                      static_cast<blasint>(n), static_cast<blasint>(k), 1, a.data, static_cast<blasint>(a.stride),
-                      b.data, static_cast<blasint>(b.stride), add ? 1 : 0, c, static_cast<blasint>(n));
+    functions_.sgemm(CblasRowMajor, transposition(a.transposed), transposition(b.transposed), static_cast<blasint>(m),
+                     static_cast<blasint>(n), static_cast<blasint>(k), 1, a.data, static_cast<blasint>(a.stride),
+                     b.data, static_cast<blasint>(b.stride), add ? 1 : 0, c, static_cast<blasint>(n));
 }
 
 void OpenBlas::multiply(Operand<double> a, Operand<double> b, double* c, std::size_t m, std::size_t n, std::size_t k,
                         bool add) const {
-    functions().dgemm(CblasRowMajor, transposition(a.transposed), transposition(b.transposed), static_cast<blasint>(m),
-                      static_cast<blasint>(n), static_cast<blasint>(k), 1, a.data, static_cast<blasint>(a.stride),
-                      b.data, static_cast<blasint>(b.stride), add ? 1 : 0, c, static_cast<blasint>(n));
+    functions_.dgemm(CblasRowMajor, transposition(a.transposed), transposition(b.transposed), static_cast<blasint>(m),
+                     static_cast<blasint>(n), static_cast<blasint>(k), 1, a.data, static_cast<blasint>(a.stride),
+                     b.data, static_cast<blasint>(b.stride), add ? 1 : 0, c, static_cast<blasint>(n));
 }
 
 std::string OpenBlas::name() const {
-    const std::string config = functions().config(); // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..."
-    return fmt::format("{} {}", config.substr(0, config.find(' ', config.find(' ') + 1)), functions().core_name());
+    const std::string config = functions_.config(); // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..."
+    return fmt::format("{} {}", config.substr(0, config.find(' ', config.find(' ') + 1)), functions_.core_name());
 }
 
 } // namespace dtrain::kernels

@@ -28,6 +28,14 @@ class OpenBlas {
 
     /// Its version and kernels, such as "OpenBLAS 0.3.21 SkylakeX".
     [[nodiscard]] std::string name() const;
+
+  private:
+    struct Functions;
+    /// Loads the library at the first call in the process.
+    static const Functions& load_once(int threads);
+    static Functions load(int threads);
+
+    const Functions& functions_;
 };
 
 } // namespace dtrain::kernels
