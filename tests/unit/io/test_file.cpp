@@ -141,7 +141,7 @@ TEST(ReadFile, ReturnsTheContentsOrTheReason) {
     EXPECT_TRUE(read_file(folder / "empty").empty());
 
     for (const auto& [path, reason] : {std::pair{folder / "absent", "No such file"}, {folder.path(), "directory"}}) {
-        const auto error = error_of([&path = path] { (void)read_file(path); });
+        const auto error = error_of([&at = path] { (void)read_file(at); });
         ASSERT_TRUE(error);
         EXPECT_EQ(error->code(), core::ExitCode::bad_checkpoint);
         EXPECT_NE(std::string_view(error->what()).find(path.string()), std::string_view::npos) << error->what();

@@ -84,8 +84,9 @@ class Tables : public ::testing::TestWithParam<std::size_t> {
     template <class Real>
     void compare_products() const {
         for (const std::size_t leaves : {1U, 2U, 5U, 8U}) {
-            for (const auto& [m, n, k] :
+            for (const auto& size :
                  {std::array{1U, 1U, 1U}, {7U, 33U, 20U}, {40U, 26U, 50U}, {29U, 64U, 64U}, {16U, 100U, 9000U}}) {
+                const auto m = size[0], n = size[1], k = size[2]; // clang 14 captures no structured binding
                 std::vector<std::size_t> offsets;
                 for (std::size_t leaf = 0; leaf <= leaves; ++leaf) {
                     offsets.push_back(k * leaf / leaves);
@@ -96,7 +97,7 @@ class Tables : public ::testing::TestWithParam<std::size_t> {
                 for (const int way : {0, 1, 2, 3, 4}) { // a and b stored transposed, or rows of a packed
                     compare<Real>(
                         random_values<Real>(m * n, 3), "product",
-                        [&, m = m, n = n, k = k](const NetworkKernels<Real>& kernels, std::vector<Real>& c) {
+                        [&](const NetworkKernels<Real>& kernels, std::vector<Real>& c) {
                             const auto& products = kernels.products;
                             ProductJob<Real> job;
                             job.a = (way & 1) != 0 ? Elements<Real>{a.data(), 1, m} : Elements<Real>{a.data(), k, 1};
