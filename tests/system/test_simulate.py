@@ -48,13 +48,9 @@ class SimulateTest(testing.DtrainTestCase):
                                "platform": [b"ethernet"] * 8 + [b"fat-tree"] * 8}.items():
             self.assertEqual(runs[f"/runs/{column}"].tolist(), values, column)
 
-        # Two nodes have a network between them. The slower network shows in the times, by its latency alone.
+        # Two nodes have a network between them. Its latency bounds the exchange from below, whatever else disturbs.
         exchange = runs["/runs/reduce_seconds"] + runs["/runs/wait_seconds"]
         self.assertGreater(exchange[4:8].mean(), 40e-6, "two messages, one after the other")
-        # Only the phase reduce depends on the network. Its fastest repeat is the least disturbed one: computation is
-        # timed on this machine, and disturbances of one rank make the others wait.
-        reduce = runs["/runs/reduce_seconds"]
-        self.assertGreater(reduce[4:8].min(), reduce[12:].min())
 
         # One real rank takes the same steps.
         real = testing.run("dtrain-bench", config, "--steps-only", "--steps", STEPS, "--blocks", BLOCKS,
@@ -66,16 +62,21 @@ class SimulateTest(testing.DtrainTestCase):
             path = self.folder / "scaling.runs" / platform / "weak-ranks0040-repeat1.json"
             self.assertEqual(json.loads(path.read_text())["fingerprint"], fingerprint)
 
-    def test_ranks_per_node(self):
-        """The platform needs no more hosts than there are nodes with ranks."""
+    def test_own_platform(self):
+        """The platform needs no more hosts than there are nodes with ranks, and its latency shows in the times."""
         text = (SIMULATE.parent / "platforms/ethernet.xml").read_text()
-        (self.folder / "small.xml").write_text(text.replace('radical="0-31"', 'radical="0-1"'))
-        self.assertIn('radical="0-31"', text)
+        for shipped, own in (('radical="0-31"', 'radical="0-1"'), ('lat="12.5us"', 'lat="12.5ms"')):
+            self.assertIn(shipped, text)
+            text = text.replace(shipped, own)
+        (self.folder / "small.xml").write_text(text)
         result = simulate(self.folder, self.write_config(SETTINGS), "--ranks", "2 4", "--mode", "weak", "--blocks", 1,
                           "--platform", "small.xml", "--ranks-per-node", 2, "--output", "scaling.h5")
         self.assertEqual(result.code, testing.EXIT_OK, result)
         runs = testing.read_h5(self.folder / "scaling.h5").datasets
         self.assertEqual((runs["/runs/ranks"].tolist(), runs["/runs/nodes"].tolist()), ([2, 4], [1, 2]))
+        one_node, two_nodes = runs["/runs/reduce_seconds"] + runs["/runs/wait_seconds"]
+        self.assertGreater(two_nodes, 40e-3, "two messages, one after the other")
+        self.assertLess(one_node, 20e-3, "no message between nodes")
 
     def test_command_line(self):
         config = self.write_config(SETTINGS)
