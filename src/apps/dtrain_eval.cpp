@@ -13,6 +13,7 @@
 #include "dtrain/io/file_kind.hpp"
 #include "dtrain/kernels/instruction_set.hpp"
 #include "dtrain/kernels/products.hpp"
+#include "dtrain/model/build.hpp"
 #include "dtrain/model/data_source.hpp"
 #include "dtrain/model/evaluator.hpp"
 #include "dtrain/model/saved_network.hpp"
@@ -297,8 +298,9 @@ io::Checkpoint open_checkpoint(std::filesystem::path& path) {
 
 void execute(Arguments arguments) {
     const io::Checkpoint checkpoint = open_checkpoint(arguments.checkpoint);
-    const config::Config config = model::config_of(checkpoint);
-    const auto products = kernels::make_exact_products(config.parallel.threads);
+    config::Config config = model::config_of(checkpoint);
+    config.parallel.products = kernels::product_names().front(); // the machine need not have another engine
+    const auto products = model::build_products(config);
     nn::Network<float> network = model::network_of(checkpoint, *products);
     const core::Buffer<float> parameters = model::parameters_of(checkpoint, network);
 

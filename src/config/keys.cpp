@@ -113,6 +113,8 @@ constexpr std::array table{
         std::int64_t& x = c.training.micro_batch;
         return verdict(whole<std::int64_t>(v, 0, max_batch, x) == Verdict::ok && (x == 0 || x >= 8));
     }},
+    Key{"training", "precision", "float32", "the name of a number format",
+        [](Config& c, Text v) { return non_empty(v, c.training.precision); }},
     Key{"training", "optimizer", "sgd", "the name of an optimizer",
         [](Config& c, Text v) { return non_empty(v, c.training.optimizer); }},
     Key{"training", "learning_rate", "3.0", "a number greater than 0 and at most 1000000",

@@ -13,7 +13,7 @@
 
 namespace dtrain::kernels {
 
-// Defined by reference.cpp and, once for each instruction set, by simd/table.cpp.
+// Defined by reference.cpp and, once for each instruction set, by the files of the folder simd.
 namespace reference {
 Table make_table() noexcept;
 }
@@ -22,6 +22,9 @@ Table make_table() noexcept;
 }
 namespace x86_64_v4 {
 Table make_table() noexcept;
+}
+namespace x86_64_v4_bf16 {
+void fill_bfloat16(Bfloat16Kernels& kernels) noexcept;
 }
 namespace native {
 Table make_table() noexcept;
@@ -40,15 +43,22 @@ struct InstructionSet {
 /// From the slowest to the fastest.
 std::span<const InstructionSet> instruction_sets() {
 #if defined(__x86_64__)
+    constexpr auto make_v4_bf16 = []() noexcept {
+        Table table = x86_64_v4::make_table();
+        x86_64_v4_bf16::fill_bfloat16(table.bfloat16);
+        return table;
+    };
     // The features that CMakeLists.txt compiles for. The function also asks whether the operating system saves the
     // registers.
     static const bool has_v3 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
     static const bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") != 0 &&
                                __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
                                __builtin_cpu_supports("avx512vl") != 0;
+    static const bool has_v4_bf16 = has_v4 && __builtin_cpu_supports("avx512bf16") != 0;
     static const std::array sets{InstructionSet{"reference", true, reference::make_table},
                                  InstructionSet{"x86-64-v3", has_v3, x86_64_v3::make_table},
-                                 InstructionSet{"x86-64-v4", has_v4, x86_64_v4::make_table}};
+                                 InstructionSet{"x86-64-v4", has_v4, x86_64_v4::make_table},
+                                 InstructionSet{"x86-64-v4+bf16", has_v4_bf16, make_v4_bf16}};
 #else
     static const std::array sets{InstructionSet{"reference", true, reference::make_table},
                                  InstructionSet{DTRAIN_NATIVE_NAME, true, native::make_table}};

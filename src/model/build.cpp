@@ -10,6 +10,9 @@
 namespace dtrain::model {
 namespace {
 
+constexpr const char* float32 = "float32";
+constexpr const char* bfloat16 = "bfloat16";
+
 data::Augmentation augmentation_of(const config::Config& config) {
     const auto& keys = config.augment;
     return {keys.shift, keys.rotate, keys.scale, keys.shear, keys.elastic_alpha, keys.elastic_sigma};
@@ -22,10 +25,36 @@ void check_names(const config::Config& config) {
     config.require_one_of("model.cost", nn::cost_names());
     config.require_one_of("training.optimizer", optim::optimizer_names());
     config.require_one_of("training.schedule", optim::schedule_names());
+    check_products(config);
     if (config.parallel.sync_every > 1 && build_optimizer(config)->needs_norms()) {
         throw config.invalid("parallel.sync_every", fmt::format("sync_every > 1 does not work with optimizer = {}",
                                                                 config.training.optimizer));
     }
+}
+
+void check_products(const config::Config& config) {
+    config.require_one_of("parallel.products", kernels::product_names());
+    config.require_one_of("training.precision", std::vector<std::string>{float32, bfloat16});
+    if (config.training.precision != bfloat16) {
+        return;
+    }
+    if (config.parallel.products != kernels::product_names().front()) {
+        throw config.invalid("training.precision", fmt::format("precision = {} works only with products = {}", bfloat16,
+                                                               kernels::product_names().front()));
+    }
+    if (const auto rows = config.training.micro_batch; rows > 0 && rows < 32) {
+        throw config.invalid(
+            "training.micro_batch",
+            fmt::format("with precision = {}, expected 0 or at least 32: products add up 32 samples at "
+                        "a time",
+                        bfloat16));
+    }
+}
+
+std::unique_ptr<kernels::Products> build_products(const config::Config& config) {
+    const int threads = config.parallel.threads;
+    return config.training.precision == bfloat16 ? kernels::make_bfloat16_products(threads)
+                                                 : kernels::make_products(config.parallel.products, threads);
 }
 
 nn::Network<float> build_network(const config::Config& config, const nn::Shape& sample_shape,

@@ -1,13 +1,11 @@
 #include "dtrain/nn/micro_batch.hpp"
 
-#include "dtrain/nn/interleave.hpp"
-
 #include <algorithm>
 
 namespace dtrain::nn {
 
-MicroBatches::MicroBatches(std::size_t max_rows, std::size_t max_shards)
-    : max_rows_(std::max(max_rows, group_rows)), rows_(max_shards + 1) {}
+MicroBatches::MicroBatches(std::size_t max_rows, std::size_t max_shards, std::size_t unit)
+    : unit_(unit), max_rows_(std::max(max_rows, unit)), rows_(max_shards + 1) {}
 
 MicroBatch MicroBatches::next(ShardOffsets shards, const MicroBatch& last, std::size_t row) noexcept {
     MicroBatch next;
@@ -21,9 +19,9 @@ MicroBatch MicroBatches::next(ShardOffsets shards, const MicroBatch& last, std::
         rows_[++count] = shards[++shard] - row;
     }
     if (shard + 1 < shards.size()) { // not all rows of this shard fit
-        const std::size_t groups = (max_rows_ - rows_[count]) / group_rows;
-        if (groups > 0) {
-            rows_[count + 1] = rows_[count] + groups * group_rows;
+        const std::size_t units = (max_rows_ - rows_[count]) / unit_;
+        if (units > 0) {
+            rows_[count + 1] = rows_[count] + units * unit_;
             ++count;
             ++shard;
             next.ends_inside_shard = true;

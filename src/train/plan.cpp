@@ -24,7 +24,6 @@ namespace {
 void check(const config::Config& config, int ranks) {
     model::check_names(config);
     config.require_one_of("parallel.reducer", parallel::reducer_names());
-    config.require_one_of("parallel.products", kernels::product_names());
     if (ranks > config.parallel.logical_shards) {
         throw config.invalid("parallel.logical_shards",
                              fmt::format("{0} ranks need at least as many logical shards. Start fewer ranks, or set "
@@ -65,7 +64,7 @@ Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
     const data::SetHeader& train = header(data::Set::train);
     mpi::together(communicator_, [&] {
         model::check_augmentation(config_, train.sample_shape);
-        products_ = kernels::make_products(config_.parallel.products, config_.parallel.threads);
+        products_ = model::build_products(config_);
         network_ = std::make_unique<nn::Network<float>>(model::build_network(config_, train.sample_shape, *products_));
     });
     source_->require_classes(network_->outputs());

@@ -12,4 +12,10 @@ inline kernels::Products& products() {
     return *exact;
 }
 
+/// Products of factors that are rounded to bfloat16.
+inline kernels::Products& bfloat16_products() {
+    static const std::unique_ptr<kernels::Products> rounding = kernels::make_bfloat16_products(1);
+    return *rounding;
+}
+
 } // namespace dtrain::support

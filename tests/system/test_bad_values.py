@@ -38,6 +38,7 @@ VALUES = [
     ("parallel.logical_shards", "0"),
     ("parallel.reducer", "mip", "mpi"),
     ("parallel.products", "openbals", "openblas"),
+    ("training.precision", "bfloat", "did you mean bfloat16?"),
     ("parallel.threads", "-2"),
     ("data.source", "jdx", "idx, synthetic; did you mean idx?"),
     ("data.train_samples", "-5"),
@@ -62,6 +63,11 @@ class BadValuesTest(testing.DtrainTestCase):
     def test_in_the_file(self):
         for value in VALUES:
             self.check_in_the_file(*value)
+
+    def test_keys_that_exclude_bfloat16(self):
+        for name, value, *words in (("parallel.products", "openblas", "precision = bfloat16", "products = exact"),
+                                    ("training.micro_batch", "8", "at least 32")):
+            self.check(name, self.write_config({"training.precision": "bfloat16", name: value}), words=words)
 
     def test_on_several_ranks(self):
         """Rank 0 alone reads the config, so a few values of each section suffice."""

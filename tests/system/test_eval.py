@@ -92,6 +92,17 @@ class EvalTest(EvalTestCase):
         cost = log["/epochs/test_cost"][-1]
         self.assertAlmostEqual(value_after("cost", output), cost, delta=1e-4 * cost)
 
+    def test_outputs_in_bfloat16(self):
+        """They are those of training: their cost is the cost in the log. Outputs in float32 differ visibly."""
+        trained, network = self.checkpoint_and_reference("quadratic", **{"training.precision": "bfloat16"})
+        self.evaluate(trained.checkpoints()[-1], "--record", self.folder / "evaluation.h5")
+        outputs = testing.read_h5(self.folder / "evaluation.h5").datasets["/samples/output"].astype(float)
+        targets = np.eye(10)[self.arrays["test_labels"]]
+        cost = np.square(outputs - targets).sum(axis=1).mean()
+        self.assertAlmostEqual(cost, trained.log().datasets["/epochs/test_cost"][-1], delta=1e-6 * cost)
+        unrounded = network.evaluate(self.arrays["test_images"], self.arrays["test_labels"])[0]
+        self.assertGreater(abs(unrounded - cost), 1e-5 * cost)
+
     def test_folders_stand_for_their_newest_checkpoint(self):
         trained = self.train({"training.learning_rate": 0.2})
         newest = self.evaluate(trained.checkpoints()[-1])

@@ -18,7 +18,10 @@ CASES = {name: {**testing.CASES[name], "data.train_samples": 200, "data.test_sam
          for name in ("sigmoid, quadratic, sgd", "convolutions, dropout, momentum, distorted",
                       "lstm, batch smaller than the shards, nesterov", "wide layers, lars, 13 shards",
                       "fewer samples than shards, adam")}
-ALL = ("reference", "x86-64-v3", "x86-64-v4") if platform.machine() == "x86_64" else ("reference", platform.machine())
+ROUNDED_CASES = {name: {**settings, "data.train_samples": 200, "data.test_samples": 100}
+                 for name, settings in testing.CASES.items() if settings.get("training.precision") == "bfloat16"}
+ALL = (("reference", "x86-64-v3", "x86-64-v4", "x86-64-v4+bf16") if platform.machine() == "x86_64" else
+       ("reference", platform.machine()))
 BUILD = testing.BIN.parent
 
 
@@ -48,6 +51,18 @@ class InstructionSetsTest(testing.DtrainTestCase):
                     self.assertEqual(run.log().attributes["arithmetic"], f"{table}, fused multiply-add")
                     expected = expected or run
                     self.assert_same_result(run, expected)
+
+    def test_bfloat16_bits_depend_on_the_order_only(self):
+        """The order of additions is that of AMX's instruction, or of the CPU's own instruction, as the log says."""
+        for name, settings in ROUNDED_CASES.items():
+            with self.case(name):
+                expected = {}
+                for table in supported():
+                    with using(table):
+                        run = self.train(settings, ranks=2, output=table)
+                    order = re.search("in the order of ([A-Z0-9]+)", run.log().attributes["arithmetic"])[1]
+                    self.assertEqual(order, "VDPBF16PS" if table.endswith("+bf16") else "TDPBF16PS")
+                    self.assert_same_result(run, expected.setdefault(order, run))
 
     def test_unknown_table(self):
         config = self.write_config({})
@@ -97,7 +112,7 @@ class SymbolsTest(unittest.TestCase):
         for folder in folders:
             namespace = folder.stem.removeprefix("dtrain_kernels_")
             objects = sorted(folder.rglob("*.o"))
-            self.assertGreater(len(objects), 3)
+            self.assertGreater(len(objects), 0)
             for file in objects:
                 listed = subprocess.run(["nm", "--demangle", "--defined-only", file], capture_output=True, text=True,
                                         check=True).stdout

@@ -52,6 +52,7 @@ class Config {
         std::int64_t epochs = 0;
         std::int64_t batch_size = 0;  ///< samples per training step over all ranks; 0 = `all`, the whole training set
         std::int64_t micro_batch = 0; ///< samples that a rank processes at once; 0 = automatic
+        std::string precision;        ///< of the factors of products
         std::string optimizer;
         double learning_rate = 0;
         double momentum = 0;

@@ -81,6 +81,10 @@ class Products {
     /// Prefetches `rows` during the next products. This replaces rows of an earlier call that are still pending.
     virtual void prefetch_during_products(const PrefetchQueue& rows) noexcept = 0;
 
+    /// If the inner indices of a leaf are divided among several products, which add to each other, the bits stay the
+    /// same if each product but the last has a multiple of this number of them.
+    [[nodiscard]] virtual std::size_t cut_unit() const noexcept { return 1; }
+
     /// The arithmetic in use, for the log, such as "512-bit vectors, fused multiply-add". The last bits of a result
     /// depend on the fusing.
     [[nodiscard]] virtual std::string arithmetic_name() const = 0;
@@ -96,6 +100,12 @@ class Products {
 /// Products by OpenBLAS. It chooses the order of operations, so results agree with exact products to rounding only, and
 /// depend on the number of ranks. Throws like the constructor of OpenBlas.
 [[nodiscard]] std::unique_ptr<Products> make_openblas_products(int threads);
+
+/// Products of factors that are rounded to bfloat16, with sums in float. Each leaf of a tree is added up in the order
+/// of kernels::Bfloat16Order, from its first inner index, so the bits depend on that order alone. Products with
+/// Factor::ones() are sums, and these are exact products, as are all products of doubles. Throws std::bad_alloc, and
+/// core::Error (bad_config) if this CPU does not follow the order that its kernels define.
+[[nodiscard]] std::unique_ptr<Products> make_bfloat16_products(int threads);
 
 [[nodiscard]] std::vector<std::string> product_names();
 /// `name` must be one of product_names(); otherwise throws std::out_of_range.

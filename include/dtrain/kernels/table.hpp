@@ -55,6 +55,48 @@ struct ProductKernels {
                            PrefetchQueue& upcoming) noexcept;
 };
 
+/// The order in which a product of bfloat16 matrices adds up, an element of c and two operands of 32 values each at a
+/// time. All operations are fused multiply-adds or additions of floats. Denormal operands and results become zero.
+enum class Bfloat16Order : std::uint8_t {
+    /// As the instruction TDPBF16PS (AMX): c + (even + odd), where `even` and `odd` are chains over the operands'
+    /// values
+    /// 0, 2, 4, ... and 1, 3, 5, ..., which start at 0.
+    two_chains,
+    /// As the instruction VDPBF16PS: one chain on c over the values 1, 0, 3, 2, 5, 4, ...
+    one_chain,
+};
+
+inline constexpr std::size_t bfloat16_depth = 32;   ///< inner indices of a step
+inline constexpr std::size_t bfloat16_columns = 16; ///< columns of a panel of b
+
+/// c = a · b or c += a · b for bfloat16 matrices, with sums in float. The inner index k goes over `steps` ·
+/// bfloat16_depth values. a is stored by rows: a(i, k) is a[i · a_stride + k]. b is stored in panels of
+/// bfloat16_columns columns, as AMX reads it: b(k, 16 p + j) is b[p · panel_stride + (k / 2) · 32 + 2 j + k % 2].
+struct Bfloat16Product {
+    const std::uint16_t* a = nullptr;
+    std::size_t a_stride = 0;
+    std::size_t rows = 0; ///< of a
+    const std::uint16_t* b = nullptr;
+    std::size_t panel_stride = 0;
+    std::size_t cols = 0;  ///< of c; b has zeros in the rest of its last panel
+    std::size_t steps = 0; ///< at least 1
+    bool add = false;
+    float* c = nullptr;
+    std::size_t c_stride = 0;
+};
+
+struct Bfloat16Kernels {
+    Bfloat16Order order;
+    const char* unit; ///< what computes, for the log
+    /// Rounds a matrix of rows × depth floats to bfloat16, in the arrangement of a. Fills up the last step with zeros.
+    void (*round_rows)(const Elements<float>& from, std::size_t rows, std::size_t depth, std::uint16_t* a,
+                       std::size_t a_stride) noexcept;
+    /// Rounds a matrix of depth × cols floats, in the arrangement of b. Fills up the last step and the last panel.
+    void (*round_panels)(const Elements<float>& from, std::size_t depth, std::size_t cols, std::uint16_t* b,
+                         std::size_t panel_stride) noexcept;
+    void (*multiply)(const Bfloat16Product&) noexcept;
+};
+
 /// For one block of samples, side by side.
 template <class Real>
 struct MapKernels {
@@ -180,6 +222,7 @@ struct Table {
     std::size_t vector_bytes = 0; ///< 0 for the reference
     NetworkKernels<float> in_float;
     NetworkKernels<double> in_double;
+    Bfloat16Kernels bfloat16;
     UpdateKernels updates;
     DataKernels data;
 

@@ -17,9 +17,15 @@ namespace dtrain::model {
 // Builds the objects that a config names. Every function here throws core::Error (bad_config) with the key, its value
 // and the allowed values. Nothing is collective.
 
-/// Throws if the name of a data source, a cost, an optimizer or a schedule is unknown, or if two keys exclude each
-/// other.
+/// Throws if the name of a data source, a cost, an optimizer, a schedule or a kind of products is unknown, or if two
+/// keys exclude each other.
 void check_names(const config::Config& config);
+
+/// Throws if the precision or the engine for products is unknown, or if they exclude each other. check_names() calls
+/// it.
+void check_products(const config::Config& config);
+/// The products that the network computes with. Throws as kernels::make_products and make_bfloat16_products do.
+[[nodiscard]] std::unique_ptr<kernels::Products> build_products(const config::Config& config);
 
 /// The network for samples of `sample_shape`. `products` must outlive it. Throws if its layers do not fit the cost, the
 /// samples or each other.

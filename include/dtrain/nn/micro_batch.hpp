@@ -23,11 +23,11 @@ struct MicroBatch {
 };
 
 /// Cuts the rows of a step into micro-batches so that their activations fit into caches and memory. A shard is cut only
-/// between groups of `group_rows` rows, because weight gradients are summed group by group.
+/// after a multiple of `unit` rows, because weight gradients are summed that many rows at a time.
 class MicroBatches {
   public:
-    /// For steps of up to `max_shards` local shards. A micro-batch has up to `max_rows` rows (at least group_rows).
-    MicroBatches(std::size_t max_rows, std::size_t max_shards);
+    /// For steps of up to `max_shards` local shards. A micro-batch has up to `max_rows` rows, at least `unit`.
+    MicroBatches(std::size_t max_rows, std::size_t max_shards, std::size_t unit);
 
     /// Calls action(micro_batch) for all micro-batches in the order of the rows, at least once.
     template <class Action>
@@ -44,6 +44,7 @@ class MicroBatches {
     }
     [[nodiscard]] MicroBatch next(ShardOffsets shards, const MicroBatch& last, std::size_t row) noexcept;
 
+    std::size_t unit_;
     std::size_t max_rows_;
     std::vector<std::size_t> rows_;
 };

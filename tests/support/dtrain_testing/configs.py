@@ -32,6 +32,14 @@ CASES = {
         "training.weight_decay": 0.001, "parallel.logical_shards": 13},
     "fewer samples than shards, adam": {"data.train_samples": 6, "data.test_samples": 3, "training.batch_size": 4,
                                         "training.optimizer": "adam", "training.learning_rate": 0.01},
+    "bfloat16, dropout, momentum": {
+        "training.precision": "bfloat16", "model.layers": "dense 70 relu, dropout 0.2, dense 24 tanh, dense 10",
+        "model.cost": "cross_entropy", "training.batch_size": 300, "training.optimizer": "momentum",
+        "training.learning_rate": 0.02},
+    "bfloat16, lstm, adam, 13 shards": {
+        "training.precision": "bfloat16", "model.layers": "lstm 11, dense 10", "model.cost": "cross_entropy",
+        "training.batch_size": 120, "training.epochs": 1, "training.optimizer": "adam",
+        "training.learning_rate": 0.01, "parallel.logical_shards": 13},
 }
 
 DEEP = "dense 2500 relu, dense 2000 relu, dense 1500 relu, dense 1000 relu, dense 500 relu, dense 10"

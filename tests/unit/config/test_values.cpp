@@ -37,6 +37,7 @@ seed = 1
 epochs = 30
 batch_size = 32
 micro_batch = 0
+precision = float32
 optimizer = sgd
 learning_rate = 3.0
 momentum = 0.9
@@ -87,6 +88,7 @@ seed = 103
 epochs = 104
 batch_size = 105
 micro_batch = 1050
+precision = bfloat16
 optimizer = adam
 learning_rate = 0.7
 momentum = 0.125
@@ -126,13 +128,14 @@ std::string fields_of(const Config& c) {
                        c.augment.shift, c.augment.rotate, c.augment.scale, c.augment.shear, c.augment.elastic_alpha,
                        c.augment.elastic_sigma) +
            fmt::format("\n[model]\nlayers = {}\ncost = {}\nseed = {}\n", c.model.layers, c.model.cost, c.model.seed) +
-           fmt::format(
-               "\n[training]\nepochs = {}\nbatch_size = {}\nmicro_batch = {}\noptimizer = {}\nlearning_rate = {:.1f}\n"
-               "momentum = {:g}\nweight_decay = {:g}\nschedule = {}\nwarmup_epochs = {:g}\n"
-               "decay_epochs = {:g}\ndecay_factor = {:g}\n",
-               c.training.epochs, c.training.batch_size, c.training.micro_batch, c.training.optimizer,
-               c.training.learning_rate, c.training.momentum, c.training.weight_decay, c.training.schedule,
-               c.training.warmup_epochs, c.training.decay_epochs, c.training.decay_factor) +
+           fmt::format("\n[training]\nepochs = {}\nbatch_size = {}\nmicro_batch = {}\nprecision = {}\noptimizer = "
+                       "{}\nlearning_rate = {:.1f}\n"
+                       "momentum = {:g}\nweight_decay = {:g}\nschedule = {}\nwarmup_epochs = {:g}\n"
+                       "decay_epochs = {:g}\ndecay_factor = {:g}\n",
+                       c.training.epochs, c.training.batch_size, c.training.micro_batch, c.training.precision,
+                       c.training.optimizer, c.training.learning_rate, c.training.momentum, c.training.weight_decay,
+                       c.training.schedule, c.training.warmup_epochs, c.training.decay_epochs,
+                       c.training.decay_factor) +
            fmt::format(
                "\n[parallel]\nlogical_shards = {}\nreducer = {}\nproducts = {}\nthreads = {}\nstall_timeout = {:g}\n"
                "sync_every = {}\nranks_per_node = {}\ncheck_every = {}\n",
@@ -246,8 +249,9 @@ TEST(Values, OfCheckpointEveryAreNumbersWithUnits) {
 }
 
 TEST(Values, MayNotBeEmptyTexts) {
-    for (const std::string key : {"data.directory", "model.layers", "model.cost", "training.optimizer",
-                                  "training.schedule", "parallel.reducer", "parallel.products", "output.directory"})
+    for (const std::string key :
+         {"data.directory", "model.layers", "model.cost", "training.optimizer", "training.precision",
+          "training.schedule", "parallel.reducer", "parallel.products", "output.directory"})
         EXPECT_NE(message("", {"--" + key + "= "}), "") << key;
 }
 

@@ -387,7 +387,8 @@ TEST_P(Tables, PrepareDataAsTheReference) {
 
 std::string name_of(const ::testing::TestParamInfo<std::size_t>& index) {
     std::string name = tables()[index.param].name;
-    std::ranges::replace(name, '-', '_');
+    std::ranges::replace_if(
+        name, [](char c) { return c == '-' || c == '+'; }, '_');
     return name;
 }
 INSTANTIATE_TEST_SUITE_P(All, Tables, ::testing::Range(std::size_t{1}, tables().size()), name_of);

@@ -70,8 +70,8 @@ std::vector<Case> make_cases() {
 template <class Real>
 class Problem {
   public:
-    explicit Problem(const Case& c, const Offsets& shards = few_rows)
-        : network_(c.layers, c.input, support::products()), cost_(find_cost<Real>(c.cost)), shards_(shards) {
+    explicit Problem(const Case& c, const Offsets& shards = few_rows, kernels::Products& products = support::products())
+        : products_(products), network_(c.layers, c.input, products), cost_(find_cost<Real>(c.cost)), shards_(shards) {
         network_.reserve(Extent::of(rows(), shards_.size() - 1));
         parameters_ = draw(network_.layout().arena_size(), 1);
         x_ = draw(rows() * network_.inputs(), 2);
@@ -99,8 +99,9 @@ class Problem {
         for (std::size_t i = 0; i < subtrees.size(); ++i) {
             views.push_back(std::span(arenas).subspan(i * size, size));
         }
-        ShardGradients<Real> sums(subtrees, views, network_.max_added_up(), support::products(), max_rows < rows());
-        MicroBatches(max_rows, shards_.size() - 1).for_each(shards_, [&](const MicroBatch& part) {
+        ShardGradients<Real> sums(subtrees, views, network_.max_added_up(), products_, max_rows < rows());
+        const std::size_t unit = std::max(group_rows, products_.cut_unit());
+        MicroBatches(max_rows, shards_.size() - 1, unit).for_each(shards_, [&](const MicroBatch& part) {
             Draw drawing = drawing_;
             drawing.samples = drawing.samples.subspan(part.first_row, part.size());
             const core::MatrixView<const Real> x_part = x().block(part.first_row, part.size());
@@ -125,6 +126,7 @@ class Problem {
     [[nodiscard]] core::MatrixView<const Real> x() const { return {x_.data(), rows(), network_.inputs()}; }
     [[nodiscard]] std::size_t rows() const { return shards_.back(); }
 
+    kernels::Products& products_;
     Network<Real> network_;
     Cost<Real> cost_;
     Offsets shards_;
@@ -179,6 +181,25 @@ TEST(Gradients, InFloatAgreeWithDouble) {
     }
 }
 
+/// The products round each factor by up to 2^-9 of its size. This is about what is left of the gradient's first digits.
+TEST(Gradients, WithBfloat16ProductsAgreeWithDouble) {
+    for (const Case& c : make_cases()) {
+        Problem<float> rounding(c, few_rows, support::bfloat16_products());
+        Problem<double> exact(c);
+        const std::vector<float> found = rounding.gradient();
+        const std::vector<double> expected = exact.gradient();
+        double difference = 0;
+        double size = 0;
+        for (const Tensor& tensor : exact.layout().tensors()) {
+            for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
+                difference += std::pow(static_cast<double>(found[i]) - expected[i], 2);
+                size += std::pow(expected[i], 2);
+            }
+        }
+        EXPECT_LT(std::sqrt(difference), 0.02 * std::sqrt(size)) << c.layers << ", " << c.cost;
+    }
+}
+
 TEST(Gradients, AreSumsOverShards) {
     for (const Case& c : {Case{"dense 7 tanh, dense 4 sigmoid", "quadratic"},
                           Case{"conv 3x3x3 pad 1 tanh, maxpool 2, dense 4", "quadratic", {6, 7}},
@@ -197,10 +218,12 @@ TEST(Gradients, AreSumsOverShards) {
     }
 }
 
-TEST(Gradients, AreTheSameBitsInMicroBatches) {
+class GradientsInMicroBatches : public ::testing::TestWithParam<kernels::Products* (*)()> {};
+
+TEST_P(GradientsInMicroBatches, HaveTheSameBits) {
     const Offsets many_rows{0, 30, 30, 47, 48, 118};
     for (const Case& c : make_cases()) {
-        Problem<float> problem(c, many_rows);
+        Problem<float> problem(c, many_rows, *GetParam()());
         for (const std::vector<core::Range>& subtrees :
              {std::vector<core::Range>{{0, 5}}, {{0, 4}, {4, 5}}, {{0, 1}, {1, 2}, {2, 4}, {4, 5}}}) {
             const std::vector<float> expected = problem.gradient(subtrees);
@@ -219,6 +242,10 @@ TEST(Gradients, AreTheSameBitsInMicroBatches) {
         }
     }
 }
+
+INSTANTIATE_TEST_SUITE_P(Exact, GradientsInMicroBatches, ::testing::Values([] { return &support::products(); }));
+INSTANTIATE_TEST_SUITE_P(Bfloat16, GradientsInMicroBatches,
+                         ::testing::Values([] { return &support::bfloat16_products(); }));
 
 } // namespace
 } // namespace dtrain::nn

@@ -13,7 +13,7 @@ namespace {
 /// Each micro-batch as text: "first shard: rows of each shard from first row". A + marks a shard that is cut.
 std::vector<std::string> cut(const std::vector<std::size_t>& shards, std::size_t max_rows) {
     std::vector<std::string> parts;
-    MicroBatches(max_rows, shards.size() - 1).for_each(shards, [&](const MicroBatch& part) {
+    MicroBatches(max_rows, shards.size() - 1, group_rows).for_each(shards, [&](const MicroBatch& part) {
         std::string text = std::to_string(part.shards.begin) + (part.begins_inside_shard ? "+" : "") + ":";
         for (std::size_t s = 1; s < part.rows.size(); ++s) {
             text += " " + std::to_string(part.rows[s] - part.rows[s - 1]);

@@ -1,0 +1,332 @@
+// Products of float matrices that are rounded to bfloat16 first. Both factors are copied in the arrangement that the
+// kernels read (kernels/table.hpp). The copies have a fixed size and stay in the caches: c is cut into blocks of rows,
+// for which a is copied, and into panels of columns, for which b is copied. Threads compute different panels.
+
+#include "dtrain/core/error.hpp"
+#include "dtrain/core/memory_book.hpp"
+#include "dtrain/core/shard_tree.hpp"
+#include "dtrain/kernels/instruction_set.hpp"
+#include "dtrain/kernels/products.hpp"
+
+#include "reference.hpp"
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace dtrain::kernels {
+namespace {
+
+using core::Buffer;
+using core::MatrixView;
+
+/// The largest copies: 4 MB of a, and 1 MB of a panel of b.
+constexpr std::size_t max_a_values = std::size_t{2} << 20;
+constexpr std::size_t max_b_values = std::size_t{1} << 19;
+/// A tile of c, whose partial sums along a tree stay in the second-level cache.
+constexpr std::size_t tile_rows = 64;
+constexpr std::size_t tile_columns = 64;
+/// The largest number of inner indices that are multiplied in one call of a kernel.
+constexpr std::size_t max_piece = 4096;
+
+/// The number of inner indices with those that fill up the last step.
+constexpr std::size_t filled(std::size_t depth) noexcept {
+    return (depth + bfloat16_depth - 1) / bfloat16_depth * bfloat16_depth;
+}
+
+/// Inner indices that are copied and multiplied at once: a leaf of a tree or a part of it.
+struct Piece {
+    std::size_t begin = 0;
+    std::size_t depth = 0;
+    std::size_t place = 0;   ///< in the copies, in inner indices
+    bool continues = false;  ///< adds to the sum of the piece before it
+    std::uint8_t merges = 0; ///< after this piece, see TreeLeaves
+};
+
+/// Where the copies of the factors are, without an offset for a piece.
+struct Copies {
+    const std::uint16_t* a = nullptr;
+    std::size_t a_stride = 0;
+    const std::uint16_t* b = nullptr;
+    std::size_t panel_stride = 0;
+};
+
+struct alignas(64) Worker {
+    Buffer<std::uint16_t> b;
+    Buffer<float> partial_sums; ///< a tile for each level of a tree
+};
+
+/// Calls action(piece) in the order of the inner indices. An empty leaf is an empty piece.
+template <class Action>
+void for_each_piece(const TreeLeaves& leaves, Action&& action) {
+    Piece piece;
+    for (std::size_t l = 0; l < leaves.merges.size(); ++l) {
+        piece.continues = false;
+        piece.begin = leaves.offsets[l];
+        do {
+            piece.depth = std::min(leaves.offsets[l + 1] - piece.begin, max_piece);
+            const bool is_last = piece.begin + piece.depth == leaves.offsets[l + 1];
+            piece.merges = is_last ? leaves.merges[l] : 0;
+            action(piece);
+            piece.place += filled(piece.depth);
+            piece.begin += piece.depth;
+            piece.continues = true;
+        } while (piece.begin < leaves.offsets[l + 1]);
+    }
+}
+
+class Bfloat16Products final : public Products {
+  public:
+    explicit Bfloat16Products(int threads)
+        : exact_(make_exact_products(threads)), workers_(static_cast<std::size_t>(threads)) {
+        core::MemoryBook book;
+        book.grant(max_a_values, a_);
+        for (Worker& worker : workers_) {
+            book.grant(max_b_values, worker.b);
+            book.grant((core::max_tree_depth + 1) * tile_rows * tile_columns, worker.partial_sums);
+        }
+        require_defined_bits();
+    }
+
+    void multiply_add(Factor<float> a, Factor<float> b, MatrixView<float> c) override {
+        is_sum(a) ? exact_->multiply_add(a, b, c) : multiply_chain(a, b, true, c);
+    }
+    void multiply(Factor<float> a, Factor<float> b, MatrixView<float> c) override {
+        is_sum(a) ? exact_->multiply(a, b, c) : multiply_chain(a, b, false, c);
+    }
+    void multiply_along_tree(Factor<float> a, Factor<float> b, const TreeLeaves& leaves, MatrixView<float> c) override {
+        is_sum(a) ? exact_->multiply_along_tree(a, b, leaves, c) : multiply_tree(a, b, leaves, c);
+    }
+    void multiply_add(Factor<double> a, Factor<double> b, MatrixView<double> c) override {
+        exact_->multiply_add(a, b, c);
+    }
+    void multiply(Factor<double> a, Factor<double> b, MatrixView<double> c) override { exact_->multiply(a, b, c); }
+    void multiply_along_tree(Factor<double> a, Factor<double> b, const TreeLeaves& leaves,
+                             MatrixView<double> c) override {
+        exact_->multiply_along_tree(a, b, leaves, c);
+    }
+
+    void prefetch_during_products(const PrefetchQueue& rows) noexcept override { upcoming_ = rows; }
+    [[nodiscard]] std::size_t cut_unit() const noexcept override { return bfloat16_depth; }
+    [[nodiscard]] std::string arithmetic_name() const override {
+        return fmt::format("{}; bfloat16 products in the order of {}, by {}", exact_->arithmetic_name(),
+                           kernels_.order == Bfloat16Order::two_chains ? "TDPBF16PS" : "VDPBF16PS", kernels_.unit);
+    }
+
+  private:
+    /// A product with Factor::ones() is a sum of rows, and sums are computed in float.
+    static bool is_sum(const Factor<float>& a) noexcept { return a.row_stride == 0 && a.col_stride == 0; }
+
+    /// Calls action(first, width, worker) for panels of up to `max_width` columns.
+    template <class Action>
+    void for_each_panel(std::size_t columns, std::size_t max_width, Action&& action) {
+        const std::size_t count = (columns + max_width - 1) / max_width;
+        const auto run = [&](std::size_t i, Worker& worker) {
+            action(i * max_width, std::min(max_width, columns - i * max_width), worker);
+        };
+#ifdef _OPENMP
+        if (const int threads = static_cast<int>(workers_.size()); threads > 1 && count > 1) {
+#pragma omp parallel for num_threads(threads)
+            for (std::size_t i = 0; i < count; ++i) {
+                run(i, workers_[static_cast<std::size_t>(omp_get_thread_num())]);
+            }
+            return;
+        }
+#endif
+        for (std::size_t i = 0; i < count; ++i) {
+            run(i, workers_.front());
+        }
+    }
+
+    void copy_a(const Factor<float>& a, std::size_t place, std::size_t stride) noexcept {
+        kernels_.round_rows({a.data, a.row_stride, a.col_stride}, a.rows, a.cols, a_.data() + place, stride);
+    }
+    void copy_b(const Factor<float>& b, std::size_t place, std::size_t panel_stride, Worker& worker) noexcept {
+        kernels_.round_panels({b.data, b.row_stride, b.col_stride}, b.rows, b.cols,
+                              worker.b.data() + place * bfloat16_columns, panel_stride);
+    }
+    void multiply_piece(const Copies& copies, std::size_t place, std::size_t depth, bool add, float* c,
+                        std::size_t c_stride, std::size_t rows, std::size_t cols) noexcept {
+        if (depth == 0) { // a shard without rows
+            for (std::size_t i = 0; !add && i < rows; ++i) {
+                std::fill_n(c + i * c_stride, cols, 0.0F);
+            }
+            return;
+        }
+        kernels_.multiply({copies.a + place, copies.a_stride, rows, copies.b + place * bfloat16_columns,
+                           copies.panel_stride, cols, filled(depth) / bfloat16_depth, add, c, c_stride});
+    }
+
+    /// A product of one chain, a piece of inner indices after the other. Each piece adds to c.
+    void multiply_chain(const Factor<float>& a, const Factor<float>& b, bool add, MatrixView<float> c) {
+        assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
+        const std::array<std::size_t, 2> offsets{0, a.cols};
+        constexpr std::array<std::uint8_t, 1> no_merge{0};
+        for_each_piece({offsets, no_merge}, [&](const Piece& piece) {
+            const std::size_t stride = row_stride(piece.depth);
+            const std::size_t panel_stride = filled(piece.depth) * bfloat16_columns;
+            const std::size_t block = stride == 0 ? a.rows : max_a_values / stride;
+            for (std::size_t i = 0; i < a.rows; i += block) {
+                const std::size_t rows = std::min(block, a.rows - i);
+                copy_a(a.block(i, rows, piece.begin, piece.depth), 0, stride);
+                for_each_panel(c.cols, tile_columns, [&](std::size_t j, std::size_t width, Worker& worker) {
+                    prefetch(rows, worker);
+                    copy_b(b.block(piece.begin, piece.depth, j, width), 0, panel_stride, worker);
+                    multiply_piece({a_.data(), stride, worker.b.data(), panel_stride}, 0, piece.depth,
+                                   add || piece.continues, c.data + i * c.cols + j, c.cols, rows, width);
+                });
+            }
+        });
+    }
+
+    /// All leaves are copied before the tiles of c are computed, if they fit the copies.
+    void multiply_tree(const Factor<float>& a, const Factor<float>& b, const TreeLeaves& leaves, MatrixView<float> c) {
+        assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
+        std::size_t depth = 0;
+        for_each_piece(leaves, [&](const Piece& piece) { depth += filled(piece.depth); });
+        const std::size_t stride = row_stride(depth);
+        const std::size_t panel_stride = depth * bfloat16_columns;
+        if (stride * tile_rows > max_a_values || panel_stride > max_b_values) {
+            multiply_long_tree(a, b, leaves, c);
+            return;
+        }
+        const std::size_t block = stride == 0 ? a.rows : max_a_values / stride;
+        const std::size_t max_width = panel_stride == 0 ? tile_columns : max_b_values / panel_stride * bfloat16_columns;
+        for (std::size_t i = 0; i < a.rows; i += block) {
+            const std::size_t rows = std::min(block, a.rows - i);
+            for_each_piece(leaves, [&](const Piece& piece) {
+                copy_a(a.block(i, rows, piece.begin, piece.depth), piece.place, stride);
+            });
+            for_each_panel(
+                c.cols, std::min(tile_columns, max_width), [&](std::size_t j, std::size_t width, Worker& worker) {
+                    prefetch(rows, worker);
+                    for_each_piece(leaves, [&](const Piece& piece) {
+                        copy_b(b.block(piece.begin, piece.depth, j, width), piece.place, panel_stride, worker);
+                    });
+                    for (std::size_t r = 0; r < rows; r += tile_rows) {
+                        const Copies copies{a_.data() + r * stride, stride, worker.b.data(), panel_stride};
+                        const std::size_t height = std::min(tile_rows, rows - r);
+                        add_pieces(leaves, height, width, worker, c.data + (i + r) * c.cols + j, c.cols,
+                                   [&](const Piece& piece, float* sum, std::size_t sum_stride) {
+                                       multiply_piece(copies, piece.place, piece.depth, piece.continues, sum,
+                                                      sum_stride, height, width);
+                                   });
+                    }
+                });
+        }
+    }
+
+    /// Copies the pieces again for each tile.
+    void multiply_long_tree(const Factor<float>& a, const Factor<float>& b, const TreeLeaves& leaves,
+                            MatrixView<float> c) {
+        Worker& worker = workers_.front();
+        const std::size_t stride = row_stride(max_piece);
+        constexpr std::size_t panel_stride = max_piece * bfloat16_columns;
+        for (std::size_t i = 0; i < c.rows; i += tile_rows) {
+            const std::size_t height = std::min(tile_rows, c.rows - i);
+            for (std::size_t j = 0; j < c.cols; j += tile_columns) {
+                const std::size_t width = std::min(tile_columns, c.cols - j);
+                add_pieces(leaves, height, width, worker, c.data + i * c.cols + j, c.cols,
+                           [&](const Piece& piece, float* sum, std::size_t sum_stride) {
+                               copy_a(a.block(i, height, piece.begin, piece.depth), 0, stride);
+                               copy_b(b.block(piece.begin, piece.depth, j, width), 0, panel_stride, worker);
+                               multiply_piece({a_.data(), stride, worker.b.data(), panel_stride}, 0, piece.depth,
+                                              piece.continues, sum, sum_stride, height, width);
+                           });
+            }
+        }
+    }
+
+    /// Computes a tile of c as a sum along a tree. multiply(piece, sum, stride) computes the product of a piece.
+    template <class Multiply>
+    void add_pieces(const TreeLeaves& leaves, std::size_t rows, std::size_t cols, Worker& worker, float* c,
+                    std::size_t c_stride, Multiply&& multiply) {
+        const auto add = table().in_float.elements.add;
+        // Level 0 is c itself.
+        const auto sum_at = [&](std::size_t level) {
+            return level == 0 ? c : worker.partial_sums.data() + level * tile_rows * tile_columns;
+        };
+        const auto stride_at = [&](std::size_t level) { return level == 0 ? c_stride : tile_columns; };
+        std::size_t level = 0; // of the next leaf
+        for_each_piece(leaves, [&](const Piece& piece) {
+            level -= piece.continues ? 1 : 0;
+            multiply(piece, sum_at(level), stride_at(level));
+            for (std::uint8_t merges = piece.merges; merges > 0; --merges) {
+                const float* const right = sum_at(level);
+                const std::size_t right_stride = stride_at(level);
+                --level;
+                for (std::size_t r = 0; r < rows; ++r) {
+                    float* const left = sum_at(level) + r * stride_at(level);
+                    add(left, right + r * right_stride, left, cols);
+                }
+            }
+            ++level;
+        });
+    }
+
+    /// Prefetches some of the upcoming rows, while `rows` rows of c are computed.
+    void prefetch(std::size_t rows, const Worker& worker) noexcept {
+        constexpr std::size_t rows_per_call = 16;
+        for (std::size_t r = 0; &worker == workers_.data() && r < rows; r += rows_per_call) {
+            upcoming_.prefetch_some();
+        }
+    }
+
+    /// The distance of rows in the copy of a. At a distance of a multiple of 2 KiB they would evict each other from the
+    /// first-level cache.
+    static constexpr std::size_t row_stride(std::size_t depth) noexcept {
+        return filled(depth) + (filled(depth) % 1024 == 0 && depth > 0 ? bfloat16_depth : 0);
+    }
+
+    /// Throws if this CPU does not compute the bits that the order of its kernels defines. The values are of different
+    /// size, so that each order of additions rounds differently.
+    void require_defined_bits() const {
+        constexpr std::size_t rows = 3;
+        constexpr std::size_t depth = 4 * bfloat16_depth;
+        std::array<float, depth * bfloat16_columns> values;
+        for (std::size_t i = 0; i < values.size(); ++i) {
+            values[i] = std::ldexp(static_cast<float>(i * 37 % 251) - 125, static_cast<int>(i * 11 % 17) - 8);
+        }
+        std::array<std::uint16_t, rows * depth> a;
+        std::array<std::uint16_t, depth * bfloat16_columns> b;
+        kernels_.round_rows({values.data() + 5, depth, 1}, rows, depth, a.data(), depth);
+        kernels_.round_panels({values.data(), bfloat16_columns, 1}, depth, bfloat16_columns, b.data(), b.size());
+        std::array<float, rows * bfloat16_columns> computed{};
+        std::array<float, rows * bfloat16_columns> defined{};
+        const auto job = [&](auto& c) {
+            return Bfloat16Product{
+                a.data(), depth,           rows, b.data(), b.size(), bfloat16_columns, depth / bfloat16_depth, false,
+                c.data(), bfloat16_columns};
+        };
+        kernels_.multiply(job(computed));
+        reference::multiply_bfloat16(job(defined), kernels_.order);
+        if (computed != defined) {
+            throw core::Error(core::ExitCode::bad_config,
+                              fmt::format("{} of this CPU does not add up in the defined order. Set DTRAIN_ISA to an "
+                                          "instruction set without it",
+                                          kernels_.unit));
+        }
+    }
+
+    const Bfloat16Kernels& kernels_ = table().bfloat16;
+    std::unique_ptr<Products> exact_;
+    std::vector<Worker> workers_; ///< the first belongs to the calling thread
+    Buffer<std::uint16_t> a_;
+    PrefetchQueue upcoming_; ///< for the first worker
+};
+
+} // namespace
+
+std::unique_ptr<Products> make_bfloat16_products(int threads) {
+    return std::make_unique<Bfloat16Products>(threads);
+}
+
+} // namespace dtrain::kernels

@@ -1,0 +1,10 @@
+#pragma once
+
+#include "dtrain/kernels/table.hpp"
+
+namespace dtrain::kernels::reference {
+
+/// Bfloat16Kernels::multiply for any order of additions, as plain loops.
+void multiply_bfloat16(const Bfloat16Product& job, Bfloat16Order order) noexcept;
+
+} // namespace dtrain::kernels::reference

@@ -1,0 +1,313 @@
+// Products of bfloat16 matrices, see ../bfloat16_products.cpp. If the instruction set has VDPBF16PS, it computes them
+// in the order of that instruction. Otherwise float instructions compute them in the order of AMX: a bfloat16 is a
+// float after a shift, so two chains of fused multiply-adds give the same bits.
+
+#include "dtrain/kernels/table.hpp"
+
+#include "simd.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#else
+#include "../reference.hpp"
+#endif
+
+namespace dtrain::kernels::DTRAIN_INSTRUCTION_SET {
+namespace {
+
+using Native = Simd<float, vector_bytes>;
+using Floats = Native::Vector;
+using Bits = decltype(Native::Vector{} < Native::Vector{}); // 32-bit integers, signed
+constexpr std::size_t lanes = Native::lanes;
+static_assert(bfloat16_columns % lanes == 0);
+
+// --- rounding, see core/bfloat16.hpp ---
+
+/// The bfloat16 of each lane, in its lower half. The upper half is zero.
+[[gnu::always_inline]] inline Bits rounded(Floats values) noexcept {
+    const Bits bits = __builtin_bit_cast(Bits, values);
+    const Bits magnitude = bits & 0x7fffffff;
+    const Bits number =
+        magnitude < 0x00800000 ? bits & static_cast<int>(0x80000000U) : bits + 0x7fff + ((bits >> 16) & 1);
+    return ((magnitude > 0x7f800000 ? bits | 0x00400000 : number) >> 16) & 0xffff;
+}
+
+struct Half { // as many 16-bit values as a vector has floats
+    using Vector [[gnu::vector_size(vector_bytes / 2)]] = std::uint16_t;
+    using Unaligned [[gnu::vector_size(vector_bytes / 2), gnu::aligned(2), gnu::may_alias]] = std::uint16_t;
+};
+[[gnu::always_inline]] inline void store_rounded(std::uint16_t* to, Floats values) noexcept {
+    *reinterpret_cast<Half::Unaligned*>(to) = __builtin_convertvector(rounded(values), Half::Vector);
+}
+[[gnu::always_inline]] inline void store_pairs(std::uint16_t* to, Floats even, Floats odd) noexcept {
+    Native::store(reinterpret_cast<float*>(to), __builtin_bit_cast(Floats, rounded(even) | (rounded(odd) << 16)));
+}
+
+/// `valid` floats from memory, then zeros.
+[[gnu::always_inline]] inline Floats load_some(const float* from, std::size_t valid) noexcept {
+    if (valid >= lanes) {
+        return Native::load(from);
+    }
+    Floats values{};
+    for (std::size_t i = 0; i < valid; ++i) {
+        values[i] = from[i];
+    }
+    return values;
+}
+/// A square of rows `stride` apart, with zeros beyond rows × cols values, transposed.
+[[gnu::always_inline]] inline void load_transposed(const float* from, std::size_t stride, std::size_t rows,
+                                                   std::size_t cols, Native::Square& square) noexcept {
+    for (std::size_t i = 0; i < lanes; ++i) {
+        square[i] = i < rows ? load_some(from + i * stride, cols) : Floats{};
+    }
+    Native::transpose(square);
+}
+
+constexpr std::size_t up_to_steps(std::size_t depth) noexcept {
+    return (depth + bfloat16_depth - 1) / bfloat16_depth * bfloat16_depth;
+}
+constexpr std::size_t left(std::size_t size, std::size_t done) noexcept {
+    return done < size ? size - done : 0;
+}
+
+void round_rows(const Elements<float>& from, std::size_t rows, std::size_t depth, std::uint16_t* a,
+                std::size_t a_stride) noexcept {
+    const std::size_t end = up_to_steps(depth);
+    if (from.col_stride == 1) {
+        for (std::size_t i = 0; i < rows; ++i) {
+            for (std::size_t k = 0; k < end; k += lanes) {
+                store_rounded(a + i * a_stride + k, load_some(from.data + i * from.row_stride + k, left(depth, k)));
+            }
+        }
+        return;
+    }
+    // Columns are contiguous.
+    for (std::size_t i = 0; i < rows; i += lanes) {
+        const std::size_t count = smaller(lanes, rows - i);
+        for (std::size_t k = 0; k < end; k += lanes) {
+            Native::Square square;
+            load_transposed(from.data + i + k * from.col_stride, from.col_stride, left(depth, k), count, square);
+            for (std::size_t r = 0; r < count; ++r) {
+                store_rounded(a + (i + r) * a_stride + k, square[r]);
+            }
+        }
+    }
+}
+
+void round_panels(const Elements<float>& from, std::size_t depth, std::size_t cols, std::uint16_t* b,
+                  std::size_t panel_stride) noexcept {
+    const std::size_t end = up_to_steps(depth);
+    for (std::size_t j = 0; j < cols; j += bfloat16_columns, b += panel_stride) {
+        for (std::size_t half = 0; half < bfloat16_columns; half += lanes) {
+            const std::size_t count = smaller(lanes, left(cols, j + half));
+            std::uint16_t* const to = b + 2 * half;
+            if (from.col_stride == 1) {
+                const float* const rows = from.data + j + half;
+                const auto row = [&](std::size_t k) __attribute__((always_inline)) {
+                    return k < depth ? load_some(rows + k * from.row_stride, count) : Floats{};
+                };
+                for (std::size_t k = 0; k < end; k += 2) {
+                    store_pairs(to + k * bfloat16_columns, row(k), row(k + 1));
+                }
+                continue;
+            }
+            // Columns are contiguous.
+            for (std::size_t k = 0; k < end; k += lanes) {
+                Native::Square square;
+                load_transposed(from.data + k + (j + half) * from.col_stride, from.col_stride, count, left(depth, k),
+                                square);
+                for (std::size_t r = 0; r < lanes; r += 2) {
+                    store_pairs(to + (k + r) * bfloat16_columns, square[r], square[r + 1]);
+                }
+            }
+        }
+    }
+}
+
+// --- products ---
+
+#if defined(__x86_64__)
+
+struct Tile {
+    const std::uint16_t* a = nullptr;
+    std::size_t a_stride = 0;
+    const std::uint16_t* b = nullptr;
+    std::size_t panel_stride = 0;
+    std::size_t steps = 0;
+    bool add = false;
+    float* c = nullptr;
+    std::size_t c_stride = 0;
+};
+
+/// Two neighbours in a row of a.
+[[gnu::always_inline]] inline std::uint32_t pair_at(const std::uint16_t* a) noexcept {
+    std::uint32_t pair;
+    __builtin_memcpy(&pair, a, sizeof(pair));
+    return pair;
+}
+
+#if defined(__AVX512BF16__)
+
+constexpr std::size_t max_rows = 14; // 28 accumulators in 32 registers
+constexpr std::size_t max_panels = 2;
+
+template <std::size_t rows, std::size_t panels>
+void tile(const Tile& t) noexcept {
+    __m512 sums[rows][panels];
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+        for (std::size_t v = 0; v < panels; ++v) {
+            sums[r][v] = t.add ? _mm512_loadu_ps(t.c + r * t.c_stride + v * lanes) : _mm512_setzero_ps();
+        }
+    }
+    const std::uint16_t* a = t.a;
+    const std::uint16_t* b = t.b;
+    for (std::size_t pair = 0; pair < t.steps * (bfloat16_depth / 2); ++pair, a += 2, b += 2 * bfloat16_columns) {
+        __m512i row[panels];
+#pragma GCC unroll 2
+        for (std::size_t v = 0; v < panels; ++v) {
+            row[v] = _mm512_loadu_si512(b + v * t.panel_stride);
+        }
+#pragma GCC unroll 16
+        for (std::size_t r = 0; r < rows; ++r) {
+            const __m512i factor = _mm512_set1_epi32(static_cast<int>(pair_at(a + r * t.a_stride)));
+#pragma GCC unroll 2
+            for (std::size_t v = 0; v < panels; ++v) {
+                sums[r][v] = _mm512_dpbf16_ps(sums[r][v], reinterpret_cast<__m512bh>(row[v]),
+                                              reinterpret_cast<__m512bh>(factor));
+            }
+        }
+    }
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+        for (std::size_t v = 0; v < panels; ++v) {
+            _mm512_storeu_ps(t.c + r * t.c_stride + v * lanes, sums[r][v]);
+        }
+    }
+}
+constexpr Bfloat16Order order = Bfloat16Order::one_chain;
+constexpr const char* unit = "VDPBF16PS";
+
+#else
+
+constexpr std::size_t max_rows = vector_bytes == 64 ? 6 : 3; // two chains per sum: 24 of 32 or 12 of 16 registers
+constexpr std::size_t max_panels = vector_bytes == 64 ? 2 : 1;
+
+template <std::size_t rows, std::size_t panels>
+void tile(const Tile& t) noexcept {
+    constexpr std::size_t vectors = panels * bfloat16_columns / lanes;
+    const std::uint16_t* a = t.a;
+    const std::uint16_t* b = t.b;
+    for (std::size_t step = 0; step < t.steps; ++step) {
+        Floats even[rows][vectors] = {};
+        Floats odd[rows][vectors] = {};
+        for (std::size_t pair = 0; pair < bfloat16_depth / 2; ++pair, a += 2, b += 2 * bfloat16_columns) {
+#pragma GCC unroll 4
+            for (std::size_t v = 0; v < vectors; ++v) {
+                const std::size_t column = v * lanes;
+                const auto* const from =
+                    b + column / bfloat16_columns * t.panel_stride + 2 * (column % bfloat16_columns);
+                const Bits bits = __builtin_bit_cast(Bits, Native::load(reinterpret_cast<const float*>(from)));
+                const Floats even_b = __builtin_bit_cast(Floats, bits << 16);
+                const Floats odd_b = __builtin_bit_cast(Floats, bits & static_cast<int>(0xffff0000U));
+#pragma GCC unroll 8
+                for (std::size_t r = 0; r < rows; ++r) {
+                    const std::uint32_t factors = pair_at(a + r * t.a_stride);
+                    even[r][v] += __builtin_bit_cast(float, factors << 16) * even_b;
+                    odd[r][v] += __builtin_bit_cast(float, factors & 0xffff0000U) * odd_b;
+                }
+            }
+        }
+        for (std::size_t r = 0; r < rows; ++r) {
+            for (std::size_t v = 0; v < vectors; ++v) {
+                float* const c = t.c + r * t.c_stride + v * lanes;
+                const Floats before = t.add || step > 0 ? Native::load(c) : Floats{};
+                Native::store(c, before + (even[r][v] + odd[r][v]));
+            }
+        }
+    }
+}
+constexpr Bfloat16Order order = Bfloat16Order::two_chains;
+constexpr const char* unit = "float instructions";
+
+#endif
+
+constexpr auto tiles = make_tiles<void (*)(const Tile&) noexcept, max_rows, max_panels>(
+    []<std::size_t rows, std::size_t panels>() { return tile<rows, panels>; });
+
+/// While it exists, denormal operands and results become zero.
+class DenormalsAreZero {
+  public:
+    DenormalsAreZero() noexcept : before_(__builtin_ia32_stmxcsr()) {
+        __builtin_ia32_ldmxcsr(before_ | 0x8040U); // flush to zero, denormals are zero
+    }
+    ~DenormalsAreZero() { __builtin_ia32_ldmxcsr(before_); }
+    DenormalsAreZero(const DenormalsAreZero&) = delete;
+    DenormalsAreZero& operator=(const DenormalsAreZero&) = delete;
+
+  private:
+    unsigned before_;
+};
+
+void multiply(const Bfloat16Product& job) noexcept {
+    const DenormalsAreZero denormals_are_zero; // of the tiles, which are called through pointers
+    constexpr std::size_t max_columns = max_panels * bfloat16_columns;
+    for (std::size_t j = 0; j < job.cols; j += max_columns) {
+        const std::size_t width = smaller(max_columns, job.cols - j);
+        const std::size_t panels = (width + bfloat16_columns - 1) / bfloat16_columns;
+        in_even_parts(job.rows, max_rows, [&](std::size_t i, std::size_t rows) {
+            float* const target = job.c + i * job.c_stride + j;
+            auto* const function = tiles.at[rows - 1][panels - 1];
+            Tile t{job.a + i * job.a_stride,
+                   job.a_stride,
+                   job.b + j / bfloat16_columns * job.panel_stride,
+                   job.panel_stride,
+                   job.steps,
+                   job.add,
+                   target,
+                   job.c_stride};
+            if (width == panels * bfloat16_columns) {
+                function(t);
+                return;
+            }
+            // A panel would extend beyond the right edge of c, so the tile is computed in a copy.
+            alignas(64) float edge[max_rows * max_columns];
+            t.c = edge;
+            t.c_stride = max_columns;
+            for (std::size_t r = 0; job.add && r < rows; ++r) {
+                for (std::size_t k = 0; k < max_columns; ++k) {
+                    edge[r * max_columns + k] = k < width ? target[r * job.c_stride + k] : 0.0F;
+                }
+            }
+            function(t);
+            for (std::size_t r = 0; r < rows; ++r) {
+                for (std::size_t k = 0; k < width; ++k) {
+                    target[r * job.c_stride + k] = edge[r * max_columns + k];
+                }
+            }
+        });
+    }
+}
+
+#else // without a way to treat denormal numbers as zero that all compilers and CPUs know
+
+constexpr Bfloat16Order order = Bfloat16Order::two_chains;
+constexpr const char* unit = "plain loops";
+void multiply(const Bfloat16Product& job) noexcept {
+    reference::multiply_bfloat16(job, order);
+}
+
+#endif
+
+} // namespace
+
+void fill_bfloat16(Bfloat16Kernels& kernels) noexcept {
+    kernels = {order, unit, round_rows, round_panels, multiply};
+}
+
+} // namespace dtrain::kernels::DTRAIN_INSTRUCTION_SET
