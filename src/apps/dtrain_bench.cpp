@@ -21,21 +21,21 @@ using bench::Spread;
 constexpr const char* usage =
     R"(usage: [mpirun -np N] dtrain-bench CONFIG [--section.key=value ...] [--steps N] [--json FILE]
 
-Times the training steps of a config, phase by phase. Compares the engines for matrix products, and the reducers with a
-bare MPI_Allreduce.
+Times the training steps of a config, phase by phase. Compares the engines and the precisions of matrix products, and the
+reducers with a bare MPI_Allreduce.
 Results are medians over blocks of steps. The program writes only FILE.
 
   --section.key=value  overrides a key of the config, for example --training.batch_size=256
   --steps N            training steps per block (default: as many as take 0.3 s)
   --blocks N           number of blocks (default: 9)
-  --steps-only         times only the steps: neither the peak, nor other engines, nor the exchanges
+  --steps-only         times only the steps: neither the peaks, nor other products, nor the exchanges
   --json FILE          writes the results to FILE
   --help               prints this text
   --version            prints the version
 
 GFLOP/s counts the matrix products of the forward and backward pass: one multiply-add is 2 FLOPs. The gradient of the
 network's input is not computed and not counted. The peak is the speed of OpenBLAS' sgemm of 2048 x 2048 matrices on
-all ranks at once, measured between the blocks.
+all ranks at once, measured between the blocks. The peak of bfloat16 is that of the kernels in use, without rounding.
 
 exit codes: 0 done, 2 bad command line or config, 3 bad data, 5 training diverged, 6 cannot write output, 7 a rank died
 )";
@@ -98,12 +98,12 @@ constexpr std::array<NamedPhase, 6> phases{{{core::Phase::data, "data"},
 
 struct Results {
     bench::StepMeasurement steps;
-    std::vector<bench::EngineMeasurement> engines;
+    std::vector<bench::Alternative> alternatives;
     std::vector<bench::ExchangeMeasurement> exchanges;
 };
 
 void print(const train::Replica& replica, const Results& results) {
-    const auto& [steps, engines, exchanges] = results;
+    const auto& [steps, alternatives, exchanges] = results;
     const auto range = [](const Spread& s, double unit, int digits) {
         return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", s.median / unit, digits, s.min / unit, digits, s.max / unit,
                            digits);
@@ -117,11 +117,13 @@ void print(const train::Replica& replica, const Results& results) {
         fmt::print("peak        {} GFLOP/s, sgemm on all ranks at once ({})\n", range(steps.peak->flops, 1e9, 1),
                    steps.peak->name);
         fmt::print("fraction    {} of the peak\n", range(steps.peak->fraction, 1, 3));
+        fmt::print("bfloat16    {} GFLOP/s, products on all ranks at once ({}); the steps have {} of it\n",
+                   range(steps.bfloat16_peak->flops, 1e9, 1), steps.bfloat16_peak->name,
+                   range(steps.bfloat16_peak->fraction, 1, 3));
     }
-    for (const bench::EngineMeasurement& engine : engines) {
-        fmt::print("{:<11} {} k samples/s with products = {}; {} is {} times as fast\n", "compared",
-                   range(engine.samples_per_second, 1e3, 1), engine.name, replica.plan().config().parallel.products,
-                   range(engine.ratio, 1, 3));
+    for (const bench::Alternative& other : alternatives) {
+        fmt::print("{:<11} {} k samples/s with {} = {}; this config is {} times as fast\n", "compared",
+                   range(other.samples_per_second, 1e3, 1), other.key, other.value, range(other.ratio, 1, 3));
     }
     fmt::print("memory      {:.1f} MB resident, max over ranks\n", steps.resident_bytes / 1e6);
     fmt::print("\nphase          us per step  slowest rank\n");
@@ -147,7 +149,7 @@ nlohmann::ordered_json json(const Spread& spread) {
 
 std::string to_json(const config::Config& config, const mpi::Communicator& communicator, const train::Replica& replica,
                     const Results& results) {
-    const auto& [steps, engines, exchanges] = results;
+    const auto& [steps, alternatives, exchanges] = results;
     const std::uint64_t fingerprint = model::fingerprint(replica.network().layout(), replica.parameters());
     nlohmann::ordered_json root{{"dtrain_version", DTRAIN_VERSION},
                                 {"ranks", communicator.size()},
@@ -168,10 +170,13 @@ std::string to_json(const config::Config& config, const mpi::Communicator& commu
         root["sgemm"] = steps.peak->name;
         root["peak_flops"] = json(steps.peak->flops);
         root["fraction_of_peak"] = json(steps.peak->fraction);
+        root["bfloat16"] = {{"unit", steps.bfloat16_peak->name},
+                            {"peak_flops", json(steps.bfloat16_peak->flops)},
+                            {"fraction_of_peak", json(steps.bfloat16_peak->fraction)}};
     }
-    for (const bench::EngineMeasurement& engine : engines) {
-        root["engines"][engine.name] = {{"samples_per_second", json(engine.samples_per_second)},
-                                        {"ratio", json(engine.ratio)}};
+    for (const bench::Alternative& other : alternatives) {
+        root["alternatives"][other.key][other.value] = {{"samples_per_second", json(other.samples_per_second)},
+                                                        {"ratio", json(other.ratio)}};
     }
     for (const NamedPhase& phase : phases) {
         const bench::PhaseCost& cost = steps.phases[static_cast<std::size_t>(phase.phase)];
@@ -218,8 +223,8 @@ core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator)
     Results results;
     results.steps = bench::measure_steps(replica, {options.blocks, options.steps, !options.steps_only}, communicator);
     if (!options.steps_only) {
-        results.engines =
-            bench::compare_engines(replica, {options.blocks, results.steps.steps_per_block}, config, communicator);
+        results.alternatives =
+            bench::compare_products(replica, {options.blocks, results.steps.steps_per_block}, config, communicator);
         results.exchanges = bench::measure_exchanges(replica.network().layout().arena_size(), config, communicator);
     }
     mpi::together(communicator, [&] {

@@ -53,6 +53,47 @@ class Stepper {
     std::int64_t step_ = 0;
 };
 
+/// Measures the speed of `Product`, and compares steps with it.
+template <class Product>
+class PeakMeter {
+  public:
+    explicit PeakMeter(const mpi::Communicator& communicator) : communicator_(communicator) {
+        (void)product_.flops(communicator); // warm-up
+    }
+    /// Collective. `flops` are those per second of a block of steps.
+    void measure(double flops) {
+        const double own = product_.flops(communicator_);
+        double all = 0;
+        for (const double other : communicator_.gather_all(std::span<const double>(&own, 1))) {
+            all += other;
+        }
+        peaks_.push_back(all);
+        fractions_.push_back(flops / all);
+    }
+    [[nodiscard]] Peak result() const { return {product_.name(), spread_of(peaks_), spread_of(fractions_)}; }
+
+  private:
+    const mpi::Communicator& communicator_;
+    Product product_;
+    std::vector<double> peaks_;
+    std::vector<double> fractions_;
+};
+
+/// A config with other products, as far as they can be combined.
+std::vector<Alternative> alternatives_to(const config::Config& config) {
+    std::vector<Alternative> all;
+    const bool rounds = config.training.precision == "bfloat16";
+    for (const std::string& engine : kernels::product_names()) {
+        if (engine != config.parallel.products && !rounds) {
+            all.push_back({"products", engine, {}, {}});
+        }
+    }
+    if (config.parallel.products == kernels::product_names().front()) {
+        all.push_back({"precision", rounds ? "float32" : "bfloat16", {}, {}});
+    }
+    return all;
+}
+
 } // namespace
 
 StepMeasurement measure_steps(train::Replica& replica, StepPlan plan, const mpi::Communicator& communicator) {
@@ -72,11 +113,13 @@ StepMeasurement measure_steps(train::Replica& replica, StepPlan plan, const mpi:
     const auto resident = static_cast<double>(core::peak_resident_bytes()); // before sgemm allocates its matrices
     result.resident_bytes = std::ranges::max(communicator.gather_all(std::span(&resident, 1)));
 
-    std::optional<Sgemm> sgemm;
-    if (plan.with_peak) {
-        (void)sgemm.emplace().seconds(communicator);
+    std::optional<PeakMeter<Sgemm>> sgemm;
+    std::optional<PeakMeter<Bfloat16Gemm>> bfloat16;
+    if (plan.with_peaks) {
+        sgemm.emplace(communicator);
+        bfloat16.emplace(communicator);
     }
-    std::vector<double> rates, flops, peaks, fractions;
+    std::vector<double> rates, flops;
     std::array<std::vector<std::vector<double>>, core::phase_count> phases; // seconds by phase, rank and block
     for (auto& of_ranks : phases) {
         of_ranks.resize(ranks);
@@ -94,19 +137,15 @@ StepMeasurement measure_steps(train::Replica& replica, StepPlan plan, const mpi:
         rates.push_back(static_cast<double>(block.samples) / block.seconds);
         flops.push_back(rates.back() * replica.network().training_flops());
         if (sgemm) {
-            const double own = Sgemm::flops() / sgemm->seconds(communicator);
-            double peak = 0;
-            for (const double other : communicator.gather_all(std::span(&own, 1))) {
-                peak += other;
-            }
-            peaks.push_back(peak);
-            fractions.push_back(flops.back() / peak);
+            sgemm->measure(flops.back());
+            bfloat16->measure(flops.back());
         }
     }
     result.samples_per_second = spread_of(rates);
     result.flops = spread_of(flops);
     if (sgemm) {
-        result.peak = Peak{sgemm->blas().name(), spread_of(peaks), spread_of(fractions)};
+        result.peak = sgemm->result();
+        result.bfloat16_peak = bfloat16->result();
     }
     for (std::size_t p = 0; p < core::phase_count; ++p) {
         PhaseCost& cost = result.phases[p];
@@ -122,16 +161,13 @@ StepMeasurement measure_steps(train::Replica& replica, StepPlan plan, const mpi:
     return result;
 }
 
-std::vector<EngineMeasurement> compare_engines(train::Replica& replica, StepPlan plan, const config::Config& config,
-                                               const mpi::Communicator& communicator) {
-    std::vector<EngineMeasurement> results;
+std::vector<Alternative> compare_products(train::Replica& replica, StepPlan plan, const config::Config& config,
+                                          const mpi::Communicator& communicator) {
+    std::vector<Alternative> results = alternatives_to(config);
     Stepper own(replica, communicator);
-    for (const std::string& engine : kernels::product_names()) {
-        if (engine == config.parallel.products) {
-            continue;
-        }
+    for (Alternative& alternative : results) {
         config::Config changed = config;
-        changed.parallel.products = engine;
+        (alternative.key == "products" ? changed.parallel.products : changed.training.precision) = alternative.value;
         train::Plan other_plan(changed, communicator);
         train::Replica other(other_plan);
         other.initialise();
@@ -146,7 +182,8 @@ std::vector<EngineMeasurement> compare_engines(train::Replica& replica, StepPlan
             rates.push_back(rate(others.run(plan.steps)));
             ratios.push_back(own_rate / rates.back());
         }
-        results.push_back({engine, spread_of(rates), spread_of(ratios)});
+        alternative.samples_per_second = spread_of(rates);
+        alternative.ratio = spread_of(ratios);
     }
     return results;
 }

@@ -70,6 +70,21 @@ class BenchTest(testing.DtrainTestCase):
         self.assertGreater(per_step, 0.75 * BATCH / rate["max"], "a phase is missing")
         self.assertLess(per_step, 1.25 * BATCH / rate["min"], "phases overlap")
 
+    def check_products(self, results, text):
+        rounded = results["bfloat16"]
+        for key in rounded["peak_flops"]:
+            self.assertGreater(rounded["peak_flops"][key], 0)
+        self.assertGreaterEqual(rounded["fraction_of_peak"]["min"],
+                                0.999 * results["flops"]["min"] / rounded["peak_flops"]["max"])
+        self.assertIn(f"({rounded['unit']}); the steps have", text)
+        self.assertEqual({key: list(values) for key, values in results["alternatives"].items()},
+                         {"products": ["openblas"], "precision": ["bfloat16"]})
+        for key, values in results["alternatives"].items():
+            for value, measured in values.items():
+                self.check_spread(measured["samples_per_second"])
+                self.check_spread(measured["ratio"])
+                self.assertIn(f" k samples/s with {key} = {value}; this config is ", text)
+
     def check_exchanges(self, results, ranks):
         self.assertEqual(list(results["exchanges"]), EXCHANGES)
         for name, exchange in results["exchanges"].items():
@@ -126,8 +141,16 @@ class BenchTest(testing.DtrainTestCase):
                 # More than the samples alone, but without the 50 MB of the sgemm.
                 self.assertGreater(results["resident_bytes"], 784 * 1000 / ranks)
                 self.check_steps(results, ranks, seconds)
+                self.check_products(results, text)
                 self.check_exchanges(results, ranks)
                 self.check_text(text, results, ranks, nodes)
+
+    def test_bfloat16(self):
+        config = self.write_config({**SETTINGS, "training.precision": "bfloat16"})
+        results, _, _ = self.measure(config, "--blocks=2", ranks=2)
+        self.assertEqual({key: list(values) for key, values in results["alternatives"].items()},
+                         {"precision": ["float32"]})
+        self.assertIn("bfloat16 products", results["arithmetic"])
 
     def test_steps_only(self):
         config = self.write_config(SETTINGS)
@@ -137,7 +160,7 @@ class BenchTest(testing.DtrainTestCase):
             self.assertEqual(results["blocks"], 2)
             self.check_spread(results["samples_per_second"])
             self.assertEqual(list(results["phases"]), PHASES)
-            for word in ("peak_flops", "fraction_of_peak", "sgemm", "exchanges"):
+            for word in ("peak_flops", "fraction_of_peak", "sgemm", "bfloat16", "alternatives", "exchanges"):
                 self.assertNotIn(word, results)
             for word in ("peak", "MPI_Allreduce"):
                 self.assertNotIn(word, text)

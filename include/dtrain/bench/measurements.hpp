@@ -31,19 +31,20 @@ struct PhaseCost {
     int slowest_rank = 0;
 };
 
-/// The speed of sgemm on all ranks at once, measured after each block.
+/// The speed of a large product on all ranks at once, measured after each block.
 struct Peak {
-    std::string name; ///< version and kernels of OpenBLAS
+    std::string name; ///< what computes it
     Spread flops;     ///< FLOPs per second
-    Spread fraction;  ///< FLOPs per second of the steps / of sgemm, block by block
+    Spread fraction;  ///< FLOPs per second of the steps / of the product, block by block
 };
 
 struct StepMeasurement {
     std::int64_t blocks = 0;
     std::int64_t steps_per_block = 0;
     Spread samples_per_second;
-    Spread flops; ///< FLOPs per second, over all ranks
-    std::optional<Peak> peak;
+    Spread flops;                      ///< FLOPs per second, over all ranks
+    std::optional<Peak> peak;          ///< of sgemm
+    std::optional<Peak> bfloat16_peak; ///< of bfloat16 products
     std::array<PhaseCost, core::phase_count> phases;
     double resident_bytes = 0; ///< max over ranks
 };
@@ -52,26 +53,28 @@ inline constexpr std::size_t sgemm_size = 2048; ///< rows and columns of the mat
 
 struct StepPlan {
     std::int64_t blocks = 1;
-    std::int64_t steps = 0; ///< per block; 0 = as many as take about 0.3 s
-    bool with_peak = false; ///< an sgemm on all ranks follows each block, so that both run in the same state of the
-                            ///< machine
+    std::int64_t steps = 0;  ///< per block; 0 = as many as take about 0.3 s
+    bool with_peaks = false; ///< large products on all ranks follow each block, so that both run in the same state of
+                             ///< the machine
 };
 
 /// Collective: times blocks of training steps. The replica must have its initial parameters.
 [[nodiscard]] StepMeasurement measure_steps(train::Replica& replica, StepPlan plan,
                                             const mpi::Communicator& communicator);
 
-/// The same steps with another engine for products, in alternation.
-struct EngineMeasurement {
-    std::string name; ///< of the engine
+/// The same steps with other products, in alternation.
+struct Alternative {
+    std::string key;   ///< "products" or "precision"
+    std::string value; ///< of the key, instead of the config's own
     Spread samples_per_second;
-    Spread ratio; ///< samples per second of the config's own engine / of this one, block by block
+    Spread ratio; ///< samples per second of the config / of the alternative, block by block
 };
 
-/// Collective: times blocks of steps of `config` with every other engine for products, in alternation with `replica`.
-[[nodiscard]] std::vector<EngineMeasurement> compare_engines(train::Replica& replica, StepPlan plan,
-                                                             const config::Config& config,
-                                                             const mpi::Communicator& communicator);
+/// Collective: times blocks of steps of `config` with every other engine for products and with the other precision, in
+/// alternation with `replica`. An engine and a precision that exclude each other are left out.
+[[nodiscard]] std::vector<Alternative> compare_products(train::Replica& replica, StepPlan plan,
+                                                        const config::Config& config,
+                                                        const mpi::Communicator& communicator);
 
 /// One exchange of gradients: before it every rank has written its gradients, and after it every rank can read the sum.
 struct ExchangeMeasurement {
@@ -90,14 +93,29 @@ class Sgemm {
   public:
     /// Throws std::bad_alloc.
     Sgemm();
-    /// Collective: seconds of one product on this rank, while all ranks compute one.
-    [[nodiscard]] double seconds(const mpi::Communicator& communicator);
-    [[nodiscard]] static double flops() noexcept; ///< FLOPs of one product
-    [[nodiscard]] const kernels::OpenBlas& blas() const noexcept { return blas_; }
+    /// Collective: FLOPs per second of one product on this rank, while all ranks compute one.
+    [[nodiscard]] double flops(const mpi::Communicator& communicator);
+    [[nodiscard]] std::string name() const { return blas_.name(); }
 
   private:
     kernels::OpenBlas blas_;
     core::Buffer<float> a_, b_, c_;
+};
+
+/// Times the bfloat16 kernels on matrices that are in their arrangement already.
+class Bfloat16Gemm {
+  public:
+    static constexpr std::size_t size = 1024; ///< rows and columns of the matrices
+
+    /// Throws std::bad_alloc.
+    Bfloat16Gemm();
+    /// Collective: as Sgemm::flops().
+    [[nodiscard]] double flops(const mpi::Communicator& communicator);
+    [[nodiscard]] static std::string name();
+
+  private:
+    core::Buffer<std::uint16_t> a_, b_;
+    core::Buffer<float> c_;
 };
 
 } // namespace dtrain::bench
