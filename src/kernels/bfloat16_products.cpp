@@ -116,6 +116,7 @@ class Bfloat16Products final : public Products {
 
     void prefetch_during_products(const PrefetchQueue& rows) noexcept override { upcoming_ = rows; }
     [[nodiscard]] std::size_t cut_unit() const noexcept override { return bfloat16_depth; }
+    [[nodiscard]] bool rounds_factors() const noexcept override { return true; }
     [[nodiscard]] std::string arithmetic_name() const override {
         return fmt::format("{}; bfloat16 products in the order of {}, by {}", exact_->arithmetic_name(),
                            kernels_.order == Bfloat16Order::two_chains ? "TDPBF16PS" : "VDPBF16PS", kernels_.unit);

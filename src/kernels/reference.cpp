@@ -91,6 +91,32 @@ void round_panels(const Elements<float>& from, std::size_t depth, std::size_t co
     }
 }
 
+void round_samples(const float* block, const Maps& maps, std::uint16_t* samples) noexcept {
+    const std::size_t parts = (maps.channels + bfloat16_columns - 1) / bfloat16_columns;
+    for (std::size_t g = 0; g < block_lanes<float> / group_rows; ++g) {
+        for (std::size_t c = 0; c < parts * bfloat16_columns; ++c) {
+            for (std::size_t pixel = 0; pixel < maps.pixels(); ++pixel) {
+                for (std::size_t l = 0; l < group_rows; ++l) {
+                    samples[((g * parts + c / bfloat16_columns) * maps.pixels() + pixel) * 128 +
+                            place_in_panels(l, c % bfloat16_columns, 0)] =
+                        core::to_bfloat16(
+                            c < maps.channels
+                                ? block[(c * maps.pixels() + pixel) * block_lanes<float> + g * group_rows + l]
+                                : 0.0F);
+                }
+            }
+        }
+    }
+}
+
+void copy_rows(const std::uint16_t* from, const std::uint32_t* offsets, std::size_t count, std::uint16_t* to) noexcept {
+    for (std::size_t i = 0; i < count; ++i) {
+        for (std::size_t j = 0; j < 32; ++j) {
+            to[i * 32 + j] = from[offsets[i] + j];
+        }
+    }
+}
+
 /// The CPU's rule if denormal numbers become zero: it rounds as if exponents had no limit, and the result is zero if it
 /// is then below the smallest normal number. `exact` is the result before rounding, or near enough to it.
 float without_denormals(float rounded, double exact) noexcept {
@@ -546,7 +572,8 @@ Table make_table() noexcept {
             network_kernels<float>(),
             network_kernels<double>(),
             {Bfloat16Order::two_chains, "plain loops", round_rows, round_panels,
-             [](const Bfloat16Product& job) noexcept { multiply_bfloat16(job, Bfloat16Order::two_chains); }},
+             [](const Bfloat16Product& job) noexcept { multiply_bfloat16(job, Bfloat16Order::two_chains); },
+             round_samples, copy_rows},
             {sgd, momentum, nesterov, adam, lars, sum_squares},
             {to_unit_interval, fill_random, add_rows, warp}};
 }

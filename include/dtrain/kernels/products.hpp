@@ -85,6 +85,9 @@ class Products {
     /// same if each product but the last has a multiple of this number of them.
     [[nodiscard]] virtual std::size_t cut_unit() const noexcept { return 1; }
 
+    /// Whether factors are rounded to bfloat16, for layers with products of their own.
+    [[nodiscard]] virtual bool rounds_factors() const noexcept { return false; }
+
     /// The arithmetic in use, for the log, such as "512-bit vectors, fused multiply-add". The last bits of a result
     /// depend on the fusing.
     [[nodiscard]] virtual std::string arithmetic_name() const = 0;

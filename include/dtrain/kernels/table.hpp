@@ -95,6 +95,14 @@ struct Bfloat16Kernels {
     void (*round_panels)(const Elements<float>& from, std::size_t depth, std::size_t cols, std::uint16_t* b,
                          std::size_t panel_stride) noexcept;
     void (*multiply)(const Bfloat16Product&) noexcept;
+    // For convolutions, which put panels of b together from blocks of samples, side by side:
+    /// Rounds a block's feature maps. A pixel becomes, for each 16 channels and each group, 4 rows of pairs of samples:
+    /// samples[((g · ⌈channels / 16⌉ + c / 16) · pixels + pixel) · 128 + l / 2 · 32 + 2 (c % 16) + l % 2] is lane 8 g +
+    /// l of channel c. Missing channels are zeros.
+    void (*round_samples)(const float* block, const Maps& maps, std::uint16_t* samples) noexcept;
+    /// Copies `count` rows of 32 values: row i comes from from + offsets[i].
+    void (*copy_rows)(const std::uint16_t* from, const std::uint32_t* offsets, std::size_t count,
+                      std::uint16_t* to) noexcept;
 };
 
 /// For one block of samples, side by side.

@@ -127,6 +127,38 @@ void round_panels(const Elements<float>& from, std::size_t depth, std::size_t co
     }
 }
 
+void round_samples(const float* block, const Maps& maps, std::uint16_t* samples) noexcept {
+    constexpr std::size_t pixel_values = group_rows * bfloat16_columns;
+    const std::size_t pixels = maps.pixels();
+    const std::size_t parts = (maps.channels + bfloat16_columns - 1) / bfloat16_columns;
+    for (std::size_t part = 0; part < parts; ++part) {
+        for (std::size_t half = 0; half < bfloat16_columns; half += lanes) { // channels
+            const std::size_t first = part * bfloat16_columns + half;
+            const std::size_t count = smaller(lanes, left(maps.channels, first));
+            for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
+                const float* const from = block + (first * pixels + pixel) * block_lanes<float>;
+                for (std::size_t lane = 0; lane < block_lanes<float>; lane += lanes) {
+                    Native::Square square;
+                    load_transposed(from + lane, pixels * block_lanes<float>, count, lanes, square);
+                    for (std::size_t l = 0; l < lanes; l += 2) {
+                        const std::size_t group = (lane + l) / group_rows;
+                        std::uint16_t* const to = samples + ((group * parts + part) * pixels + pixel) * pixel_values;
+                        store_pairs(to + (lane + l) % group_rows * bfloat16_columns + 2 * half, square[l],
+                                    square[l + 1]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+void copy_rows(const std::uint16_t* from, const std::uint32_t* offsets, std::size_t count, std::uint16_t* to) noexcept {
+    constexpr std::size_t row = 2 * bfloat16_columns;
+    for (std::size_t i = 0; i < count; ++i) {
+        __builtin_memcpy(to + i * row, from + offsets[i], row * sizeof(std::uint16_t));
+    }
+}
+
 // --- products ---
 
 #if defined(__x86_64__)
@@ -307,7 +339,7 @@ void multiply(const Bfloat16Product& job) noexcept {
 } // namespace
 
 void fill_bfloat16(Bfloat16Kernels& kernels) noexcept {
-    kernels = {order, unit, round_rows, round_panels, multiply};
+    kernels = {order, unit, round_rows, round_panels, multiply, round_samples, copy_rows};
 }
 
 } // namespace dtrain::kernels::DTRAIN_INSTRUCTION_SET

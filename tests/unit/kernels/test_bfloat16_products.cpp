@@ -97,6 +97,25 @@ TEST_P(Bfloat16Kernel, RoundsAsTheReference) {
     }
 }
 
+TEST_P(Bfloat16Kernel, RoundsAndCopiesBlocksAsTheReference) {
+    for (const std::size_t channels : {1U, 5U, 16U, 35U}) {
+        const Maps maps{channels, 3, 5};
+        const std::vector<float> block = draw_bits(maps.size() * block_lanes<float>, channels);
+        std::vector<std::uint16_t> found(2 * (channels + 15) / 16 * 16 * maps.pixels() * group_rows, 1);
+        std::vector<std::uint16_t> expected = found;
+        tested().round_samples(block.data(), maps, found.data());
+        tables()[0].bfloat16.round_samples(block.data(), maps, expected.data());
+        EXPECT_EQ(found, expected) << channels << " channels";
+
+        const std::array<std::uint32_t, 3> offsets{64, 0, 7};
+        std::array<std::uint16_t, 96> rows{};
+        tested().copy_rows(found.data(), offsets.data(), offsets.size(), rows.data());
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+            ASSERT_EQ(rows[i], found[offsets[i / 32] + i % 32]);
+        }
+    }
+}
+
 TEST_P(Bfloat16Kernel, MultipliesAsTheReference) {
     struct Size {
         std::size_t rows, cols, depth;

@@ -50,6 +50,8 @@ std::vector<Case> make_cases() {
           {"conv 4x1x1 tanh, conv 7x3x3 pad 2 sigmoid, dense 4", {2, 4, 3}},
           {"conv 2x2x2 pad 1 stride 2 tanh, conv 6x5x5 pad 4 stride 3 tanh, dense 4", {3, 5, 6}},
           {"conv 13x3x3 tanh, conv 4x4x4 linear", {2, 6, 6}},
+          {"conv 5x2x2 pad 1 tanh, conv 6x5x5 pad 4 stride 3 tanh, dense 4", {3, 5, 6}}, // 3 phases in each direction
+          {"conv 35x2x2 tanh, conv 19x3x3 pad 1 stride 2 tanh, conv 4x1x1 stride 3", {2, 5, 6}},
           {"conv 3x6x6 pad 3 sigmoid, maxpool 2, dense 4", {7, 6}},
           {"maxpool 2, conv 3x2x2 tanh, dense 4", {2, 7, 6}},
           {"avgpool 3, dense 5 tanh, dense 4", {7, 6}},
