@@ -288,24 +288,26 @@ class Bfloat16Products final : public Products {
     }
 
     /// Throws if this CPU does not compute the bits that the order of its kernels defines. The values are of different
-    /// size, so that each order of additions rounds differently.
+    /// size, so that each order of additions rounds differently. The product needs several tiles of any kernel, of
+    /// which some are at an edge.
     void require_defined_bits() const {
-        constexpr std::size_t rows = 3;
+        constexpr std::size_t rows = bfloat16_columns + 3;
+        constexpr std::size_t cols = bfloat16_columns + 5;
         constexpr std::size_t depth = 4 * bfloat16_depth;
-        std::array<float, depth * bfloat16_columns> values;
+        constexpr std::size_t panel = depth * bfloat16_columns;
+        std::array<float, depth * cols> values;
         for (std::size_t i = 0; i < values.size(); ++i) {
             values[i] = std::ldexp(static_cast<float>(i * 37 % 251) - 125, static_cast<int>(i * 11 % 17) - 8);
         }
         std::array<std::uint16_t, rows * depth> a;
-        std::array<std::uint16_t, depth * bfloat16_columns> b;
+        std::array<std::uint16_t, 2 * panel> b;
         kernels_.round_rows({values.data() + 5, depth, 1}, rows, depth, a.data(), depth);
-        kernels_.round_panels({values.data(), bfloat16_columns, 1}, depth, bfloat16_columns, b.data(), b.size());
-        std::array<float, rows * bfloat16_columns> computed{};
-        std::array<float, rows * bfloat16_columns> defined{};
+        kernels_.round_panels({values.data(), cols, 1}, depth, cols, b.data(), panel);
+        std::array<float, rows * cols> computed{};
+        std::array<float, rows * cols> defined{};
         const auto job = [&](auto& c) {
-            return Bfloat16Product{
-                a.data(), depth,           rows, b.data(), b.size(), bfloat16_columns, depth / bfloat16_depth, false,
-                c.data(), bfloat16_columns};
+            return Bfloat16Product{a.data(), depth,    rows, b.data(), panel, cols, depth / bfloat16_depth,
+                                   false,    c.data(), cols};
         };
         kernels_.multiply(job(computed));
         reference::multiply_bfloat16(job(defined), kernels_.order);

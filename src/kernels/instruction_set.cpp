@@ -11,6 +11,12 @@
 #include <string_view>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace dtrain::kernels {
 
 // Defined by reference.cpp and, once for each instruction set, by the files of the folder simd.
@@ -24,6 +30,9 @@ namespace x86_64_v4 {
 Table make_table() noexcept;
 }
 namespace x86_64_v4_bf16 {
+void fill_bfloat16(Bfloat16Kernels& kernels) noexcept;
+}
+namespace x86_64_v4_amx {
 void fill_bfloat16(Bfloat16Kernels& kernels) noexcept;
 }
 namespace native {
@@ -40,12 +49,41 @@ struct InstructionSet {
     Table (*make_table)() noexcept; ///< compiled for the instruction set too
 };
 
+#if defined(__x86_64__)
+/// Whether the CPU multiplies tiles of bfloat16 numbers (AMX), and this process may use them. Only for a CPU with
+/// AVX-512, since older ones may lack XGETBV.
+bool may_use_amx() noexcept {
+    unsigned eax = 0;
+    unsigned ebx = 0;
+    unsigned ecx = 0;
+    unsigned edx = 0;
+    constexpr unsigned instructions = 1U << 22 | 1U << 24; // AMX-BF16, AMX-TILE
+    if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & instructions) != instructions) {
+        return false;
+    }
+    constexpr unsigned registers = 1U << 17 | 1U << 18; // what the operating system saves: TILECFG, TILEDATA
+    asm("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+    if ((eax & registers) != registers) {
+        return false;
+    }
+    // Linux grants the tiles, which take 8 KB per thread, to processes that ask for them. This is for all threads.
+    constexpr long arch_req_xcomp_perm = 0x1023;
+    constexpr long xfeature_xtiledata = 18;
+    return syscall(SYS_arch_prctl, arch_req_xcomp_perm, xfeature_xtiledata) == 0;
+}
+#endif
+
 /// From the slowest to the fastest.
 std::span<const InstructionSet> instruction_sets() {
 #if defined(__x86_64__)
-    constexpr auto make_v4_bf16 = []() noexcept {
+    static constexpr auto make_v4_bf16 = []() noexcept {
         Table table = x86_64_v4::make_table();
         x86_64_v4_bf16::fill_bfloat16(table.bfloat16);
+        return table;
+    };
+    constexpr auto make_v4_amx = []() noexcept {
+        Table table = make_v4_bf16();
+        x86_64_v4_amx::fill_bfloat16(table.bfloat16);
         return table;
     };
     // The features that CMakeLists.txt compiles for. The function also asks whether the operating system saves the
@@ -55,10 +93,12 @@ std::span<const InstructionSet> instruction_sets() {
                                __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
                                __builtin_cpu_supports("avx512vl") != 0;
     static const bool has_v4_bf16 = has_v4 && __builtin_cpu_supports("avx512bf16") != 0;
+    static const bool has_v4_amx = has_v4_bf16 && may_use_amx();
     static const std::array sets{InstructionSet{"reference", true, reference::make_table},
                                  InstructionSet{"x86-64-v3", has_v3, x86_64_v3::make_table},
                                  InstructionSet{"x86-64-v4", has_v4, x86_64_v4::make_table},
-                                 InstructionSet{"x86-64-v4+bf16", has_v4_bf16, make_v4_bf16}};
+                                 InstructionSet{"x86-64-v4+bf16", has_v4_bf16, make_v4_bf16},
+                                 InstructionSet{"x86-64-v4+amx", has_v4_amx, make_v4_amx}};
 #else
     static const std::array sets{InstructionSet{"reference", true, reference::make_table},
                                  InstructionSet{DTRAIN_NATIVE_NAME, true, native::make_table}};

@@ -21,7 +21,7 @@ CASES = {name: {**testing.CASES[name], "data.train_samples": 200, "data.test_sam
 # The reference is slow.
 ROUNDED_CASES = {name: {**settings, "data.train_samples": 60, "data.test_samples": 20, "training.epochs": 1}
                  for name, settings in testing.CASES.items() if settings.get("training.precision") == "bfloat16"}
-ALL = (("reference", "x86-64-v3", "x86-64-v4", "x86-64-v4+bf16") if platform.machine() == "x86_64" else
+ALL = (("reference", "x86-64-v3", "x86-64-v4", "x86-64-v4+bf16", "x86-64-v4+amx") if platform.machine() == "x86_64" else
        ("reference", platform.machine()))
 BUILD = testing.BIN.parent
 
