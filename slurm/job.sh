@@ -73,15 +73,17 @@ launch() { # PROGRAM ARGUMENT...: returns what mpirun returns
     while :; do
         interrupted=
         wait "$mpirun_pid"
-        status=$?
+        # If mpirun ends while Bash 5.2 handles a signal, Bash may lose its status. `wait` then sets $? to -1, which
+        # would leave this function as 255.
+        status=$(($? & 255))
         # A signal ends `wait` early, so wait again. Bash keeps the status of a process that has ended.
         [[ $interrupted ]] || break
     done
     mpirun_pid=
     # After a signal MPICH's mpirun returns 0 or another code by chance, whatever the ranks returned. So the run counts
-    # as stopped. If it was complete, the next start finds nothing left to do and ends the job. The same holds for 255:
-    # Bash 5.2 reports it for a process that ends while a signal is handled, and loses the real status.
-    [[ ! $stop_requested || ($mpi == openmpi && $status != 255) ]] || status=75
+    # as stopped. If it was complete, the next start finds nothing left to do and ends the job. The same holds for 255,
+    # because the real status may be lost, and for 128 + SIGUSR1: the signal came before mpirun or a rank handled it.
+    [[ ! $stop_requested || ($mpi == openmpi && $status != 255 && $status != 138) ]] || status=75
     return $status
 }
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import unittest
@@ -135,10 +136,12 @@ class LauncherTest(testing.DtrainTestCase):
                     self.assertEqual(result.stdout, f"called: {wanted} -np 2 {testing.BIN}/dtrain --help\n", result)
 
     def test_job_that_was_stopped_counts_as_stopped(self):
-        """The mpirun of MPICH returns any code after a signal, and Bash may report 255 for any program."""
+        """After a signal the mpirun of MPICH returns any code, and Bash may lose the code of any program. SIGUSR1 ends
+        an mpirun that is only starting."""
         stopped = testing.EXIT_STOPPED
         for version, ends_with, codes in (("mpirun (Open MPI) 4.1.4", 3, (3, stopped)),
                                           ("mpirun (Open MPI) 4.1.4", 255, (stopped,)),
+                                          ("mpirun (Open MPI) 4.1.4", 128 + signal.SIGUSR1, (stopped,)),
                                           ("HYDRA build details:", 3, (stopped,))):
             with self.case(f"{version} {ends_with}"):
                 mpirun = self.folder / "mpirun"
