@@ -71,7 +71,7 @@ class InstallTest(testing.DtrainTestCase):
     def test_training_evaluation_and_report(self):
         programs = self.prefix / "bin"
         config = self.share / "configs/synthetic.ini"
-        self.run_in(testing.MPIRUN, "--oversubscribe", "-np", "2", programs / "dtrain", config, *TINY)
+        self.run_in(testing.MPIRUN, "-np", "2", programs / "dtrain", config, *TINY)
         self.assertIn("sample 0", self.run_in(programs / "dtrain-eval", "run", "--show", "1").stdout)
         self.assertIn("report.html", self.run_in(programs / "dtrain-report", "run").stdout)
         self.assertIn('id="fingerprint"', (self.folder / "report.html").read_text())

@@ -150,7 +150,7 @@ class ChainTest(testing.DtrainTestCase):
             except (IndexError, ProcessLookupError):
                 pass  # it has finished
             result = process.wait(testing.TIMEOUT_SECONDS)
-        codes = {testing.EXIT_RANK_LOST, 128 + how} if how == signal.SIGKILL else {testing.EXIT_STOPPED}
+        codes = testing.codes_of_killed_rank() if how == signal.SIGKILL else {testing.EXIT_STOPPED}
         self.assertIn(result.code, codes | {testing.EXIT_OK}, result)
         return how.name if result.code != testing.EXIT_OK else None
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from .constants import BIN, MPIRUN, SOURCE, TIMEOUT_SECONDS
+from .constants import BIN, EXIT_RANK_LOST, MPIRUN, SOURCE, TIMEOUT_SECONDS
 
 SLOW = r"dtrain: warning: (\d+ ranks? .*shares? .*, so training will be slow|exchanging gradients takes longer)"
 
@@ -75,9 +75,26 @@ def starts_several_programs():
     return subprocess.run(words, env=environment(), capture_output=True, check=False).returncode == 0
 
 
+@functools.cache
 def is_open_mpi():
     """Whether mpirun is that of Open MPI, not of MPICH."""
     return "Open MPI" in subprocess.run([MPIRUN, "--version"], capture_output=True, text=True, check=False).stdout
+
+
+def codes_of_killed_rank():
+    """The exit codes that mpirun may return if SIGKILL ended a rank. Either another rank reports it first, or mpirun
+    does: Open MPI's returns 128 + signal. MPICH's returns the signal, and combines the codes of all ranks by a bitwise
+    OR."""
+    if is_open_mpi():
+        return {EXIT_RANK_LOST, 128 + signal.SIGKILL}
+    return {EXIT_RANK_LOST, int(signal.SIGKILL), EXIT_RANK_LOST | signal.SIGKILL}
+
+
+def report_of_killed_rank(rank):
+    """A regular expression for what reports on stdout or stderr that SIGKILL ended this rank."""
+    by_dtrain = rf"dtrain: rank {rank} on \S+ .*died, last seen in step \d+"
+    # MPICH's mpirun may kill the other ranks before they report anything, and it does not name the rank.
+    return by_dtrain if is_open_mpi() else rf"{by_dtrain}|EXIT STRING: Killed \(signal 9\)"
 
 
 def command(program, *arguments, ranks=None):
