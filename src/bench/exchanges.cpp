@@ -52,6 +52,7 @@ std::vector<ExchangeMeasurement> measure_exchanges(std::size_t parameters, const
         if (name == "auto") {
             continue; // it stands for one of the others
         }
+        settings.compressed = config.parallel.compressed && parallel::can_compress(name);
         reducers.push_back(parallel::make_reducer(name, settings, communicator));
         parallel::GradientReducer& reducer = *reducers.back();
         contestants.push_back({name, reducer.gradients(0), [&reducer] { exchange(reducer); }, {}});

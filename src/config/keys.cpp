@@ -136,6 +136,10 @@ constexpr std::array table{
         [](Config& c, Text v) { return whole(v, 1, 65536, c.parallel.logical_shards); }},
     Key{"parallel", "reducer", "auto", "the name of a reducer",
         [](Config& c, Text v) { return non_empty(v, c.parallel.reducer); }},
+    Key{"parallel", "compression", "none", "none or bfloat16", [](Config& c, Text v) {
+        c.parallel.compressed = v == "bfloat16";
+        return verdict(v == "none" || v == "bfloat16");
+    }},
     Key{"parallel", "products", "exact", "the name of an engine for matrix products",
         [](Config& c, Text v) { return non_empty(v, c.parallel.products); }},
     Key{"parallel", "threads", "1", "a whole number from 1 to 1024",

@@ -555,6 +555,32 @@ void warp(const Warp& job) noexcept {
     }
 }
 
+// --- compression ---
+
+void round_all(float* values, std::size_t size) noexcept {
+    for (std::size_t i = 0; i < size; ++i) {
+        values[i] = core::from_bfloat16(core::to_bfloat16(values[i]));
+    }
+}
+
+void add_rounded(const float* left, const float* right, float* sum, std::size_t size) noexcept {
+    for (std::size_t i = 0; i < size; ++i) {
+        sum[i] = core::from_bfloat16(core::to_bfloat16(left[i] + right[i]));
+    }
+}
+
+void pack(const float* from, std::uint16_t* to, std::size_t size) noexcept {
+    for (std::size_t i = 0; i < size; ++i) {
+        to[i] = core::to_bfloat16(from[i]);
+    }
+}
+
+void unpack(const std::uint16_t* from, float* to, std::size_t size) noexcept {
+    for (std::size_t i = 0; i < size; ++i) {
+        to[i] = core::from_bfloat16(from[i]);
+    }
+}
+
 template <class Real>
 NetworkKernels<Real> network_kernels() noexcept {
     return {{16, 16, 16, 64, pack_rows<Real>, multiply_panel<Real>},
@@ -575,7 +601,8 @@ Table make_table() noexcept {
              [](const Bfloat16Product& job) noexcept { multiply_bfloat16(job, Bfloat16Order::two_chains); },
              round_samples, copy_rows},
             {sgd, momentum, nesterov, adam, lars, sum_squares},
-            {to_unit_interval, fill_random, add_rows, warp}};
+            {to_unit_interval, fill_random, add_rows, warp},
+            {round_all, add_rounded, pack, unpack}};
 }
 
 } // namespace dtrain::kernels::reference

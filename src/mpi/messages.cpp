@@ -18,18 +18,39 @@ MPI_Request& Messages::add() {
     return requests_.emplace_back(MPI_REQUEST_NULL);
 }
 
-std::size_t Messages::add_send(const Communicator& communicator, std::span<const float> values, int destination,
-                               int tag) {
-    check(
-        MPI_Send_init(values.data(), count(values.size()), MPI_FLOAT, destination, tag, communicator.handle(), &add()),
-        "MPI_Send_init");
+template <class T>
+std::size_t Messages::add_send_of(const Communicator& communicator, std::span<const T> values, int destination,
+                                  int tag) {
+    check(MPI_Send_init(values.data(), count(values.size()), datatype<T>(), destination, tag, communicator.handle(),
+                        &add()),
+          "MPI_Send_init");
     return requests_.size() - 1;
 }
 
-std::size_t Messages::add_receive(const Communicator& communicator, std::span<float> values, int source, int tag) {
-    check(MPI_Recv_init(values.data(), count(values.size()), MPI_FLOAT, source, tag, communicator.handle(), &add()),
+template <class T>
+std::size_t Messages::add_receive_of(const Communicator& communicator, std::span<T> values, int source, int tag) {
+    check(MPI_Recv_init(values.data(), count(values.size()), datatype<T>(), source, tag, communicator.handle(), &add()),
           "MPI_Recv_init");
     return requests_.size() - 1;
+}
+
+std::size_t Messages::add_send(const Communicator& communicator, std::span<const float> values, int destination,
+                               int tag) {
+    return add_send_of(communicator, values, destination, tag);
+}
+
+std::size_t Messages::add_send(const Communicator& communicator, std::span<const std::uint16_t> words, int destination,
+                               int tag) {
+    return add_send_of(communicator, words, destination, tag);
+}
+
+std::size_t Messages::add_receive(const Communicator& communicator, std::span<float> values, int source, int tag) {
+    return add_receive_of(communicator, values, source, tag);
+}
+
+std::size_t Messages::add_receive(const Communicator& communicator, std::span<std::uint16_t> words, int source,
+                                  int tag) {
+    return add_receive_of(communicator, words, source, tag);
 }
 
 void Messages::start(std::size_t message) {

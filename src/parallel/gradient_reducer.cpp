@@ -11,10 +11,11 @@ namespace {
 struct Kind {
     std::unique_ptr<GradientReducer> (*make)(const ReducerSettings&, const mpi::Communicator&);
     bool shares_parameters;
+    bool can_compress;
     const char* on_one_node;
     const char* on_several;
 };
-constexpr Kind node{make_node_reducer, true,
+constexpr Kind node{make_node_reducer, true, true,
                     "node (shared memory; results are bitwise identical for any number of ranks)",
                     "node (shared memory and MPI between nodes, overlapped with the backward pass; results are bitwise "
                     "identical for any number of ranks)"};
@@ -22,7 +23,7 @@ constexpr const char* of_mpi = "mpi (one MPI_Allreduce; for other numbers of ran
 
 using core::Named;
 constexpr core::Registry reducers("reducer", {Named{"auto", node}, Named{"node", node},
-                                              Named{"mpi", Kind{make_mpi_reducer, false, of_mpi, of_mpi}}});
+                                              Named{"mpi", Kind{make_mpi_reducer, false, false, of_mpi, of_mpi}}});
 
 } // namespace
 
@@ -40,6 +41,10 @@ std::vector<std::string> reducer_names() {
 
 bool shares_parameters(std::string_view name) {
     return reducers.at(name).shares_parameters;
+}
+
+bool can_compress(std::string_view name) {
+    return reducers.at(name).can_compress;
 }
 
 std::string describe_reducer(std::string_view name, int nodes) {

@@ -63,7 +63,7 @@ struct Topology {
 class NodeReducer final : public GradientReducer, private SliceExchange::Source {
   public:
     NodeReducer(const ReducerSettings& settings, const mpi::Communicator& communicator)
-        : GradientReducer(settings, communicator.rank()), size_(settings.parameters),
+        : GradientReducer(settings, communicator.rank()), size_(settings.parameters), compressed_(settings.compressed),
           topology_(communicator, settings.ranks_per_node), window_(topology_.node, segment_bytes(settings)),
           waiter_(communicator.split_by_node().size() > sysconf(_SC_NPROCESSORS_ONLN)),
           barrier_(counters(), topology_.node.rank(), waiter_), own_arena_(arena(topology_.node.rank(), 0)),
@@ -104,7 +104,7 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
             mpi::Communicator owners = communicator.split(std::min(own_slice, topology_.slices), topology_.index);
             if (own_slice < topology_.slices) {
                 exchange_.emplace(std::move(owners), slice_, whole, settings.shards, subtrees_of_node,
-                                  static_cast<SliceExchange::Source&>(*this), own_arena_);
+                                  static_cast<SliceExchange::Source&>(*this), own_arena_, compressed_);
             }
         }
     }
@@ -231,10 +231,11 @@ class NodeReducer final : public GradientReducer, private SliceExchange::Source 
         for (std::size_t i = 0; i < partial.count; ++i) {
             operands_[i] = arenas_[partial.first + i] + offset;
         }
-        partial.sum(std::span(operands_).first(partial.count), count, out);
+        partial.sum(std::span(operands_).first(partial.count), count, out, compressed_ && offset < size_);
     }
 
     std::size_t size_;
+    bool compressed_;
     Topology topology_;
     mpi::SharedWindow window_;
     Waiter waiter_;

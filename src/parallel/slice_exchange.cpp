@@ -1,6 +1,7 @@
 #include "slice_exchange.hpp"
 
 #include "dtrain/core/thread.hpp"
+#include "dtrain/kernels/instruction_set.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -33,6 +34,17 @@ constexpr bool has_thread = false; // simulated ranks share one thread, and thei
 constexpr bool has_thread = true;
 #endif
 
+/// Elements that are packed or unpacked at once: a block of some operands stays in the first-level cache.
+constexpr std::size_t block = 1024;
+
+/// Calls action(piece) for pieces of `range` of up to `block` elements.
+template <class Action>
+void for_each_block(core::Range range, Action&& action) {
+    for (std::int64_t begin = range.begin; begin < range.end; begin += std::int64_t{block}) {
+        action(core::Range{begin, std::min(range.end, begin + std::int64_t{block})});
+    }
+}
+
 std::vector<core::Range> joined(const std::vector<std::vector<core::Range>>& lists) {
     std::vector<core::Range> all;
     for (const auto& list : lists) {
@@ -49,81 +61,116 @@ core::Range cut(core::Range range, int parts, int index) {
 }
 
 SliceExchange::SliceExchange(mpi::Communicator communicator, core::Range slice, std::int64_t size, std::int64_t shards,
-                             const std::vector<std::vector<core::Range>>& subtrees_of_node, Source& source, float* sum)
+                             const std::vector<std::vector<core::Range>>& subtrees_of_node, Source& source, float* sum,
+                             bool compressed)
     : communicator_(std::move(communicator)), source_(source), tail_(tail_size),
       tree_sum_({0, shards}, joined(subtrees_of_node)) {
     const int nodes = communicator_.size();
+    if (compressed) {
+        const std::size_t operands = joined(subtrees_of_node).size();
+        unpacked_ = core::Buffer<float>(operands * block);
+        for (std::size_t i = 0; i < operands; ++i) {
+            unpacked_blocks_.push_back(unpacked_.data() + i * block);
+        }
+    }
     const auto count = static_cast<int>(std::max<std::int64_t>(1, slice.size() / (nodes * part_size)));
     for (int i = count; i-- > 0;) {
-        const core::Range range = cut(slice, count, i);
-        std::vector<core::Range> parts;
+        Chunk chunk;
+        chunk.range = cut(slice, count, i);
         for (int n = 0; n < nodes; ++n) {
-            parts.push_back(cut(range, nodes, n));
+            chunk.parts.push_back(cut(chunk.range, nodes, n));
         }
-        add_chunk(range, std::move(parts), sum + range.begin, subtrees_of_node);
-        add_sums(chunks_.back());
+        chunk.sum = sum + chunk.range.begin;
+        chunk.compressed = compressed;
+        add_chunk(std::move(chunk), subtrees_of_node);
+        if (compressed) {
+            chunks_.back().compressed_sum = allocate<std::uint16_t>(as_size(chunks_.back().range.size()));
+            add_sums(chunks_.back(), chunks_.back().compressed_sum);
+        } else {
+            add_sums(chunks_.back(), chunks_.back().sum);
+        }
     }
     // Every node sums the whole tail itself.
-    const core::Range tail{size, size + static_cast<std::int64_t>(tail_size)};
-    add_chunk(tail, std::vector<core::Range>(as_size(nodes), tail), tail_.data(), subtrees_of_node);
+    Chunk tail;
+    tail.range = {size, size + static_cast<std::int64_t>(tail_size)};
+    tail.parts.assign(as_size(nodes), tail.range);
+    tail.sum = tail_.data();
+    add_chunk(std::move(tail), subtrees_of_node);
     if (has_thread && count > 1) {
         thread_ = core::start_thread([this](const std::stop_token& stop) { run(stop); });
     }
 }
 
-float* SliceExchange::allocate(std::size_t size) {
-    buffers_.emplace_back(size);
-    return buffers_.back().data();
+template <class Word>
+Word* SliceExchange::allocate(std::size_t size) {
+    buffers_.emplace_back(size * sizeof(Word));
+    return reinterpret_cast<Word*>(buffers_.back().data());
 }
 
-void SliceExchange::add_chunk(core::Range range, std::vector<core::Range> parts, float* sum,
-                              const std::vector<std::vector<core::Range>>& subtrees_of_node) {
-    const int own_node = communicator_.rank();
+void SliceExchange::add_chunk(Chunk chunk, const std::vector<std::vector<core::Range>>& subtrees_of_node) {
+    const std::size_t own_node = as_size(communicator_.rank());
+    chunk.own = chunk.parts[own_node];
+    chunk.subtrees = subtrees_of_node[own_node].size();
+    if (chunk.compressed) {
+        add_partials(chunk, chunk.words, subtrees_of_node);
+    } else {
+        add_partials(chunk, chunk.floats, subtrees_of_node);
+    }
+    chunks_.push_back(std::move(chunk));
+}
+
+template <class Word>
+void SliceExchange::add_partials(Chunk& chunk, Partials<Word>& partials,
+                                 const std::vector<std::vector<core::Range>>& subtrees_of_node) {
     const int tag = 2 * static_cast<int>(chunks_.size());
-    const std::size_t own_subtrees = subtrees_of_node[as_size(own_node)].size();
-    Chunk chunk;
-    chunk.range = range;
-    chunk.own = parts[as_size(own_node)];
-    chunk.sum = sum;
     const std::size_t own_size = as_size(chunk.own.size());
     for (int n = 0; n < communicator_.size(); ++n) {
-        const std::size_t size = as_size(parts[as_size(n)].size());
+        const std::size_t size = as_size(chunk.parts[as_size(n)].size());
         const std::size_t subtrees = subtrees_of_node[as_size(n)].size();
-        float* const partials = allocate(own_subtrees * size);
-        float* operands = partials;
-        if (n != own_node) {
+        Word* const own = allocate<Word>(chunk.subtrees * size);
+        Word* operands = own;
+        if (n != communicator_.rank()) {
             if (size > 0) {
-                chunk.sends.push_back(messages_.add_send(communicator_, {partials, own_subtrees * size}, n, tag));
+                chunk.sends.push_back(
+                    messages_.add_send(communicator_, std::span<const Word>(own, chunk.subtrees * size), n, tag));
             }
             if (own_size > 0) {
-                operands = allocate(subtrees * own_size);
+                operands = allocate<Word>(subtrees * own_size);
                 receives_.push_back(
-                    {messages_.add_receive(communicator_, {operands, subtrees * own_size}, n, tag), chunks_.size()});
+                    {messages_.add_receive(communicator_, std::span<Word>(operands, subtrees * own_size), n, tag),
+                     chunks_.size()});
                 ++chunk.expected;
             }
         }
         for (std::size_t i = 0; own_size > 0 && i < subtrees; ++i) {
-            chunk.operands.push_back(operands + i * own_size);
+            partials.operands.push_back(operands + i * own_size);
         }
-        chunk.partials.push_back(partials);
+        partials.of_part.push_back(own);
     }
-    chunk.parts = std::move(parts);
-    chunk.subtrees = own_subtrees;
-    chunks_.push_back(std::move(chunk));
 }
 
-void SliceExchange::add_sums(Chunk& chunk) {
+template <class Word>
+void SliceExchange::add_sums(Chunk& chunk, Word* sum) {
     const int tag = 2 * static_cast<int>(chunks_.size()) + 1;
+    const auto place = [&](core::Range part) {
+        return std::span<Word>(sum + (part.begin - chunk.range.begin), as_size(part.size()));
+    };
     for (int n = 0; n < communicator_.size(); ++n) {
-        const auto place = [&](core::Range part) { return std::span(chunk.sum_at(part), as_size(part.size())); };
         if (n == communicator_.rank()) {
             continue;
         }
         if (!chunk.own.empty()) {
-            chunk.sum_sends.push_back(messages_.add_send(communicator_, place(chunk.own), n, tag));
+            chunk.sum_sends.push_back(
+                messages_.add_send(communicator_, std::span<const Word>(place(chunk.own)), n, tag));
         }
-        if (!chunk.parts[as_size(n)].empty()) {
-            chunk.sum_receives.push_back(messages_.add_receive(communicator_, place(chunk.parts[as_size(n)]), n, tag));
+        const core::Range part = chunk.parts[as_size(n)];
+        if (!part.empty()) {
+            const std::size_t message = messages_.add_receive(communicator_, place(part), n, tag);
+            if (chunk.compressed) {
+                receives_.push_back({message, chunks_.size() - 1, part});
+            } else {
+                chunk.sum_receives.push_back(message);
+            }
         }
     }
 }
@@ -187,9 +234,16 @@ void SliceExchange::progress() {
     for (const int message : messages_.finished()) {
         ++finished_;
         const auto receive = std::ranges::lower_bound(receives_, as_size(message), {}, &Receive::message);
-        if (receive != receives_.end() && receive->message == as_size(message)) {
-            ++chunks_[receive->chunk].arrived;
+        if (receive == receives_.end() || receive->message != as_size(message)) {
+            continue;
+        }
+        Chunk& chunk = chunks_[receive->chunk];
+        if (receive->sum.empty()) {
+            ++chunk.arrived;
             add_up_if_complete(receive->chunk);
+        } else { // the node has contributed to the chunk, because the sum contains its operands
+            kernels::table().compression.unpack(chunk.compressed_sum_at(receive->sum), chunk.sum_at(receive->sum),
+                                                as_size(receive->sum.size()));
         }
     }
 }
@@ -198,7 +252,17 @@ void SliceExchange::contribute(const Chunk& chunk) {
     for (std::size_t n = 0; n < chunk.parts.size(); ++n) {
         const core::Range part = chunk.parts[n];
         for (std::size_t i = 0; i < chunk.subtrees; ++i) {
-            source_.add_up(i, part, chunk.partials[n] + i * as_size(part.size()));
+            const std::size_t offset = i * as_size(part.size());
+            if (!chunk.compressed) {
+                source_.add_up(i, part, chunk.floats.of_part[n] + offset);
+                continue;
+            }
+            std::uint16_t* to = chunk.words.of_part[n] + offset;
+            for_each_block(part, [&](core::Range piece) {
+                source_.add_up(i, piece, unpacked_.data());
+                kernels::table().compression.pack(unpacked_.data(), to, as_size(piece.size()));
+                to += piece.size();
+            });
         }
     }
     for (const std::size_t message : chunk.sends) {
@@ -214,10 +278,27 @@ void SliceExchange::add_up_if_complete(std::size_t number) {
     if (number >= next_ || chunk.own.empty() || chunk.arrived < chunk.expected) {
         return;
     }
-    tree_sum_(chunk.operands, as_size(chunk.own.size()), chunk.sum_at(chunk.own));
+    if (chunk.compressed) {
+        add_up_compressed(chunk);
+    } else {
+        tree_sum_(chunk.floats.operands, as_size(chunk.own.size()), chunk.sum_at(chunk.own));
+    }
     for (const std::size_t message : chunk.sum_sends) {
         messages_.start(message);
     }
+}
+
+void SliceExchange::add_up_compressed(const Chunk& chunk) {
+    const kernels::CompressionKernels& kernels = kernels::table().compression;
+    for_each_block(chunk.own, [&](core::Range piece) {
+        const std::size_t size = as_size(piece.size());
+        for (std::size_t i = 0; i < chunk.words.operands.size(); ++i) {
+            kernels.unpack(chunk.words.operands[i] + (piece.begin - chunk.own.begin), unpacked_.data() + i * block,
+                           size);
+        }
+        tree_sum_(unpacked_blocks_, size, chunk.sum_at(piece), true);
+        kernels.pack(chunk.sum_at(piece), chunk.compressed_sum_at(piece), size);
+    });
 }
 
 } // namespace dtrain::parallel

@@ -34,14 +34,15 @@ int TreeSum::compile(core::Range node, std::span<const core::Range> leaves, int 
     return -1 - depth;
 }
 
-void TreeSum::operator()(std::span<const float* const> leaves, std::size_t size, float* out) {
+void TreeSum::operator()(std::span<const float* const> leaves, std::size_t size, float* out, bool rounded) {
     if (program_.empty()) {
         if (leaves[0] != out) {
             std::memcpy(out, leaves[0], size * sizeof(float));
         }
         return;
     }
-    const auto add = kernels::network_kernels<float>().elements.add;
+    const kernels::Table& table = kernels::table();
+    const auto add = rounded ? table.compression.add : table.in_float.elements.add;
     for (std::size_t begin = 0; begin < size; begin += block) {
         const std::size_t count = std::min(block, size - begin);
         const auto operand = [&](int which) {

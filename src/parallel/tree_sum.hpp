@@ -17,8 +17,9 @@ class TreeSum {
     /// `root` is a node of the tree. `leaves` are nodes that together cover it, in ascending order.
     TreeSum(core::Range root, std::span<const core::Range> leaves);
 
-    /// out[i] = the sum of leaves[l][i] over all leaves, for i < size. `out` may be one of the leaves.
-    void operator()(std::span<const float* const> leaves, std::size_t size, float* out);
+    /// out[i] = the sum of leaves[l][i] over all leaves, for i < size. `out` may be one of the leaves. `rounded`: each
+    /// partial sum is rounded to bfloat16. The leaves are not.
+    void operator()(std::span<const float* const> leaves, std::size_t size, float* out, bool rounded = false);
 
   private:
     /// An addition of two operands. Leaf l is encoded as l, and scratch row s as -1 - s. The result of the last

@@ -12,14 +12,20 @@
 namespace dtrain::train {
 namespace {
 
+/// The most elements that are added up at once along the tree, unless micro-batches keep partial sums.
+std::size_t largest_sum(const nn::Network<float>& network, bool compressed) {
+    return std::max({parallel::tail_size, network.max_added_up(),
+                     compressed ? nn::ShardGradients<float>::max_portion(network.layout()) : 0});
+}
+
 /// Gradients with one arena for each subtree of shards that this rank adds up.
 nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t max_added_up, bool in_parts) {
     std::vector<std::span<float>> arenas;
     for (std::size_t i = 0; i < tools.reducer.subtrees().size(); ++i) {
         arenas.push_back(tools.reducer.gradients(i));
     }
-    return {tools.reducer.subtrees(), arenas,
-            std::max({parallel::tail_size, max_added_up, tools.network.max_added_up()}), tools.products, in_parts};
+    return {tools.reducer.subtrees(), arenas,   std::max(max_added_up, largest_sum(tools.network, tools.compressed)),
+            tools.products,           in_parts, tools.compressed ? tools.network.layout().arena_size() : 0};
 }
 
 } // namespace
@@ -114,7 +120,7 @@ std::size_t descent_bytes(const config::Config& config, const nn::Network<float>
     }
     const bool local = config.parallel.sync_every > 1;
     std::size_t values = levels * (in_parts && !local ? exchange.parameters + parallel::tail_size
-                                                      : std::max(parallel::tail_size, network.max_added_up()));
+                                                      : largest_sum(network, exchange.compressed));
     if (local) {
         values += static_cast<std::size_t>(local_shards.size()) * exchange.parameters + network.layout().arena_size();
     }

@@ -18,7 +18,8 @@ std::string describe(const Plan& plan) {
     fmt::format_to(out, "ranks       {} on {}, {} each, {}\n", format_count(plan.communicator().size(), "rank"),
                    format_count(plan.nodes(), "node"), format_count(config.parallel.threads, "thread"),
                    format_count(config.parallel.logical_shards, "logical shard"));
-    fmt::format_to(out, "reducer     {}\n", parallel::describe_reducer(config.parallel.reducer, plan.nodes()));
+    fmt::format_to(out, "reducer     {}{}\n", parallel::describe_reducer(config.parallel.reducer, plan.nodes()),
+                   config.parallel.compressed ? ", gradients rounded to bfloat16" : "");
     fmt::format_to(out, "arithmetic  {}\n", plan.products().arithmetic_name());
     const auto& layers = network.layers();
     for (std::size_t l = 0; l < layers.size(); ++l) {

@@ -24,6 +24,18 @@ namespace {
 void check(const config::Config& config, int ranks) {
     model::check_names(config);
     config.require_one_of("parallel.reducer", parallel::reducer_names());
+    if (config.parallel.compressed) {
+        if (!parallel::can_compress(config.parallel.reducer)) {
+            throw config.invalid("parallel.compression",
+                                 fmt::format("compression does not work with reducer = {}", config.parallel.reducer));
+        }
+        if (config.parallel.sync_every > 1) {
+            throw config.invalid("parallel.compression",
+                                 fmt::format("compression does not work with sync_every = {}: the exchange contains "
+                                             "parameters, which must not be rounded",
+                                             config.parallel.sync_every));
+        }
+    }
     if (ranks > config.parallel.logical_shards) {
         throw config.invalid("parallel.logical_shards",
                              fmt::format("{0} ranks need at least as many logical shards. Start fewer ranks, or set "
@@ -74,8 +86,12 @@ Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
         schedule_.emplace(model::build_schedule(config_, sampler_->steps_per_epoch()));
         optimizer_ = model::build_optimizer(config_);
         const ExchangeSizes sizes = exchange_sizes(config_, network_->layout(), *optimizer_, *sampler_);
-        exchange_ = {sizes.parameters, sizes.states, config_.parallel.logical_shards, shards_of_rank_,
-                     config_.parallel.ranks_per_node};
+        exchange_ = {sizes.parameters,
+                     sizes.states,
+                     config_.parallel.logical_shards,
+                     shards_of_rank_,
+                     config_.parallel.ranks_per_node,
+                     config_.parallel.compressed};
     });
     count_memory(checkpoint_bytes);
     choose_rows();
@@ -111,12 +127,14 @@ void Plan::count_memory(const std::function<std::size_t(std::size_t bytes)>& che
         memory_.shared = memory_.parameters + memory_.gradients;
     }
     if (nodes_ > 1 && parallel::shares_parameters(config_.parallel.reducer)) {
-        // Send and receive buffers of a slice, for each subtree of the node.
+        // Send and receive buffers of a slice, for each subtree of the node. Compressed sums have buffers too.
         const int first = communicator_.rank() - node.rank();
         const core::Range shards{shards_of_rank_[static_cast<std::size_t>(first)].begin,
                                  shards_of_rank_[static_cast<std::size_t>(first + node.size() - 1)].end};
-        memory_.gradients += 2 * core::complete_subtrees(exchange_.shards, shards).size() * exchange_.parameters /
-                             static_cast<std::size_t>(node.size()) * sizeof(float);
+        const std::size_t partials = 2 * core::complete_subtrees(exchange_.shards, shards).size();
+        const std::size_t slice = exchange_.parameters / static_cast<std::size_t>(node.size());
+        memory_.gradients +=
+            slice * (exchange_.compressed ? (partials + 1) * sizeof(std::uint16_t) : partials * sizeof(float));
     }
     memory_.checkpoints = communicator_.is_root() && checkpoint_bytes ? checkpoint_bytes(parameters) : 0;
 }

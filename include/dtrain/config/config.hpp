@@ -65,7 +65,8 @@ class Config {
     struct Parallel {
         int logical_shards = 0;
         std::string reducer;
-        std::string products; ///< engine for matrix products
+        bool compressed = false; ///< whether gradients are rounded to bfloat16
+        std::string products;    ///< engine for matrix products
         int threads = 0;
         double stall_timeout_seconds = 0; ///< 0 = off
         std::int64_t sync_every = 0;      ///< training steps between two averagings; 1 = no local SGD

@@ -217,6 +217,17 @@ struct DataKernels {
     void (*warp)(const Warp&) noexcept;
 };
 
+/// Gradients as bfloat16 numbers (core/bfloat16.hpp). Floats that hold such numbers have 16 zero bits at the end.
+struct CompressionKernels {
+    /// values[i] = values[i], rounded.
+    void (*round)(float* values, std::size_t size) noexcept;
+    /// sum[i] = left[i] + right[i], rounded. `sum` may be `left` or `right`.
+    void (*add)(const float* left, const float* right, float* sum, std::size_t size) noexcept;
+    /// Copies numbers that are rounded already: pack() to 16-bit words, unpack() back to floats.
+    void (*pack)(const float* from, std::uint16_t* to, std::size_t size) noexcept;
+    void (*unpack)(const std::uint16_t* from, float* to, std::size_t size) noexcept;
+};
+
 template <class Real>
 struct NetworkKernels {
     ProductKernels<Real> products;
@@ -233,6 +244,7 @@ struct Table {
     Bfloat16Kernels bfloat16;
     UpdateKernels updates;
     DataKernels data;
+    CompressionKernels compression;
 
     template <class Real>
     [[nodiscard]] const NetworkKernels<Real>& network() const noexcept {

@@ -72,6 +72,8 @@ template <class T>
         return MPI_INT64_T;
     } else if constexpr (std::is_same_v<T, std::uint64_t>) {
         return MPI_UINT64_T;
+    } else if constexpr (std::is_same_v<T, std::uint16_t>) {
+        return MPI_UINT16_T;
     } else if constexpr (std::is_same_v<T, int>) {
         return MPI_INT;
     } else {

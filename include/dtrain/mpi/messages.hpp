@@ -24,7 +24,10 @@ class Messages {
     /// receives with the same `tag` are matched in the order in which they are started; both sides must have the same
     /// number of values. The memory and the communicator must outlive this object.
     std::size_t add_send(const Communicator& communicator, std::span<const float> values, int destination, int tag);
+    std::size_t add_send(const Communicator& communicator, std::span<const std::uint16_t> words, int destination,
+                         int tag);
     std::size_t add_receive(const Communicator& communicator, std::span<float> values, int source, int tag);
+    std::size_t add_receive(const Communicator& communicator, std::span<std::uint16_t> words, int source, int tag);
     [[nodiscard]] std::size_t size() const noexcept { return requests_.size(); }
 
     /// Starts a message that is not under way. Do not access its values until it is finished.
@@ -36,6 +39,10 @@ class Messages {
   private:
     /// Adds an empty request for one more message.
     MPI_Request& add();
+    template <class T>
+    std::size_t add_send_of(const Communicator& communicator, std::span<const T> values, int destination, int tag);
+    template <class T>
+    std::size_t add_receive_of(const Communicator& communicator, std::span<T> values, int source, int tag);
 
     std::vector<MPI_Request> requests_;
     std::vector<int> finished_;

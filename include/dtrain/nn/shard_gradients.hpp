@@ -5,8 +5,10 @@
 #include "dtrain/kernels/instruction_set.hpp"
 #include "dtrain/kernels/products.hpp"
 #include "dtrain/nn/micro_batch.hpp"
+#include "dtrain/nn/parameters.hpp"
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -24,15 +26,20 @@ namespace dtrain::nn {
 /// A step may be cut into several micro-batches. Between them, partial sums are kept in scratch memory for each level
 /// of the tree. If a shard is cut, the next micro-batch continues its sum. The result is bitwise identical to a step in
 /// one piece.
+///
+/// Gradients can be compressed: every node of the tree, leaves included, is then rounded to bfloat16. A leaf is rounded
+/// when all rows of its shard are added up. So the value of a node depends neither on ranks nor on micro-batches.
 template <class Real>
 class ShardGradients {
   public:
     /// `subtrees` are ranges of local shards (the rank's first shard is 0). arenas[i] is the buffer of subtrees[i].
     /// `max_added_up` is the largest `size` for `add_up`. `products` must outlive this object. `in_parts` says whether
-    /// steps may have several micro-batches; this needs more memory for partial sums.
+    /// steps may have several micro-batches; this needs more memory for partial sums. The first `compressed_size`
+    /// elements of the arenas are compressed; `max_added_up` must then also be at least max_portion() of the layout.
     ShardGradients(const std::vector<core::Range>& subtrees, const std::vector<std::span<Real>>& arenas,
-                   std::size_t max_added_up, kernels::Products& products, bool in_parts = false)
-        : products_(products), in_parts_(in_parts), level_size_(max_added_up) {
+                   std::size_t max_added_up, kernels::Products& products, bool in_parts = false,
+                   std::size_t compressed_size = 0)
+        : products_(products), in_parts_(in_parts), level_size_(max_added_up), compressed_size_(compressed_size) {
         std::size_t depth = 0;
         for (std::size_t i = 0; i < subtrees.size(); ++i) {
             subtrees_.push_back(
@@ -67,21 +74,34 @@ class ShardGradients {
     /// last step; later micro-batches add to the sums of this step. The inner indices of shard s are shards[s] to
     /// shards[s + 1] - 1, where s counts from the first shard of the micro-batch.
     void add_product(std::size_t offset, kernels::Factor<Real> a, kernels::Factor<Real> b, ShardOffsets shards) {
-        if (!report_final_ || !finishes()) {
+        const bool reports = report_final_ && finishes();
+        if (!reports && !is_compressed(offset)) {
             add_rows(offset, a, b, shards);
             return;
         }
-        // The elements of a portion. Small portions let communication start early, but each portion packs b again.
-        constexpr std::size_t portion = std::size_t{1} << 16;
-        const std::size_t rows = std::max<std::size_t>(portion / b.cols / 64, 1) * 64; // keeps tiles nearly full
+        const std::size_t rows = portion_rows(b.cols);
         for (std::size_t begin = (a.rows - 1) / rows * rows;; begin -= rows) {
             const std::size_t place = offset + begin * b.cols;
             add_rows(place, a.block(begin, std::min(rows, a.rows - begin), 0, a.cols), b, shards);
-            report_final_(place);
+            if (reports) {
+                report_final_(place);
+            }
             if (begin == 0) {
                 return;
             }
         }
+    }
+
+    /// The largest number of elements that add_product() computes at once in a step with progress reports or
+    /// compression.
+    [[nodiscard]] static std::size_t max_portion(const ParameterLayout& layout) noexcept {
+        std::size_t largest = 0;
+        for (const Tensor& tensor : layout.tensors()) {
+            const std::size_t rows = tensor.shape.size() > 1 ? tensor.shape[0] : 1;
+            const std::size_t cols = tensor.size / rows;
+            largest = std::max(largest, std::min(rows, portion_rows(cols)) * cols);
+        }
+        return largest;
     }
 
     /// Computes the gradient at arena[offset, offset + size) of every subtree as a sum of leaves along the tree.
@@ -105,6 +125,13 @@ class ShardGradients {
         std::span<Real> arena;
     };
 
+    /// The rows of a portion of about 2^16 elements. Small portions let communication start early, and a compressed one
+    /// is rounded while it is in cache. But each portion packs b again.
+    [[nodiscard]] static std::size_t portion_rows(std::size_t cols) noexcept {
+        constexpr std::size_t portion = std::size_t{1} << 16;
+        return std::max<std::size_t>(portion / cols / 64, 1) * 64; // keeps tiles nearly full
+    }
+    [[nodiscard]] bool is_compressed(std::size_t offset) const noexcept { return offset < compressed_size_; }
     [[nodiscard]] std::int64_t local_shards() const noexcept {
         return subtrees_.empty() ? 0 : subtrees_.back().shards.end;
     }
@@ -123,7 +150,9 @@ class ShardGradients {
     }
 
     void add_rows(std::size_t offset, kernels::Factor<Real> a, kernels::Factor<Real> b, ShardOffsets shards) {
-        if (shards_ == core::Range{0, local_shards()} && !begins_inside_shard_ && !ends_inside_shard_) {
+        const bool is_whole_step =
+            shards_ == core::Range{0, local_shards()} && !begins_inside_shard_ && !ends_inside_shard_;
+        if (is_whole_step && !is_compressed(offset)) { // a product along the tree does not round
             for (const Subtree& subtree : subtrees_) {
                 const kernels::TreeLeaves leaves{shards.subspan(static_cast<std::size_t>(subtree.shards.begin),
                                                                 static_cast<std::size_t>(subtree.shards.size()) + 1),
@@ -156,18 +185,36 @@ class ShardGradients {
                 if (ends_inside_shard_ && shard + 1 == shards_.end) {
                     break;
                 }
+                if (is_compressed(offset)) {
+                    round(out);
+                }
                 for (std::uint8_t merges = subtree.merges[index]; merges > 0; --merges) {
                     const std::span<const Real> right = out;
                     out = partial_sum(subtree, --level, offset, size);
-                    kernels::network_kernels<Real>().elements.add(out.data(), right.data(), out.data(), size);
+                    add(out, right, is_compressed(offset));
                 }
             }
         }
     }
 
+    static void round(std::span<Real> values) {
+        if constexpr (std::same_as<Real, float>) {
+            kernels::table().compression.round(values.data(), values.size());
+        }
+    }
+    /// to += values
+    static void add(std::span<Real> to, std::span<const Real> values, bool rounded) {
+        auto kernel = kernels::network_kernels<Real>().elements.add;
+        if constexpr (std::same_as<Real, float>) {
+            kernel = rounded ? kernels::table().compression.add : kernel;
+        }
+        kernel(to.data(), values.data(), to.data(), to.size());
+    }
+
     kernels::Products& products_;
     bool in_parts_;
     std::size_t level_size_;
+    std::size_t compressed_size_;
     std::vector<Subtree> subtrees_;
     core::Buffer<Real> scratch_; ///< the partial sums of levels 1, 2, ...
     // The current micro-batch:

@@ -21,6 +21,9 @@ struct ReducerSettings {
     std::int64_t shards = 0;                 ///< logical shards over all ranks
     std::vector<core::Range> shards_of_rank; ///< one range per rank, in ascending order
     int ranks_per_node = 0;                  ///< ranks that count as a node; 0 = all ranks of a machine
+    /// Whether sums of gradients are rounded to bfloat16, at every node of the tree over shards, and sent as such. The
+    /// caller rounds its subtrees. The tail is not rounded. Only for reducers of which can_compress() is true.
+    bool compressed = false;
 };
 
 /// Sums the gradients of all logical shards. It owns the flat buffers of gradients. It also owns the parameters and the
@@ -88,6 +91,8 @@ class GradientReducer {
 [[nodiscard]] std::vector<std::string> reducer_names();
 /// Whether the ranks of a node share one copy of the parameters and the optimizer state.
 [[nodiscard]] bool shares_parameters(std::string_view name);
+/// Whether ReducerSettings::compressed is allowed.
+[[nodiscard]] bool can_compress(std::string_view name);
 /// A line for the start of a run: the reducer's name and a short description.
 [[nodiscard]] std::string describe_reducer(std::string_view name, int nodes);
 

@@ -43,6 +43,7 @@ struct Tools {
     parallel::GradientReducer& reducer; ///< with the sizes that exchange_sizes() returns
     core::PhaseTimer& timer;
     std::size_t local_shards; ///< of this rank
+    bool compressed = false;  ///< whether the reducer expects compressed gradients
 };
 
 /// A training step: computes the gradients of this rank's shards, exchanges them, and updates the parameters.

@@ -118,5 +118,6 @@ void fill_elements(ElementKernels<Real>& kernels) noexcept;
 void fill_bfloat16(Bfloat16Kernels& kernels) noexcept;
 void fill_updates(UpdateKernels& kernels) noexcept;
 void fill_data(DataKernels& kernels) noexcept;
+void fill_compression(CompressionKernels& kernels) noexcept;
 
 } // namespace dtrain::kernels::DTRAIN_INSTRUCTION_SET

@@ -16,6 +16,7 @@ Table make_table() noexcept {
     fill_bfloat16(table.bfloat16);
     fill_updates(table.updates);
     fill_data(table.data);
+    fill_compression(table.compression);
     return table;
 }
 
