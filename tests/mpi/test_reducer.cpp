@@ -1,3 +1,4 @@
+#include "dtrain/core/bfloat16.hpp"
 #include "dtrain/core/random.hpp"
 #include "dtrain/core/shard_tree.hpp"
 #include "dtrain/mpi/communicator.hpp"
@@ -39,17 +40,18 @@ struct Case {
     std::size_t parameters;
     std::int64_t shards;
     int ranks_per_node;
+    bool compressed = false;
     [[nodiscard]] bool exact() const { return name == "node"; }
     [[nodiscard]] std::string text() const {
         return name + ", " + std::to_string(parameters) + " parameters, " + std::to_string(shards) +
-               " shards, nodes of " + std::to_string(ranks_per_node);
+               " shards, nodes of " + std::to_string(ranks_per_node) + (compressed ? ", compressed" : "");
     }
 };
 
 class Reducer : public ::testing::Test {
   protected:
-    /// Every reducer, with few and many parameters, with as many shards as ranks and with more, on one node and on
-    /// several nodes of equal and unequal size.
+    /// Every reducer, compressed if it can, with few and many parameters, with as many shards as ranks and with more,
+    /// on one node and on several nodes of equal and unequal size.
     [[nodiscard]] std::vector<Case> cases() const {
         std::vector<Case> all;
         for (const std::size_t parameters : {16U, 48U, 1600U, 13'072U, 50'000U}) {
@@ -57,12 +59,16 @@ class Reducer : public ::testing::Test {
                 for (const std::int64_t more_shards : {0, 1, 6}) {
                     for (const int ranks_per_node : {0, 1, 2, 3}) {
                         all.push_back({name, parameters, world_.size() + more_shards, ranks_per_node});
+                        if (can_compress(name) && name != "auto") {
+                            all.push_back({name, parameters, world_.size() + more_shards, ranks_per_node, true});
+                        }
                     }
                 }
             }
         }
         for (const int ranks_per_node : {1, 2}) { // enough parameters for several chunks between nodes
             all.push_back({"node", 400'000, world_.size(), ranks_per_node});
+            all.push_back({"node", 400'000, world_.size(), ranks_per_node, true});
         }
         return all;
     }
@@ -75,6 +81,7 @@ class Reducer : public ::testing::Test {
             made.shards_of_rank.push_back(core::partition(c.shards, world_.size(), rank));
         }
         made.ranks_per_node = c.ranks_per_node;
+        made.compressed = c.compressed;
         return made;
     }
     [[nodiscard]] core::Range local(const Case& c) const {
@@ -101,11 +108,17 @@ class Reducer : public ::testing::Test {
         return gradient;
     }
     static Gradient tree_sum(const Case& c, std::uint32_t step, core::Range node) {
+        const auto finish = [&](Gradient gradient) {
+            for (std::size_t i = 0; c.compressed && i < c.parameters; ++i) { // not the tail
+                gradient[i] = core::from_bfloat16(core::to_bfloat16(gradient[i]));
+            }
+            return gradient;
+        };
         if (node.size() == 1) {
-            return draw(c, node.begin, step);
+            return finish(draw(c, node.begin, step));
         }
         const std::int64_t middle = core::split_node(node);
-        return plus(tree_sum(c, step, {node.begin, middle}), tree_sum(c, step, {middle, node.end}));
+        return finish(plus(tree_sum(c, step, {node.begin, middle}), tree_sum(c, step, {middle, node.end})));
     }
     void fill(GradientReducer& reducer, const Case& c, std::uint32_t step) const {
         std::vector<std::span<float>> arenas;
@@ -113,7 +126,8 @@ class Reducer : public ::testing::Test {
             arenas.push_back(reducer.gradients(i));
             ASSERT_EQ(arenas.back().size(), c.parameters + tail_size);
         }
-        nn::ShardGradients<float> gradients(reducer.subtrees(), arenas, c.parameters + tail_size, support::products());
+        nn::ShardGradients<float> gradients(reducer.subtrees(), arenas, c.parameters + tail_size, support::products(),
+                                            false, c.compressed ? c.parameters : 0);
         // In three portions, the last elements first. The tail is written between them. The first step reports nothing.
         if (step > 0) {
             gradients.report_to([&](std::size_t begin) { reducer.report_final(begin); });
@@ -250,7 +264,7 @@ TEST_F(Reducer, SumsOverSlicesThatCoverAllParameters) {
 TEST_F(Reducer, AllocatesNothingInAStep) {
     for (const std::string& name : reducer_names()) {
         for (const int ranks_per_node : {0, 1, 2}) {
-            const Case c{name, 1600, world_.size() + 3, ranks_per_node};
+            const Case c{name, 1600, world_.size() + 3, ranks_per_node, can_compress(name)};
             const auto reducer = make_reducer(name, settings(c), world_);
             std::vector<std::int64_t> counts(8);
             const auto step = [&] {

@@ -75,7 +75,8 @@ TEST_F(ReplicaTest, AStepAllocatesNothing) {
 
 // The network has more than one chunk, so a thread exchanges gradients during the backward pass.
 TEST_F(ReplicaTest, AnExchangeBetweenNodesAllocatesNothing) {
-    for (const std::string more : {"--parallel.sync_every=1", "--parallel.sync_every=3", "--parallel.reducer=mpi"}) {
+    for (const std::string more : {"--parallel.sync_every=1", "--parallel.sync_every=3", "--parallel.reducer=mpi",
+                                   "--parallel.compression=bfloat16"}) {
         EXPECT_EQ(allocations({"--model.layers=dense 2500 relu, dense 4", "--training.optimizer=momentum",
                                "--parallel.ranks_per_node=1", more}),
                   0U)

@@ -1,3 +1,4 @@
+#include "dtrain/core/bfloat16.hpp"
 #include "dtrain/core/random.hpp"
 #include "dtrain/core/shard_tree.hpp"
 
@@ -27,23 +28,30 @@ Values draw(std::int64_t shard, std::uint32_t step, std::size_t size) {
     return values;
 }
 
-Values tree_sum(core::Range node, std::uint32_t step, std::size_t size) {
+/// `compressed`: every node is rounded to bfloat16, except for its tail.
+Values tree_sum(core::Range node, std::uint32_t step, std::size_t size, bool compressed) {
+    const auto finish = [&](Values values) {
+        for (std::size_t i = 0; compressed && i + tail_size < size; ++i) {
+            values[i] = core::from_bfloat16(core::to_bfloat16(values[i]));
+        }
+        return values;
+    };
     if (node.size() == 1) {
-        return draw(node.begin, step, size);
+        return finish(draw(node.begin, step, size));
     }
     const std::int64_t middle = core::split_node(node);
-    Values left = tree_sum({node.begin, middle}, step, size);
-    std::ranges::transform(left, tree_sum({middle, node.end}, step, size), left.begin(), std::plus<>());
-    return left;
+    Values left = tree_sum({node.begin, middle}, step, size, compressed);
+    std::ranges::transform(left, tree_sum({middle, node.end}, step, size, compressed), left.begin(), std::plus<>());
+    return finish(left);
 }
 
 /// A node of one rank.
 class Node final : public SliceExchange::Source {
   public:
-    void begin_step(const std::vector<core::Range>& subtrees, std::uint32_t step, std::size_t size) {
+    void begin_step(const std::vector<core::Range>& subtrees, std::uint32_t step, std::size_t size, bool compressed) {
         partials_.clear();
         for (const core::Range& subtree : subtrees) {
-            partials_.push_back(tree_sum(subtree, step, size));
+            partials_.push_back(tree_sum(subtree, step, size, compressed));
         }
         final_from(never);
     }
@@ -64,12 +72,14 @@ class Node final : public SliceExchange::Source {
 
 class SliceExchangeTest : public ::testing::Test {
   protected:
+    void add_up_slices(bool compressed);
+
     mpi::Communicator world_ = mpi::Communicator::world();
     Waiter waiter_{true};
 };
 
 // In one chunk and in several, the last one shorter. The slice is all parameters, or begins in their middle.
-TEST_F(SliceExchangeTest, AddsUpASliceOfAllNodesAndTheTail) {
+void SliceExchangeTest::add_up_slices(bool compressed) {
     const std::int64_t shards = 2 * world_.size() + 1;
     std::vector<std::vector<core::Range>> subtrees;
     for (int node = 0; node < world_.size(); ++node) {
@@ -81,16 +91,17 @@ TEST_F(SliceExchangeTest, AddsUpASliceOfAllNodesAndTheTail) {
             Values sum(static_cast<std::size_t>(size), -1.0F);
             Values tail(tail_size);
             Node node;
-            SliceExchange exchange(world_.split(0, world_.rank()), slice, size, shards, subtrees, node, sum.data());
+            SliceExchange exchange(world_.split(0, world_.rank()), slice, size, shards, subtrees, node, sum.data(),
+                                   compressed);
             for (std::uint32_t step = 0; step < 3; ++step) {
-                node.begin_step(subtrees[static_cast<std::size_t>(world_.rank())], step, total);
+                node.begin_step(subtrees[static_cast<std::size_t>(world_.rank())], step, total, compressed);
                 exchange.advance();
                 for (const std::int64_t begin : {size, size / 2, slice.begin}) { // as a backward pass makes progress
                     node.final_from(begin);
                     exchange.advance();
                 }
                 exchange.finish(tail.data(), waiter_);
-                const Values expected = tree_sum({0, shards}, step, total);
+                const Values expected = tree_sum({0, shards}, step, total, compressed);
                 EXPECT_TRUE(
                     std::equal(sum.begin() + slice.begin, sum.begin() + slice.end, expected.begin() + slice.begin))
                     << size << " elements from " << slice.begin << ", step " << step;
@@ -99,6 +110,13 @@ TEST_F(SliceExchangeTest, AddsUpASliceOfAllNodesAndTheTail) {
             world_.barrier();
         }
     }
+}
+
+TEST_F(SliceExchangeTest, AddsUpASliceOfAllNodesAndTheTail) {
+    add_up_slices(false);
+}
+TEST_F(SliceExchangeTest, AddsUpCompressedSlices) {
+    add_up_slices(true);
 }
 
 // As when an exception leaves a step. The test would hang if the exchange's thread did not stop.

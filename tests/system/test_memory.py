@@ -25,6 +25,7 @@ CASES = {
     "in micro-batches": {**CONVOLUTIONS, "training.micro_batch": 64},
     "an LSTM": {"model.layers": "lstm 64, dense 10", "training.batch_size": 500},
     "local SGD": {"model.layers": "dense 1000 relu, dense 10", "parallel.sync_every": 2},
+    "compressed gradients": {"model.layers": "dense 3000 relu, dense 10", "parallel.compression": "bfloat16"},
     "reducer = mpi": {"model.layers": "dense 3000 relu, dense 10", "parallel.reducer": "mpi"},
 }
 PEAK = "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); " \

@@ -50,6 +50,24 @@ class NumberOfRanksTest(testing.DtrainTestCase):
         accuracy = testing.Training(self.folder / "run", result).log().datasets["/epochs/test_accuracy"]
         self.assertGreater(accuracy[-1], 0.93)
 
+    def test_compressed_gradients(self):
+        """They change the bits, but hardly what is learned. The other reducer and local SGD refuse them."""
+        settings = {**testing.RELU_CROSS_ENTROPY, "training.epochs": 10}
+        compressed = {**settings, "parallel.compression": "bfloat16"}
+        expected = self.train(settings, output="exact")
+        training = self.train(compressed, output="rounded")
+        apart = self.train({**compressed, "parallel.ranks_per_node": 1}, ranks=5, output="rounded-apart")
+        self.assert_same_result(apart, training)
+        self.assertNotEqual(training.fingerprint(), expected.fingerprint())
+        self.assertIn(", gradients rounded to bfloat16", training.result.stdout)
+        accuracy, exact = (of.log().datasets["/epochs/test_accuracy"][-1] for of in (training, expected))
+        self.assertGreater(accuracy, 0.8)
+        self.assertAlmostEqual(accuracy, exact, delta=0.02)
+        for key, value in (("parallel.reducer", "mpi"), ("parallel.sync_every", 4)):
+            config = self.write_config({**compressed, key: value})
+            self.assert_refused("dtrain", config, code=testing.EXIT_BAD_CONFIG,
+                                words=["compression", f"{key.partition('.')[2]} = {value}"])
+
     def test_without_mpirun(self):
         self.assert_same_result(self.train(ranks=None, output="alone"), self.train(output="one"))
 

@@ -30,6 +30,10 @@ CASES = {
         "model.layers": "dense 150 relu, dense 70 tanh, dense 10", "model.cost": "cross_entropy",
         "training.batch_size": 200, "training.optimizer": "lars", "training.learning_rate": 0.5,
         "training.weight_decay": 0.001, "parallel.logical_shards": 13},
+    "compressed gradients, in micro-batches, 13 shards": {
+        "model.layers": "dense 150 relu, dense 10", "model.cost": "cross_entropy", "training.batch_size": 200,
+        "training.micro_batch": 64, "training.optimizer": "momentum", "training.learning_rate": 0.05,
+        "parallel.compression": "bfloat16", "parallel.logical_shards": 13},
     "fewer samples than shards, adam": {"data.train_samples": 6, "data.test_samples": 3, "training.batch_size": 4,
                                         "training.optimizer": "adam", "training.learning_rate": 0.01},
     "bfloat16, dropout, momentum": {

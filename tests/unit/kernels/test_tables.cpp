@@ -385,6 +385,32 @@ TEST_P(Tables, PrepareDataAsTheReference) {
     }
 }
 
+TEST_P(Tables, CompressAsTheReference) {
+    for (std::size_t size = 0; size < 130; ++size) {
+        const auto left = hostile_values<float>(size, 1);
+        const auto right = hostile_values<float>(size, 2);
+        const auto run = [&](const CompressionKernels& kernels) {
+            std::vector<float> values = left;
+            values.insert(values.end(), right.begin(), right.end());
+            kernels.add(left.data(), right.data(), values.data(), size); // the first half
+            kernels.round(values.data() + size, size);
+            return values;
+        };
+        const auto rounded = run(reference().compression);
+        expect_same_bits(run(tested().compression), rounded, "rounded");
+
+        const auto through_words = [&](const CompressionKernels& packing, const CompressionKernels& unpacking) {
+            std::vector<std::uint16_t> words(rounded.size());
+            std::vector<float> values(rounded.size());
+            packing.pack(rounded.data(), words.data(), words.size());
+            unpacking.unpack(words.data(), values.data(), values.size());
+            return values;
+        };
+        expect_same_bits(through_words(tested().compression, reference().compression), rounded, "packed");
+        expect_same_bits(through_words(reference().compression, tested().compression), rounded, "unpacked");
+    }
+}
+
 std::string name_of(const ::testing::TestParamInfo<std::size_t>& index) {
     std::string name = tables()[index.param].name;
     std::ranges::replace_if(

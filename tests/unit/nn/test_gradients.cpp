@@ -1,4 +1,6 @@
+#include "dtrain/core/bfloat16.hpp"
 #include "dtrain/core/random.hpp"
+#include "dtrain/core/shard_tree.hpp"
 #include "dtrain/nn/cost.hpp"
 #include "dtrain/nn/network.hpp"
 
@@ -9,6 +11,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <span>
 #include <string>
@@ -93,7 +96,7 @@ class Problem {
 
     /// One arena for each of `subtrees`, one after the other, from micro-batches of up to `max_rows`.
     [[nodiscard]] std::vector<Real> gradient(const std::vector<core::Range>& subtrees = {{0, 4}},
-                                             std::size_t max_rows = 1000) {
+                                             std::size_t max_rows = 1000, bool compressed = false) {
         // The previous contents of an arena must not matter.
         const std::size_t size = network_.layout().arena_size();
         std::vector<Real> arenas(subtrees.size() * size, std::numeric_limits<Real>::quiet_NaN());
@@ -101,7 +104,10 @@ class Problem {
         for (std::size_t i = 0; i < subtrees.size(); ++i) {
             views.push_back(std::span(arenas).subspan(i * size, size));
         }
-        ShardGradients<Real> sums(subtrees, views, network_.max_added_up(), products_, max_rows < rows());
+        ShardGradients<Real> sums(
+            subtrees, views,
+            std::max(network_.max_added_up(), compressed ? ShardGradients<Real>::max_portion(network_.layout()) : 0),
+            products_, max_rows < rows(), compressed ? size : 0);
         const std::size_t unit = std::max(group_rows, products_.cut_unit());
         MicroBatches(max_rows, shards_.size() - 1, unit).for_each(shards_, [&](const MicroBatch& part) {
             Draw drawing = drawing_;
@@ -248,6 +254,52 @@ TEST_P(GradientsInMicroBatches, HaveTheSameBits) {
 INSTANTIATE_TEST_SUITE_P(Exact, GradientsInMicroBatches, ::testing::Values([] { return &support::products(); }));
 INSTANTIATE_TEST_SUITE_P(Bfloat16, GradientsInMicroBatches,
                          ::testing::Values([] { return &support::bfloat16_products(); }));
+
+/// The sum of some shards' gradients along the tree, every node rounded to bfloat16. Arenas follow each other in
+/// `leaves`.
+std::vector<float> compressed_sum(std::span<const float> leaves, std::size_t arena, core::Range node) {
+    std::vector<float> sum;
+    if (node.size() == 1) {
+        const auto leaf = leaves.subspan(static_cast<std::size_t>(node.begin) * arena, arena);
+        sum.assign(leaf.begin(), leaf.end());
+    } else {
+        const std::int64_t middle = core::split_node(node);
+        sum = compressed_sum(leaves, arena, {node.begin, middle});
+        std::ranges::transform(sum, compressed_sum(leaves, arena, {middle, node.end}), sum.begin(), std::plus<>());
+    }
+    for (float& value : sum) {
+        value = core::from_bfloat16(core::to_bfloat16(value));
+    }
+    return sum;
+}
+
+// A leaf is the gradient of a shard without compression, also if micro-batches cut the shard. The last case has
+// products of several portions.
+TEST(Gradients, AreRoundedAtEveryNodeOfTheTreeIfCompressed) {
+    const Offsets many_rows{0, 30, 30, 47, 48, 118};
+    std::vector<Case> cases = make_cases();
+    cases.push_back({"dense 130 tanh, dense 4", "quadratic", {40, 42}});
+    for (const Case& c : cases) {
+        Problem<float> problem(c, many_rows);
+        const std::size_t arena = problem.layout().arena_size();
+        const std::vector<float> leaves = problem.gradient({{0, 1}, {1, 2}, {2, 3}, {3, 4}, {4, 5}});
+        for (const std::vector<core::Range>& subtrees :
+             {std::vector<core::Range>{{0, 5}}, {{0, 4}, {4, 5}}, {{0, 1}, {1, 2}, {2, 4}, {4, 5}}}) {
+            for (const std::size_t max_rows : {8U, 21U, 64U, 1000U}) {
+                const std::vector<float> found = problem.gradient(subtrees, max_rows, true);
+                for (std::size_t i = 0; i < subtrees.size(); ++i) {
+                    const std::vector<float> expected = compressed_sum(leaves, arena, subtrees[i]);
+                    for (const Tensor& tensor : problem.layout().tensors()) {
+                        ASSERT_TRUE(
+                            std::ranges::equal(std::as_bytes(tensor.in(std::span(found).subspan(i * arena, arena))),
+                                               std::as_bytes(tensor.in(std::span(expected)))))
+                            << c.layers << ": " << tensor.name << " in parts of " << max_rows;
+                    }
+                }
+            }
+        }
+    }
+}
 
 } // namespace
 } // namespace dtrain::nn

@@ -1,3 +1,4 @@
+#include "dtrain/core/bfloat16.hpp"
 #include "dtrain/core/random.hpp"
 #include "dtrain/core/shard_tree.hpp"
 
@@ -24,21 +25,29 @@ Values draw(std::int64_t shard, std::size_t size) {
     return values;
 }
 
-Values tree_sum(core::Range node, std::size_t size) {
+/// `rounded`: every node is rounded to bfloat16.
+Values tree_sum(core::Range node, std::size_t size, bool rounded = false) {
+    const auto finish = [&](Values values) {
+        for (float& value : values) {
+            value = rounded ? core::from_bfloat16(core::to_bfloat16(value)) : value;
+        }
+        return values;
+    };
     if (node.size() == 1) {
-        return draw(node.begin, size);
+        return finish(draw(node.begin, size));
     }
     const std::int64_t middle = core::split_node(node);
-    Values left = tree_sum({node.begin, middle}, size);
-    std::ranges::transform(left, tree_sum({middle, node.end}, size), left.begin(), std::plus<>());
-    return left;
+    Values left = tree_sum({node.begin, middle}, size, rounded);
+    std::ranges::transform(left, tree_sum({middle, node.end}, size, rounded), left.begin(), std::plus<>());
+    return finish(left);
 }
 
 /// Adds up the `leaves` of a tree over `shards`, into leaf `into` unless that is negative.
-Values add_up(std::int64_t shards, const std::vector<core::Range>& leaves, std::size_t size, int into) {
+Values add_up(std::int64_t shards, const std::vector<core::Range>& leaves, std::size_t size, int into,
+              bool rounded = false) {
     std::vector<Values> operands;
     for (const core::Range& leaf : leaves) {
-        operands.push_back(tree_sum(leaf, size));
+        operands.push_back(tree_sum(leaf, size, rounded));
     }
     std::vector<const float*> places;
     for (const Values& operand : operands) {
@@ -47,7 +56,7 @@ Values add_up(std::int64_t shards, const std::vector<core::Range>& leaves, std::
     Values apart(size, -1.0F);
     Values& out = into < 0 ? apart : operands[static_cast<std::size_t>(into)];
     TreeSum sum({0, shards}, leaves);
-    sum(places, size, out.data());
+    sum(places, size, out.data(), rounded);
     return out;
 }
 
@@ -56,6 +65,7 @@ TEST(TreeSum, HasTheSameBitsForAnyLeaves) {
     for (const std::int64_t shards : {1, 2, 3, 5, 8, 13}) {
         for (const std::size_t size : {1U, 16U, 1024U, 2500U}) {
             const Values expected = tree_sum({0, shards}, size);
+            const Values rounded = tree_sum({0, shards}, size, true);
             for (int ranks = 1; ranks <= shards; ++ranks) {
                 std::vector<core::Range> leaves;
                 for (int rank = 0; rank < ranks; ++rank) {
@@ -63,6 +73,8 @@ TEST(TreeSum, HasTheSameBitsForAnyLeaves) {
                                       std::back_inserter(leaves));
                 }
                 EXPECT_EQ(add_up(shards, leaves, size, -1), expected) << shards << " shards on " << ranks << " ranks";
+                EXPECT_EQ(add_up(shards, leaves, size, -1, true), rounded)
+                    << shards << " rounded shards on " << ranks << " ranks";
             }
         }
     }
