@@ -50,6 +50,7 @@ decay_factor = 0.1
 [parallel]
 logical_shards = 8
 reducer = auto
+compression = none
 products = exact
 threads = 1
 stall_timeout = 60
@@ -101,6 +102,7 @@ decay_factor = 0.75
 [parallel]
 logical_shards = 106
 reducer = mpi
+compression = bfloat16
 products = openblas
 threads = 107
 stall_timeout = 2.5
@@ -136,12 +138,12 @@ std::string fields_of(const Config& c) {
                        c.training.optimizer, c.training.learning_rate, c.training.momentum, c.training.weight_decay,
                        c.training.schedule, c.training.warmup_epochs, c.training.decay_epochs,
                        c.training.decay_factor) +
-           fmt::format(
-               "\n[parallel]\nlogical_shards = {}\nreducer = {}\nproducts = {}\nthreads = {}\nstall_timeout = {:g}\n"
-               "sync_every = {}\nranks_per_node = {}\ncheck_every = {}\n",
-               c.parallel.logical_shards, c.parallel.reducer, c.parallel.products, c.parallel.threads,
-               c.parallel.stall_timeout_seconds, c.parallel.sync_every, c.parallel.ranks_per_node,
-               c.parallel.check_every) +
+           fmt::format("\n[parallel]\nlogical_shards = {}\nreducer = {}\ncompression = {}\nproducts = {}\nthreads = "
+                       "{}\nstall_timeout = {:g}\n"
+                       "sync_every = {}\nranks_per_node = {}\ncheck_every = {}\n",
+                       c.parallel.logical_shards, c.parallel.reducer, c.parallel.compressed ? "bfloat16" : "none",
+                       c.parallel.products, c.parallel.threads, c.parallel.stall_timeout_seconds, c.parallel.sync_every,
+                       c.parallel.ranks_per_node, c.parallel.check_every) +
            fmt::format("\n[output]\ndirectory = {}\ncheckpoint_every = {} {}\nkeep_checkpoints = {}\nresume = {}\n",
                        c.output.directory.string(), count, units, c.output.keep_checkpoints,
                        c.output.resume ? "auto" : "never");
