@@ -12,7 +12,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #else
-#include "../reference.hpp"
+#include "reference.hpp"
 #endif
 
 namespace dtrain::kernels::DTRAIN_INSTRUCTION_SET {
