@@ -22,9 +22,11 @@ ORDER = ("linear", "lecun-300", "lecun-500-150", "lenet5", "lenet5-distorted", "
 
 
 class Published(training.Row):
-    def __init__(self, name):
+    def __init__(self, name, precision):
         file = HERE / f"{name}.ini"
-        super().__init__(file, f"{name}/seed-", {})
+        rounded = precision != "float32"
+        super().__init__(file, f"{name}/{f'{precision}-' if rounded else ''}seed-",
+                         {"training.precision": precision} if rounded else {})
         self.name = name
         text = file.read_text()
         self.network, self.source, self.error = (
@@ -52,6 +54,8 @@ class Published(training.Row):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="train only these: " + ", ".join(ORDER))
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"),
+                        help="training.precision of all runs (default: %(default)s)")
     training.add_arguments(parser, "runs/published")
     arguments, data_set = training.parse(parser)
     unknown = set(arguments.names) - set(ORDER)
@@ -59,7 +63,7 @@ def main():
         parser.error(f"unknown name {', '.join(sorted(unknown))}: expected some of {', '.join(ORDER)}")
     if data_set != "MNIST":
         sys.exit(f"{training.PROGRAM}: {arguments.data} contains {data_set}: the published errors are for MNIST")
-    rows = [Published(name) for name in ORDER if not arguments.names or name in arguments.names]
+    rows = [Published(name, arguments.precision) for name in ORDER if not arguments.names or name in arguments.names]
     for seed in training.seeds(arguments):  # so that early results cover all networks
         for row in rows:
             row.train(seed, arguments)

@@ -315,6 +315,19 @@ std::string Config::resolved() const {
     return text;
 }
 
+std::vector<Config::Change> Config::changes_since(const Config& before) const {
+    std::vector<Change> changes;
+    for (const Key& key : keys()) {
+        const std::string name = full_name(key);
+        const std::string& then = before.settings_.find(name)->second.value;
+        const std::string& now = settings_.find(name)->second.value;
+        if (then != now) {
+            changes.push_back({name, then, now});
+        }
+    }
+    return changes;
+}
+
 void Config::read(std::string_view ini, const std::string& origin, Author author) {
     constexpr std::size_t max_path = 4096;
     const std::string file = printable(origin, max_path);

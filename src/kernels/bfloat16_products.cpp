@@ -59,7 +59,7 @@ struct Copies {
     std::size_t panel_stride = 0;
 };
 
-struct alignas(64) Worker {
+struct alignas(64) RoundingWorker {
     Buffer<std::uint16_t> b;
     Buffer<float> partial_sums; ///< a tile for each level of a tree
 };
@@ -89,7 +89,7 @@ class Bfloat16Products final : public Products {
         : exact_(make_exact_products(threads)), workers_(static_cast<std::size_t>(threads)) {
         core::MemoryBook book;
         book.grant(max_a_values, a_);
-        for (Worker& worker : workers_) {
+        for (RoundingWorker& worker : workers_) {
             book.grant(max_b_values, worker.b);
             book.grant((core::max_tree_depth + 1) * tile_rows * tile_columns, worker.partial_sums);
         }
@@ -117,6 +117,7 @@ class Bfloat16Products final : public Products {
     void prefetch_during_products(const PrefetchQueue& rows) noexcept override { upcoming_ = rows; }
     [[nodiscard]] std::size_t cut_unit() const noexcept override { return bfloat16_depth; }
     [[nodiscard]] bool rounds_factors() const noexcept override { return true; }
+    [[nodiscard]] Products& unrounded() noexcept override { return *exact_; }
     [[nodiscard]] std::string arithmetic_name() const override {
         return fmt::format("{}; bfloat16 products in the order of {}, by {}", exact_->arithmetic_name(),
                            kernels_.order == Bfloat16Order::two_chains ? "TDPBF16PS" : "VDPBF16PS", kernels_.unit);
@@ -130,7 +131,7 @@ class Bfloat16Products final : public Products {
     template <class Action>
     void for_each_panel(std::size_t columns, std::size_t max_width, Action&& action) {
         const std::size_t count = (columns + max_width - 1) / max_width;
-        const auto run = [&](std::size_t i, Worker& worker) {
+        const auto run = [&](std::size_t i, RoundingWorker& worker) {
             action(i * max_width, std::min(max_width, columns - i * max_width), worker);
         };
 #ifdef _OPENMP
@@ -150,7 +151,7 @@ class Bfloat16Products final : public Products {
     void copy_a(const Factor<float>& a, std::size_t place, std::size_t stride) noexcept {
         kernels_.round_rows({a.data, a.row_stride, a.col_stride}, a.rows, a.cols, a_.data() + place, stride);
     }
-    void copy_b(const Factor<float>& b, std::size_t place, std::size_t panel_stride, Worker& worker) noexcept {
+    void copy_b(const Factor<float>& b, std::size_t place, std::size_t panel_stride, RoundingWorker& worker) noexcept {
         kernels_.round_panels({b.data, b.row_stride, b.col_stride}, b.rows, b.cols,
                               worker.b.data() + place * bfloat16_columns, panel_stride);
     }
@@ -178,7 +179,7 @@ class Bfloat16Products final : public Products {
             for (std::size_t i = 0; i < a.rows; i += block) {
                 const std::size_t rows = std::min(block, a.rows - i);
                 copy_a(a.block(i, rows, piece.begin, piece.depth), 0, stride);
-                for_each_panel(c.cols, tile_columns, [&](std::size_t j, std::size_t width, Worker& worker) {
+                for_each_panel(c.cols, tile_columns, [&](std::size_t j, std::size_t width, RoundingWorker& worker) {
                     prefetch(rows, worker);
                     copy_b(b.block(piece.begin, piece.depth, j, width), 0, panel_stride, worker);
                     multiply_piece({a_.data(), stride, worker.b.data(), panel_stride}, 0, piece.depth,
@@ -206,29 +207,30 @@ class Bfloat16Products final : public Products {
             for_each_piece(leaves, [&](const Piece& piece) {
                 copy_a(a.block(i, rows, piece.begin, piece.depth), piece.place, stride);
             });
-            for_each_panel(
-                c.cols, std::min(tile_columns, max_width), [&](std::size_t j, std::size_t width, Worker& worker) {
-                    prefetch(rows, worker);
-                    for_each_piece(leaves, [&](const Piece& piece) {
-                        copy_b(b.block(piece.begin, piece.depth, j, width), piece.place, panel_stride, worker);
-                    });
-                    for (std::size_t r = 0; r < rows; r += tile_rows) {
-                        const Copies copies{a_.data() + r * stride, stride, worker.b.data(), panel_stride};
-                        const std::size_t height = std::min(tile_rows, rows - r);
-                        add_pieces(leaves, height, width, worker, c.data + (i + r) * c.cols + j, c.cols,
-                                   [&](const Piece& piece, float* sum, std::size_t sum_stride) {
-                                       multiply_piece(copies, piece.place, piece.depth, piece.continues, sum,
-                                                      sum_stride, height, width);
-                                   });
-                    }
-                });
+            for_each_panel(c.cols, std::min(tile_columns, max_width),
+                           [&](std::size_t j, std::size_t width, RoundingWorker& worker) {
+                               prefetch(rows, worker);
+                               for_each_piece(leaves, [&](const Piece& piece) {
+                                   copy_b(b.block(piece.begin, piece.depth, j, width), piece.place, panel_stride,
+                                          worker);
+                               });
+                               for (std::size_t r = 0; r < rows; r += tile_rows) {
+                                   const Copies copies{a_.data() + r * stride, stride, worker.b.data(), panel_stride};
+                                   const std::size_t height = std::min(tile_rows, rows - r);
+                                   add_pieces(leaves, height, width, worker, c.data + (i + r) * c.cols + j, c.cols,
+                                              [&](const Piece& piece, float* sum, std::size_t sum_stride) {
+                                                  multiply_piece(copies, piece.place, piece.depth, piece.continues, sum,
+                                                                 sum_stride, height, width);
+                                              });
+                               }
+                           });
         }
     }
 
     /// Copies the pieces again for each tile.
     void multiply_long_tree(const Factor<float>& a, const Factor<float>& b, const TreeLeaves& leaves,
                             MatrixView<float> c) {
-        Worker& worker = workers_.front();
+        RoundingWorker& worker = workers_.front();
         const std::size_t stride = row_stride(max_piece);
         constexpr std::size_t panel_stride = max_piece * bfloat16_columns;
         for (std::size_t i = 0; i < c.rows; i += tile_rows) {
@@ -248,7 +250,7 @@ class Bfloat16Products final : public Products {
 
     /// Computes a tile of c as a sum along a tree. multiply(piece, sum, stride) computes the product of a piece.
     template <class Multiply>
-    void add_pieces(const TreeLeaves& leaves, std::size_t rows, std::size_t cols, Worker& worker, float* c,
+    void add_pieces(const TreeLeaves& leaves, std::size_t rows, std::size_t cols, RoundingWorker& worker, float* c,
                     std::size_t c_stride, Multiply&& multiply) {
         const auto add = table().in_float.elements.add;
         // Level 0 is c itself.
@@ -274,7 +276,7 @@ class Bfloat16Products final : public Products {
     }
 
     /// Prefetches some of the upcoming rows, while `rows` rows of c are computed.
-    void prefetch(std::size_t rows, const Worker& worker) noexcept {
+    void prefetch(std::size_t rows, const RoundingWorker& worker) noexcept {
         constexpr std::size_t rows_per_call = 16;
         for (std::size_t r = 0; &worker == workers_.data() && r < rows; r += rows_per_call) {
             upcoming_.prefetch_some();
@@ -321,7 +323,7 @@ class Bfloat16Products final : public Products {
 
     const Bfloat16Kernels& kernels_ = table().bfloat16;
     std::unique_ptr<Products> exact_;
-    std::vector<Worker> workers_; ///< the first belongs to the calling thread
+    std::vector<RoundingWorker> workers_; ///< the first belongs to the calling thread
     Buffer<std::uint16_t> a_;
     PrefetchQueue upcoming_; ///< for the first worker
 };

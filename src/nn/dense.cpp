@@ -26,8 +26,8 @@ template <class Real>
 class Dense final : public Layer<Real> {
   public:
     Dense(std::size_t outputs, Activation activation, const LayerArguments& arguments)
-        : Layer<Real>(arguments.label), products_(arguments.products), inputs_(element_count(arguments.input)),
-          outputs_(outputs), activation_(activation), output_shape_{outputs},
+        : Layer<Real>(arguments.label), products_(arguments.products_for(outputs, element_count(arguments.input))),
+          inputs_(element_count(arguments.input)), outputs_(outputs), activation_(activation), output_shape_{outputs},
           weight_number_(arguments.add_tensor("weight", {outputs, inputs_})), weight_(arguments.layout[weight_number_]),
           bias_(arguments.layout[arguments.add_tensor("bias", {outputs})]) {}
 
@@ -59,8 +59,8 @@ class Dense final : public Layer<Real> {
                   ShardGradients<Real>& gradients) override {
         multiply_by_derivative<Real>(activation_, y.values(), dy.values());
         const MatrixView<const Real> dz = dy;
-        gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), Factor<Real>(dz), shards);
-        gradients.add_product(weight_.offset, Factor<Real>(dz).transposed(), Factor<Real>(x), shards);
+        gradients.add_product(products_, bias_.offset, Factor<Real>::ones(1, dz.rows), Factor<Real>(dz), shards);
+        gradients.add_product(products_, weight_.offset, Factor<Real>(dz).transposed(), Factor<Real>(x), shards);
         if (!dx.is_null()) {
             products_.multiply(Factor<Real>(dz), weight(parameters), dx);
         }

@@ -38,6 +38,12 @@ struct LayerArguments {
     /// Parses `digits` as a whole number from `low` to `high`; otherwise fails with `what` in the message.
     [[nodiscard]] std::size_t number_in(std::string_view digits, std::string_view what, std::size_t low,
                                         std::size_t high) const;
+    /// The products for a matrix of weights. If one of its sides is short, rounding the other factor to bfloat16 would
+    /// take longer than it saves. The choice depends on the network alone, and so do the bits.
+    [[nodiscard]] kernels::Products& products_for(std::size_t rows, std::size_t cols) const {
+        constexpr std::size_t long_side = 32;
+        return rows < long_side || cols < long_side ? products.unrounded() : products;
+    }
     [[nodiscard]] Activation activation_in(std::string_view name) const;
     /// The input as channels × height × width. A sample of two dimensions has one channel. Fails for other shapes.
     [[nodiscard]] Shape input_maps() const;

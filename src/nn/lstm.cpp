@@ -36,8 +36,8 @@ template <class Real>
 class Lstm final : public Layer<Real> {
   public:
     Lstm(std::size_t hidden, const LayerArguments& arguments)
-        : Layer<Real>(arguments.label), products_(arguments.products), times_(arguments.input[0]),
-          features_(arguments.input[1]), hidden_(hidden), output_shape_{hidden},
+        : Layer<Real>(arguments.label), products_(arguments.products_for(4 * hidden, arguments.input[1] + hidden)),
+          times_(arguments.input[0]), features_(arguments.input[1]), hidden_(hidden), output_shape_{hidden},
           input_number_(arguments.add_tensor("weight_ih", {4 * hidden, features_})),
           hidden_number_(arguments.add_tensor("weight_hh", {4 * hidden, hidden})),
           input_weight_(arguments.layout[input_number_]), hidden_weight_(arguments.layout[hidden_number_]),
@@ -175,11 +175,11 @@ class Lstm final : public Layer<Real> {
         std::ranges::transform(shards, offsets.begin(), [this](std::size_t offset) { return offset * times_; });
         const Factor<Real> dz = all_gates(rows);
         Factor<Real> all_step_inputs(MatrixView<const Real>{step_inputs_.data(), rows * times_, input_stride()});
-        gradients.add_product(bias_.offset, Factor<Real>::ones(1, dz.rows), dz, offsets);
-        gradients.add_product(hidden_weight_.offset, dz.transposed(),
+        gradients.add_product(products_, bias_.offset, Factor<Real>::ones(1, dz.rows), dz, offsets);
+        gradients.add_product(products_, hidden_weight_.offset, dz.transposed(),
                               all_step_inputs.block(0, dz.rows, features_, hidden_), offsets);
-        gradients.add_product(input_weight_.offset, dz.transposed(), all_step_inputs.block(0, dz.rows, 0, features_),
-                              offsets);
+        gradients.add_product(products_, input_weight_.offset, dz.transposed(),
+                              all_step_inputs.block(0, dz.rows, 0, features_), offsets);
     }
 
     kernels::Products& products_;

@@ -35,13 +35,13 @@ constexpr bool has_thread = true;
 #endif
 
 /// Elements that are packed or unpacked at once: a block of some operands stays in the first-level cache.
-constexpr std::size_t block = 1024;
+constexpr std::size_t packed_block = 1024;
 
-/// Calls action(piece) for pieces of `range` of up to `block` elements.
+/// Calls action(piece) for pieces of `range` of up to packed_block elements.
 template <class Action>
 void for_each_block(core::Range range, Action&& action) {
-    for (std::int64_t begin = range.begin; begin < range.end; begin += std::int64_t{block}) {
-        action(core::Range{begin, std::min(range.end, begin + std::int64_t{block})});
+    for (std::int64_t begin = range.begin; begin < range.end; begin += std::int64_t{packed_block}) {
+        action(core::Range{begin, std::min(range.end, begin + std::int64_t{packed_block})});
     }
 }
 
@@ -68,9 +68,9 @@ SliceExchange::SliceExchange(mpi::Communicator communicator, core::Range slice, 
     const int nodes = communicator_.size();
     if (compressed) {
         const std::size_t operands = joined(subtrees_of_node).size();
-        unpacked_ = core::Buffer<float>(operands * block);
+        unpacked_ = core::Buffer<float>(operands * packed_block);
         for (std::size_t i = 0; i < operands; ++i) {
-            unpacked_blocks_.push_back(unpacked_.data() + i * block);
+            unpacked_blocks_.push_back(unpacked_.data() + i * packed_block);
         }
     }
     const auto count = static_cast<int>(std::max<std::int64_t>(1, slice.size() / (nodes * part_size)));
@@ -293,8 +293,8 @@ void SliceExchange::add_up_compressed(const Chunk& chunk) {
     for_each_block(chunk.own, [&](core::Range piece) {
         const std::size_t size = as_size(piece.size());
         for (std::size_t i = 0; i < chunk.words.operands.size(); ++i) {
-            kernels.unpack(chunk.words.operands[i] + (piece.begin - chunk.own.begin), unpacked_.data() + i * block,
-                           size);
+            kernels.unpack(chunk.words.operands[i] + (piece.begin - chunk.own.begin),
+                           unpacked_.data() + i * packed_block, size);
         }
         tree_sum_(unpacked_blocks_, size, chunk.sum_at(piece), true);
         kernels.pack(chunk.sum_at(piece), chunk.compressed_sum_at(piece), size);

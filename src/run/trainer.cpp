@@ -57,6 +57,7 @@ void Trainer::enter(core::Phase phase) noexcept {
 
 void Trainer::restore_or_initialise() {
     std::array<std::int64_t, 2> found{};
+    std::vector<config::Config::Change> changes;
     enter(core::Phase::write); // rank 0 reads from the disk, and the other ranks wait for it
     mpi::together(communicator_, [&] {
         if (!communicator_.is_root()) {
@@ -69,12 +70,22 @@ void Trainer::restore_or_initialise() {
                                                   {plan_.optimizer().state_names(), replica_.states()}));
             record_ = checkpoint->info().record;
             found = {1, checkpoint->info().step};
+            changes = config_.changes_since(model::config_of(*checkpoint));
         }
     });
     communicator_.broadcast(std::span(found));
     step_ = found[1];
     enter(core::Phase::other);
     found[0] == 0 ? replica_.initialise() : replica_.share();
+    if (step_ == 0) {
+        return;
+    }
+    progress_.line(fmt::format("resumed     after epoch {}, step {}", epoch_of(step_), step_));
+    for (const auto& [key, before, now] : changes) {
+        if (!key.starts_with("output.") && key != "training.epochs") { // others may change what comes next
+            progress_.line(fmt::format("changed     {} = {}, before {}", key, now, before));
+        }
+    }
 }
 
 void Trainer::descent_step() {
@@ -233,9 +244,6 @@ core::ExitCode Trainer::run() {
     });
     restore_or_initialise();
     const std::int64_t first_step = step_;
-    if (step_ > 0) {
-        progress_.line(fmt::format("resumed     after epoch {}, step {}", epoch_of(step_), step_));
-    }
     if (step_ >= total_steps_ && step_ > 0) {
         progress_.line(fmt::format("nothing left to do: trained for {}. Raise training.epochs, or use "
                                    "--output.resume=never to start from scratch",

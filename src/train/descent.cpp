@@ -24,8 +24,8 @@ nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t max_added
     for (std::size_t i = 0; i < tools.reducer.subtrees().size(); ++i) {
         arenas.push_back(tools.reducer.gradients(i));
     }
-    return {tools.reducer.subtrees(), arenas,   std::max(max_added_up, largest_sum(tools.network, tools.compressed)),
-            tools.products,           in_parts, tools.compressed ? tools.network.layout().arena_size() : 0};
+    return {tools.reducer.subtrees(), arenas, std::max(max_added_up, largest_sum(tools.network, tools.compressed)),
+            in_parts, tools.compressed ? tools.network.layout().arena_size() : 0};
 }
 
 } // namespace

@@ -34,7 +34,7 @@ LocalDescent::LocalDescent(const config::Config& config, const Tools& tools)
       layout_(config, tools.network.layout().arena_size(), tools.optimizer.state_names().size(),
               tools.sampler.steps_per_epoch()),
       sync_every_(config.parallel.sync_every), shards_(config.parallel.logical_shards), gradient_(layout_.arena),
-      gradient_of_one_({{0, 1}}, {gradient_.values()}, tools.network.max_added_up(), tools.products),
+      gradient_of_one_({{0, 1}}, {gradient_.values()}, tools.network.max_added_up()),
       update_(tools.network.layout(), tools.optimizer), own_states_(layout_.states) {
     for (std::size_t s = 0; s < shard_totals_.size(); ++s) {
         vectors_.emplace_back(layout_.exchanged());

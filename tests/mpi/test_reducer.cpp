@@ -126,8 +126,8 @@ class Reducer : public ::testing::Test {
             arenas.push_back(reducer.gradients(i));
             ASSERT_EQ(arenas.back().size(), c.parameters + tail_size);
         }
-        nn::ShardGradients<float> gradients(reducer.subtrees(), arenas, c.parameters + tail_size, support::products(),
-                                            false, c.compressed ? c.parameters : 0);
+        nn::ShardGradients<float> gradients(reducer.subtrees(), arenas, c.parameters + tail_size, false,
+                                            c.compressed ? c.parameters : 0);
         // In three portions, the last elements first. The tail is written between them. The first step reports nothing.
         if (step > 0) {
             gradients.report_to([&](std::size_t begin) { reducer.report_final(begin); });

@@ -189,7 +189,7 @@ TEST_F(TrainerTest, AFullBatchIsTrueGradientDescent) {
     const std::vector<std::size_t> one_shard{0, train_samples};
     const std::vector<double> parameters = in_double(network.layout(), start);
     std::vector<double> gradient(parameters.size());
-    nn::ShardGradients<double> gradients({{0, 1}}, {std::span(gradient)}, 1, support::products());
+    nn::ShardGradients<double> gradients({{0, 1}}, {std::span(gradient)}, 1);
     const core::MatrixView<const double> samples{x.data(), train_samples, 64};
     const auto outputs = network.forward(parameters, {one_shard}, samples);
     const double cost =

@@ -52,6 +52,22 @@ class ResumeTest(testing.DtrainTestCase):
                 (checkpoints / name).write_bytes((straight.folder / "checkpoints" / name).read_bytes())
                 self.assert_same_result(self.train(settings, ranks=2), straight)
 
+    def test_in_another_precision(self):
+        """A changed key applies from the checkpoint on, and is named."""
+        rounded = {"training.precision": "bfloat16", "parallel.compression": "bfloat16"}
+        network = {"model.layers": "dense 48 sigmoid, dense 10 sigmoid"}
+        first = self.train({"training.epochs": 1, **network})
+        self.assertNotIn("changed ", first.result.stdout)
+        second = self.train({"training.epochs": 2, **network, **rounded}, ranks=2)
+        for key in rounded:
+            self.assertRegex(second.result.stdout, rf"(?m)^changed +{key} = bfloat16, before (float32|none)$")
+        self.assertEqual(second.result.stdout.count("changed "), 2, second.result)
+        straight = self.train({"training.epochs": 2, **network}, output="straight")
+        self.assertNotEqual(second.fingerprint(), straight.fingerprint())
+        cost = [run.log().datasets["/epochs/train_cost"] for run in (second, straight)]
+        self.assertEqual(cost[0][0], cost[1][0])
+        self.assertAlmostEqual(cost[0][1], cost[1][1], delta=0.01 * cost[1][1])
+
     def test_on_another_number_of_ranks(self):
         straight = self.train({"training.epochs": 4}, ranks=2, output="straight")
         self.train(ranks=3, output="resumed")

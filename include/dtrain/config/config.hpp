@@ -94,6 +94,14 @@ class Config {
     /// The whole config as INI text, with every key and its value. parse_resolved() reads it back.
     [[nodiscard]] std::string resolved() const;
 
+    struct Change {
+        std::string key; ///< "section.name"
+        std::string before;
+        std::string now;
+    };
+    /// The keys whose values are spelled differently in `before`, in the order of the table of keys.
+    [[nodiscard]] std::vector<Change> changes_since(const Config& before) const;
+
     friend Config parse(std::string_view ini, const std::string& origin, const std::vector<std::string>& overrides);
     friend Config parse_resolved(std::string_view ini, const std::string& origin);
     friend Config load(const std::filesystem::path& file, const std::vector<std::string>& overrides);

@@ -87,6 +87,8 @@ class Products {
 
     /// Whether factors are rounded to bfloat16, for layers with products of their own.
     [[nodiscard]] virtual bool rounds_factors() const noexcept { return false; }
+    /// Products without rounding of factors, for layers that are too small to gain from it.
+    [[nodiscard]] virtual Products& unrounded() noexcept { return *this; }
 
     /// The arithmetic in use, for the log, such as "512-bit vectors, fused multiply-add". The last bits of a result
     /// depend on the fusing.

@@ -33,13 +33,12 @@ template <class Real>
 class ShardGradients {
   public:
     /// `subtrees` are ranges of local shards (the rank's first shard is 0). arenas[i] is the buffer of subtrees[i].
-    /// `max_added_up` is the largest `size` for `add_up`. `products` must outlive this object. `in_parts` says whether
+    /// `max_added_up` is the largest `size` for `add_up`. `in_parts` says whether
     /// steps may have several micro-batches; this needs more memory for partial sums. The first `compressed_size`
     /// elements of the arenas are compressed; `max_added_up` must then also be at least max_portion() of the layout.
     ShardGradients(const std::vector<core::Range>& subtrees, const std::vector<std::span<Real>>& arenas,
-                   std::size_t max_added_up, kernels::Products& products, bool in_parts = false,
-                   std::size_t compressed_size = 0)
-        : products_(products), in_parts_(in_parts), level_size_(max_added_up), compressed_size_(compressed_size) {
+                   std::size_t max_added_up, bool in_parts = false, std::size_t compressed_size = 0)
+        : in_parts_(in_parts), level_size_(max_added_up), compressed_size_(compressed_size) {
         std::size_t depth = 0;
         for (std::size_t i = 0; i < subtrees.size(); ++i) {
             subtrees_.push_back(
@@ -73,16 +72,17 @@ class ShardGradients {
     /// a(:, shard) · b(shard, :) along the tree. The first micro-batch of a step overwrites the arena's values of the
     /// last step; later micro-batches add to the sums of this step. The inner indices of shard s are shards[s] to
     /// shards[s + 1] - 1, where s counts from the first shard of the micro-batch.
-    void add_product(std::size_t offset, kernels::Factor<Real> a, kernels::Factor<Real> b, ShardOffsets shards) {
+    void add_product(kernels::Products& products, std::size_t offset, kernels::Factor<Real> a, kernels::Factor<Real> b,
+                     ShardOffsets shards) {
         const bool reports = report_final_ && finishes();
         if (!reports && !is_compressed(offset)) {
-            add_rows(offset, a, b, shards);
+            add_rows(products, offset, a, b, shards);
             return;
         }
         const std::size_t rows = portion_rows(b.cols);
         for (std::size_t begin = (a.rows - 1) / rows * rows;; begin -= rows) {
             const std::size_t place = offset + begin * b.cols;
-            add_rows(place, a.block(begin, std::min(rows, a.rows - begin), 0, a.cols), b, shards);
+            add_rows(products, place, a.block(begin, std::min(rows, a.rows - begin), 0, a.cols), b, shards);
             if (reports) {
                 report_final_(place);
             }
@@ -149,7 +149,8 @@ class ShardGradients {
                           : scratch_.values().subspan((level - 1) * level_size_ + (in_parts_ ? offset : 0), size);
     }
 
-    void add_rows(std::size_t offset, kernels::Factor<Real> a, kernels::Factor<Real> b, ShardOffsets shards) {
+    void add_rows(kernels::Products& products, std::size_t offset, kernels::Factor<Real> a, kernels::Factor<Real> b,
+                  ShardOffsets shards) {
         const bool is_whole_step =
             shards_ == core::Range{0, local_shards()} && !begins_inside_shard_ && !ends_inside_shard_;
         if (is_whole_step && !is_compressed(offset)) { // a product along the tree does not round
@@ -157,7 +158,7 @@ class ShardGradients {
                 const kernels::TreeLeaves leaves{shards.subspan(static_cast<std::size_t>(subtree.shards.begin),
                                                                 static_cast<std::size_t>(subtree.shards.size()) + 1),
                                                  subtree.merges};
-                products_.multiply_along_tree(a, b, leaves, {subtree.arena.data() + offset, a.rows, b.cols});
+                products.multiply_along_tree(a, b, leaves, {subtree.arena.data() + offset, a.rows, b.cols});
             }
             return;
         }
@@ -167,7 +168,7 @@ class ShardGradients {
             const kernels::Factor<Real> own_a = a.block(0, a.rows, first, count);
             const kernels::Factor<Real> own_b = b.block(first, count, 0, b.cols);
             const core::MatrixView<Real> product{out.data(), a.rows, b.cols};
-            continues ? products_.multiply_add(own_a, own_b, product) : products_.multiply(own_a, own_b, product);
+            continues ? products.multiply_add(own_a, own_b, product) : products.multiply(own_a, own_b, product);
         });
     }
 
@@ -211,7 +212,6 @@ class ShardGradients {
         kernel(to.data(), values.data(), to.data(), to.size());
     }
 
-    kernels::Products& products_;
     bool in_parts_;
     std::size_t level_size_;
     std::size_t compressed_size_;

@@ -37,7 +37,7 @@ CASES = {
     "fewer samples than shards, adam": {"data.train_samples": 6, "data.test_samples": 3, "training.batch_size": 4,
                                         "training.optimizer": "adam", "training.learning_rate": 0.01},
     "bfloat16, dropout, momentum": {
-        "training.precision": "bfloat16", "model.layers": "dense 70 relu, dropout 0.2, dense 24 tanh, dense 10",
+        "training.precision": "bfloat16", "model.layers": "dense 70 relu, dropout 0.2, dense 45 tanh, dense 10",
         "model.cost": "cross_entropy", "training.batch_size": 300, "training.optimizer": "momentum",
         "training.learning_rate": 0.02},
     "bfloat16, convolutions, distorted, nesterov": {
@@ -45,7 +45,7 @@ CASES = {
         "training.optimizer": "nesterov", "training.learning_rate": 0.01,
         "model.layers": "conv 5x5x5 pad 2 relu, maxpool 2, conv 19x3x3 pad 1 stride 2 relu, conv 7x3x3 relu, dense 10"},
     "bfloat16, lstm, adam, 13 shards": {
-        "training.precision": "bfloat16", "model.layers": "lstm 11, dense 10", "model.cost": "cross_entropy",
+        "training.precision": "bfloat16", "model.layers": "lstm 21, dense 10", "model.cost": "cross_entropy",
         "training.batch_size": 120, "training.epochs": 1, "training.optimizer": "adam",
         "training.learning_rate": 0.01, "parallel.logical_shards": 13},
 }

@@ -63,6 +63,8 @@ std::vector<Case> make_cases() {
           {"dropout 0.25, dense 4", {6}},
           {"conv 3x3x3 tanh, dropout 0.5, dense 4", {5, 6}},
           {"lstm 5, dense 4", {6, 3}},
+          {"lstm 9, dense 4", {3, 30}},
+          {"dense 40 tanh, dense 33 sigmoid, dense 4", {37}},
           {"lstm 17, dense 4", {1, 3}},
           {"lstm 4", {4, 2}}}) {
         cases.push_back({layers, "quadratic", input});
@@ -107,7 +109,7 @@ class Problem {
         ShardGradients<Real> sums(
             subtrees, views,
             std::max(network_.max_added_up(), compressed ? ShardGradients<Real>::max_portion(network_.layout()) : 0),
-            products_, max_rows < rows(), compressed ? size : 0);
+            max_rows < rows(), compressed ? size : 0);
         const std::size_t unit = std::max(group_rows, products_.cut_unit());
         MicroBatches(max_rows, shards_.size() - 1, unit).for_each(shards_, [&](const MicroBatch& part) {
             Draw drawing = drawing_;

@@ -70,7 +70,7 @@ void add_subtrees(const std::vector<Gradient>& gradients, core::Range local, Sub
     for (const core::Range& node : nodes) {
         local_nodes.push_back({node.begin - local.begin, node.end - local.begin});
     }
-    ShardGradients<float> sums(local_nodes, views, 12, support::products());
+    ShardGradients<float> sums(local_nodes, views, 12);
     const auto leaf_from = [&](std::size_t offset) {
         return [&gradients, local, offset](std::size_t shard, std::span<float> out, bool) {
             const Gradient& gradient = gradients[static_cast<std::size_t>(local.begin) + shard];

@@ -101,7 +101,7 @@ TEST_F(DescentTest, ExactDescentFollowsTheGradientOfTheBatch) {
     std::ranges::copy(parameters(), expected.data());
     const data::Batch batch = loader_->select(*sampler_, 0);
     std::ranges::copy(loader_->fetch(batch, 0, rows_).values(), x.data());
-    nn::ShardGradients<double> gradients({{0, 1}}, {gradient.values()}, reference.max_added_up(), support::products());
+    nn::ShardGradients<double> gradients({{0, 1}}, {gradient.values()}, reference.max_added_up());
     const std::array<std::size_t, 2> offsets{0, rows_};
     const auto x_view = x.matrix(rows_, inputs);
     const nn::Draw draw{1, 0, 0, batch.samples};
