@@ -77,8 +77,9 @@ def starts_several_programs():
 
 @functools.cache
 def is_open_mpi():
-    """Whether mpirun is that of Open MPI, not of MPICH."""
-    return "Open MPI" in subprocess.run([MPIRUN, "--version"], capture_output=True, text=True, check=False).stdout
+    """Whether mpirun is that of Open MPI, not of MPICH. The mpiexec of Open MPI 4 calls itself OpenRTE."""
+    text = subprocess.run([MPIRUN, "--version"], capture_output=True, text=True, check=False).stdout
+    return re.search(r"Open MPI|OpenRTE", text) is not None
 
 
 def codes_of_killed_rank():
