@@ -114,7 +114,10 @@ class Bfloat16Products final : public Products {
         exact_->multiply_along_tree(a, b, leaves, c);
     }
 
-    void prefetch_during_products(const PrefetchQueue& rows) noexcept override { upcoming_ = rows; }
+    void prefetch_during_products(const PrefetchQueue& rows) noexcept override {
+        upcoming_ = rows;
+        exact_->prefetch_during_products(rows); // small layers call it instead
+    }
     [[nodiscard]] std::size_t cut_unit() const noexcept override { return bfloat16_depth; }
     [[nodiscard]] bool rounds_factors() const noexcept override { return true; }
     [[nodiscard]] Products& unrounded() noexcept override { return *exact_; }
