@@ -33,9 +33,9 @@ template <class Real>
 class ShardGradients {
   public:
     /// `subtrees` are ranges of local shards (the rank's first shard is 0). arenas[i] is the buffer of subtrees[i].
-    /// `max_added_up` is the largest `size` for `add_up`. `in_parts` says whether
-    /// steps may have several micro-batches; this needs more memory for partial sums. The first `compressed_size`
-    /// elements of the arenas are compressed; `max_added_up` must then also be at least max_portion() of the layout.
+    /// `max_added_up` is the largest `size` for `add_up`. `in_parts` says whether steps may
+    /// have several micro-batches; this needs more memory for partial sums. The first `compressed_size` elements of the
+    /// arenas are compressed; `max_added_up` must then also be at least max_portion() of the layout.
     ShardGradients(const std::vector<core::Range>& subtrees, const std::vector<std::span<Real>>& arenas,
                    std::size_t max_added_up, bool in_parts = false, std::size_t compressed_size = 0)
         : in_parts_(in_parts), level_size_(max_added_up), compressed_size_(compressed_size) {
