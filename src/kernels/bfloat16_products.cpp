@@ -37,11 +37,6 @@ constexpr std::size_t tile_columns = 64;
 /// The largest number of inner indices that are multiplied in one call of a kernel.
 constexpr std::size_t max_piece = 4096;
 
-/// The number of inner indices with those that fill up the last step.
-constexpr std::size_t filled(std::size_t depth) noexcept {
-    return (depth + bfloat16_depth - 1) / bfloat16_depth * bfloat16_depth;
-}
-
 /// Inner indices that are copied and multiplied at once: a leaf of a tree or a part of it.
 struct Piece {
     std::size_t begin = 0;
@@ -76,7 +71,7 @@ void for_each_piece(const TreeLeaves& leaves, Action&& action) {
             const bool is_last = piece.begin + piece.depth == leaves.offsets[l + 1];
             piece.merges = is_last ? leaves.merges[l] : 0;
             action(piece);
-            piece.place += filled(piece.depth);
+            piece.place += in_whole_steps(piece.depth);
             piece.begin += piece.depth;
             piece.continues = true;
         } while (piece.begin < leaves.offsets[l + 1]);
@@ -167,7 +162,7 @@ class Bfloat16Products final : public Products {
             return;
         }
         kernels_.multiply({copies.a + place, copies.a_stride, rows, copies.b + place * bfloat16_columns,
-                           copies.panel_stride, cols, filled(depth) / bfloat16_depth, add, c, c_stride});
+                           copies.panel_stride, cols, in_whole_steps(depth) / bfloat16_depth, add, c, c_stride});
     }
 
     /// A product of one chain, a piece of inner indices after the other. Each piece adds to c.
@@ -177,7 +172,7 @@ class Bfloat16Products final : public Products {
         constexpr std::array<std::uint8_t, 1> no_merge{0};
         for_each_piece({offsets, no_merge}, [&](const Piece& piece) {
             const std::size_t stride = row_stride(piece.depth);
-            const std::size_t panel_stride = filled(piece.depth) * bfloat16_columns;
+            const std::size_t panel_stride = in_whole_steps(piece.depth) * bfloat16_columns;
             const std::size_t block = stride == 0 ? a.rows : max_a_values / stride;
             for (std::size_t i = 0; i < a.rows; i += block) {
                 const std::size_t rows = std::min(block, a.rows - i);
@@ -196,7 +191,7 @@ class Bfloat16Products final : public Products {
     void multiply_tree(const Factor<float>& a, const Factor<float>& b, const TreeLeaves& leaves, MatrixView<float> c) {
         assert(a.rows == c.rows && b.cols == c.cols && a.cols == b.rows);
         std::size_t depth = 0;
-        for_each_piece(leaves, [&](const Piece& piece) { depth += filled(piece.depth); });
+        for_each_piece(leaves, [&](const Piece& piece) { depth += in_whole_steps(piece.depth); });
         const std::size_t stride = row_stride(depth);
         const std::size_t panel_stride = depth * bfloat16_columns;
         if (stride * tile_rows > max_a_values || panel_stride > max_b_values) {
@@ -289,7 +284,7 @@ class Bfloat16Products final : public Products {
     /// The distance of rows in the copy of a. At a distance of a multiple of 2 KiB they would evict each other from the
     /// first-level cache.
     static constexpr std::size_t row_stride(std::size_t depth) noexcept {
-        return filled(depth) + (filled(depth) % 1024 == 0 && depth > 0 ? bfloat16_depth : 0);
+        return in_whole_steps(depth) + (in_whole_steps(depth) % 1024 == 0 && depth > 0 ? bfloat16_depth : 0);
     }
 
     /// Throws if this CPU does not compute the bits that the order of its kernels defines. The values are of different

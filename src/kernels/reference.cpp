@@ -62,14 +62,10 @@ void multiply_panel(const ProductJob<Real>& job, std::size_t first, std::size_t 
 
 // --- products of bfloat16 matrices ---
 
-std::size_t up_to_steps(std::size_t depth) noexcept {
-    return (depth + bfloat16_depth - 1) / bfloat16_depth * bfloat16_depth;
-}
-
 void round_rows(const Elements<float>& from, std::size_t rows, std::size_t depth, std::uint16_t* a,
                 std::size_t a_stride) noexcept {
     for (std::size_t i = 0; i < rows; ++i) {
-        for (std::size_t k = 0; k < up_to_steps(depth); ++k) {
+        for (std::size_t k = 0; k < in_whole_steps(depth); ++k) {
             a[i * a_stride + k] =
                 core::to_bfloat16(k < depth ? from.data[i * from.row_stride + k * from.col_stride] : 0.0F);
         }
@@ -84,7 +80,7 @@ std::size_t place_in_panels(std::size_t k, std::size_t j, std::size_t panel_stri
 void round_panels(const Elements<float>& from, std::size_t depth, std::size_t cols, std::uint16_t* b,
                   std::size_t panel_stride) noexcept {
     for (std::size_t j = 0; j < (cols + bfloat16_columns - 1) / bfloat16_columns * bfloat16_columns; ++j) {
-        for (std::size_t k = 0; k < up_to_steps(depth); ++k) {
+        for (std::size_t k = 0; k < in_whole_steps(depth); ++k) {
             b[place_in_panels(k, j, panel_stride)] =
                 core::to_bfloat16(k < depth && j < cols ? from.data[k * from.row_stride + j * from.col_stride] : 0.0F);
         }

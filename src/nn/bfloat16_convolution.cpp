@@ -21,10 +21,8 @@ namespace {
 
 using kernels::bfloat16_columns;
 using kernels::bfloat16_depth;
+using kernels::in_whole_steps;
 
-constexpr std::size_t filled(std::size_t depth) noexcept {
-    return (depth + bfloat16_depth - 1) / bfloat16_depth * bfloat16_depth;
-}
 /// Values in a row of a panel: an inner pair for each column.
 constexpr std::size_t panel_row = 2 * bfloat16_columns;
 constexpr std::size_t pairs_of(std::size_t channels) noexcept {
@@ -32,7 +30,7 @@ constexpr std::size_t pairs_of(std::size_t channels) noexcept {
 }
 /// A rounded pixel of a block, with all channels.
 constexpr std::size_t pixel_values(std::size_t channels) noexcept {
-    return filled(channels) * bfloat16_columns;
+    return in_whole_steps(channels) * bfloat16_columns;
 }
 /// The rounded samples of a group: a pixel of 16 channels.
 constexpr std::size_t group_pixel_rows = group_rows / 2;
@@ -107,7 +105,7 @@ class WindowProduct {
 
   private:
     [[nodiscard]] std::size_t row_count() const noexcept { return rows_ * cols_ * pairs_of(x_.channels); }
-    [[nodiscard]] std::size_t depth() const noexcept { return filled(2 * row_count()); }
+    [[nodiscard]] std::size_t depth() const noexcept { return in_whole_steps(2 * row_count()); }
     [[nodiscard]] std::size_t row_of(std::size_t u, std::size_t v, std::size_t pair) const noexcept {
         return (u * cols_ + v) * pairs_of(x_.channels) + pair;
     }
@@ -217,7 +215,7 @@ class Bfloat16Convolution final : public Convolution<float> {
     }
     /// Panels of the weight gradient: a part for each position in the window.
     [[nodiscard]] std::size_t panels() const noexcept { return parts() * kernel_ * kernel_; }
-    [[nodiscard]] std::size_t delta_depth() const noexcept { return filled(output_.pixels() * group_rows); }
+    [[nodiscard]] std::size_t delta_depth() const noexcept { return in_whole_steps(output_.pixels() * group_rows); }
 
     /// group_sums_ = the bias gradients of the groups of a block.
     void sum_bias_gradients(std::span<const float> dy, std::size_t block, std::size_t groups) noexcept {

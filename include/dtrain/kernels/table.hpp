@@ -68,6 +68,10 @@ enum class Bfloat16Order : std::uint8_t {
 
 inline constexpr std::size_t bfloat16_depth = 32;   ///< inner indices of a step
 inline constexpr std::size_t bfloat16_columns = 16; ///< columns of a panel of b
+/// `depth`, rounded up to whole steps.
+[[nodiscard, gnu::always_inline]] inline constexpr std::size_t in_whole_steps(std::size_t depth) noexcept {
+    return (depth + bfloat16_depth - 1) / bfloat16_depth * bfloat16_depth;
+}
 
 /// c = a · b or c += a · b for bfloat16 matrices, with sums in float. The inner index k goes over `steps` ·
 /// bfloat16_depth values. a is stored by rows: a(i, k) is a[i · a_stride + k]. b is stored in panels of

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -26,6 +27,26 @@ static_assert(bfloat16_columns % lanes == 0);
 
 // --- rounding, see core/bfloat16.hpp ---
 
+/// Two bfloat16 numbers in each lane, the first in the lower half: neighbours in a row of a or in a column of b.
+using Pairs = Bits;
+
+#if defined(__AVX512BF16__)
+
+/// The values of both vectors, one after the other.
+[[gnu::always_inline]] inline Pairs rounded(Floats first, Floats second) noexcept {
+    return __builtin_bit_cast(Pairs, _mm512_cvtne2ps_pbh(second, first));
+}
+[[gnu::always_inline]] inline Pairs rounded_pairs(Floats first, Floats second) noexcept {
+    using Halves [[gnu::vector_size(vector_bytes)]] = std::uint16_t;
+    const auto halves = __builtin_bit_cast(Halves, rounded(first, second));
+    return [&]<std::size_t... i>(std::index_sequence<i...>) __attribute__((always_inline)) {
+        return __builtin_bit_cast(Pairs, __builtin_shufflevector(halves, halves, (i / 2 + i % 2 * lanes)...));
+    }
+    (std::make_index_sequence<2 * lanes>{});
+}
+
+#else
+
 /// The bfloat16 of each lane, in its lower half. The upper half is zero.
 [[gnu::always_inline]] inline Bits rounded(Floats values) noexcept {
     const Bits bits = __builtin_bit_cast(Bits, values);
@@ -34,16 +55,23 @@ static_assert(bfloat16_columns % lanes == 0);
         magnitude < 0x00800000 ? bits & static_cast<int>(0x80000000U) : bits + 0x7fff + ((bits >> 16) & 1);
     return ((magnitude > 0x7f800000 ? bits | 0x00400000 : number) >> 16) & 0xffff;
 }
-
-struct Half { // as many 16-bit values as a vector has floats
-    using Vector [[gnu::vector_size(vector_bytes / 2)]] = std::uint16_t;
-    using Unaligned [[gnu::vector_size(vector_bytes / 2), gnu::aligned(2), gnu::may_alias]] = std::uint16_t;
-};
-[[gnu::always_inline]] inline void store_rounded(std::uint16_t* to, Floats values) noexcept {
-    *reinterpret_cast<Half::Unaligned*>(to) = __builtin_convertvector(rounded(values), Half::Vector);
+/// Lane i has the values i of both vectors.
+[[gnu::always_inline]] inline Pairs rounded_pairs(Floats first, Floats second) noexcept {
+    return rounded(first) | (rounded(second) << 16);
 }
-[[gnu::always_inline]] inline void store_pairs(std::uint16_t* to, Floats even, Floats odd) noexcept {
-    Native::store(reinterpret_cast<float*>(to), __builtin_bit_cast(Floats, rounded(even) | (rounded(odd) << 16)));
+/// The values of both vectors, one after the other.
+[[gnu::always_inline]] inline Pairs rounded(Floats first, Floats second) noexcept {
+    return [&]<std::size_t... i>(std::index_sequence<i...>) __attribute__((always_inline)) {
+        return rounded_pairs(__builtin_shufflevector(first, second, (2 * i)...),
+                             __builtin_shufflevector(first, second, (2 * i + 1)...));
+    }
+    (std::make_index_sequence<lanes>{});
+}
+
+#endif
+
+[[gnu::always_inline]] inline void store(std::uint16_t* to, Pairs pairs) noexcept {
+    Native::store(reinterpret_cast<float*>(to), __builtin_bit_cast(Floats, pairs));
 }
 
 /// `valid` floats from memory, then zeros.
@@ -51,35 +79,48 @@ struct Half { // as many 16-bit values as a vector has floats
     if (valid >= lanes) {
         return Native::load(from);
     }
+#if defined(__AVX512F__)
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << valid) - 1), from);
+#else
     Floats values{};
     for (std::size_t i = 0; i < valid; ++i) {
         values[i] = from[i];
     }
     return values;
-}
-/// A square of rows `stride` apart, with zeros beyond rows × cols values, transposed.
-[[gnu::always_inline]] inline void load_transposed(const float* from, std::size_t stride, std::size_t rows,
-                                                   std::size_t cols, Native::Square& square) noexcept {
-    for (std::size_t i = 0; i < lanes; ++i) {
-        square[i] = i < rows ? load_some(from + i * stride, cols) : Floats{};
-    }
-    Native::transpose(square);
+#endif
 }
 
-constexpr std::size_t up_to_steps(std::size_t depth) noexcept {
-    return (depth + bfloat16_depth - 1) / bfloat16_depth * bfloat16_depth;
-}
 constexpr std::size_t left(std::size_t size, std::size_t done) noexcept {
     return done < size ? size - done : 0;
 }
 
+/// Two vectors of contiguous values, of which `valid` are in memory.
+[[gnu::always_inline]] inline Pairs load_rounded(const float* from, std::size_t valid) noexcept {
+    return rounded(load_some(from, valid), valid > lanes ? load_some(from + lanes, valid - lanes) : Floats{});
+}
+
+/// Calls action(i, the pairs load(0), load(1), ... of lane i) for each lane.
+template <class Load, class Action>
+[[gnu::always_inline]] inline void transpose_pairs(Load&& load, Action&& action) noexcept {
+    Native::Square square;
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < lanes; ++i) {
+        square[i] = __builtin_bit_cast(Floats, load(i));
+    }
+    Native::transpose(square); // moves bits
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < lanes; ++i) {
+        action(i, __builtin_bit_cast(Pairs, square[i]));
+    }
+}
+
 void round_rows(const Elements<float>& from, std::size_t rows, std::size_t depth, std::uint16_t* a,
                 std::size_t a_stride) noexcept {
-    const std::size_t end = up_to_steps(depth);
+    const std::size_t end = in_whole_steps(depth);
     if (from.col_stride == 1) {
         for (std::size_t i = 0; i < rows; ++i) {
-            for (std::size_t k = 0; k < end; k += lanes) {
-                store_rounded(a + i * a_stride + k, load_some(from.data + i * from.row_stride + k, left(depth, k)));
+            for (std::size_t k = 0; k < end; k += 2 * lanes) {
+                store(a + i * a_stride + k, load_rounded(from.data + i * from.row_stride + k, left(depth, k)));
             }
         }
         return;
@@ -87,41 +128,49 @@ void round_rows(const Elements<float>& from, std::size_t rows, std::size_t depth
     // Columns are contiguous.
     for (std::size_t i = 0; i < rows; i += lanes) {
         const std::size_t count = smaller(lanes, rows - i);
-        for (std::size_t k = 0; k < end; k += lanes) {
-            Native::Square square;
-            load_transposed(from.data + i + k * from.col_stride, from.col_stride, left(depth, k), count, square);
-            for (std::size_t r = 0; r < count; ++r) {
-                store_rounded(a + (i + r) * a_stride + k, square[r]);
-            }
+        const auto column = [&](std::size_t k) __attribute__((always_inline)) {
+            return k < depth ? load_some(from.data + i + k * from.col_stride, count) : Floats{};
+        };
+        for (std::size_t k = 0; k < end; k += 2 * lanes) {
+            transpose_pairs(
+                [&](std::size_t pair) __attribute__((always_inline)) {
+                    return rounded_pairs(column(k + 2 * pair), column(k + 2 * pair + 1));
+                },
+                [&](std::size_t r, Pairs pairs) __attribute__((always_inline)) {
+                    if (r < count) {
+                        store(a + (i + r) * a_stride + k, pairs);
+                    }
+                });
         }
     }
 }
 
 void round_panels(const Elements<float>& from, std::size_t depth, std::size_t cols, std::uint16_t* b,
                   std::size_t panel_stride) noexcept {
-    const std::size_t end = up_to_steps(depth);
+    const std::size_t end = in_whole_steps(depth);
     for (std::size_t j = 0; j < cols; j += bfloat16_columns, b += panel_stride) {
         for (std::size_t half = 0; half < bfloat16_columns; half += lanes) {
             const std::size_t count = smaller(lanes, left(cols, j + half));
             std::uint16_t* const to = b + 2 * half;
             if (from.col_stride == 1) {
-                const float* const rows = from.data + j + half;
                 const auto row = [&](std::size_t k) __attribute__((always_inline)) {
-                    return k < depth ? load_some(rows + k * from.row_stride, count) : Floats{};
+                    return k < depth ? load_some(from.data + j + half + k * from.row_stride, count) : Floats{};
                 };
                 for (std::size_t k = 0; k < end; k += 2) {
-                    store_pairs(to + k * bfloat16_columns, row(k), row(k + 1));
+                    store(to + k * bfloat16_columns, rounded_pairs(row(k), row(k + 1)));
                 }
                 continue;
             }
             // Columns are contiguous.
-            for (std::size_t k = 0; k < end; k += lanes) {
-                Native::Square square;
-                load_transposed(from.data + k + (j + half) * from.col_stride, from.col_stride, count, left(depth, k),
-                                square);
-                for (std::size_t r = 0; r < lanes; r += 2) {
-                    store_pairs(to + (k + r) * bfloat16_columns, square[r], square[r + 1]);
-                }
+            for (std::size_t k = 0; k < end; k += 2 * lanes) {
+                transpose_pairs(
+                    [&](std::size_t column) __attribute__((always_inline)) {
+                        return column < count
+                                   ? load_rounded(from.data + k + (j + half + column) * from.col_stride, left(depth, k))
+                                   : Pairs{};
+                    },
+                    [&](std::size_t pair, Pairs pairs)
+                        __attribute__((always_inline)) { store(to + (k + 2 * pair) * bfloat16_columns, pairs); });
             }
         }
     }
@@ -130,23 +179,28 @@ void round_panels(const Elements<float>& from, std::size_t depth, std::size_t co
 void round_samples(const float* block, const Maps& maps, std::uint16_t* samples) noexcept {
     constexpr std::size_t pixel_values = group_rows * bfloat16_columns;
     const std::size_t pixels = maps.pixels();
+    const std::size_t values = pixels * block_lanes<float>; // of a channel
     const std::size_t parts = (maps.channels + bfloat16_columns - 1) / bfloat16_columns;
     for (std::size_t part = 0; part < parts; ++part) {
         for (std::size_t half = 0; half < bfloat16_columns; half += lanes) { // channels
             const std::size_t first = part * bfloat16_columns + half;
             const std::size_t count = smaller(lanes, left(maps.channels, first));
-            for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
-                const float* const from = block + (first * pixels + pixel) * block_lanes<float>;
-                for (std::size_t lane = 0; lane < block_lanes<float>; lane += lanes) {
-                    Native::Square square;
-                    load_transposed(from + lane, pixels * block_lanes<float>, count, lanes, square);
-                    for (std::size_t l = 0; l < lanes; l += 2) {
-                        const std::size_t group = (lane + l) / group_rows;
-                        std::uint16_t* const to = samples + ((group * parts + part) * pixels + pixel) * pixel_values;
-                        store_pairs(to + (lane + l) % group_rows * bfloat16_columns + 2 * half, square[l],
-                                    square[l + 1]);
-                    }
-                }
+            for (std::size_t value = 0; value < values; value += 2 * lanes) {
+                transpose_pairs(
+                    [&](std::size_t channel) __attribute__((always_inline)) {
+                        return channel < count
+                                   ? load_rounded(block + (first + channel) * values + value, values - value)
+                                   : Pairs{};
+                    },
+                    [&](std::size_t pair, Pairs pairs) __attribute__((always_inline)) {
+                        const std::size_t pixel = (value + 2 * pair) / block_lanes<float>;
+                        const std::size_t lane = (value + 2 * pair) % block_lanes<float>;
+                        if (pixel < pixels) {
+                            store(samples + ((lane / group_rows * parts + part) * pixels + pixel) * pixel_values +
+                                      lane % group_rows * bfloat16_columns + 2 * half,
+                                  pairs);
+                        }
+                    });
             }
         }
     }

@@ -23,10 +23,6 @@ namespace {
 
 using core::MatrixView;
 
-constexpr std::size_t filled(std::size_t depth) {
-    return (depth + bfloat16_depth - 1) / bfloat16_depth * bfloat16_depth;
-}
-
 /// From -2^exponent to 2^exponent, of very different size.
 std::vector<float> draw(std::size_t size, std::uint64_t index, int exponent = 0) {
     core::RandomStream random(7, core::Purpose::initialisation, 0, index);
@@ -84,11 +80,11 @@ TEST_P(Bfloat16Kernel, RoundsAsTheReference) {
                     round(expected, wanted.data());
                     EXPECT_EQ(found, wanted) << rows << " x " << cols << (transposed ? ", transposed" : "");
                 };
-                const std::size_t stride = filled(cols) + bfloat16_depth;
+                const std::size_t stride = in_whole_steps(cols) + bfloat16_depth;
                 compare(rows * stride, [&](const Bfloat16Kernels& kernels, std::uint16_t* a) {
                     kernels.round_rows(elements, rows, cols, a, stride);
                 });
-                const std::size_t panel = filled(rows) * bfloat16_columns;
+                const std::size_t panel = in_whole_steps(rows) * bfloat16_columns;
                 compare(5 * panel, [&](const Bfloat16Kernels& kernels, std::uint16_t* b) {
                     kernels.round_panels(elements, rows, cols, b, panel);
                 });
@@ -122,7 +118,7 @@ TEST_P(Bfloat16Kernel, MultipliesAsTheReference) {
     };
     for (const Size size :
          {Size{1, 1, 1}, {5, 16, 32}, {6, 33, 31}, {13, 40, 100}, {14, 15, 65}, {29, 64, 70}, {33, 17, 200}}) {
-        const std::size_t stride = filled(size.depth);
+        const std::size_t stride = in_whole_steps(size.depth);
         const std::size_t panel = stride * bfloat16_columns;
         for (const int kind : {0, 1, 2, 3}) { // small sums are near the smallest normal number; every bit pattern
             const auto values = [&](std::size_t count, std::uint64_t index) {
