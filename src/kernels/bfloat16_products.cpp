@@ -9,6 +9,7 @@
 #include "dtrain/kernels/products.hpp"
 
 #include "reference.hpp"
+#include "workers.hpp"
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,10 +18,6 @@
 #include <cmath>
 #include <cstdint>
 #include <vector>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 namespace dtrain::kernels {
 namespace {
@@ -36,6 +33,7 @@ constexpr std::size_t tile_rows = 64;
 constexpr std::size_t tile_columns = 64;
 /// The largest number of inner indices that are multiplied in one call of a kernel.
 constexpr std::size_t max_piece = 4096;
+static_assert(max_piece % bfloat16_depth == 0); // so a piece of a kept factor begins at a step
 
 /// Inner indices that are copied and multiplied at once: a leaf of a tree or a part of it.
 struct Piece {
@@ -109,6 +107,17 @@ class Bfloat16Products final : public Products {
         exact_->multiply_along_tree(a, b, leaves, c);
     }
 
+    using Products::keep;
+    [[nodiscard]] Factor<float> keep(const Factor<float>& b, std::uint16_t* memory) noexcept override {
+        kernels_.round_panels({b.data, b.row_stride, b.col_stride}, b.rows, b.cols, memory, kept_panel_stride(b.rows));
+        Factor<float> kept = b;
+        kept.kept = memory;
+        return kept;
+    }
+    [[nodiscard]] std::size_t kept_size(std::size_t rows, std::size_t cols) const noexcept override {
+        return (cols + bfloat16_columns - 1) / bfloat16_columns * kept_panel_stride(rows);
+    }
+
     void prefetch_during_products(const PrefetchQueue& rows) noexcept override {
         upcoming_ = rows;
         exact_->prefetch_during_products(rows); // small layers call it instead
@@ -128,22 +137,9 @@ class Bfloat16Products final : public Products {
     /// Calls action(first, width, worker) for panels of up to `max_width` columns.
     template <class Action>
     void for_each_panel(std::size_t columns, std::size_t max_width, Action&& action) {
-        const std::size_t count = (columns + max_width - 1) / max_width;
-        const auto run = [&](std::size_t i, RoundingWorker& worker) {
+        share_among(workers_, (columns + max_width - 1) / max_width, [&](std::size_t i, RoundingWorker& worker) {
             action(i * max_width, std::min(max_width, columns - i * max_width), worker);
-        };
-#ifdef _OPENMP
-        if (const int threads = static_cast<int>(workers_.size()); threads > 1 && count > 1) {
-#pragma omp parallel for num_threads(threads)
-            for (std::size_t i = 0; i < count; ++i) {
-                run(i, workers_[static_cast<std::size_t>(omp_get_thread_num())]);
-            }
-            return;
-        }
-#endif
-        for (std::size_t i = 0; i < count; ++i) {
-            run(i, workers_.front());
-        }
+        });
     }
 
     void copy_a(const Factor<float>& a, std::size_t place, std::size_t stride) noexcept {
@@ -179,9 +175,15 @@ class Bfloat16Products final : public Products {
                 copy_a(a.block(i, rows, piece.begin, piece.depth), 0, stride);
                 for_each_panel(c.cols, tile_columns, [&](std::size_t j, std::size_t width, RoundingWorker& worker) {
                     prefetch(rows, worker);
-                    copy_b(b.block(piece.begin, piece.depth, j, width), 0, panel_stride, worker);
-                    multiply_piece({a_.data(), stride, worker.b.data(), panel_stride}, 0, piece.depth,
-                                   add || piece.continues, c.data + i * c.cols + j, c.cols, rows, width);
+                    Copies copies{a_.data(), stride, worker.b.data(), panel_stride};
+                    if (b.kept != nullptr) {
+                        copies.panel_stride = kept_panel_stride(b.rows);
+                        copies.b = b.kept + j / bfloat16_columns * copies.panel_stride + piece.begin * bfloat16_columns;
+                    } else {
+                        copy_b(b.block(piece.begin, piece.depth, j, width), 0, panel_stride, worker);
+                    }
+                    multiply_piece(copies, 0, piece.depth, add || piece.continues, c.data + i * c.cols + j, c.cols,
+                                   rows, width);
                 });
             }
         });
@@ -279,6 +281,10 @@ class Bfloat16Products final : public Products {
         for (std::size_t r = 0; &worker == workers_.data() && r < rows; r += rows_per_call) {
             upcoming_.prefetch_some();
         }
+    }
+
+    static constexpr std::size_t kept_panel_stride(std::size_t depth) noexcept {
+        return in_whole_steps(depth) * bfloat16_columns;
     }
 
     /// The distance of rows in the copy of a. At a distance of a multiple of 2 KiB they would evict each other from the

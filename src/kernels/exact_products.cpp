@@ -8,6 +8,7 @@
 #include "dtrain/kernels/instruction_set.hpp"
 #include "dtrain/kernels/products.hpp"
 
+#include "workers.hpp"
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,10 +16,6 @@
 #include <cassert>
 #include <cstdint>
 #include <vector>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 namespace dtrain::kernels {
 namespace {
@@ -156,23 +153,11 @@ class ExactProducts final : public Products {
             job.packed_a = packed;
         }
         const std::size_t panels = (c.cols + use.panel_columns - 1) / use.panel_columns;
-        const auto multiply_one = [&](std::size_t p, Worker& worker) {
+        share_among(workers_, panels, [&](std::size_t p, Worker& worker) {
             const std::size_t first = p * use.panel_columns;
             use.multiply_panel(job, first, std::min(use.panel_columns, c.cols - first),
                                reinterpret_cast<Real*>(worker.panel.data()), worker.upcoming);
-        };
-#ifdef _OPENMP
-        if (const int threads = static_cast<int>(workers_.size()); threads > 1) {
-#pragma omp parallel for num_threads(threads)
-            for (std::size_t p = 0; p < panels; ++p) {
-                multiply_one(p, workers_[static_cast<std::size_t>(omp_get_thread_num())]);
-            }
-            return;
-        }
-#endif
-        for (std::size_t p = 0; p < panels; ++p) {
-            multiply_one(p, workers_.front());
-        }
+        });
     }
 
     /// Whether products are fused with additions: then (1 + ε)² − (1 + 2 ε) gives ε², because the square is not

@@ -72,6 +72,8 @@ class Lstm final : public Layer<Real> {
         book.grant(extent.rows * 4 * hidden_, sums_);
         book.grant(extent.rows * hidden_, dh_, dc_);
         book.grant((features_ + hidden_) * weight_stride(), transposed_weight_);
+        book.grant(products_.kept_size(features_ + hidden_, 4 * hidden_), kept_weight_);
+        book.grant(products_.kept_size(4 * hidden_, hidden_), kept_hidden_weight_);
         book.grant(extent.shards + 1, time_offsets_);
     }
 
@@ -85,12 +87,13 @@ class Lstm final : public Layer<Real> {
         }
         const auto& elements = kernels::network_kernels<Real>().elements;
         const MatrixView<Real> sums = sums_.matrix(x.rows, 4 * hidden_);
+        Factor<Real> weight(MatrixView<const Real>{transposed_weight_.data(), features_ + hidden_, 4 * hidden_});
+        weight.row_stride = weight_stride();
+        weight = products_.keep(weight, kept_weight_.data());
         for (std::size_t t = 0; t < times_; ++t) {
             for (std::size_t n = 0; n < x.rows; ++n) {
                 std::ranges::copy(bias_.in(parameters), sums.row(n).begin());
             }
-            Factor<Real> weight(MatrixView<const Real>{transposed_weight_.data(), features_ + hidden_, 4 * hidden_});
-            weight.row_stride = weight_stride();
             products_.multiply_add(step_inputs(x.rows, t), weight, sums);
             for (std::size_t n = 0; n < x.rows; ++n) {
                 std::ranges::copy(sums.row(n), gates(n, t));
@@ -106,8 +109,9 @@ class Lstm final : public Layer<Real> {
         const MatrixView<Real> dh = dh_.matrix(x.rows, hidden_);
         std::ranges::copy(dy.values(), dh.data);
         std::ranges::fill(dc_.matrix(x.rows, hidden_).values(), Real{0});
-        const Factor<Real> hidden_weight(
-            MatrixView<const Real>{hidden_weight_.in(parameters).data(), 4 * hidden_, hidden_});
+        const Factor<Real> hidden_weight = products_.keep(
+            Factor<Real>(MatrixView<const Real>{hidden_weight_.in(parameters).data(), 4 * hidden_, hidden_}),
+            kept_hidden_weight_.data());
         for (std::size_t t = times_; t-- > 0;) {
             for (std::size_t n = 0; n < x.rows; ++n) {
                 elements.lstm_backward(cell(n, t), dh.row(n).data(), dc_.matrix(x.rows, hidden_).row(n).data());
@@ -199,7 +203,9 @@ class Lstm final : public Layer<Real> {
     Buffer<Real> dh_;
     Buffer<Real> dc_;
     Buffer<Real> transposed_weight_;
-    Buffer<std::size_t> time_offsets_; ///< for each shard, its first row in (N · T)
+    Buffer<std::uint16_t> kept_weight_;        ///< the same, see Products::keep()
+    Buffer<std::uint16_t> kept_hidden_weight_; ///< W_hh
+    Buffer<std::size_t> time_offsets_;         ///< for each shard, its first row in (N · T)
 };
 
 } // namespace

@@ -22,6 +22,7 @@ struct Factor {
     std::size_t cols = 0;
     std::size_t row_stride = 0;
     std::size_t col_stride = 1;
+    const std::uint16_t* kept = nullptr; ///< see Products::keep()
 
     template <class T>
     explicit Factor(core::MatrixView<T> matrix)
@@ -39,12 +40,14 @@ struct Factor {
         part.data += row * row_stride + col * col_stride;
         part.rows = row_count;
         part.cols = col_count;
+        part.kept = nullptr;
         return part;
     }
     [[nodiscard]] Factor transposed() const noexcept {
         Factor other = *this;
         std::swap(other.rows, other.cols);
         std::swap(other.row_stride, other.col_stride);
+        other.kept = nullptr;
         return other;
     }
 };
@@ -80,6 +83,13 @@ class Products {
 
     /// Prefetches `rows` during the next products. This replaces rows of an earlier call that are still pending.
     virtual void prefetch_during_products(const PrefetchQueue& rows) noexcept = 0;
+
+    /// Prepares the second factor of several products: products that round their factors round it once, and keep the
+    /// result in `memory`, which has kept_size(b.rows, b.cols) values. Returns the factor for multiply_add() and
+    /// multiply(). It is valid until the values of `b` or `memory` change.
+    [[nodiscard]] virtual Factor<float> keep(const Factor<float>& b, std::uint16_t* /*memory*/) noexcept { return b; }
+    [[nodiscard]] Factor<double> keep(const Factor<double>& b, std::uint16_t* /*memory*/) noexcept { return b; }
+    [[nodiscard]] virtual std::size_t kept_size(std::size_t /*rows*/, std::size_t /*cols*/) const noexcept { return 0; }
 
     /// If the inner indices of a leaf are divided among several products, which add to each other, the bits stay the
     /// same if each product but the last has a multiple of this number of them.

@@ -204,6 +204,33 @@ TEST(Bfloat16Products, AreProductsOfRoundedFactors) {
     }
 }
 
+TEST(Bfloat16Products, AKeptFactorChangesNoBit) {
+    for (const std::array<std::size_t, 3> size : {std::array<std::size_t, 3>{3, 1, 1}, {70, 100, 50}, {10, 65, 5000}}) {
+        for (const bool transposed : {false, true}) {
+            const Matrix a{size[0], size[2], false, draw(size[0] * size[2], 1)};
+            const Matrix b{size[2], size[1], transposed, draw(size[2] * size[1], 2)};
+            Products& products = support::bfloat16_products();
+            std::vector<std::uint16_t> memory(products.kept_size(size[2], size[1]));
+            const Factor<float> kept = products.keep(b.factor(), memory.data());
+            for (const bool add : {false, true}) {
+                const auto product = [&](const Factor<float>& factor) {
+                    std::vector<float> c(size[0] * size[1], 1.0F);
+                    const MatrixView<float> view{c.data(), size[0], size[1]};
+                    add ? products.multiply_add(a.factor(), factor, view) : products.multiply(a.factor(), factor, view);
+                    return c;
+                };
+                const std::vector<float> expected = product(b.factor());
+                expect_same_bits(product(kept), expected, "kept, depth " + std::to_string(size[2]));
+            }
+            // The values are read from the memory.
+            std::ranges::fill(memory, std::uint16_t{0});
+            std::vector<float> c(size[0] * size[1], 1.0F);
+            products.multiply(a.factor(), kept, {c.data(), size[0], size[1]});
+            EXPECT_TRUE(std::ranges::all_of(c, [](float value) { return value == 0; }));
+        }
+    }
+}
+
 /// A product along a tree is the sum of the products of its leaves, also of one leaf in several parts, of leaves
 /// without rows, and of more inner indices than the copies of the factors hold.
 TEST(Bfloat16Products, AlongATreeAreSumsOfLeaves) {
