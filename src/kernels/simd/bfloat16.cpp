@@ -347,35 +347,13 @@ void multiply(const Bfloat16Product& job) noexcept {
         const std::size_t width = smaller(max_columns, job.cols - j);
         const std::size_t panels = (width + bfloat16_columns - 1) / bfloat16_columns;
         in_even_parts(job.rows, max_rows, [&](std::size_t i, std::size_t rows) {
-            float* const target = job.c + i * job.c_stride + j;
             auto* const function = tiles.at[rows - 1][panels - 1];
-            Tile t{job.a + i * job.a_stride,
-                   job.a_stride,
-                   job.b + j / bfloat16_columns * job.panel_stride,
-                   job.panel_stride,
-                   job.steps,
-                   job.add,
-                   target,
-                   job.c_stride};
-            if (width == panels * bfloat16_columns) {
-                function(t);
-                return;
-            }
-            // A panel would extend beyond the right edge of c, so the tile is computed in a copy.
-            alignas(64) float edge[max_rows * max_columns];
-            t.c = edge;
-            t.c_stride = max_columns;
-            for (std::size_t r = 0; job.add && r < rows; ++r) {
-                for (std::size_t k = 0; k < max_columns; ++k) {
-                    edge[r * max_columns + k] = k < width ? target[r * job.c_stride + k] : 0.0F;
-                }
-            }
-            function(t);
-            for (std::size_t r = 0; r < rows; ++r) {
-                for (std::size_t k = 0; k < width; ++k) {
-                    target[r * job.c_stride + k] = edge[r * max_columns + k];
-                }
-            }
+            compute_tile<max_rows, max_columns>(
+                job.c + i * job.c_stride + j, job.c_stride, rows, width, panels * bfloat16_columns,
+                job.add, [&](float* c, std::size_t c_stride) __attribute__((always_inline)) {
+                    function({job.a + i * job.a_stride, job.a_stride, job.b + j / bfloat16_columns * job.panel_stride,
+                              job.panel_stride, job.steps, job.add, c, c_stride});
+                });
         });
     }
 }

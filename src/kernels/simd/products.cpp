@@ -32,10 +32,6 @@ void multiply_panel(const ProductJob<Real>& job, std::size_t first_column, std::
     const std::size_t tiles = (job.rows + job.tile_rows - 1) / job.tile_rows;
     const Panel<Real> panel(job, first_column, width, tiles, panel_memory);
     const std::size_t vectors = (width + lanes - 1) / lanes;
-    const auto run = [&](std::size_t rows, const TileArguments<Real>& arguments) __attribute__((always_inline)) {
-        (job.leaves == 1 ? chain_tiles<Real>.at[rows - 1][vectors - 1]
-                         : tree_tiles<Real>.at[rows - 1][vectors - 1])(arguments);
-    };
     TileArguments<Real> arguments;
     arguments.panel = &panel;
     arguments.offsets = job.offsets;
@@ -50,28 +46,14 @@ void multiply_panel(const ProductJob<Real>& job, std::size_t first_column, std::
             arguments.a = job.a;
             arguments.a.data += first * job.a.row_stride;
         }
-        Real* const target = job.c + first * job.c_stride + first_column;
-        if (width == vectors * lanes) {
-            arguments.c = target;
-            arguments.c_stride = job.c_stride;
-            run(rows, arguments);
-            return;
-        }
-        // A vector would extend beyond the right edge of c, so the tile is computed in a copy.
-        alignas(64) Real edge[max_tile_rows * panel_width];
-        arguments.c = edge;
-        arguments.c_stride = panel_width;
-        for (std::size_t r = 0; job.add && r < rows; ++r) {
-            for (std::size_t j = 0; j < width; ++j) {
-                edge[r * panel_width + j] = target[r * job.c_stride + j];
-            }
-        }
-        run(rows, arguments);
-        for (std::size_t r = 0; r < rows; ++r) {
-            for (std::size_t j = 0; j < width; ++j) {
-                target[r * job.c_stride + j] = edge[r * panel_width + j];
-            }
-        }
+        compute_tile<max_tile_rows, panel_width>(
+            job.c + first * job.c_stride + first_column, job.c_stride, rows, width, vectors * lanes,
+            job.add, [&](Real * c, std::size_t stride) __attribute__((always_inline)) {
+                arguments.c = c;
+                arguments.c_stride = stride;
+                (job.leaves == 1 ? chain_tiles<Real>.at[rows - 1][vectors - 1]
+                                 : tree_tiles<Real>.at[rows - 1][vectors - 1])(arguments);
+            });
     });
 }
 

@@ -92,6 +92,30 @@ template <class Action>
     }
 }
 
+/// Calls compute(c, stride) for a tile of rows × width elements of a row-major matrix. `compute` reads and writes rows
+/// of `whole_width` elements. If these would extend beyond the right edge, it works on a copy, with the values of c if
+/// `read` is true.
+template <std::size_t max_rows, std::size_t max_width, class Real, class Compute>
+[[gnu::always_inline]] inline void compute_tile(Real* c, std::size_t stride, std::size_t rows, std::size_t width,
+                                                std::size_t whole_width, bool read, Compute&& compute) noexcept {
+    if (width == whole_width) {
+        compute(c, stride);
+        return;
+    }
+    alignas(64) Real copy[max_rows * max_width];
+    for (std::size_t r = 0; read && r < rows; ++r) {
+        for (std::size_t j = 0; j < max_width; ++j) {
+            copy[r * max_width + j] = j < width ? c[r * stride + j] : Real{0};
+        }
+    }
+    compute(copy, max_width);
+    for (std::size_t r = 0; r < rows; ++r) {
+        for (std::size_t j = 0; j < width; ++j) {
+            c[r * stride + j] = copy[r * max_width + j];
+        }
+    }
+}
+
 /// The function for a tile of rows × cols accumulators is at [rows - 1][cols - 1].
 template <class Function, std::size_t max_rows, std::size_t max_cols>
 struct TileTable {
