@@ -157,8 +157,8 @@ int run_program(int argc, char** argv, const char* name, const char* usage,
         if (launch.rank == launch.reporter) {
             core::print_error(
                 "{}: the launcher started several processes ({}), but not as ranks of this program's MPI: each would "
-                "do all of the work. Use the mpirun of the Open MPI that built dtrain, or srun --mpi=pmix if that Open "
-                "MPI has PMIx. Set DTRAIN_ALLOW_SINGLETONS=1 to run each process on its own\n",
+                "do all of the work. Use the mpirun of the MPI that built dtrain, or srun --mpi=pmix if that "
+                "is an Open MPI with PMIx. Set DTRAIN_ALLOW_SINGLETONS=1 to run each process on its own\n",
                 name, launch.evidence);
         }
         return static_cast<int>(core::ExitCode::bad_config);

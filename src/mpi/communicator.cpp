@@ -3,6 +3,7 @@
 #include "dtrain/core/host_name.hpp"
 #include "dtrain/core/memory.hpp"
 #include "dtrain/core/terminal.hpp"
+#include "dtrain/mpi/fatal_signals.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -25,6 +26,12 @@ namespace {
 
 /// Longer than mpirun needs to end the ranks of other hosts (three seconds).
 constexpr unsigned end_of_job_seconds = 5;
+
+#ifdef MPICH_NAME // MPICH and its relatives
+constexpr bool mpirun_returns_numbers_of_signals = true;
+#else
+constexpr bool mpirun_returns_numbers_of_signals = false;
+#endif
 
 /// The rank in Communicator::world(). Simulated ranks share this variable, so their messages may name a wrong rank.
 int own_rank = 0;
@@ -110,6 +117,9 @@ Environment::Environment(int& argc, char**& argv) {
     }
     setenv("OMPI_MCA_btl_tcp_flags", "1", 0); // no remote memory access, because TCP only emulates it
     avoid_small_shared_folder();
+    if (mpirun_returns_numbers_of_signals) { // before MPI_Init, which connects the ranks
+        end_by_kill_on_fatal_signals(fmt::format("a rank on {}", core::host_name().data()));
+    }
     int provided = 0;
     check(MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
 #ifndef DTRAIN_SIMULATE                     // a simulation has no threads
@@ -145,6 +155,9 @@ Communicator Communicator::world() {
     Communicator world = as_launched.split(0, leader[0]);
     own_rank = world.rank();
     on_first_host = leader[0] == 0;
+    if (mpirun_returns_numbers_of_signals) {
+        end_by_kill_on_fatal_signals(fmt::format("rank {} on {}", own_rank, core::host_name().data()));
+    }
     return world;
 }
 

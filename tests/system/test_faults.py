@@ -26,6 +26,17 @@ class FaultsTest(testing.DtrainTestCase):
                 self.assertIn(result.code, testing.codes_of_killed_rank(), result)
                 self.assertRegex(result.stderr + result.stdout, testing.report_of_killed_rank(victim))
 
+    def test_rank_ended_by_a_signal_whose_number_is_an_exit_code(self):
+        """The exit code says that a rank was lost. So jobs are requeued."""
+        for number in (signal.SIGQUIT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT):
+            with self.case(number.name), self.start({}, 2) as process:
+                process.wait_for(r"epoch +2/")
+                os.kill(process.rank_pids()[1], number)
+                result = process.wait(10)
+                self.assertIn(result.code, testing.codes_of_killed_rank(number), result)
+                if not testing.is_open_mpi():
+                    self.assertRegex(result.stderr, rf"(?m)^dtrain: rank 1 on \S+: ended by signal {int(number)}, ")
+
     def assert_stall_is_reported(self, pattern, victim, ranks, **settings):
         """Stops a rank and checks that exactly one message reports it, and that it contains `pattern`."""
         settings = {f"parallel.{key}": value for key, value in {"stall_timeout": 2, **settings}.items()}

@@ -82,12 +82,13 @@ def is_open_mpi():
     return re.search(r"Open MPI|OpenRTE", text) is not None
 
 
-def codes_of_killed_rank():
-    """The exit codes that mpirun may return if SIGKILL ended a rank. Either another rank reports it first, or mpirun
+def codes_of_killed_rank(by=signal.SIGKILL):
+    """The exit codes that mpirun may return if a signal ended a rank. Either another rank reports it first, or mpirun
     does: Open MPI's returns 128 + signal. MPICH's returns the signal, and combines the codes of all ranks by a bitwise
-    OR."""
+    OR. A rank replaces signals whose numbers are exit codes by SIGKILL. That also holds for a signal by which MPICH
+    itself ends another rank: UCX may call abort()."""
     if is_open_mpi():
-        return {EXIT_RANK_LOST, 128 + signal.SIGKILL}
+        return {EXIT_RANK_LOST, 128 + by}
     return {EXIT_RANK_LOST, int(signal.SIGKILL), EXIT_RANK_LOST | signal.SIGKILL}
 
 
