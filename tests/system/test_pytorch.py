@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import bfloat16_network  # noqa: E402
 import dtrain_testing as testing  # noqa: E402
 
 try:
@@ -25,6 +26,15 @@ NETWORKS = {
     "windows that leave an edge": "maxpool 3, conv 9x4x4 sigmoid, avgpool 4, dense 10",
     "LSTM over the rows": "lstm 21, dense 10",
 }
+
+
+def with_weights(model, checkpoint):
+    """The model's tensors in dtrain's order, with the weights of the checkpoint."""
+    tensors = parameters_of(model)
+    with torch.no_grad():
+        for tensor, weights in zip(tensors, weights_in(checkpoint).values()):
+            tensor.copy_(torch.from_numpy(weights))
+    return tensors
 
 
 def parameters_of(model):
@@ -60,10 +70,7 @@ class PyTorchTest(testing.DtrainTestCase):
                 trained = self.train(settings, ranks=ranks, output=f"end-{ranks}")
 
                 model = pytorch_network.build(layers).double()
-                tensors = parameters_of(model)
-                with torch.no_grad():
-                    for tensor, weights in zip(tensors, weights_in(start).values()):
-                        tensor.copy_(torch.from_numpy(weights))
+                tensors = with_weights(model, start)
                 optimizer = torch.optim.SGD(tensors, lr=settings["training.learning_rate"])
                 costs = []
                 for _ in range(STEPS):
@@ -76,6 +83,34 @@ class PyTorchTest(testing.DtrainTestCase):
                 self.assert_close(trained.log().datasets["/steps/cost"], costs, TOLERANCE, "/steps/cost")
                 for (tensor_name, actual), expected in zip(weights_in(trained.last_checkpoint()).items(), tensors):
                     self.assert_close(actual, expected.detach().numpy(), TOLERANCE, tensor_name)
+
+    def test_bfloat16_gradients(self):
+        """They are as close to gradients in double precision as those of PyTorch's autocast, which also rounds the
+        outputs of layers and all of a layer's gradients."""
+        samples = 300
+        images = torch.from_numpy(self.arrays["train_images"][:samples].astype(np.float64) / 255).unsqueeze(1)
+        labels = torch.from_numpy(self.arrays["train_labels"][:samples].astype(np.int64))
+        for name, layers in bfloat16_network.NETWORKS.items():
+            with self.case(name):
+                start, _, found = self.first_step({
+                    "model.layers": layers, "model.cost": "cross_entropy", "data.train_samples": samples,
+                    "training.precision": "bfloat16"})
+
+                def gradients(model, images, autocast=False):
+                    tensors = with_weights(model, start)
+                    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+                        outputs = model(images)
+                    torch.nn.functional.cross_entropy(outputs.double(), labels).backward()
+                    return [tensor.grad.double().numpy() for tensor in tensors]
+
+                exact = gradients(pytorch_network.build(layers).double(), images)
+                autocast = gradients(pytorch_network.build(layers), images.float(), autocast=True)
+                for path, theirs, expected in zip(weights_in(start), autocast, exact):
+                    own, other = (np.linalg.norm(gradient - expected) / np.linalg.norm(expected)
+                                  for gradient in (found[path], theirs))
+                    print(f"{name}, {path}: dtrain {own:.1e}, autocast {other:.1e}", flush=True)
+                    self.assertLess(own, 1.5 * other, path)
+                    self.assertLess(other, 2**-6, path)
 
 
 if __name__ == "__main__":

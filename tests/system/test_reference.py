@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import bfloat16_network  # noqa: E402
 import dtrain_testing as testing  # noqa: E402
 from reference_network import ReferenceNetwork  # noqa: E402
 
@@ -106,6 +107,30 @@ class ReferenceTest(testing.DtrainTestCase):
                 actual, expected = (np.concatenate([p.ravel() for p in parameters])
                                     for parameters in self.check_descent(settings, arrays, ranks=2))
                 self.assertLess(np.linalg.norm(actual - expected), TOLERANCE * np.linalg.norm(expected))
+
+    def test_bfloat16_gradients(self):
+        """They are those of rounded factors. The sums in float32 add 2^-24, and move an activation or a derivative in
+        10^4 across the middle between two numbers, which changes it by 2^-8. Unrounded gradients differ by about 2^-9,
+        by which each factor is rounded at most."""
+        samples = 300
+        arrays = [self.arrays[key][:samples] for key in ("train_images", "train_labels")]
+        for name, layers in bfloat16_network.NETWORKS.items():
+            with self.case(name):
+                start, cost, gradients = self.first_step({
+                    "model.layers": layers, "model.cost": "cross_entropy", "data.train_samples": samples,
+                    "training.precision": "bfloat16"})
+                errors = {}
+                for rounded in (True, False):
+                    expected_cost, expected = bfloat16_network.gradients(layers, start.datasets, *arrays,
+                                                                         rounded=rounded)
+                    self.assertEqual(gradients.keys(), expected.keys())
+                    errors[rounded] = {path: np.linalg.norm(gradients[path] - expected[path]) /
+                                       np.linalg.norm(expected[path]) for path in expected}
+                    self.assertAlmostEqual(cost, expected_cost, delta=(2e-6 if rounded else 2e-4) * cost)
+                for path, error in errors[True].items():
+                    self.assertLess(error, 2**-12, path)
+                    self.assertLess(error, errors[False][path] / 8, path)
+                    self.assertLess(errors[False][path], 2**-7, path)
 
     def test_every_sample_counts_once_per_epoch(self):
         """The step is too small to change a weight. So an epoch's costs, weighted by batch size, give the cost of the

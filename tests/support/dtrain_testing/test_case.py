@@ -86,6 +86,18 @@ class DtrainTestCase(unittest.TestCase):
         self.assertEqual(result.code, expect, result)
         return Training(Path(settings["output.directory"]), result)
 
+    def first_step(self, settings):
+        """Trains one step on all samples. Returns the checkpoint before it, and the step's cost and gradients, by path
+        in the checkpoint. The step is so long that the weights after it have the digits of the gradients."""
+        rate = 1000
+        settings = {**settings, "training.batch_size": "all", "training.learning_rate": rate, "training.epochs": 1}
+        start = self.train(settings, "--training.epochs=0", ranks=None, output="start").last_checkpoint()
+        trained = self.train(settings, ranks=None, output="end")
+        end = trained.last_checkpoint().datasets
+        gradients = {name: (weights.astype(np.float64) - end[name]) / rate
+                     for name, weights in start.datasets.items() if name.startswith("/model/")}
+        return start, trained.log().datasets["/steps/cost"][0], gradients
+
     def assert_close(self, actual, expected, tolerance, what):
         """Checks shapes, and that differences are at most `tolerance` times the maximum. 0 means bitwise equal."""
         actual, expected = np.asarray(actual), np.asarray(expected)
