@@ -1,0 +1,93 @@
+"""Today's programs read the runs of earlier versions, with the same results. tests/support/earlier_versions has the
+output folders of runs of one epoch.
+
+To add one, train a network of a few weights with the program of that version, and add its settings below. Pack the
+folder by `tar --owner=0 --group=0 --mtime=@0 -cJf NAME.tar.xz -C FOLDER .`.
+"""
+
+import re
+import sys
+import tarfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+from page_reading import Page  # noqa: E402
+
+FOLDER = Path(__file__).resolve().parents[1] / "support" / "earlier_versions"
+SETTINGS = {"data.source": "synthetic", "data.directory": "data/mnist", "data.train_samples": 64,
+            "data.test_samples": 16, "model.cost": "cross_entropy", "training.batch_size": 16}
+# The settings of each run, and the fingerprint that its version computed after three epochs.
+RUNS = {
+    # Commit 13d9ec3: index version 2; with blas_threads and node_ranks, without micro_batch and products.
+    "before-renamed-keys": ({"model.layers": "maxpool 7, conv 2x2x2 relu, dense 10", "training.optimizer": "adam",
+                             "training.learning_rate": 0.03}, "7d9a90b6079049cb"),
+    # Commit 3c14ce8: without precision and compression.
+    "before-precision": ({"model.layers": "lstm 2, dense 10", "training.optimizer": "momentum",
+                          "training.learning_rate": 0.1}, "cb999db3869758f9"),
+}
+
+
+class EarlierVersionsTest(testing.DtrainTestCase):
+    def unpack(self, name):
+        with tarfile.open(FOLDER / f"{name}.tar.xz") as archive:
+            archive.extractall(self.folder / name)
+        return testing.Training(self.folder / name, None)
+
+    def resume(self, name, *overrides, ranks):
+        run = self.train({**SETTINGS, **RUNS[name][0], "training.epochs": 3}, *overrides, ranks=ranks, output=name)
+        self.assertIn("\nresumed     after epoch 1, step 4\n", run.result.stdout)
+        return run
+
+    def test_all_are_tested(self):
+        self.assertEqual({path.name for path in FOLDER.iterdir()}, {f"{name}.tar.xz" for name in RUNS})
+
+    def test_evaluated(self):
+        for name in RUNS:
+            with self.case(name):
+                run = self.unpack(name)
+                epochs = run.log().datasets
+                result = testing.run("dtrain-eval", run.folder, cwd=self.folder)
+                self.assertEqual((result.code, result.stderr), (testing.EXIT_OK, ""), result)
+                self.assertIn(f"\naccuracy   {100 * epochs['/epochs/test_accuracy'][0]:.2f} % ", result.stdout)
+                self.assertIn(f"\ncost       {epochs['/epochs/test_cost'][0]:.6f}\n", result.stdout)
+
+    def test_resumed(self):
+        """A key that the version did not have means what it does by default."""
+        for name, (_, fingerprint) in RUNS.items():
+            with self.case(name):
+                before = self.unpack(name).log()
+                self.assertNotRegex(before.attributes["config"], "(?m)^(precision|compression) ")
+                run = self.resume(name, ranks=2)
+                self.assertNotIn("changed ", run.result.stdout)
+                self.assertEqual(run.fingerprint(), fingerprint)
+                after = run.log()
+                for column in ("/steps/cost", "/steps/accuracy", "/epochs/test_cost", "/epochs/fingerprint"):
+                    self.assert_close(after.datasets[column][:len(before.datasets[column])],
+                                      before.datasets[column], 0, column)
+                for line in ("precision = float32", "compression = none"):
+                    self.assertIn(f"\n{line}\n", after.attributes["config"])
+
+    def test_resumed_in_another_precision(self):
+        self.unpack("before-precision")
+        run = self.resume("before-precision", "--training.precision=bfloat16", "--parallel.compression=bfloat16",
+                          ranks=None)
+        self.assertEqual(re.findall(r"(?m)^changed +(.*)$", run.result.stdout),
+                         ["training.precision = bfloat16, before float32",
+                          "parallel.compression = bfloat16, before none"])
+        self.assertNotEqual(run.fingerprint(), RUNS["before-precision"][1])
+
+    def test_reported(self):
+        """From the log of one, and from the checkpoint of the other."""
+        log, checkpoint = (self.unpack(name) for name in RUNS)
+        page = self.folder / "page.html"
+        result = testing.run("dtrain-report", log.folder, checkpoint.checkpoints()[-1], "-o", page, cwd=self.folder)
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        self.assertEqual([line for line in result.messages() if not line.endswith(" ...")], [])  # progress
+        text = Page(page.read_text(encoding="utf-8")).text
+        for run in (log, checkpoint):
+            self.assertIn(run.fingerprint(), text)
+
+
+if __name__ == "__main__":
+    testing.main()
