@@ -84,8 +84,28 @@ TEST_F(ReplicaTest, AnExchangeBetweenNodesAllocatesNothing) {
     }
 }
 
+// Every network has layers that round the factors of their products. Nodes exchange rounded gradients.
+TEST_F(ReplicaTest, AStepInBfloat16AllocatesNothing) {
+    for (const std::string layers :
+         {"dense 2500 relu, dropout 0.5, dense 40 tanh, dense 4",
+          "conv 4x3x3 pad 1 relu, maxpool 2, conv 7x3x3 pad 1 stride 2 tanh, dense 4", "lstm 40, dense 4"}) {
+        for (const std::string more : {"--training.micro_batch=0", "--training.micro_batch=32"}) {
+            EXPECT_EQ(allocations({"--model.layers=" + layers, "--training.precision=bfloat16",
+                                   "--parallel.compression=bfloat16", "--parallel.ranks_per_node=1",
+                                   "--training.batch_size=90", "--parallel.logical_shards=3", more}),
+                      0U)
+                << layers << ", " << more;
+        }
+    }
+}
+
 TEST_F(ReplicaTest, ThreadsOfProductsAllocateNothing) {
-    EXPECT_EQ(allocations({"--model.layers=dense 200 relu, dense 4", "--parallel.threads=2"}), 0U);
+    for (const std::string precision : {"float32", "bfloat16"}) {
+        EXPECT_EQ(allocations({"--model.layers=dense 200 relu, dense 4", "--parallel.threads=2",
+                               "--training.batch_size=90", "--training.precision=" + precision}),
+                  0U)
+            << precision;
+    }
 }
 
 TEST_F(ReplicaTest, MicroBatchesAllocateNothing) {
