@@ -26,6 +26,13 @@ CASES = {
     "an LSTM": {"model.layers": "lstm 64, dense 10", "training.batch_size": 500},
     "local SGD": {"model.layers": "dense 1000 relu, dense 10", "parallel.sync_every": 2},
     "compressed gradients": {"model.layers": "dense 3000 relu, dense 10", "parallel.compression": "bfloat16"},
+    "wide layers in bfloat16": {"model.layers": "dense 3000 relu, dense 1000 relu, dense 10",
+                                "training.precision": "bfloat16"},
+    # Weight gradients of many shards, and copies of factors for many threads, exceed the tolerance.
+    "convolutions in bfloat16": {"model.layers": "maxpool 4, conv 128x3x3 relu, conv 128x3x3 relu, dense 10",
+                                 "training.precision": "bfloat16", "parallel.logical_shards": 64},
+    "an LSTM in bfloat16, on many threads": {"model.layers": "lstm 64, dense 10", "training.batch_size": 200,
+                                             "training.precision": "bfloat16", "parallel.threads": 32},
     "reducer = mpi": {"model.layers": "dense 3000 relu, dense 10", "parallel.reducer": "mpi"},
 }
 PEAK = "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); " \
@@ -88,6 +95,7 @@ class MemoryTest(testing.DtrainTestCase):
                 self.assertIsNotNone(estimate, checked)
                 self.assertLess(result.stdout.index("\nmemory "), result.stdout.index("\ndata set "), result)
                 peak = int(re.search(r"^peak (\d+)", result.stdout, re.MULTILINE)[1]) / MEGABYTE
+                print(f"{name}: peak {peak:.1f} MB, estimate {estimate[1]} MB", flush=True)
                 # Programs and libraries are mapped files, whose memory the system can reclaim.
                 self.assertAlmostEqual(peak, float(estimate[1]) + 8, delta=15 + 0.05 * peak)
 
