@@ -149,7 +149,7 @@ class ChainTest(testing.DtrainTestCase):
         return {**settings, "training.epochs": epochs, "training.learning_rate": 0.001,
                 "output.checkpoint_every": f"{max(1, int(link / 40))} steps"}, epochs * steps_per_epoch
 
-    def interrupt(self, config, split, target, moments):
+    def interrupt(self, config, split, target, moments, kinds):
         """Runs until there is a new checkpoint of step `target` or later, and a little longer. Returns the kind of
         interruption, or None if the run finished before."""
         ranks, ranks_per_node = split
@@ -161,7 +161,7 @@ class ChainTest(testing.DtrainTestCase):
             pids = process.rank_pids()
             process.wait_until(lambda: testing.newest_step(folder) >= target, timeout=testing.TIMEOUT_SECONDS)
             time.sleep(moments.uniform(0, 0.003))
-            how = moments.choice((signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL))
+            how = moments.choice(kinds)
             try:
                 os.kill(moments.choice(pids), how)
             except (IndexError, ProcessLookupError):
@@ -174,14 +174,16 @@ class ChainTest(testing.DtrainTestCase):
     def check_chain(self, settings, link_seconds, moments):
         """Returns the number of interruptions, which is smaller than INTERRUPTIONS if the run finished before."""
         settings, steps = self.settings_of_chain(settings, link_seconds)
-        splits = testing.splits_of(settings)
+        splits, kinds = testing.splits_of(settings), (signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL)
+        if "parallel.compression" in settings:  # only nodes exchange compressed gradients
+            splits, kinds = [split for split in splits if split[1] > 0], (signal.SIGKILL,)
         undisturbed = self.train(settings, ranks=2, output="undisturbed")
         config = self.write_config(settings, output="chain")
         links = []
         for number in range(INTERRUPTIONS):
             split = moments.choice([other for other in splits if not links or other != links[-1][0]])
             target = (number + moments.random()) * steps / (INTERRUPTIONS + 1)
-            links.append((split, self.interrupt(config, split, target, moments)))
+            links.append((split, self.interrupt(config, split, target, moments, kinds)))
             if links[-1][1] is None:
                 break
         ranks, ranks_per_node = moments.choice([other for other in splits if other != links[-1][0]])
