@@ -88,6 +88,18 @@ class EarlierVersionsTest(testing.DtrainTestCase):
         for run in (log, checkpoint):
             self.assertIn(run.fingerprint(), text)
 
+    def test_compared_with_a_run_of_today(self):
+        """A key that the version did not have, or called by another name, is no difference."""
+        for name, (settings, _) in RUNS.items():
+            with self.case(name):
+                earlier = self.unpack(name)
+                today = self.train({**SETTINGS, **settings, "training.epochs": 1}, ranks=None, output="today")
+                page = self.folder / "page.html"
+                result = testing.run("dtrain-report", earlier.folder, today.folder, "-o", page, cwd=self.folder)
+                self.assertEqual(result.code, testing.EXIT_OK, result)
+                differing = Page(page.read_text(encoding="utf-8")).tables.get("differing", [])
+                self.assertEqual([row[0] for row in differing[1:]], [])
+
 
 if __name__ == "__main__":
     testing.main()
