@@ -41,6 +41,7 @@ constexpr const char* usage = R"(usage: dtrain-eval CHECKPOINT [--images IDX [--
 Prints accuracy, cost and confusion matrix of a checkpoint on a data set.
 CHECKPOINT may also be the output folder of a run, or a folder of checkpoints: then the newest valid one is used.
 
+  --best         uses the checkpoint of a run with the best score, checkpoints/best.h5
   --images IDX   IDX file of samples (default: the test set of the checkpoint's config)
   --labels IDX   IDX file of their labels; without it, prints for each image the predicted class and its activation
   --show N       draws the first N samples with their predicted classes instead; NO_COLOR turns greys and colours off
@@ -55,6 +56,7 @@ exit codes: 0 done, 2 bad command line, 3 bad data, 4 bad checkpoint, 6 cannot w
 
 struct Arguments {
     std::filesystem::path checkpoint, images, labels, record;
+    bool best = false;
     std::int64_t show = 0;
     bool wrong = false;
     std::int64_t surface = 25;
@@ -105,6 +107,8 @@ Arguments parse(int argc, char** argv) {
         } else if (word == "--surface") {
             arguments.surface = parse_number(word, value("a number"));
             surface_given = true;
+        } else if (word == "--best") {
+            arguments.best = true;
         } else if (word == "--wrong") {
             arguments.wrong = true;
         } else if (word.starts_with("-")) {
@@ -263,6 +267,22 @@ void require_other_file(const std::filesystem::path& file, const std::filesystem
     }
 }
 
+/// Sets `path` to the best checkpoint of the run or the folder of checkpoints at `path`.
+void find_best(std::filesystem::path& path) {
+    std::error_code unknown; // ignored: opening the file reports errors
+    for (const std::filesystem::path& folder : {path / "checkpoints", path}) {
+        const std::filesystem::path best = io::CheckpointFolder(folder).best_file();
+        if (std::filesystem::exists(best, unknown)) {
+            path = best;
+            return;
+        }
+    }
+    throw core::Error(core::ExitCode::bad_checkpoint,
+                      fmt::format("{}: no best.h5 in this folder. dtrain writes it after the first epoch, unless "
+                                  "output.keep_best = false",
+                                  path.string()));
+}
+
 /// Opens the checkpoint at `path`. If `path` is a folder, opens its newest valid checkpoint and sets `path` to its
 /// file.
 io::Checkpoint open_checkpoint(std::filesystem::path& path) {
@@ -297,6 +317,9 @@ io::Checkpoint open_checkpoint(std::filesystem::path& path) {
 }
 
 void execute(Arguments arguments) {
+    if (arguments.best) {
+        find_best(arguments.checkpoint);
+    }
     const io::Checkpoint checkpoint = open_checkpoint(arguments.checkpoint);
     config::Config config = model::config_of(checkpoint);
     config.parallel.products = kernels::product_names().front(); // the machine need not have another engine

@@ -79,6 +79,8 @@ constexpr std::array table{
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.train_samples); }},
     Key{"data", "test_samples", "0", "0 (all) or a whole number from 1 to 1099511627776",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.test_samples); }},
+    Key{"data", "validation_samples", "0", "a whole number from 0 to 1099511627776",
+        [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.validation_samples); }},
 
     Key{"augment", "shift", "0", "a number of pixels from 0 to 10000",
         [](Config& c, Text v) { return real_within(v, 0, 10000, c.augment.shift); }},
@@ -131,6 +133,8 @@ constexpr std::array table{
         [](Config& c, Text v) { return real_within(v, above_zero, 1e6, c.training.decay_epochs); }},
     Key{"training", "decay_factor", "0.1", "a number greater than 0 and at most 1",
         [](Config& c, Text v) { return real_within(v, above_zero, 1, c.training.decay_factor); }},
+    Key{"training", "patience", "0", "0 (train all epochs) or a whole number of epochs from 1 to 1000000",
+        [](Config& c, Text v) { return whole<std::int64_t>(v, 0, 1'000'000, c.training.patience); }},
 
     Key{"parallel", "logical_shards", "8", "a whole number from 1 to 65536",
         [](Config& c, Text v) { return whole(v, 1, 65536, c.parallel.logical_shards); }},
@@ -162,6 +166,10 @@ constexpr std::array table{
         [](Config& c, Text v) { return interval(v, c.output.checkpoint_every); }},
     Key{"output", "keep_checkpoints", "3", "0 (all) or a whole number from 1 to 1000000",
         [](Config& c, Text v) { return whole(v, 0, 1'000'000, c.output.keep_checkpoints); }},
+    Key{"output", "keep_best", "true", "true or false", [](Config& c, Text v) {
+        c.output.keep_best = v == "true";
+        return verdict(v == "true" || v == "false");
+    }},
     Key{"output", "resume", "auto", "auto or never", [](Config& c, Text v) {
         c.output.resume = v == "auto";
         return verdict(v == "auto" || v == "never");

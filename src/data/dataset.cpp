@@ -63,6 +63,9 @@ Split load_set(const Source& source, Set set, std::size_t classes) {
     if (const std::int64_t limit = source.settings().limits.of(set); limit > 0) {
         header.samples = std::min(header.samples, limit);
     }
+    if (set == Set::train) {
+        header.samples -= std::min(source.settings().validation, header.samples);
+    }
     require_room(source.settings(), set, header, static_cast<double>(core::physical_bytes()));
     return load_first(*reader, header.samples, classes);
 }

@@ -47,7 +47,7 @@ void distribute(SetReader& reader, const Split& own, const Split& piece,
                 const std::function<core::Range(int)>& samples_of, const mpi::Communicator& communicator) {
     int rank = 0;
     try {
-        reader.read(own.local, own.elements.values(), own.labels.values());
+        reader.read(samples_of(0), own.elements.values(), own.labels.values());
         for (rank = 1; rank < communicator.size(); ++rank) {
             for_each_piece(samples_of(rank), piece.local.size(), [&](core::Range samples) {
                 const auto count = static_cast<std::size_t>(samples.size());
@@ -105,6 +105,13 @@ DatasetLoader::DatasetLoader(std::unique_ptr<const Source> source, const mpi::Co
             }
             header.samples = limit > 0 ? limit : header.samples;
         }
+        if (settings.validation >= headers_.train.samples) {
+            throw settings.invalid("data.validation_samples",
+                                   fmt::format("expected less than {}, the number of training samples that it is a "
+                                               "part of",
+                                               headers_.train.samples));
+        }
+        headers_.train.samples -= settings.validation;
         if (headers_.train.sample_shape != headers_.test.sample_shape) {
             throw core::Error(core::ExitCode::bad_data,
                               fmt::format("{}: training samples have shape {}, but test samples have shape {}",
@@ -119,7 +126,9 @@ DatasetLoader::DatasetLoader(std::unique_ptr<const Source> source, const mpi::Co
     mpi::together(communicator_, [&] {
         double room = static_cast<double>(core::physical_bytes()) / share_of_node;
         for (const Set set : sets) {
-            room = require_room(source_->settings(), set, headers_.of(set), room);
+            SetHeader stored = headers_.of(set);
+            stored.samples += set == Set::train ? validation_samples() : 0;
+            room = require_room(source_->settings(), set, stored, room);
         }
     });
 }
@@ -134,42 +143,57 @@ void DatasetLoader::require_classes(std::size_t classes) const {
     });
 }
 
-Dataset DatasetLoader::load(std::int64_t shards, std::span<const core::Range> shards_of_rank) {
-    const auto samples_of = [&](Set set, int rank) {
-        return samples_of_shards(headers_.of(set).samples, shards, shards_of_rank[static_cast<std::size_t>(rank)]);
+Split DatasetLoader::load(Set set, std::int64_t first, std::int64_t samples, std::int64_t shards,
+                          std::span<const core::Range> shards_of_rank) {
+    SetHeader header = headers_.of(set);
+    header.samples = samples;
+    const auto samples_of = [&](int rank) {
+        return samples_of_shards(samples, shards, shards_of_rank[static_cast<std::size_t>(rank)]);
     };
-    PerSet<Split> splits;
-    PerSet<Split> pieces; // message memory on rank 0
+    const auto in_set = [&](int rank) {
+        const core::Range part = samples_of(rank);
+        return core::Range{first + part.begin, first + part.end};
+    };
+    Split split;
+    Split piece; // message memory on rank 0
     mpi::together(communicator_, [&] {
-        for (const Set set : sets) {
-            splits.of(set) = allocate_split(headers_.of(set), samples_of(set, communicator_.rank()));
-            if (reads() && !source_->every_rank_reads()) {
-                pieces.of(set) = allocate_split(headers_.of(set), {0, samples_per_message(headers_.of(set))});
-            }
+        split = allocate_split(header, samples_of(communicator_.rank()));
+        if (reads() && !source_->every_rank_reads()) {
+            piece = allocate_split(header, {0, samples_per_message(header)});
         }
     });
-    std::string name;
-    PerSet<std::uint64_t> hashes;
-    for (const Set set : sets) {
-        const Split& split = splits.of(set);
-        mpi::together(communicator_, [&] {
-            if (!reads()) {
-                receive(split, samples_per_message(headers_.of(set)), communicator_);
-                return;
-            }
-            SetReader& reader = *readers_.of(set);
-            if (source_->every_rank_reads()) {
-                reader.read(split.local, split.elements.values(), split.labels.values());
-            } else {
-                distribute(
-                    reader, split, pieces.of(set), [&](int rank) { return samples_of(set, rank); }, communicator_);
-            }
-            hashes.of(set) = reader.finish();
-            readers_.of(set).reset();
-        });
+    mpi::together(communicator_, [&] {
+        if (!reads()) {
+            receive(split, samples_per_message(header), communicator_);
+        } else if (source_->every_rank_reads()) {
+            readers_.of(set)->read(in_set(communicator_.rank()), split.elements.values(), split.labels.values());
+        } else {
+            distribute(*readers_.of(set), split, piece, in_set, communicator_);
+        }
+    });
+    return split;
+}
+
+Dataset DatasetLoader::load(std::int64_t shards, std::span<const core::Range> shards_of_rank) {
+    Dataset dataset;
+    dataset.train = load(Set::train, 0, headers_.train.samples, shards, shards_of_rank);
+    if (validation_samples() > 0) {
+        dataset.validation = load(Set::train, headers_.train.samples, validation_samples(), shards, shards_of_rank);
     }
-    mpi::together(communicator_, [&] { name = reads() ? source_->name(hashes) : name; });
-    return {std::move(splits.train), std::move(splits.test), communicator_.broadcast(std::move(name))};
+    dataset.test = load(Set::test, 0, headers_.test.samples, shards, shards_of_rank);
+    mpi::together(communicator_, [&] {
+        if (!reads()) {
+            return;
+        }
+        PerSet<std::uint64_t> hashes;
+        for (const Set set : sets) {
+            hashes.of(set) = readers_.of(set)->finish();
+            readers_.of(set).reset();
+        }
+        dataset.name = source_->name(hashes);
+    });
+    dataset.name = communicator_.broadcast(std::move(dataset.name));
+    return dataset;
 }
 
 } // namespace dtrain::data

@@ -16,9 +16,11 @@
 namespace dtrain::io {
 namespace {
 
-constexpr std::int64_t format_version = 3;
+constexpr std::int64_t format_version = 4;
+constexpr std::int64_t oldest_version = 3;
 constexpr std::string_view prefix = "step-";
 constexpr std::string_view suffix = ".h5";
+constexpr const char* best_name = "best.h5";
 
 constexpr std::size_t affixes = prefix.size() + suffix.size();
 
@@ -84,9 +86,10 @@ std::vector<std::byte> encode_checkpoint(const CheckpointInfo& info, std::span<c
 }
 
 Checkpoint::Checkpoint(const std::filesystem::path& file) : name_(file.string()), file_(read_file(file), name_) {
-    if (const std::int64_t version = file_.integer("format_version"); version != format_version) {
-        fail(fmt::format("the file has format version {}, but this program reads only version {}", version,
-                         format_version));
+    if (const std::int64_t version = file_.integer("format_version");
+        version < oldest_version || version > format_version) {
+        fail(fmt::format("the file has format version {}, but this program reads only versions {} and {}", version,
+                         oldest_version, format_version));
     }
     info_.epoch = file_.integer("epoch");
     info_.step = file_.integer("step");
@@ -134,6 +137,10 @@ std::filesystem::path CheckpointFolder::file(std::int64_t step) const {
     return folder_ / name_of(step);
 }
 
+std::filesystem::path CheckpointFolder::best_file() const {
+    return folder_ / best_name;
+}
+
 std::vector<std::int64_t> CheckpointFolder::steps() const {
     std::vector<std::int64_t> found;
     for (const std::string& name : names_in(folder_)) {
@@ -156,7 +163,7 @@ void CheckpointFolder::prune(std::size_t keep) const {
 void CheckpointFolder::sweep() const {
     for (const std::string& name : names_in(folder_)) {
         const auto step = step_of(std::string_view(name).substr(0, name.rfind('.')));
-        if (step && name == temporary_of(name_of(*step))) {
+        if ((step && name == temporary_of(name_of(*step))) || name == temporary_of(best_name)) {
             std::error_code ignored;
             std::filesystem::remove(folder_ / name, ignored);
         }

@@ -15,14 +15,17 @@ using Column = std::variant<decltype(&Epochs::epoch), decltype(&Epochs::train_co
 struct NamedColumn {
     const char* path;
     Column<RunRecord::Epochs> member;
+    bool is_optional = false; ///< all of these may be missing in a file, and are then empty
 };
 using Epochs = RunRecord::Epochs;
-const std::array<NamedColumn, 10> epoch_columns{{{"/epochs/epoch", &Epochs::epoch},
+const std::array<NamedColumn, 12> epoch_columns{{{"/epochs/epoch", &Epochs::epoch},
                                                  {"/epochs/step", &Epochs::step},
                                                  {"/epochs/train_cost", &Epochs::train_cost},
                                                  {"/epochs/train_accuracy", &Epochs::train_accuracy},
                                                  {"/epochs/test_cost", &Epochs::test_cost},
                                                  {"/epochs/test_accuracy", &Epochs::test_accuracy},
+                                                 {"/epochs/validation_cost", &Epochs::validation_cost, true},
+                                                 {"/epochs/validation_accuracy", &Epochs::validation_accuracy, true},
                                                  {"/epochs/learning_rate", &Epochs::learning_rate},
                                                  {"/epochs/seconds", &Epochs::seconds},
                                                  {"/epochs/samples_per_second", &Epochs::samples_per_second},
@@ -52,6 +55,21 @@ std::vector<double> widened(const std::vector<double>& table, std::size_t rows, 
 
 } // namespace
 
+RunRecord RunRecord::first(std::size_t epoch_count, std::size_t step_count) const {
+    RunRecord record = *this;
+    record.step_cost.resize(step_count);
+    record.step_accuracy.resize(step_count);
+    for (const NamedColumn& column : epoch_columns) {
+        std::visit(
+            [&](auto member) {
+                auto& values = record.epochs.*member;
+                values.resize(std::min(values.size(), epoch_count));
+            },
+            column.member);
+    }
+    return record;
+}
+
 void RunRecord::append_to(std::vector<DatasetView>& datasets) const {
     datasets.push_back({"/steps/cost", {step_cost.size()}, std::span<const float>(step_cost)});
     datasets.push_back({"/steps/accuracy", {step_accuracy.size()}, std::span<const float>(step_accuracy)});
@@ -59,6 +77,9 @@ void RunRecord::append_to(std::vector<DatasetView>& datasets) const {
         std::visit(
             [&](auto member) {
                 const auto& values = epochs.*member;
+                if (column.is_optional && values.empty()) {
+                    return;
+                }
                 datasets.push_back({column.path, {values.size()}, std::span(values)});
             },
             column.member);
@@ -72,7 +93,12 @@ RunRecord RunRecord::from(const Hdf5Image& file) {
     if (record.step_accuracy.size() != record.step_cost.size()) {
         file.fail("the columns of /steps differ in length");
     }
+    const bool has_optional = std::ranges::any_of(
+        epoch_columns, [&](const NamedColumn& column) { return column.is_optional && file.has(column.path); });
     for (const NamedColumn& column : epoch_columns) {
+        if (column.is_optional && !has_optional) {
+            continue;
+        }
         std::visit(
             [&](auto member) {
                 auto& values = record.epochs.*member;

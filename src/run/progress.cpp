@@ -113,18 +113,26 @@ void Progress::epoch(const EpochReport& report) {
     const std::string epoch =
         fmt::format("epoch {:>{}}/{}", report.epoch, fmt::formatted_size("{}", report.epochs), report.epochs);
     const std::string rate = short_number(report.samples_per_second);
-    const double accuracy = 100 * report.test_accuracy;
+    const double accuracy = 100 * report.test.accuracy;
+    std::string validation;
+    std::string short_validation;
+    if (report.validation) {
+        short_validation = fmt::format("  validation {:.2f} %", 100 * report.validation->accuracy);
+        validation = fmt::format("  validation cost {:.6f}  validation accuracy {:6.2f} %", report.validation->cost,
+                                 100 * report.validation->accuracy);
+    }
     const std::string results =
-        fmt::format("{}  train cost {:.6f}  test cost {:.6f}  test accuracy {:6.2f} %  {:>8} samples/s  {:.2f} s",
-                    epoch, report.train_cost, report.test_cost, accuracy, rate, report.seconds);
+        fmt::format("{}  train cost {:.6f}{}  test cost {:.6f}  test accuracy {:6.2f} %  {:>8} samples/s  {:.2f} s",
+                    epoch, report.train_cost, validation, report.test.cost, accuracy, rate, report.seconds);
     const std::string complete = fmt::format("{}  weights {:016x}", results, report.fingerprint);
     if (!terminal_) {
         line(complete);
         return;
     }
     line(fitting({complete, results,
-                  fmt::format("{}  cost {:.4f}  test cost {:.4f}  accuracy {:6.2f} %  {:>8}/s", epoch,
-                              report.train_cost, report.test_cost, accuracy, rate),
+                  fmt::format("{}  cost {:.4f}{}  test cost {:.4f}  accuracy {:6.2f} %  {:>8}/s", epoch,
+                              report.train_cost, short_validation, report.test.cost, accuracy, rate),
+                  fmt::format("{}{}  accuracy {:6.2f} %", epoch, short_validation, accuracy),
                   fmt::format("{}  accuracy {:6.2f} %", epoch, accuracy)},
                  terminal_->columns()));
 }

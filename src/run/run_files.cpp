@@ -21,7 +21,7 @@
 namespace dtrain::run {
 namespace {
 
-constexpr std::int64_t log_format_version = 3;
+constexpr std::int64_t log_format_version = 4;
 constexpr const char* log_name = "log.h5";
 /// Names for the resolved config. It is written to the first one that may be replaced.
 constexpr std::array<const char*, 2> config_names{"config.ini", "config-resolved.ini"};
@@ -75,10 +75,15 @@ void require_same_run(const config::Config& config, const std::string& dataset, 
     require("[model] cost", before.model.cost, config.model.cost);
     require("[model] seed", before.model.seed, config.model.seed);
     require("[data] train_samples", before.data.train_samples, config.data.train_samples);
+    require("[data] validation_samples", before.data.validation_samples, config.data.validation_samples);
     require("[training] batch_size", before.training.batch_size, config.training.batch_size);
     require("[training] optimizer", before.training.optimizer, config.training.optimizer);
     require("[parallel] logical_shards", before.parallel.logical_shards, config.parallel.logical_shards);
     require("data set", checkpoint.info().dataset, dataset);
+    const io::RunRecord::Epochs& epochs = checkpoint.info().record.epochs;
+    if (config.data.validation_samples > 0 && epochs.validation_accuracy.size() != epochs.size()) {
+        checkpoint.fail("the scores of the validation set are missing");
+    }
 }
 
 void move(const std::filesystem::path& from, const std::filesystem::path& to) {
@@ -281,7 +286,8 @@ std::optional<std::string> RunFiles::find_full_disk(std::size_t state_bytes, std
         return std::nullopt; // a warning is not worth an error
     }
     // One more than are kept, as the oldest is removed only after the newest is complete.
-    const double more = std::min(static_cast<double>(to_come), static_cast<double>(max_kept(config_)) + 1 - here);
+    const double more = std::min(static_cast<double>(to_come), static_cast<double>(max_kept(config_)) + 1 - here) +
+                        (config_.output.keep_best && !std::filesystem::exists(folder_.best_file()) ? 1 : 0);
     // Sizes at the end of the run: a row of the record per step and epoch. HDF5 adds about 2 kB per dataset.
     constexpr double hdf5_bytes = 40'000;
     const auto epochs = static_cast<double>(config_.training.epochs);
@@ -305,24 +311,55 @@ std::size_t RunFiles::max_waiting(const config::Config& config, std::size_t byte
 }
 
 std::function<std::size_t(std::size_t bytes)> RunFiles::writing_bytes(const config::Config& config) {
-    return [&config](std::size_t bytes) { return bytes * (3 + max_waiting(config, bytes)); };
+    return [&config](std::size_t bytes) {
+        const std::size_t best = config.output.keep_best ? 2 : 0; // one waits for a better time, one for the disk
+        return bytes * (3 + max_waiting(config, bytes) + best);
+    };
 }
 
-void RunFiles::write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const io::RunRecord> record,
-                                std::vector<io::TensorView> tensors, std::shared_ptr<core::Buffer<float>> copy) {
-    const std::size_t waiting = max_waiting(config_, (copy->size() + 2 * record->step_cost.size()) * sizeof(float));
+void RunFiles::write_checkpoint(std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const io::RunRecord> record) {
+    const std::size_t waiting =
+        max_waiting(config_, (snapshot->values.size() + 2 * record->step_cost.size()) * sizeof(float));
     const std::size_t dropped = writer_->submit(
         BackgroundWriter::Lane::checkpoint,
-        [this, info = std::move(info), record = std::move(record), tensors = std::move(tensors),
-         copy = std::move(copy)]() mutable {
+        [this, snapshot = std::move(snapshot), record = std::move(record)] {
+            write_waiting_best();
+            io::CheckpointInfo info = snapshot->info;
             info.record = *record;
             output_->require_in_place();
-            checkpoint_output_->replace_file(folder_.file(info.step).filename(), io::encode_checkpoint(info, tensors));
+            checkpoint_output_->replace_file(folder_.file(info.step).filename(),
+                                             io::encode_checkpoint(info, snapshot->tensors));
             folder_.prune(max_kept(config_));
         },
         waiting);
     if (waiting < max_kept(config_)) {
         dropped_checkpoints_ += dropped;
+    }
+}
+
+void RunFiles::write_best(std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const io::RunRecord> record) {
+    {
+        const std::lock_guard lock(best_mutex_);
+        waiting_best_ = [this, snapshot = std::move(snapshot), record = std::move(record)] {
+            io::CheckpointInfo info = snapshot->info;
+            info.record = record->first(static_cast<std::size_t>(info.epoch), static_cast<std::size_t>(info.step));
+            output_->require_in_place();
+            checkpoint_output_->replace_file(folder_.best_file().filename(),
+                                             io::encode_checkpoint(info, snapshot->tensors));
+        };
+    }
+    writer_->submit(
+        BackgroundWriter::Lane::best, [this] { write_waiting_best(); }, 1);
+}
+
+void RunFiles::write_waiting_best() {
+    std::function<void()> write;
+    {
+        const std::lock_guard lock(best_mutex_);
+        write = std::exchange(waiting_best_, nullptr);
+    }
+    if (write) {
+        write();
     }
 }
 

@@ -40,8 +40,12 @@ Trainer::Trainer(const config::Config& config, const mpi::Communicator& communic
     : config_(config), communicator_(communicator), progress_(!communicator.is_root()),
       plan_(config, communicator, RunFiles::writing_bytes(config)), replica_(announce()),
       total_steps_(config.training.epochs * replica_.sampler().steps_per_epoch()) {
-    mpi::together(communicator,
-                  [this] { evaluator_.emplace(replica_.network(), config_.model.cost, replica_.dataset().test); });
+    mpi::together(communicator, [this] {
+        test_evaluator_.emplace(replica_.network(), config_.model.cost, replica_.dataset().test);
+        if (replica_.dataset().validation.total > 0) {
+            validation_evaluator_.emplace(replica_.network(), config_.model.cost, replica_.dataset().validation);
+        }
+    });
     progress_.line(train::describe(replica_.dataset()));
 }
 
@@ -75,6 +79,7 @@ void Trainer::restore_or_initialise() {
     });
     communicator_.broadcast(std::span(found));
     step_ = found[1];
+    find_best();
     enter(core::Phase::other);
     found[0] == 0 ? replica_.initialise() : replica_.share();
     if (step_ == 0) {
@@ -86,6 +91,18 @@ void Trainer::restore_or_initialise() {
             progress_.line(fmt::format("changed     {} = {}, before {}", key, now, before));
         }
     }
+}
+
+void Trainer::find_best() {
+    const io::RunRecord::Epochs& epochs = record_.epochs; // empty except on rank 0
+    for (std::size_t i = 0; i < epochs.size(); ++i) {
+        best_.add(epochs.epoch[i], validation_evaluator_
+                                       ? model::Score{epochs.validation_cost[i], epochs.validation_accuracy[i]}
+                                       : model::Score{epochs.test_cost[i], epochs.test_accuracy[i]});
+    }
+    std::array<double, 3> best{static_cast<double>(best_.epoch), best_.score.cost, best_.score.accuracy};
+    communicator_.broadcast(std::span(best));
+    best_ = {static_cast<std::int64_t>(best[0]), {best[1], best[2]}};
 }
 
 void Trainer::descent_step() {
@@ -114,8 +131,16 @@ void Trainer::descent_step() {
 
 void Trainer::finish_epoch() {
     replica_.require_finite(step_);
-    const model::Score score =
-        evaluator_->score(replica_.parameters(), config_.parallel.logical_shards, plan_.local_shards(), communicator_);
+    const auto score_of = [this](model::Evaluator& evaluator) {
+        return evaluator.score(replica_.parameters(), config_.parallel.logical_shards, plan_.local_shards(),
+                               communicator_);
+    };
+    const model::Score test = score_of(*test_evaluator_);
+    std::optional<model::Score> validation;
+    if (validation_evaluator_) {
+        validation = score_of(*validation_evaluator_);
+    }
+    const bool is_best = best_.add(epoch_of(step_), validation.value_or(test));
     using core::Phase;
     const auto spent = [this](auto... phases) { return (replica_.timer().seconds(phases) + ...); };
     const io::PhaseSeconds own{spent(Phase::forward, Phase::backward, Phase::update), spent(Phase::reduce),
@@ -144,14 +169,18 @@ void Trainer::finish_epoch() {
         epochs.step.push_back(step_);
         epochs.train_cost.push_back(train_cost);
         epochs.train_accuracy.push_back(mean(record_.step_accuracy));
-        epochs.test_cost.push_back(score.cost);
-        epochs.test_accuracy.push_back(score.accuracy);
+        epochs.test_cost.push_back(test.cost);
+        epochs.test_accuracy.push_back(test.accuracy);
+        if (validation) {
+            epochs.validation_cost.push_back(validation->cost);
+            epochs.validation_accuracy.push_back(validation->accuracy);
+        }
         epochs.learning_rate.push_back(replica_.last_learning_rate(step_));
         epochs.seconds.push_back(seconds);
         epochs.samples_per_second.push_back(rate);
         epochs.fingerprint.push_back(model::fingerprint(replica_.network().layout(), replica_.parameters()));
-        progress_.epoch({epoch, config_.training.epochs, train_cost, score.cost, score.accuracy, rate, seconds,
-                         epochs.fingerprint.back()});
+        progress_.epoch(
+            {epoch, config_.training.epochs, train_cost, test, validation, rate, seconds, epochs.fingerprint.back()});
         files_->add_rank_seconds(ranks, epochs.size() - 1);
         if (const auto warning = exchange_check_ ? exchange_check_->add(epoch_steps_, ranks) : std::nullopt) {
             progress_.warn(*warning);
@@ -160,6 +189,12 @@ void Trainer::finish_epoch() {
         log_postponed_ = !log_budget_.allows(replica_.timer().now(), files_->writing_seconds(Lane::log));
         if (!log_postponed_) {
             write_log();
+        }
+        if (is_best && config_.output.keep_best) {
+            unwritten_best_ = snapshot();
+        }
+        if (unwritten_best_ && best_budget_.allows(replica_.timer().now(), files_->writing_seconds(Lane::best))) {
+            write_best();
         }
     }
     epoch_samples_ = 0;
@@ -208,16 +243,35 @@ void Trainer::write_checkpoint() {
         return; // all ranks detect this in the next step, and the last good checkpoint must be kept
     }
     const double begun = core::thread_seconds();
+    if (unwritten_best_) {
+        write_best(); // before the checkpoint
+    }
+    files_->write_checkpoint(snapshot(), copy_of_record());
+    checkpoint_budget_.wrote(last_checkpoint_, core::thread_seconds() - begun);
+}
+
+void Trainer::write_best() {
+    const double begun = core::thread_seconds();
+    files_->write_best(std::move(unwritten_best_), copy_of_record());
+    best_budget_.wrote(replica_.timer().now(), core::thread_seconds() - begun);
+}
+
+std::shared_ptr<const RunFiles::Snapshot> Trainer::snapshot() {
+    if (auto last = last_snapshot_.lock(); last && last->info.step == step_) {
+        return last;
+    }
     const std::size_t size = replica_.network().layout().arena_size();
     const std::span<const std::span<float>> sources = replica_.states();
-    auto copy = std::make_shared<core::Buffer<float>>(size * (1 + sources.size()));
-    std::ranges::copy(replica_.parameters(), copy->data());
+    auto snapshot = std::make_shared<RunFiles::Snapshot>();
+    snapshot->values = core::Buffer<float>(size * (1 + sources.size()));
+    const std::span<float> copy = snapshot->values.values();
+    std::ranges::copy(replica_.parameters(), copy.begin());
     std::vector<std::span<float>> states;
     for (std::size_t i = 0; i < sources.size(); ++i) {
-        states.push_back(copy->values().subspan((i + 1) * size, size));
+        states.push_back(copy.subspan((i + 1) * size, size));
         std::ranges::copy(sources[i], states.back().begin());
     }
-    io::CheckpointInfo info;
+    io::CheckpointInfo& info = snapshot->info;
     info.epoch = epoch_of(step_);
     info.step = step_;
     info.seed = config_.model.seed;
@@ -226,10 +280,10 @@ void Trainer::write_checkpoint() {
     info.config = config_.resolved();
     info.dataset = replica_.dataset().name;
     info.sample_shape = replica_.dataset().train.sample_shape;
-    std::vector<io::TensorView> views = model::saved_tensors(replica_.network().layout(), copy->values().first(size),
-                                                             {plan_.optimizer().state_names(), states});
-    files_->write_checkpoint(std::move(info), copy_of_record(), std::move(views), std::move(copy));
-    checkpoint_budget_.wrote(last_checkpoint_, core::thread_seconds() - begun);
+    snapshot->tensors =
+        model::saved_tensors(replica_.network().layout(), copy.first(size), {plan_.optimizer().state_names(), states});
+    last_snapshot_ = snapshot;
+    return snapshot;
 }
 
 core::ExitCode Trainer::run() {
@@ -244,6 +298,12 @@ core::ExitCode Trainer::run() {
     });
     restore_or_initialise();
     const std::int64_t first_step = step_;
+    if (step_ > 0 && patience_ended()) {
+        progress_.line(fmt::format("nothing left to do: {}. Raise training.patience, set it to 0, or use "
+                                   "--output.resume=never to start from scratch",
+                                   describe_patience()));
+        return core::ExitCode::ok;
+    }
     if (step_ >= total_steps_ && step_ > 0) {
         progress_.line(fmt::format("nothing left to do: trained for {}. Raise training.epochs, or use "
                                    "--output.resume=never to start from scratch",
@@ -282,13 +342,16 @@ core::ExitCode Trainer::run() {
             if (checkpoint_step_ != step_) {
                 write_checkpoint();
             }
+            if (unwritten_best_) {
+                write_best();
+            }
             if (!epoch_ended() || total_steps_ == 0 || log_postponed_) {
                 write_log();
             }
             files_->wait();
         }
     });
-    stopped = stopped && step_ < total_steps_;
+    stopped = stopped && step_ < total_steps_ && !patience_ended();
     report_end(stopped);
     return stopped ? core::ExitCode::stopped : core::ExitCode::ok;
 }
@@ -299,7 +362,7 @@ bool Trainer::train() {
     enter(core::Phase::other);
     replica_.timer().reset();
     last_checkpoint_ = replica_.timer().now();
-    while (step_ < total_steps_ && !stopped) {
+    while (step_ < total_steps_ && !stopped && !patience_ended()) {
         if (files_ && (epoch_ended() || step_ == first_step)) {
             for (std::vector<float>* column : {&record_.step_cost, &record_.step_accuracy}) {
                 const auto steps = static_cast<std::size_t>(replica_.sampler().steps_per_epoch());
@@ -355,6 +418,11 @@ void Trainer::warn_at_start() {
     }
 }
 
+std::string Trainer::describe_patience() const {
+    return fmt::format("no better {} accuracy in {} after epoch {}, see training.patience", choosing_set(),
+                       train::format_count(config_.training.patience, "epoch"), best_.epoch);
+}
+
 void Trainer::report_end(bool stopped) {
     if (!files_) {
         return;
@@ -372,17 +440,29 @@ void Trainer::report_end(bool stopped) {
                                    checkpoint));
         return;
     }
-    const auto& accuracy = record_.epochs.test_accuracy;
-    if (!accuracy.empty()) {
-        const auto best = std::ranges::max_element(accuracy);
-        progress_.line(fmt::format("test        accuracy {:.2f} % (best {:.2f} % after epoch {})",
-                                   100 * accuracy.back(), 100 * *best, best - accuracy.begin() + 1));
+    if (step_ < total_steps_) {
+        progress_.line(fmt::format("ended early {}", describe_patience()));
+    }
+    const auto report = [&](const char* set, const std::vector<double>& accuracy) {
+        if (!accuracy.empty()) {
+            const auto best = std::ranges::max_element(accuracy);
+            progress_.line(fmt::format("{:<11} accuracy {:.2f} % (best {:.2f} % after epoch {})", set,
+                                       100 * accuracy.back(), 100 * *best, best - accuracy.begin() + 1));
+        }
+    };
+    report("validation", record_.epochs.validation_accuracy);
+    report("test", record_.epochs.test_accuracy);
+    if (record_.epochs.size() > 0) {
         progress_.line(fmt::format(
             "speed       {:.1f} s of training, {:.0f} samples/s, {:.1f} % of the time in the phases wait and reduce",
             run_seconds_, static_cast<double>(run_samples_) / run_seconds_, 100 * exchange_seconds_ / run_seconds_));
         progress_.line(fmt::format("weights     {:016x} (fingerprint)", record_.epochs.fingerprint.back()));
     }
     progress_.line(fmt::format("log         {}\ncheckpoint  {}", files_->log_file().string(), checkpoint));
+    if (config_.output.keep_best && best_.epoch > 0) {
+        progress_.line(fmt::format("best        {} (epoch {}, by {} accuracy)",
+                                   files_->checkpoints().best_file().string(), best_.epoch, choosing_set()));
+    }
 }
 
 } // namespace dtrain::run

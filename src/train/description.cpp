@@ -62,8 +62,10 @@ std::string describe(const Plan& plan) {
 }
 
 std::string describe(const data::Dataset& dataset) {
-    return fmt::format("data set    {}: {} training and {} test samples of {}", dataset.name, dataset.train.total,
-                       dataset.test.total, nn::to_string(dataset.train.sample_shape));
+    const std::string validation =
+        dataset.validation.total == 0 ? "" : fmt::format(", {} validation", dataset.validation.total);
+    return fmt::format("data set    {}: {} training{} and {} test samples of {}", dataset.name, dataset.train.total,
+                       validation, dataset.test.total, nn::to_string(dataset.train.sample_shape));
 }
 
 } // namespace dtrain::train

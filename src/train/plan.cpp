@@ -112,11 +112,15 @@ nn::Extent Plan::wanted_extent() const {
 
 void Plan::count_memory(const std::function<std::size_t(std::size_t bytes)>& checkpoint_bytes) {
     memory_.program = core::own_bytes() + later_bytes;
+    const auto count = [&](std::int64_t total, data::Set set) {
+        const core::Range samples = data::samples_of_shards(total, exchange_.shards, local_shards());
+        memory_.samples +=
+            static_cast<std::size_t>(samples.size()) * (header(set).sample_bytes() + sizeof(std::uint8_t));
+    };
     for (const data::Set set : data::sets) {
-        const auto samples = static_cast<std::size_t>(
-            data::samples_of_shards(header(set).samples, exchange_.shards, local_shards()).size());
-        memory_.samples += samples * (header(set).sample_bytes() + sizeof(std::uint8_t));
+        count(header(set).samples, set);
     }
+    count(source_->validation_samples(), data::Set::train);
     const std::size_t arenas = core::complete_subtrees(exchange_.shards, local_shards()).size();
     memory_.gradients = arenas * (exchange_.parameters + parallel::tail_size) * sizeof(float);
     const std::size_t parameters = exchange_.parameters * (1 + exchange_.states) * sizeof(float);
@@ -140,9 +144,10 @@ void Plan::count_memory(const std::function<std::size_t(std::size_t bytes)>& che
 }
 
 std::size_t Plan::activation_bytes(std::size_t rows) const {
+    const std::size_t evaluators = source_->validation_samples() > 0 ? 2 : 1;
     const nn::Extent extent = nn::Extent::of(rows, wanted_extent().shards);
     return network_->bytes_for(extent.larger(nn::Extent::of(model::evaluation_rows, 1))) +
-           (rows + model::evaluation_rows) * network_->inputs() * sizeof(float);
+           (rows + evaluators * model::evaluation_rows) * network_->inputs() * sizeof(float);
 }
 
 void Plan::choose_rows() {

@@ -31,8 +31,9 @@ class Config {
     struct Data {
         std::string source;
         std::filesystem::path directory;
-        std::int64_t train_samples = 0; ///< 0 = all; for synthetic data, 0 = the source's default number
-        std::int64_t test_samples = 0;  ///< likewise
+        std::int64_t train_samples = 0;      ///< 0 = all; for synthetic data, 0 = the source's default number
+        std::int64_t test_samples = 0;       ///< likewise
+        std::int64_t validation_samples = 0; ///< the last so many of the training samples
     } data;
     /// The transformations of training images, in the units of data::Augmentation.
     struct Augment {
@@ -61,6 +62,7 @@ class Config {
         double warmup_epochs = 0;
         double decay_epochs = 0;
         double decay_factor = 0;
+        std::int64_t patience = 0; ///< epochs without a better score after which training ends; 0 = all epochs
     } training;
     struct Parallel {
         int logical_shards = 0;
@@ -77,7 +79,8 @@ class Config {
         std::filesystem::path directory;
         Interval checkpoint_every;
         int keep_checkpoints = 0; ///< 0 = all
-        bool resume = false;      ///< true for `auto`, false for `never`
+        bool keep_best = false;
+        bool resume = false; ///< true for `auto`, false for `never`
     } output;
 
     /// The file that was loaded; empty if the config was parsed from text.

@@ -13,7 +13,7 @@
 
 namespace dtrain::data {
 
-/// This rank's samples of the training or test set, in the element type of their source.
+/// This rank's samples of a set, in the element type of their source.
 struct Split {
     std::int64_t total = 0;                ///< samples over all ranks
     core::Range local;                     ///< the samples on this rank
@@ -30,6 +30,7 @@ struct Split {
 
 struct Dataset {
     Split train;
+    Split validation; ///< without samples if the run has no validation set
     Split test;
     std::string name; ///< "MNIST", "Fashion-MNIST", or "unknown IDX data" with its hash
 };
@@ -45,8 +46,8 @@ struct Dataset {
 /// the process later.
 double require_room(const SourceSettings& settings, Set set, const SetHeader& header, double room);
 
-/// Loads a set, up to its limit, on this rank only. Throws core::Error (bad_config, bad_data), also if a label is not
-/// below `classes`.
+/// Loads a set, up to its limit and without validation samples, on this rank only. Throws core::Error (bad_config,
+/// bad_data), also if a label is not below `classes`.
 [[nodiscard]] Split load_set(const Source& source, Set set, std::size_t classes);
 /// Loads all samples of a pair of IDX files in the same way. `labels` may be empty.
 [[nodiscard]] Split load_split(const std::filesystem::path& images, const std::filesystem::path& labels,

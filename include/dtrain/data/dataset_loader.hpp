@@ -17,13 +17,15 @@ namespace dtrain::data {
 /// mpi::AgreedError (bad_config, bad_data).
 class DatasetLoader {
   public:
-    /// Opens both sets. Throws if a set has fewer samples than its limit, if the samples of the sets differ in shape,
-    /// or if the samples do not fit into memory (all machines are assumed to have as much as this one). The
-    /// communicator must outlive the loader.
+    /// Opens both sets. Throws if a set has fewer samples than its limit, if no training sample is left beside the
+    /// validation set, if the samples of the sets differ in shape, or if the samples do not fit into memory (all
+    /// machines are assumed to have as much as this one). The communicator must outlive the loader.
     DatasetLoader(std::unique_ptr<const Source> source, const mpi::Communicator& communicator);
 
     /// Describes the samples that are used, over all ranks. It is the same on every rank.
     [[nodiscard]] const SetHeader& header(Set set) const noexcept { return headers_.of(set); }
+    /// The samples of the validation set, which are not part of header(Set::train).
+    [[nodiscard]] std::int64_t validation_samples() const noexcept { return source_->settings().validation; }
 
     /// Throws unless all labels are below `classes`.
     void require_classes(std::size_t classes) const;
@@ -35,6 +37,9 @@ class DatasetLoader {
   private:
     /// Whether this rank reads files.
     [[nodiscard]] bool reads() const noexcept { return source_->every_rank_reads() || communicator_.is_root(); }
+    /// Collective: reads `samples` samples of a set, from number `first` on, divided among the shards of all ranks.
+    [[nodiscard]] Split load(Set set, std::int64_t first, std::int64_t samples, std::int64_t shards,
+                             std::span<const core::Range> shards_of_rank);
 
     std::unique_ptr<const Source> source_;
     const mpi::Communicator& communicator_;

@@ -23,6 +23,7 @@ enum class Element : std::uint8_t { ubyte = 0x08, float32 = 0x0D };
     return element == Element::ubyte ? 1 : 4;
 }
 
+/// The sets that a source has. The validation set of a run is a part of the source's training set.
 enum class Set : std::uint32_t { train, test };
 inline constexpr std::array sets{Set::train, Set::test};
 
@@ -78,6 +79,7 @@ class SetReader {
 struct SourceSettings {
     std::filesystem::path directory{};
     PerSet<std::int64_t> limits{}; ///< number of samples to use; 0 = all
+    std::int64_t validation = 0;   ///< the last so many of the training samples are the validation set
     /// Makes the error about the value of a key. A config's function also names the place where the key was set.
     std::function<core::Error(std::string_view key, std::string_view problem)> invalid = invalid_setting;
 };

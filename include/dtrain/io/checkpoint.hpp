@@ -56,13 +56,15 @@ class Checkpoint {
     CheckpointInfo info_;
 };
 
-/// The folder of a run's checkpoints, with files named step-<8 or more digits>.h5.
+/// The folder of a run's checkpoints, with files named step-<8 or more digits>.h5, and best.h5.
 class CheckpointFolder {
   public:
     explicit CheckpointFolder(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
     [[nodiscard]] const std::filesystem::path& path() const noexcept { return folder_; }
     [[nodiscard]] std::filesystem::path file(std::int64_t step) const;
+    /// The checkpoint with the best score, best.h5. It is not in steps().
+    [[nodiscard]] std::filesystem::path best_file() const;
     /// The steps that have a checkpoint file, newest first. Throws core::Error (bad_checkpoint) if the folder cannot be
     /// listed.
     [[nodiscard]] std::vector<std::int64_t> steps() const;

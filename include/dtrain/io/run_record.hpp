@@ -21,6 +21,8 @@ struct RunRecord {
         std::vector<double> train_accuracy;
         std::vector<double> test_cost;
         std::vector<double> test_accuracy;
+        std::vector<double> validation_cost; ///< this and the next one are empty if the run has no validation set
+        std::vector<double> validation_accuracy;
         std::vector<double> learning_rate;
         std::vector<double> seconds;
         std::vector<double> samples_per_second;
@@ -28,6 +30,8 @@ struct RunRecord {
         [[nodiscard]] std::size_t size() const noexcept { return epoch.size(); }
     } epochs;
 
+    /// The record as it was after `epoch_count` epochs and `step_count` steps.
+    [[nodiscard]] RunRecord first(std::size_t epoch_count, std::size_t step_count) const;
     /// Appends the datasets of this record to `datasets`. The record must outlive them.
     void append_to(std::vector<DatasetView>& datasets) const;
     /// Throws DamagedFile if columns are missing or differ in length.

@@ -16,7 +16,7 @@ namespace dtrain::run {
 /// they finish, the oldest pending ones are dropped. After a job has thrown, no further job runs.
 class BackgroundWriter {
   public:
-    enum class Lane : std::size_t { log, checkpoint };
+    enum class Lane : std::size_t { log, checkpoint, best };
 
     BackgroundWriter();
     /// Waits for all jobs that were submitted and not dropped.
@@ -39,8 +39,8 @@ class BackgroundWriter {
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;
-    std::array<std::deque<std::function<void()>>, 2> waiting_; ///< by lane, oldest first
-    std::array<double, 2> seconds_{};
+    std::array<std::deque<std::function<void()>>, 3> waiting_; ///< by lane, oldest first
+    std::array<double, 3> seconds_{};
     std::exception_ptr error_; ///< exception of a failed job
     bool busy_ = false;
     bool ending_ = false;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "dtrain/core/terminal.hpp"
+#include "dtrain/model/evaluator.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -16,8 +17,8 @@ struct EpochReport {
     std::int64_t epoch = 0;
     std::int64_t epochs = 0;
     double train_cost = 0;
-    double test_cost = 0;
-    double test_accuracy = 0;
+    model::Score test;
+    std::optional<model::Score> validation; ///< empty without a validation set
     double samples_per_second = 0;
     double seconds = 0;
     std::uint64_t fingerprint = 0;

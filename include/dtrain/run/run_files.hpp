@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -57,9 +58,18 @@ class RunFiles {
         std::string arithmetic;
     };
     void write_log(const LogHeader& header, std::shared_ptr<const io::RunRecord> record);
-    /// `tensors` are views into `copy`. `record` becomes info.record.
-    void write_checkpoint(io::CheckpointInfo info, std::shared_ptr<const io::RunRecord> record,
-                          std::vector<io::TensorView> tensors, std::shared_ptr<core::Buffer<float>> copy);
+    /// A copy of the parameters and the state after a step.
+    struct Snapshot {
+        io::CheckpointInfo info;             ///< without the record
+        core::Buffer<float> values;          ///< parameters, then the arenas of the state
+        std::vector<io::TensorView> tensors; ///< views into `values`
+    };
+    /// `record` becomes the record of the checkpoint.
+    void write_checkpoint(std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const io::RunRecord> record);
+    /// Writes best.h5. `record` may be longer than the snapshot's. This file is never dropped, except for a better one.
+    /// It is written before any checkpoint that is submitted later: so a run that resumes and knows the best epoch also
+    /// has its file.
+    void write_best(std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const io::RunRecord> record);
     /// How many checkpoints are kept at most.
     [[nodiscard]] static std::size_t max_kept(const config::Config& config);
     /// How many checkpoints of `bytes` each may wait for the disk.
@@ -89,6 +99,8 @@ class RunFiles {
     [[nodiscard]] const io::CheckpointFolder& checkpoints() const noexcept { return folder_; }
 
   private:
+    /// On the writer's thread: writes the snapshot of write_best(), unless that is done.
+    void write_waiting_best();
     /// Whether the file `name` of the folder is the config that this run was started with.
     [[nodiscard]] bool is_config_read(const char* name) const;
     [[nodiscard]] std::string resolved_config() const;
@@ -104,6 +116,8 @@ class RunFiles {
     std::size_t dropped_checkpoints_ = 0;
     io::RankSeconds rank_seconds_;
     std::string created_;
+    std::mutex best_mutex_;
+    std::function<void()> waiting_best_; ///< writes best.h5; guarded by best_mutex_
     std::optional<BackgroundWriter> writer_;
 };
 

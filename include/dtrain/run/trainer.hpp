@@ -7,6 +7,7 @@
 #include "dtrain/model/evaluator.hpp"
 #include "dtrain/mpi/communicator.hpp"
 #include "dtrain/run/background_writer.hpp"
+#include "dtrain/run/best_epoch.hpp"
 #include "dtrain/run/progress.hpp"
 #include "dtrain/run/run_files.hpp"
 #include "dtrain/run/startup_checks.hpp"
@@ -35,8 +36,9 @@ class Trainer {
     Trainer(const Trainer&) = delete;
     Trainer& operator=(const Trainer&) = delete;
 
-    /// Resumes from the newest checkpoint if there is one, and trains until the last epoch or until a signal requests a
-    /// stop. Returns ExitCode::ok or ExitCode::stopped.
+    /// Resumes from the newest checkpoint if there is one, and trains until the last epoch, until the score has not
+    /// improved for training.patience epochs, or until a signal requests a stop. Returns ExitCode::ok or
+    /// ExitCode::stopped.
     [[nodiscard]] core::ExitCode run();
 
   private:
@@ -53,11 +55,29 @@ class Trainer {
     void finish_epoch();
     [[nodiscard]] bool checkpoint_due();
     void write_checkpoint();
+    /// Keeps the network of this epoch for best.h5.
+    void keep_best();
+    /// Writes best.h5 if that is due.
+    void write_best();
+    /// A copy of parameters and state. All copies of one step are the same one.
+    [[nodiscard]] std::shared_ptr<const RunFiles::Snapshot> snapshot();
     void write_log();
     /// A copy of the record. The log and the checkpoint of the same step share it.
     [[nodiscard]] std::shared_ptr<const io::RunRecord> copy_of_record();
     void report_end(bool stopped);
 
+    /// Sets the best epoch of the record, on all ranks.
+    void find_best();
+    /// Why training ends before the last epoch.
+    [[nodiscard]] std::string describe_patience() const;
+    /// Whether the score has not improved for training.patience epochs.
+    [[nodiscard]] bool patience_ended() const {
+        return config_.training.patience > 0 && epoch_of(step_) - best_.epoch >= config_.training.patience;
+    }
+    /// The set whose score chooses the best epoch.
+    [[nodiscard]] const char* choosing_set() const {
+        return config_.data.validation_samples > 0 ? "validation" : "test";
+    }
     [[nodiscard]] std::int64_t epoch_of(std::int64_t step) const { return step / replica_.sampler().steps_per_epoch(); }
     [[nodiscard]] bool epoch_ended() const { return step_ % replica_.sampler().steps_per_epoch() == 0; }
     const config::Config& config_;
@@ -65,7 +85,8 @@ class Trainer {
     Progress progress_;
     train::Plan plan_;
     train::Replica replica_;
-    std::optional<model::Evaluator> evaluator_;
+    std::optional<model::Evaluator> test_evaluator_;
+    std::optional<model::Evaluator> validation_evaluator_; ///< empty without a validation set
 
     std::int64_t step_ = 0; ///< finished training steps
     std::int64_t total_steps_;
@@ -75,6 +96,10 @@ class Trainer {
     bool log_postponed_ = false; ///< the log of the last epoch is not written yet
     WriteBudget log_budget_{core::PhaseTimer::Clock::now()};
     WriteBudget checkpoint_budget_{core::PhaseTimer::Clock::now()};
+    WriteBudget best_budget_{core::PhaseTimer::Clock::now()};
+    BestEpoch best_;
+    std::shared_ptr<const RunFiles::Snapshot> unwritten_best_;    ///< on rank 0
+    std::weak_ptr<const RunFiles::Snapshot> last_snapshot_;       ///< if it is still in use
     double last_cost_ = std::numeric_limits<double>::quiet_NaN(); ///< of the last step whose cost is known
 
     std::unique_ptr<Watchdog> watchdog_; ///< while running

@@ -25,7 +25,7 @@ TEST(CommandLine, IsQuotedInMessages) {
         {"--trainin.epochs=3", "command line: --trainin.epochs=3: unknown key; did you mean --training.epochs?"},
         {"--trainin.epoch=3", "command line: --trainin.epoch=3: unknown key; did you mean --training.epochs?"},
         {"--output.dir=x", "command line: --output.dir=x: unknown key; "
-                           "the keys of [output] are directory, checkpoint_every, keep_checkpoints, resume"},
+                           "the keys of [output] are directory, checkpoint_every, keep_checkpoints, keep_best, resume"},
         {"--parallel.blas_threads=3",
          "command line: --parallel.blas_threads=3: unknown key; it is now called --parallel.threads"},
         {"--epochs=3", "command line: --epochs=3: unknown key; did you mean --training.epochs?"},

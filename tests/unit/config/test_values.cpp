@@ -19,6 +19,7 @@ source = idx
 directory = data/mnist
 train_samples = 0
 test_samples = 0
+validation_samples = 0
 
 [augment]
 shift = 0
@@ -46,6 +47,7 @@ schedule = constant
 warmup_epochs = 0
 decay_epochs = 10
 decay_factor = 0.1
+patience = 0
 
 [parallel]
 logical_shards = 8
@@ -62,6 +64,7 @@ check_every = 500
 directory = runs/mnist
 checkpoint_every = 1 epoch
 keep_checkpoints = 3
+keep_best = true
 resume = auto
 )";
 
@@ -71,6 +74,7 @@ source = synthetic
 directory = some where/else
 train_samples = 101
 test_samples = 102
+validation_samples = 113
 
 [augment]
 shift = 2
@@ -98,6 +102,7 @@ schedule = cosine
 warmup_epochs = 1.5
 decay_epochs = 2.25
 decay_factor = 0.75
+patience = 114
 
 [parallel]
 logical_shards = 106
@@ -114,6 +119,7 @@ check_every = 109
 directory = out
 checkpoint_every = 110 steps
 keep_checkpoints = 111
+keep_best = false
 resume = never
 )";
 
@@ -123,8 +129,10 @@ std::string fields_of(const Config& c) {
     const char* const units = unit == Interval::Unit::epochs  ? "epoch"
                               : unit == Interval::Unit::steps ? "steps"
                                                               : "seconds";
-    return fmt::format("[data]\nsource = {}\ndirectory = {}\ntrain_samples = {}\ntest_samples = {}\n", c.data.source,
-                       c.data.directory.string(), c.data.train_samples, c.data.test_samples) +
+    return fmt::format(
+               "[data]\nsource = {}\ndirectory = {}\ntrain_samples = {}\ntest_samples = {}\nvalidation_samples = {}\n",
+               c.data.source, c.data.directory.string(), c.data.train_samples, c.data.test_samples,
+               c.data.validation_samples) +
            fmt::format("\n[augment]\nshift = {:g}\nrotate = {:g}\nscale = {:g}\nshear = {:g}\nelastic_alpha = {:g}\n"
                        "elastic_sigma = {:g}\n",
                        c.augment.shift, c.augment.rotate, c.augment.scale, c.augment.shear, c.augment.elastic_alpha,
@@ -133,19 +141,20 @@ std::string fields_of(const Config& c) {
            fmt::format("\n[training]\nepochs = {}\nbatch_size = {}\nmicro_batch = {}\nprecision = {}\noptimizer = "
                        "{}\nlearning_rate = {:.1f}\n"
                        "momentum = {:g}\nweight_decay = {:g}\nschedule = {}\nwarmup_epochs = {:g}\n"
-                       "decay_epochs = {:g}\ndecay_factor = {:g}\n",
+                       "decay_epochs = {:g}\ndecay_factor = {:g}\npatience = {}\n",
                        c.training.epochs, c.training.batch_size, c.training.micro_batch, c.training.precision,
                        c.training.optimizer, c.training.learning_rate, c.training.momentum, c.training.weight_decay,
-                       c.training.schedule, c.training.warmup_epochs, c.training.decay_epochs,
-                       c.training.decay_factor) +
+                       c.training.schedule, c.training.warmup_epochs, c.training.decay_epochs, c.training.decay_factor,
+                       c.training.patience) +
            fmt::format("\n[parallel]\nlogical_shards = {}\nreducer = {}\ncompression = {}\nproducts = {}\nthreads = "
                        "{}\nstall_timeout = {:g}\n"
                        "sync_every = {}\nranks_per_node = {}\ncheck_every = {}\n",
                        c.parallel.logical_shards, c.parallel.reducer, c.parallel.compressed ? "bfloat16" : "none",
                        c.parallel.products, c.parallel.threads, c.parallel.stall_timeout_seconds, c.parallel.sync_every,
                        c.parallel.ranks_per_node, c.parallel.check_every) +
-           fmt::format("\n[output]\ndirectory = {}\ncheckpoint_every = {} {}\nkeep_checkpoints = {}\nresume = {}\n",
-                       c.output.directory.string(), count, units, c.output.keep_checkpoints,
+           fmt::format("\n[output]\ndirectory = {}\ncheckpoint_every = {} {}\nkeep_checkpoints = {}\nkeep_best = "
+                       "{}\nresume = {}\n",
+                       c.output.directory.string(), count, units, c.output.keep_checkpoints, c.output.keep_best,
                        c.output.resume ? "auto" : "never");
 }
 
@@ -187,6 +196,7 @@ TEST(Values, MayBeNumbersWithinRanges) {
     const std::vector<Range> ranges{
         {"data.train_samples", {"0", "1099511627776"}, {"-1", "1099511627777", "1.0", "all"}},
         {"data.test_samples", {"0", "1099511627776"}, {"-1", "1099511627777", "1.0"}},
+        {"data.validation_samples", {"0", "1099511627776"}, {"-1", "1099511627777", "all"}},
         {"augment.shift", {"0", "0.5", "10000"}, {"-1", "10001"}},
         {"augment.rotate", {"0", "180"}, {"-1", "181"}},
         {"augment.scale", {"0", "0.9"}, {"-0.1", "0.91"}},
@@ -203,6 +213,7 @@ TEST(Values, MayBeNumbersWithinRanges) {
         {"training.warmup_epochs", {"0", "0.5", "1e6"}, {"-1", "1e7"}},
         {"training.decay_epochs", {"0.5", "1e6"}, {"0", "-1", "1e7"}},
         {"training.decay_factor", {"1e-9", "1"}, {"0", "-0.5", "1.5"}},
+        {"training.patience", {"0", "1000000"}, {"-1", "1000001", "0.5"}},
         {"parallel.logical_shards", {"1", "65536"}, {"0", "65537", "8.0"}},
         {"parallel.threads", {"1", "1024"}, {"0", "1025"}},
         {"parallel.stall_timeout", {"0", "1", "1.5", "86400"}, {"0.5", "-1", "86401"}},

@@ -20,8 +20,8 @@ RunRecord make_record() {
     RunRecord record;
     record.step_cost = {3.5F, 3.25F, 3.0F, 2.5F};
     record.step_accuracy = {0.25F, 0.5F, 0.5F, 0.75F};
-    record.epochs = {{1, 2},      {2, 4},     {3.4, 2.7}, {0.375, 0.625}, {3.3, 2.6},
-                     {0.5, 0.75}, {3.0, 3.0}, {0.1, 0.2}, {1e4, 2e4},     {11, ~0ULL}};
+    record.epochs = {{1, 2},     {2, 4},       {3.4, 2.7}, {0.375, 0.625}, {3.3, 2.6}, {0.5, 0.75},
+                     {3.2, 2.8}, {0.5, 0.625}, {3.0, 3.0}, {0.1, 0.2},     {1e4, 2e4}, {11, ~0ULL}};
     return record;
 }
 
@@ -32,7 +32,10 @@ std::vector<std::byte> encode(const RunRecord& record) {
 }
 
 TEST(RunRecord, IsTheSameAfterAFile) {
-    for (const RunRecord& record : {make_record(), RunRecord{}}) {
+    RunRecord without_validation = make_record();
+    without_validation.epochs.validation_cost.clear();
+    without_validation.epochs.validation_accuracy.clear();
+    for (const RunRecord& record : {make_record(), without_validation, RunRecord{}}) {
         const RunRecord read = RunRecord::from(Hdf5Image(encode(record), "file.h5"));
         EXPECT_EQ(read.step_cost, record.step_cost);
         EXPECT_EQ(read.step_accuracy, record.step_accuracy);
@@ -42,6 +45,8 @@ TEST(RunRecord, IsTheSameAfterAFile) {
         EXPECT_EQ(read.epochs.train_accuracy, record.epochs.train_accuracy);
         EXPECT_EQ(read.epochs.test_cost, record.epochs.test_cost);
         EXPECT_EQ(read.epochs.test_accuracy, record.epochs.test_accuracy);
+        EXPECT_EQ(read.epochs.validation_cost, record.epochs.validation_cost);
+        EXPECT_EQ(read.epochs.validation_accuracy, record.epochs.validation_accuracy);
         EXPECT_EQ(read.epochs.learning_rate, record.epochs.learning_rate);
         EXPECT_EQ(read.epochs.seconds, record.epochs.seconds);
         EXPECT_EQ(read.epochs.samples_per_second, record.epochs.samples_per_second);
@@ -58,11 +63,20 @@ TEST(RunRecord, HasTheDocumentedColumns) {
     for (const char* name : {"/epochs/epoch", "/epochs/step"}) {
         EXPECT_EQ(image.values<std::int64_t>(name).size(), 2U);
     }
-    for (const char* name :
-         {"/epochs/train_cost", "/epochs/train_accuracy", "/epochs/test_cost", "/epochs/test_accuracy",
-          "/epochs/learning_rate", "/epochs/seconds", "/epochs/samples_per_second"}) {
+    for (const char* name : {"/epochs/train_cost", "/epochs/train_accuracy", "/epochs/test_cost",
+                             "/epochs/test_accuracy", "/epochs/validation_cost", "/epochs/validation_accuracy",
+                             "/epochs/learning_rate", "/epochs/seconds", "/epochs/samples_per_second"}) {
         EXPECT_EQ(image.values<double>(name).size(), 2U);
     }
+}
+
+TEST(RunRecord, CanBeCutToAnEarlierEpoch) {
+    const RunRecord record = make_record().first(1, 2);
+    EXPECT_EQ(record.step_cost, (std::vector<float>{3.5F, 3.25F}));
+    EXPECT_EQ(record.step_accuracy.size(), 2U);
+    EXPECT_EQ(record.epochs.size(), 1U);
+    EXPECT_EQ(record.epochs.validation_accuracy, std::vector<double>{0.5});
+    EXPECT_EQ(record.epochs.fingerprint, std::vector<std::uint64_t>{11});
 }
 
 TEST(RunRecord, WithColumnsOfDifferentLengthsIsRefused) {

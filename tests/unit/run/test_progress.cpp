@@ -114,8 +114,8 @@ std::string written(FILE* stream, Ends ends, const std::function<void()>& action
 constexpr EpochReport report{.epoch = 3,
                              .epochs = 30,
                              .train_cost = 0.5,
-                             .test_cost = 0.25,
-                             .test_accuracy = 0.975,
+                             .test = {0.25, 0.975},
+                             .validation = {},
                              .samples_per_second = 12345,
                              .seconds = 1.5,
                              .fingerprint = 0xff};

@@ -34,19 +34,28 @@ class RunFilesTest : public ::testing::Test {
     }
 
     /// A checkpoint of a run with one weight. Its value is `step`.
-    static void write_checkpoint(RunFiles& files, const config::Config& config, std::int64_t step,
-                                 const std::string& dataset = "digits") {
-        io::CheckpointInfo info;
+    static std::shared_ptr<const RunFiles::Snapshot> snapshot(const config::Config& config, std::int64_t step,
+                                                              const std::string& dataset = "digits") {
+        auto snapshot = std::make_shared<RunFiles::Snapshot>();
+        io::CheckpointInfo& info = snapshot->info;
         info.step = step;
         info.config = config.resolved();
         info.dataset = dataset;
         info.sample_shape = {4};
+        snapshot->values = core::Buffer<float>(1);
+        snapshot->values.data()[0] = static_cast<float>(step);
+        snapshot->tensors = {{"/model/01_dense/bias", {1}, snapshot->values.values()}};
+        return snapshot;
+    }
+    static std::shared_ptr<const io::RunRecord> record_of_steps(std::int64_t steps) {
         auto record = std::make_shared<io::RunRecord>();
-        record->step_cost.resize(static_cast<std::size_t>(step));
-        record->step_accuracy.resize(static_cast<std::size_t>(step));
-        auto copy = std::make_shared<core::Buffer<float>>(1);
-        copy->data()[0] = static_cast<float>(step);
-        files.write_checkpoint(info, record, {{"/model/01_dense/bias", {1}, copy->values()}}, copy);
+        record->step_cost.resize(static_cast<std::size_t>(steps));
+        record->step_accuracy.resize(static_cast<std::size_t>(steps));
+        return record;
+    }
+    static void write_checkpoint(RunFiles& files, const config::Config& config, std::int64_t step,
+                                 const std::string& dataset = "digits") {
+        files.write_checkpoint(snapshot(config, step, dataset), record_of_steps(step));
         files.wait();
     }
 
@@ -346,7 +355,8 @@ TEST_F(RunFilesTest, DetectsThatItsFolderWasMoved) {
 TEST_F(RunFilesTest, WarnsIfTheDiskIsTooFullForTheRun) {
     const auto free = static_cast<double>(std::filesystem::space(folder_.path()).available);
     const auto part = [&](double share) { return static_cast<std::size_t>(share * free); };
-    const auto warns = [&](const Strings& settings, std::size_t state_bytes) {
+    const auto warns = [&](Strings settings, std::size_t state_bytes, const char* best = "false") {
+        settings.push_back(std::string("--output.keep_best=") + best);
         const config::Config config = configured(settings);
         RunFiles files(config);
         (void)files.open();
@@ -358,6 +368,7 @@ TEST_F(RunFilesTest, WarnsIfTheDiskIsTooFullForTheRun) {
     EXPECT_TRUE(warns({}, part(1.2))) << "one checkpoint";
     EXPECT_TRUE(warns({"--output.keep_checkpoints=1"}, part(0.6))) << "the new checkpoint and the one that it replaces";
     EXPECT_FALSE(warns({"--output.keep_checkpoints=1"}, part(0.4)));
+    EXPECT_TRUE(warns({"--output.keep_checkpoints=1"}, part(0.4), "true")) << "and the best one";
     EXPECT_TRUE(warns({"--output.keep_checkpoints=2"}, part(0.4)));
     EXPECT_FALSE(warns({"--output.keep_checkpoints=2", "--training.epochs=1"}, part(0.4)));
     EXPECT_TRUE(
@@ -372,7 +383,8 @@ TEST_F(RunFilesTest, RemovesHalfWrittenFiles) {
     const config::Config config = configured();
     leave_run(config, {1});
     const std::vector<std::filesystem::path> halves{run_ / "log.h5.tmp", run_ / "config.ini.tmp",
-                                                    checkpoints_.path() / "step-00000002.h5.tmp"};
+                                                    checkpoints_.path() / "step-00000002.h5.tmp",
+                                                    checkpoints_.path() / "best.h5.tmp"};
     for (const auto& half : halves) {
         support::write_file(half, "half");
     }
@@ -395,6 +407,22 @@ TEST_F(RunFilesTest, KeepsTheNewestCheckpoints) {
         EXPECT_EQ(checkpoints_.steps(), left) << keep;
         EXPECT_EQ(files.dropped_checkpoints(), 0U);
     }
+}
+
+TEST_F(RunFilesTest, WritesTheBestNetworkWithItsOwnRecord) {
+    const config::Config config = configured({"--output.keep_checkpoints=1"});
+    RunFiles files(config);
+    (void)files.open();
+    files.write_best(snapshot(config, 3), record_of_steps(5));
+    write_checkpoint(files, config, 5);
+    write_checkpoint(files, config, 6);
+    EXPECT_EQ(checkpoints_.steps(), Steps{6}) << "pruning must not remove or count the best one";
+    const io::Checkpoint best(checkpoints_.best_file());
+    EXPECT_EQ(best.info().step, 3);
+    EXPECT_EQ(best.info().record.step_cost.size(), 3U);
+    float weight = 0;
+    best.read(std::vector<io::TensorView>{{"/model/01_dense/bias", {1}, {&weight, 1}}});
+    EXPECT_EQ(weight, 3);
 }
 
 TEST_F(RunFilesTest, WaitingCheckpointsFitIntoMemory) {
