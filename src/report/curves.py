@@ -87,17 +87,22 @@ def epoch_curves(shown, title, unit, columns, scale=1, log=True):
     return charts.finish(figure, title, f"{title} over {max(run.finished_epochs for run in only):,} epochs. {summary}.")
 
 
+def evaluated_columns(run, quantity):
+    """The columns of a single run for "cost" or "accuracy", with their labels."""
+    sets = ("validation", "test") if run.has_validation else ("test",)
+    return [(f"train_{quantity}", "training, during the epoch"),
+            *((f"{part}_{quantity}", f"{part}, after the epoch") for part in sets)]
+
+
 def costs(run):
-    return epoch_curves([run], "Cost of each epoch", cost_name([run]),
-                        [("train_cost", "training, during the epoch"), ("test_cost", "test, after the epoch")])
+    return epoch_curves([run], "Cost of each epoch", cost_name([run]), evaluated_columns(run, "cost"))
 
 
 def accuracy(shown):
-    """Training and test accuracy of a single run, or the test accuracy of several runs. If the error rate falls to a
-    quarter or less, the scale is logarithmic in the error rate, so that 99.0 and 99.5 % are well apart."""
+    """Training, validation and test accuracy of a single run, or the test accuracy of several runs. If the error rate
+    falls to a quarter or less, the scale is logarithmic in the error rate, so that 99.0 and 99.5 % are well apart."""
     alone = len(shown) == 1
-    columns = {"train_accuracy": "training, during the epoch", "test_accuracy": "test, after the epoch"}
-    columns = columns if alone else {"test_accuracy": ""}
+    columns = dict(evaluated_columns(shown[0], "accuracy")) if alone else {"test_accuracy": ""}
     shown = [(index, run) for index, run in enumerate(shown) if run.finished_epochs]
     if not shown:
         return None
@@ -204,7 +209,7 @@ def differing_keys(shown):
 
 
 def over_keys(shown):
-    """Charts of the accuracy after the last epoch over a numeric key of the config: over KEYS_TO_COMPARE if only RECIPE
+    """Charts of the accuracy of the best epoch (with a validation set) or the last one over a numeric key of the config: over KEYS_TO_COMPARE if only RECIPE
     keys differ, otherwise over a key that is the only one that differs."""
     differing = [key for key in differing_keys(shown) if not key.startswith(ASIDE)]
     numeric = [key for key in differing
@@ -216,12 +221,16 @@ def over_keys(shown):
 
 
 def over_key(shown, key, others):
-    points = sorted((runs.number(run.config[key]), 100 * run.last("test_accuracy")) for run in shown
-                    if runs.number(run.config.get(key)) is not None and run.is_complete and run.finished_epochs)
+    shown = [run for run in shown if runs.number(run.config.get(key)) is not None and run.finished_epochs and
+             (run.is_complete or run.ended_early)]
+    validated = all(run.has_validation for run in shown)
+    quantity = "Validation accuracy" if validated else "Test accuracy"
+    points = sorted((runs.number(run.config[key]), 100 * (run.best_score if validated else run.last("test_accuracy")))
+                    for run in shown)
     if len({x for x, _ in points}) < 2:
         return None
     x, y = np.array(points).T
-    figure, axes = charts.new_axes(key, "test accuracy, %")
+    figure, axes = charts.new_axes(key, f"{quantity.lower()}, %")
     centres = np.unique(x)
     axes.plot(centres, [y[x == centre].mean() for centre in centres], color=charts.SERIES[0])
     axes.plot(x, y, "o", markersize=4, color=charts.SERIES[0])
@@ -231,7 +240,7 @@ def over_key(shown, key, others):
         charts.short_ticks(axes.xaxis)
     charts.short_ticks(axes.yaxis)
     summary = ", ".join(f"{number_text(b)} % at {a:g}" for a, b in points)
-    note = "After the last epoch of each complete run. The line connects the means."
+    note = f"After the {'best' if validated else 'last'} epoch of each complete run. The line connects the means."
     if others:
         note += f" The runs also differ in {', '.join(others)}."
-    return charts.finish(figure, f"Accuracy over {key}", f"Test accuracy over {key}: {summary}.", note)
+    return charts.finish(figure, f"Accuracy over {key}", f"{quantity} over {key}: {summary}.", note)

@@ -58,10 +58,10 @@ def reading(path, read):
             raise Unreadable(f"{path}: is damaged ({reason(error)})") from None
 
 
-def require_version(attributes, version):
-    if attributes.get("format_version") != version:
+def require_version(attributes, *versions):
+    if attributes.get("format_version") not in versions:
         raise Unreadable(f"is not a file of this version of dtrain: format_version is "
-                         f"{attributes.get('format_version', 'missing')}, this program reads {version}")
+                         f"{attributes.get('format_version', 'missing')}, this program reads {' and '.join(map(str, versions))}")
 
 
 def values_of(file, path, dimensions=1):

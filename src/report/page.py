@@ -42,6 +42,8 @@ def state(run):
         return ""
     if run.is_complete:
         return "complete"
+    if run.ended_early:
+        return f"complete: no better epoch after epoch {run.best_epoch:,}"
     return f"unfinished: {run.finished_epochs:,} of {planned:,.0f} epochs so far"
 
 
@@ -59,13 +61,16 @@ def samples_per_second(run):
 
 def headline(run):
     """Results with names and ids. Unknown ones are left out."""
-    attributes, accuracy = run.attributes, run.epochs["test_accuracy"]
+    attributes = run.attributes
     values = []
     if run.finished_epochs:
-        best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
-        values += [("test-accuracy", "test accuracy", percent(run.last("test_accuracy")),
-                     "" if best is None else f"best: {percent(accuracy[best])} in epoch {run.epochs['epoch'][best]:,}"),
-                    ("train-accuracy", "training accuracy", percent(run.last("train_accuracy")),
+        for part in ("validation", "test") if run.has_validation else ("test",):
+            accuracy = run.epochs[f"{part}_accuracy"]
+            best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
+            values.append((f"{part}-accuracy", f"{part} accuracy", percent(run.last(f"{part}_accuracy")),
+                           "" if best is None else
+                           f"best: {percent(accuracy[best])} in epoch {run.epochs['epoch'][best]:,}"))
+        values += [("train-accuracy", "training accuracy", percent(run.last("train_accuracy")),
                      "mean of the last epoch's steps"),
                     ("test-cost", "test cost", significant(run.last("test_cost")), ""),
                     ("train-cost", "training cost", significant(run.last("train_cost")),

@@ -11,10 +11,11 @@ import numpy as np
 import scaling_file
 from hdf5 import Unreadable, attributes_of, column_of, opened, reading, require_version, values_of
 
-RUN_VERSION = 3  # of logs and checkpoints
+RUN_VERSIONS = (3, 4)  # of logs and checkpoints
 PHASES = ("compute_seconds", "reduce_seconds", "wait_seconds", "data_seconds")
 EPOCH_COLUMNS = ("epoch", "step", "train_cost", "train_accuracy", "test_cost", "test_accuracy", "learning_rate",
                  "seconds", "samples_per_second", "fingerprint")
+VALIDATION_COLUMNS = ("validation_cost", "validation_accuracy")  # only of runs with a validation set
 MAX_BLOCKS = 800  # points of a curve: more than a chart has pixels
 READ_AT_ONCE = 1 << 20  # values
 
@@ -85,11 +86,37 @@ class Run:
         return self.planned_epochs is not None and self.finished_epochs >= self.planned_epochs
 
     @property
+    def choosing_set(self):
+        """The set whose score chooses the best epoch."""
+        return "validation" if self.has_validation else "test"
+
+    @property
+    def best_epoch(self):
+        """The epoch of best.h5, or None before the first one."""
+        accuracy, cost = (self.epochs[f"{self.choosing_set}_{name}"] for name in ("accuracy", "cost"))
+        order = np.lexsort((np.arange(len(cost)), cost, -accuracy))
+        return int(self.epochs["epoch"][order[0]]) if len(order) else None
+
+    @property
+    def best_score(self):
+        """The accuracy of the best epoch."""
+        return self.epochs[f"{self.choosing_set}_accuracy"][list(self.epochs["epoch"]).index(self.best_epoch)].item()
+
+    @property
+    def ended_early(self):
+        patience = number(self.config.get("training.patience")) or 0
+        return 0 < patience <= self.finished_epochs - (self.best_epoch or self.finished_epochs)
+
+    @property
     def epochs(self):
         return self.record.epochs
 
+    @property
+    def has_validation(self):
+        return VALIDATION_COLUMNS[0] in self.epochs
+
     def last(self, column):
-        values = self.epochs[column]
+        values = self.epochs.get(column, ())
         return values[-1].item() if len(values) else None
 
     def working_directory(self):
@@ -121,7 +148,8 @@ def parse_config(text):
 
 
 def record_of(file):
-    epochs = {name: values_of(file, f"/epochs/{name}") for name in EPOCH_COLUMNS}
+    columns = EPOCH_COLUMNS + (VALIDATION_COLUMNS if f"/epochs/{VALIDATION_COLUMNS[0]}" in file else ())
+    epochs = {name: values_of(file, f"/epochs/{name}") for name in columns}
     if len({len(column) for column in epochs.values()}) != 1:
         raise Unreadable("the columns of /epochs have different lengths")
     return Record(blocks_of(column_of(file, "/steps/cost")), epochs)
@@ -130,7 +158,7 @@ def record_of(file):
 def read_record(file):
     """The attributes, the record and, for a log, the seconds of each rank."""
     attributes = attributes_of(file)
-    require_version(attributes, RUN_VERSION)
+    require_version(attributes, *RUN_VERSIONS)
     ranks = {}
     record = record_of(file)
     if "ranks" in file:

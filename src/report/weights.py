@@ -26,7 +26,7 @@ class FirstLayer:
 def read(file):
     """Name and tensors of the first layer with weights, the shape of samples, and the step of the checkpoint."""
     attributes = hdf5.attributes_of(file)
-    hdf5.require_version(attributes, runs.RUN_VERSION)
+    hdf5.require_version(attributes, *runs.RUN_VERSIONS)
     for name, group in sorted(file["/model"].items()):
         tensors = {key: hdf5.column_of(file, f"/model/{name}/{key}", group[key].ndim)[()] for key in group}
         if any(key.startswith("weight") for key in tensors):

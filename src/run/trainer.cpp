@@ -443,11 +443,13 @@ void Trainer::report_end(bool stopped) {
     if (step_ < total_steps_) {
         progress_.line(fmt::format("ended early {}", describe_patience()));
     }
-    const auto report = [&](const char* set, const std::vector<double>& accuracy) {
+    const auto report = [&](std::string_view set, const std::vector<double>& accuracy) {
         if (!accuracy.empty()) {
-            const auto best = std::ranges::max_element(accuracy);
+            const std::int64_t best =
+                set == choosing_set() ? best_.epoch : std::ranges::max_element(accuracy) - accuracy.begin() + 1;
             progress_.line(fmt::format("{:<11} accuracy {:.2f} % (best {:.2f} % after epoch {})", set,
-                                       100 * accuracy.back(), 100 * *best, best - accuracy.begin() + 1));
+                                       100 * accuracy.back(), 100 * accuracy[static_cast<std::size_t>(best - 1)],
+                                       best));
         }
     };
     report("validation", record_.epochs.validation_accuracy);

@@ -322,7 +322,7 @@ class FallingBackTest(testing.DtrainTestCase):
                 self.assertIn(kept.name, warnings[0])
                 self.assertEqual(kept.read_bytes(), damaged)
                 self.assertEqual({path.name for path in newest.parent.iterdir()},
-                                 {"step-00000048.h5", "step-00000064.h5", kept.name})
+                                 {"step-00000048.h5", "step-00000064.h5", "best.h5", kept.name})
                 self.assert_same_result(resumed, straight)
 
     def test_one_that_cannot_be_read(self):

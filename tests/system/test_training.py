@@ -127,7 +127,7 @@ class FilesTest(testing.DtrainTestCase):
                 trained = self.train(ranks=ranks)
                 steps = steps_per_epoch(64)
                 self.assertEqual(trained.files(), {"config.ini", "log.h5", f"checkpoints/step-{steps:08}.h5",
-                                                   f"checkpoints/step-{2 * steps:08}.h5"})
+                                                   f"checkpoints/step-{2 * steps:08}.h5", "checkpoints/best.h5"})
 
     def test_zero_epochs_write_the_initial_network(self):
         untrained = self.train({"training.epochs": 0}, ranks=2)
