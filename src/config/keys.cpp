@@ -125,6 +125,10 @@ constexpr std::array table{
         [](Config& c, Text v) { return real_within(v, 0, below_one, c.training.momentum); }},
     Key{"training", "weight_decay", "0", "a number from 0 to 1000000",
         [](Config& c, Text v) { return real_within(v, 0, 1e6, c.training.weight_decay); }},
+    Key{"training", "clip_norm", "0", "0 (off) or a number from 0.000000001 to 1000000", [](Config& c, Text v) {
+        double& x = c.training.clip_norm;
+        return verdict(real_within(v, 0, 1e6, x) == Verdict::ok && (x == 0 || x >= 1e-9));
+    }},
     Key{"training", "schedule", "constant", "the name of a schedule",
         [](Config& c, Text v) { return non_empty(v, c.training.schedule); }},
     Key{"training", "warmup_epochs", "0", "a number from 0 to 1000000",

@@ -45,6 +45,9 @@ std::string describe(const Plan& plan) {
     if (config.training.warmup_epochs > 0) {
         schedule += fmt::format(", warm-up over {} epochs", config.training.warmup_epochs);
     }
+    if (config.training.clip_norm > 0) {
+        schedule += fmt::format(", gradients clipped to norm {}", config.training.clip_norm);
+    }
     fmt::format_to(out, "training    {}, {} cost, {} with learning rate {}{}, batches of {}, {} of {}\n",
                    format_count(config.training.epochs, "epoch"), config.model.cost, config.training.optimizer,
                    config.training.learning_rate, schedule, plan.sampler().batch_samples(0),

@@ -6,7 +6,7 @@ namespace dtrain::train {
 
 ExactDescent::ExactDescent(const Tools& tools)
     : Descent(tools, 0, tools.max_rows < static_cast<std::size_t>(tools.sampler.max_local_rows())),
-      update_(tools.network.layout(), tools.optimizer) {
+      update_(tools.network.layout(), tools.optimizer, tools.clip_norm) {
     for (std::size_t i = 0; i < tools.optimizer.state_names().size(); ++i) {
         states_.push_back(tools.reducer.state(i));
     }

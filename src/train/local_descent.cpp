@@ -35,7 +35,7 @@ LocalDescent::LocalDescent(const config::Config& config, const Tools& tools)
               tools.sampler.steps_per_epoch()),
       sync_every_(config.parallel.sync_every), shards_(config.parallel.logical_shards), gradient_(layout_.arena),
       gradient_of_one_({{0, 1}}, {gradient_.values()}, tools.network.max_added_up()),
-      update_(tools.network.layout(), tools.optimizer), own_states_(layout_.states) {
+      update_(tools.network.layout(), tools.optimizer, tools.clip_norm), own_states_(layout_.states) {
     for (std::size_t s = 0; s < shard_totals_.size(); ++s) {
         vectors_.emplace_back(layout_.exchanged());
     }
@@ -88,9 +88,8 @@ void LocalDescent::descend_apart(std::int64_t step, const data::Batch& batch, co
         shard_totals_[s].cost += static_cast<double>(cost);
 
         tools_.timer.enter(core::Phase::update, step);
-        parameters_finite_ &=
-            update_.update({parameters, own_states_}, {0, static_cast<std::int64_t>(layout_.arena)}, gradient_.values(),
-                           {step, tools_.schedule.rate(step), 1.0 / static_cast<double>(rows)});
+        parameters_finite_ &= update_.update({parameters, own_states_}, gradient_.values(),
+                                             {step, tools_.schedule.rate(step), 1.0 / static_cast<double>(rows)});
     }
     ++steps_;
 }

@@ -19,9 +19,10 @@ Replica::Replica(Plan& plan)
         loader_.emplace(dataset_.train, static_cast<std::size_t>(sampler().max_local_rows()), extent.rows, shards,
                         model::build_augmenter(plan.config(), dataset_.train.sample_shape));
         network().reserve(extent.larger(nn::Extent::of(model::evaluation_rows, 1)));
-        descent_ = make_descent(plan.config(), {plan.products(), network(), extent.rows, *loader_,
-                                                model::find_cost(plan.config()), plan.optimizer(), plan.schedule(),
-                                                sampler(), *reducer_, timer_, shards, plan.exchange().compressed});
+        descent_ = make_descent(plan.config(),
+                                {plan.products(), network(), extent.rows, *loader_, model::find_cost(plan.config()),
+                                 plan.optimizer(), plan.schedule(), sampler(), *reducer_, timer_, shards,
+                                 plan.exchange().compressed, plan.config().training.clip_norm});
     });
 }
 

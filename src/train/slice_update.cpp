@@ -12,10 +12,15 @@ std::span<T> piece_of(std::span<T> arena, core::Range range) {
     return arena.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
 }
 
+/// The values of the clip sum are measured in clip_unit · clip_norm, since a square sum has a range of its own: this
+/// one is precise to ten digits at clip_norm, and reaches gradients of millions of times that norm.
+constexpr double clip_unit = 256;
+
 } // namespace
 
-SliceUpdate::SliceUpdate(const nn::ParameterLayout& layout, const optim::Optimizer& optimizer)
-    : optimizer_(optimizer), state_(optimizer.state_names().size()) {
+SliceUpdate::SliceUpdate(const nn::ParameterLayout& layout, const optim::Optimizer& optimizer, double clip_norm)
+    : optimizer_(optimizer), clip_norm_(clip_norm), squares_(optim::square_limbs),
+      state_(optimizer.state_names().size()) {
     const auto end = static_cast<std::int64_t>(layout.arena_size());
     if (!optimizer.needs_norms()) {
         parts_.push_back({{0, end}});
@@ -28,7 +33,7 @@ SliceUpdate::SliceUpdate(const nn::ParameterLayout& layout, const optim::Optimiz
         }
         parts_.push_back({{begin, end}, tensor.shape.size() > 1});
     }
-    squares_.resize(parts_.size() * 2 * optim::square_limbs);
+    squares_.resize((1 + 2 * parts_.size()) * optim::square_limbs);
 }
 
 template <class Action>
@@ -54,7 +59,8 @@ void SliceUpdate::for_each_block(parallel::GradientReducer& reducer, std::int64_
     }
 }
 
-bool SliceUpdate::update(const Arenas& arenas, core::Range range, std::span<const float> sum, const optim::Step& step) {
+bool SliceUpdate::update_range(const Arenas& arenas, core::Range range, std::span<const float> sum,
+                               const optim::Step& step) {
     bool finite = true;
     optim::Step own = step;
     for_each_piece(range, sum, [&](const Part& part, core::Range piece, std::span<const float> gradient) {
@@ -67,23 +73,48 @@ bool SliceUpdate::update(const Arenas& arenas, core::Range range, std::span<cons
 
 bool SliceUpdate::update_slice(const Arenas& arenas, parallel::GradientReducer& reducer, const optim::Step& step,
                                core::PhaseTimer& timer) {
-    if (optimizer_.needs_norms()) {
-        find_rate_factors(arenas.parameters, reducer, step, timer);
-    }
+    const optim::Step clipped = needs_norms() ? apply_norms(arenas.parameters, reducer, step, timer) : step;
     bool finite = true;
-    for_each_block(reducer, step.number, timer,
-                   [&](core::Range block, std::span<const float> sum) { finite &= update(arenas, block, sum, step); });
+    for_each_block(reducer, step.number, timer, [&](core::Range block, std::span<const float> sum) {
+        finite &= update_range(arenas, block, sum, clipped);
+    });
     return finite;
 }
 
-void SliceUpdate::find_rate_factors(std::span<const float> parameters, parallel::GradientReducer& reducer,
-                                    const optim::Step& step, core::PhaseTimer& timer) {
+bool SliceUpdate::update(const Arenas& arenas, std::span<const float> sum, const optim::Step& step) {
+    optim::Step clipped = step;
+    if (clip_norm_ > 0) {
+        std::ranges::fill(squares_, 0);
+        add_to_clip_sum(sum, step);
+        clipped.gradient_scale *= clip_factor();
+    }
+    return update_range(arenas, {0, static_cast<std::int64_t>(sum.size())}, sum, clipped);
+}
+
+optim::SquareSum SliceUpdate::clip_sum() noexcept {
+    return optim::SquareSum(squares_.data(), optim::square_limbs);
+}
+
+void SliceUpdate::add_to_clip_sum(std::span<const float> sum, const optim::Step& step) noexcept {
+    optim::add_squares(sum, static_cast<float>(step.gradient_scale / (clip_norm_ * clip_unit)), clip_sum());
+}
+
+double SliceUpdate::clip_factor() noexcept {
+    const double length = optim::square_root(clip_sum()) * clip_unit; // in clip_norm
+    return length > 1 ? 1 / length : 1;
+}
+
+optim::Step SliceUpdate::apply_norms(std::span<const float> parameters, parallel::GradientReducer& reducer,
+                                     const optim::Step& step, core::PhaseTimer& timer) {
     std::ranges::fill(squares_, 0);
     const auto squares = [&](const Part& part, std::size_t which) {
         const auto number = static_cast<std::size_t>(&part - parts_.data());
-        return optim::SquareSum(squares_.data() + (2 * number + which) * optim::square_limbs, optim::square_limbs);
+        return optim::SquareSum(squares_.data() + (1 + 2 * number + which) * optim::square_limbs, optim::square_limbs);
     };
     for_each_block(reducer, step.number, timer, [&](core::Range block, std::span<const float> sum) {
+        if (clip_norm_ > 0) {
+            add_to_clip_sum(sum, step);
+        }
         for_each_piece(block, sum, [&](const Part& part, core::Range piece, std::span<const float> gradient) {
             if (part.by_norms) {
                 optim::add_squares(piece_of(parameters, piece), 1, squares(part, 0));
@@ -93,12 +124,16 @@ void SliceUpdate::find_rate_factors(std::span<const float> parameters, parallel:
     });
     timer.enter(core::Phase::wait, step.number);
     reducer.sum_over_slices(squares_);
+    const double factor = clip_norm_ > 0 ? clip_factor() : 1;
     for (Part& part : parts_) {
         if (part.by_norms) {
-            part.rate_factor =
-                optimizer_.rate_factor(optim::square_root(squares(part, 0)), optim::square_root(squares(part, 1)));
+            part.rate_factor = optimizer_.rate_factor(optim::square_root(squares(part, 0)),
+                                                      factor * optim::square_root(squares(part, 1)));
         }
     }
+    optim::Step clipped = step;
+    clipped.gradient_scale *= factor;
+    return clipped;
 }
 
 } // namespace dtrain::train

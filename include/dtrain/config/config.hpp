@@ -58,6 +58,7 @@ class Config {
         double learning_rate = 0;
         double momentum = 0;
         double weight_decay = 0;
+        double clip_norm = 0; ///< 0 = off
         std::string schedule;
         double warmup_epochs = 0;
         double decay_epochs = 0;

@@ -44,6 +44,7 @@ struct Tools {
     core::PhaseTimer& timer;
     std::size_t local_shards; ///< of this rank
     bool compressed = false;  ///< whether the reducer expects compressed gradients
+    double clip_norm = 0;     ///< see SliceUpdate
 };
 
 /// A training step: computes the gradients of this rank's shards, exchanges them, and updates the parameters.

@@ -4,6 +4,7 @@
 #include "dtrain/core/phase_timer.hpp"
 #include "dtrain/nn/parameters.hpp"
 #include "dtrain/optim/optimizer.hpp"
+#include "dtrain/optim/square_sum.hpp"
 #include "dtrain/parallel/gradient_reducer.hpp"
 
 #include <cstddef>
@@ -23,12 +24,13 @@ struct Arenas {
 /// optimizer's rule tensor by tensor if the optimizer needs norms, otherwise to the whole range at once.
 class SliceUpdate {
   public:
-    /// `optimizer` must outlive this object.
-    SliceUpdate(const nn::ParameterLayout& layout, const optim::Optimizer& optimizer);
+    /// With `clip_norm` > 0, the mean gradient of all parameters is scaled down to this Euclidean norm where it is
+    /// longer (Pascanu, Mikolov and Bengio 2013). `optimizer` must outlive this object.
+    SliceUpdate(const nn::ParameterLayout& layout, const optim::Optimizer& optimizer, double clip_norm = 0);
 
-    /// Not collective: updates `range` of the arenas. sum[0] belongs to the first element of the range. Returns whether
-    /// every new parameter is finite. Allocates nothing.
-    bool update(const Arenas& arenas, core::Range range, std::span<const float> sum, const optim::Step& step);
+    /// Not collective: updates all elements of the arenas with a summed gradient, for optimizers without norms. Returns
+    /// whether every new parameter is finite. Allocates nothing.
+    bool update(const Arenas& arenas, std::span<const float> sum, const optim::Step& step);
 
     /// Collective, after reducer.combine(): updates this rank's slice block by block, while the block's sum is in
     /// cache. Returns whether every new parameter of the slice is finite.
@@ -42,6 +44,8 @@ class SliceUpdate {
         bool by_norms = false;
         double rate_factor = 1;
     };
+    /// Updates `range` of the arenas. sum[0] belongs to the first element of the range.
+    bool update_range(const Arenas& arenas, core::Range range, std::span<const float> sum, const optim::Step& step);
     /// Cuts `range` into pieces that belong to one part each, and calls action(part, piece, sum of the piece).
     template <class Action>
     void for_each_piece(core::Range range, std::span<const float> sum, Action&& action);
@@ -49,13 +53,22 @@ class SliceUpdate {
     template <class Action>
     static void for_each_block(parallel::GradientReducer& reducer, std::int64_t step, core::PhaseTimer& timer,
                                Action&& action);
-    /// Collective: computes the rate factor of each part from its norms.
-    void find_rate_factors(std::span<const float> parameters, parallel::GradientReducer& reducer,
-                           const optim::Step& step, core::PhaseTimer& timer);
+    /// Collective: sets the rate factor of each part from its norms. Returns the step with a clipped gradient.
+    [[nodiscard]] optim::Step apply_norms(std::span<const float> parameters, parallel::GradientReducer& reducer,
+                                          const optim::Step& step, core::PhaseTimer& timer);
+    [[nodiscard]] bool needs_norms() const noexcept { return optimizer_.needs_norms() || clip_norm_ > 0; }
+    /// Adds the squares of a part of the gradient to the sum for clip_factor().
+    void add_to_clip_sum(std::span<const float> sum, const optim::Step& step) noexcept;
+    /// The factor that clips the gradient whose squares were added.
+    [[nodiscard]] double clip_factor() noexcept;
+    [[nodiscard]] optim::SquareSum clip_sum() noexcept;
 
     const optim::Optimizer& optimizer_;
-    std::vector<Part> parts_;             ///< ascending, without gaps
-    std::vector<std::int64_t> squares_;   ///< for each part, optim::SquareSum of parameters and of the gradient
+    double clip_norm_;
+    std::vector<Part> parts_; ///< ascending, without gaps
+    /// optim::SquareSum of the whole gradient, see add_to_clip_sum(); then, if the optimizer needs norms, of the
+    /// parameters and of the gradient of each part.
+    std::vector<std::int64_t> squares_;
     std::vector<std::span<float>> state_; ///< of the current piece
 };
 

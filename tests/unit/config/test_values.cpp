@@ -43,6 +43,7 @@ optimizer = sgd
 learning_rate = 3.0
 momentum = 0.9
 weight_decay = 0
+clip_norm = 0
 schedule = constant
 warmup_epochs = 0
 decay_epochs = 10
@@ -98,6 +99,7 @@ optimizer = adam
 learning_rate = 0.7
 momentum = 0.125
 weight_decay = 0.375
+clip_norm = 0.625
 schedule = cosine
 warmup_epochs = 1.5
 decay_epochs = 2.25
@@ -140,12 +142,12 @@ std::string fields_of(const Config& c) {
            fmt::format("\n[model]\nlayers = {}\ncost = {}\nseed = {}\n", c.model.layers, c.model.cost, c.model.seed) +
            fmt::format("\n[training]\nepochs = {}\nbatch_size = {}\nmicro_batch = {}\nprecision = {}\noptimizer = "
                        "{}\nlearning_rate = {:.1f}\n"
-                       "momentum = {:g}\nweight_decay = {:g}\nschedule = {}\nwarmup_epochs = {:g}\n"
+                       "momentum = {:g}\nweight_decay = {:g}\nclip_norm = {:g}\nschedule = {}\nwarmup_epochs = {:g}\n"
                        "decay_epochs = {:g}\ndecay_factor = {:g}\npatience = {}\n",
                        c.training.epochs, c.training.batch_size, c.training.micro_batch, c.training.precision,
                        c.training.optimizer, c.training.learning_rate, c.training.momentum, c.training.weight_decay,
-                       c.training.schedule, c.training.warmup_epochs, c.training.decay_epochs, c.training.decay_factor,
-                       c.training.patience) +
+                       c.training.clip_norm, c.training.schedule, c.training.warmup_epochs, c.training.decay_epochs,
+                       c.training.decay_factor, c.training.patience) +
            fmt::format("\n[parallel]\nlogical_shards = {}\nreducer = {}\ncompression = {}\nproducts = {}\nthreads = "
                        "{}\nstall_timeout = {:g}\n"
                        "sync_every = {}\nranks_per_node = {}\ncheck_every = {}\n",
@@ -210,6 +212,7 @@ TEST(Values, MayBeNumbersWithinRanges) {
         {"training.learning_rate", {"1e-300", "3.0", "1e6", "1000000"}, {"0", "-1", "1000001", "fast", "1e-400"}},
         {"training.momentum", {"0", "0.999999", ".5"}, {"1", "-0.1", "1.0"}},
         {"training.weight_decay", {"0", "1e6"}, {"-1e-9", "1e7"}},
+        {"training.clip_norm", {"0", "1e-9", "1e6"}, {"-1", "1e-10", "1e7"}},
         {"training.warmup_epochs", {"0", "0.5", "1e6"}, {"-1", "1e7"}},
         {"training.decay_epochs", {"0.5", "1e6"}, {"0", "-1", "1e7"}},
         {"training.decay_factor", {"1e-9", "1"}, {"0", "-0.5", "1.5"}},

@@ -4,6 +4,7 @@
 #include "support/lone_reducer.hpp"
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -26,7 +27,7 @@ nn::ParameterLayout make_layout() {
 /// One step on random parameters and gradients.
 class SliceUpdateTest : public ::testing::Test {
   protected:
-    std::vector<float> updated(const std::string& optimizer_name, std::size_t block) {
+    std::vector<float> updated(const std::string& optimizer_name, std::size_t block, double clip_norm = 0) {
         optimizer_ = optim::make_optimizer(optimizer_name, {0.9, 0.01});
         const std::size_t states = optimizer_->state_names().size();
         support::LoneReducer reducer(layout_.arena_size(), states, 1, block);
@@ -45,7 +46,7 @@ class SliceUpdateTest : public ::testing::Test {
         for (std::size_t i = 0; i < states; ++i) {
             arenas.push_back(reducer.state(i));
         }
-        SliceUpdate update(layout_, *optimizer_);
+        SliceUpdate update(layout_, *optimizer_, clip_norm);
         core::PhaseTimer timer;
         for (int step = 0; step < 3; ++step) {
             EXPECT_TRUE(update.update_slice({reducer.parameters(), arenas}, reducer, {step, 0.1, 0.25}, timer));
@@ -65,6 +66,9 @@ TEST_F(SliceUpdateTest, HasTheSameBitsForAnyBlockSize) {
         for (const std::size_t block : {16U, 48U, 240U}) {
             EXPECT_EQ(updated(optimizer, block), all) << optimizer << " in blocks of " << block;
         }
+        const std::vector<float> clipped = updated(optimizer, layout_.arena_size(), 0.25);
+        EXPECT_NE(clipped, all) << optimizer;
+        EXPECT_EQ(updated(optimizer, 48, 0.25), clipped) << optimizer;
     }
 }
 
@@ -107,10 +111,40 @@ TEST_F(SliceUpdateTest, DetectsValuesThatAreNotFinite) {
     SliceUpdate update(layout_, *sgd);
     std::vector<float> parameters(layout_.arena_size());
     std::vector<float> gradient(layout_.arena_size());
-    const core::Range all{0, static_cast<std::int64_t>(parameters.size())};
-    EXPECT_TRUE(update.update({parameters, {}}, all, gradient, {0, 1, 1}));
-    gradient[layout_[2].offset] = std::numeric_limits<float>::infinity();
-    EXPECT_FALSE(update.update({parameters, {}}, all, gradient, {0, 1, 1}));
+    EXPECT_TRUE(update.update({parameters, {}}, gradient, {0, 1, 1}));
+    SliceUpdate clipping(layout_, *sgd, 1);
+    for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+        gradient[layout_[2].offset] = bad;
+        EXPECT_FALSE(update.update({parameters, {}}, gradient, {0, 1, 1}));
+        std::ranges::fill(parameters, 0.0F);
+        EXPECT_FALSE(clipping.update({parameters, {}}, gradient, {0, 1, 1}));
+    }
+}
+
+/// Against a computation in double, for gradients shorter and longer than the limit, by many orders of magnitude.
+TEST_F(SliceUpdateTest, ClipsTheMeanGradient) {
+    const auto sgd = optim::make_optimizer("sgd", {});
+    for (const double clip_norm : {1e-6, 0.5, 1e3}) {
+        SliceUpdate update(layout_, *sgd, clip_norm);
+        for (const double size : {1e-3, 0.02, 1.0, 1e5}) {
+            std::vector<float> gradient(layout_.arena_size());
+            core::RandomStream random(7, core::Purpose::direction, 0, 0);
+            double square = 0;
+            for (const nn::Tensor& tensor : layout_.tensors()) {
+                for (float& value : tensor.in(std::span(gradient))) {
+                    value = static_cast<float>(size * clip_norm * (2 * random.uniform() - 1));
+                    square += std::pow(0.25 * static_cast<double>(value), 2);
+                }
+            }
+            const double factor = std::min(1.0, clip_norm / std::sqrt(square));
+            std::vector<float> parameters(layout_.arena_size());
+            EXPECT_TRUE(update.update({parameters, {}}, gradient, {0, 1, 0.25}));
+            for (std::size_t i = 0; i < parameters.size(); ++i) {
+                const double expected = -factor * 0.25 * static_cast<double>(gradient[i]);
+                ASSERT_NEAR(parameters[i], expected, 1e-6 * clip_norm) << clip_norm << ", " << size;
+            }
+        }
+    }
 }
 
 } // namespace
