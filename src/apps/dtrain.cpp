@@ -1,3 +1,5 @@
+#include "dtrain/core/terminal.hpp"
+#include "dtrain/model/saved_network.hpp"
 #include "dtrain/run/run_files.hpp"
 #include "dtrain/run/stop_signal.hpp"
 #include "dtrain/run/trainer.hpp"
@@ -9,6 +11,7 @@
 #include <fmt/format.h>
 
 #include <string>
+#include <string_view>
 
 namespace {
 
@@ -38,6 +41,13 @@ core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator)
         train::Plan plan(config, communicator, run::RunFiles::writing_bytes(config));
         const std::string memory = train::describe_memory(plan.memory(), communicator);
         const data::Dataset dataset = plan.load();
+        mpi::together(communicator, [&] {
+            if (communicator.is_root()) {
+                (void)model::open_initial(config, plan.network().layout(), [](std::string_view text) {
+                    core::print_error("dtrain: warning: {}\n", text);
+                });
+            }
+        });
         if (communicator.is_root()) {
             fmt::print("{}\n{}\n{}\n{}\n", config.resolved(), train::describe(plan), memory, train::describe(dataset));
         }

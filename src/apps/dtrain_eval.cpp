@@ -283,44 +283,12 @@ void find_best(std::filesystem::path& path) {
                                   path.string()));
 }
 
-/// Opens the checkpoint at `path`. If `path` is a folder, opens its newest valid checkpoint and sets `path` to its
-/// file.
-io::Checkpoint open_checkpoint(std::filesystem::path& path) {
-    std::error_code unknown; // ignored: opening the file reports errors, for example a name that is too long
-    if (!std::filesystem::is_directory(path, unknown)) {
-        if (const auto kind = io::kind_of(path); kind && kind != io::FileKind::checkpoint) {
-            throw core::Error(core::ExitCode::bad_checkpoint,
-                              fmt::format("{}: is {}; expected a checkpoint or the output folder of a run",
-                                          path.string(), io::to_string(*kind)));
-        }
-        return io::Checkpoint(path);
-    }
-    for (const std::filesystem::path& folder : {path / "checkpoints", path}) {
-        const io::CheckpointFolder checkpoints(folder);
-        const auto pass_over = [](const core::Error& error) {
-            core::print_error("dtrain-eval: warning: {}; trying an older checkpoint\n", error.what());
-        };
-        for (const std::int64_t step : checkpoints.steps()) {
-            try {
-                io::Checkpoint checkpoint(checkpoints.file(step));
-                path = checkpoints.file(step);
-                return checkpoint;
-            } catch (const io::DamagedFile& error) {
-                pass_over(error);
-            } catch (const io::UnreadableFile& error) {
-                pass_over(error);
-            }
-        }
-    }
-    throw core::Error(core::ExitCode::bad_checkpoint,
-                      fmt::format("{}: no valid checkpoint in this folder", path.string()));
-}
-
 void execute(Arguments arguments) {
     if (arguments.best) {
         find_best(arguments.checkpoint);
     }
-    const io::Checkpoint checkpoint = open_checkpoint(arguments.checkpoint);
+    const io::Checkpoint checkpoint = io::open_checkpoint(
+        arguments.checkpoint, [](std::string_view text) { core::print_error("dtrain-eval: warning: {}\n", text); });
     config::Config config = model::config_of(checkpoint);
     config.parallel.products = kernels::product_names().front(); // the machine need not have another engine
     const auto products = model::build_products(config);

@@ -102,6 +102,10 @@ constexpr std::array table{
     Key{"model", "seed", "1", "a whole number from 0 to 18446744073709551615", [](Config& c, Text v) {
         return whole<std::uint64_t>(v, 0, std::numeric_limits<std::uint64_t>::max(), c.model.seed);
     }},
+    Key{"model", "initial", "random", "random, a checkpoint or the output folder of a run", [](Config& c, Text v) {
+        c.model.initial = v == "random" ? std::nullopt : std::optional<std::filesystem::path>(v);
+        return verdict(!v.empty());
+    }, Kind::path},
 
     Key{"training", "epochs", "30", "a whole number from 0 to 1000000",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, 1'000'000, c.training.epochs); }},

@@ -38,7 +38,7 @@ std::vector<PathPoint> read_path(const std::filesystem::path& file, const io::Ch
     std::erase_if(steps, [&](std::int64_t step) { return step == 0 || step >= info.step; });
 
     std::vector<PathPoint> path;
-    if (info.step > 0) {
+    if (info.step > 0 && !config.model.initial) { // another checkpoint may have been replaced since
         core::Buffer<float> initial(network.layout().arena_size());
         network.initialise(initial.values(), config.model.seed);
         path.push_back({0, std::move(initial)});

@@ -3,6 +3,7 @@
 #include "dtrain/core/error.hpp"
 #include "dtrain/core/number.hpp"
 #include "dtrain/io/file.hpp"
+#include "dtrain/io/file_kind.hpp"
 
 #include "hdf5_format.hpp"
 #include <fmt/format.h>
@@ -179,6 +180,37 @@ std::filesystem::path CheckpointFolder::name_if_damaged(std::int64_t step) const
         name += fmt::format("-{}", number);
     }
     return name;
+}
+
+Checkpoint open_checkpoint(std::filesystem::path& path, const std::function<void(std::string_view)>& warn) {
+    std::error_code unknown; // ignored: opening the file reports errors, for example a name that is too long
+    if (!std::filesystem::is_directory(path, unknown)) {
+        if (const auto kind = kind_of(path); kind && kind != FileKind::checkpoint) {
+            throw core::Error(core::ExitCode::bad_checkpoint,
+                              fmt::format("{}: is {}; expected a checkpoint or the output folder of a run",
+                                          path.string(), to_string(*kind)));
+        }
+        return Checkpoint(path);
+    }
+    for (const std::filesystem::path& folder : {path / "checkpoints", path}) {
+        const CheckpointFolder checkpoints(folder);
+        const auto pass_over = [&](const core::Error& error) {
+            warn(fmt::format("{}; trying an older checkpoint", error.what()));
+        };
+        for (const std::int64_t step : checkpoints.steps()) {
+            try {
+                Checkpoint checkpoint(checkpoints.file(step));
+                path = checkpoints.file(step);
+                return checkpoint;
+            } catch (const DamagedFile& error) {
+                pass_over(error);
+            } catch (const UnreadableFile& error) {
+                pass_over(error);
+            }
+        }
+    }
+    throw core::Error(core::ExitCode::bad_checkpoint,
+                      fmt::format("{}: no valid checkpoint in this folder", path.string()));
 }
 
 } // namespace dtrain::io

@@ -5,6 +5,8 @@
 #include "dtrain/model/build.hpp"
 #include "dtrain/nn/cost.hpp"
 
+#include <utility>
+
 namespace dtrain::model {
 
 config::Config config_of(const io::Checkpoint& checkpoint) {
@@ -36,6 +38,19 @@ core::Buffer<float> parameters_of(const io::Checkpoint& checkpoint, const nn::Ne
     core::Buffer<float> parameters(network.layout().arena_size());
     checkpoint.read(saved_tensors(network.layout(), parameters.values()));
     return parameters;
+}
+
+std::optional<InitialWeights> open_initial(const config::Config& config, const nn::ParameterLayout& layout,
+                                           const std::function<void(std::string_view)>& warn) {
+    if (!config.model.initial) {
+        return std::nullopt;
+    }
+    std::filesystem::path file = *config.model.initial;
+    io::Checkpoint checkpoint = io::open_checkpoint(file, warn);
+    for (const nn::Tensor& tensor : layout.tensors()) {
+        checkpoint.require("/model/" + tensor.name, tensor.shape);
+    }
+    return InitialWeights{std::move(file), std::move(checkpoint)};
 }
 
 std::vector<io::TensorView> saved_tensors(const nn::ParameterLayout& layout, std::span<float> parameters,

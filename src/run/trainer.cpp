@@ -75,6 +75,12 @@ void Trainer::restore_or_initialise() {
             record_ = checkpoint->info().record;
             found = {1, checkpoint->info().step};
             changes = config_.changes_since(model::config_of(*checkpoint));
+        } else if (const auto initial = model::open_initial(config_, replica_.network().layout(),
+                                                            [this](std::string_view text) { progress_.warn(text); })) {
+            initial->checkpoint.read(model::saved_tensors(replica_.network().layout(), replica_.parameters()));
+            found = {1, 0};
+            progress_.line(fmt::format("initial     weights of {}, after epoch {}", initial->file.string(),
+                                       initial->checkpoint.info().epoch));
         }
     });
     communicator_.broadcast(std::span(found));

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
 CASES = {name: {**testing.CASES[name], "data.train_samples": 200, "data.test_samples": 100}
-         for name in ("sigmoid, quadratic, sgd", "convolutions, dropout, momentum, distorted",
-                      "lstm, batch smaller than the shards, nesterov", "wide layers, lars, 13 shards",
+         for name in ("sigmoid, quadratic, sgd, validation", "convolutions, dropout, momentum, distorted",
+                      "lstm, batch smaller than the shards, nesterov, clipped", "wide layers, lars, clipped, 13 shards",
                       "fewer samples than shards, adam")}
 # The reference is slow.
 ROUNDED_CASES = {name: {**settings, "data.train_samples": 60, "data.test_samples": 20, "training.epochs": 1}
@@ -75,7 +75,7 @@ class InstructionSetsTest(testing.DtrainTestCase):
     @unittest.skipUnless(testing.starts_several_programs(), "this mpirun cannot start several programs")
     def test_ranks_agree(self):
         """A job whose ranks have different CPUs uses what all of them have."""
-        config = self.write_config(CASES["sigmoid, quadratic, sgd"])
+        config = self.write_config(CASES["sigmoid, quadratic, sgd, validation"])
         program = [str(testing.BIN / "dtrain"), str(config)]
         words = [testing.MPIRUN, "-np", "1", "env", f"DTRAIN_ISA={supported()[-1]}", *program, ":",
                  "-np", "1", "env", "DTRAIN_ISA=reference", *program]
@@ -87,8 +87,8 @@ class InstructionSetsTest(testing.DtrainTestCase):
     @unittest.skipUnless(platform.machine() == "x86_64" and shutil.which("qemu-x86_64"), "needs qemu-x86_64")
     def test_other_cpus(self):
         """An emulated CPU with AVX2 gives the same bits, and one without is refused."""
-        config = self.write_config({**CASES["sigmoid, quadratic, sgd"], "training.epochs": 1})
-        expected = self.train({**CASES["sigmoid, quadratic, sgd"], "training.epochs": 1}, output="real")
+        config = self.write_config({**CASES["sigmoid, quadratic, sgd, validation"], "training.epochs": 1})
+        expected = self.train({**CASES["sigmoid, quadratic, sgd, validation"], "training.epochs": 1}, output="real")
 
         def emulated(cpu):
             words = ["qemu-x86_64", "-cpu", cpu, str(testing.BIN / "dtrain"), str(config)]

@@ -26,7 +26,7 @@ class LocalSgdTest(testing.DtrainTestCase):
                 self.assert_same_result(local, plain)
 
     def test_same_bits_on_any_number_of_ranks(self):
-        settings = {**SETTINGS, "training.optimizer": "momentum", "parallel.logical_shards": 6,
+        settings = {**SETTINGS, "training.optimizer": "momentum", "training.clip_norm": 0.5, "parallel.logical_shards": 6,
                     "parallel.sync_every": 4}
         one = self.train(settings, output="one")
         for ranks in (2, 3, 5):

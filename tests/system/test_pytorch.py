@@ -26,6 +26,7 @@ NETWORKS = {
     "windows that leave an edge": "maxpool 3, conv 9x4x4 sigmoid, avgpool 4, dense 10",
     "LSTM over the rows": "lstm 21, dense 10",
 }
+CLIP_NORMS = {"LSTM over the rows": 0.05}
 
 
 def with_weights(model, checkpoint):
@@ -65,7 +66,8 @@ class PyTorchTest(testing.DtrainTestCase):
         for ranks, (name, layers) in enumerate(NETWORKS.items(), start=1):
             with self.case(name, ranks=ranks):
                 settings = {"model.layers": layers, "model.cost": "cross_entropy", "data.train_samples": SAMPLES,
-                            "training.batch_size": "all", "training.learning_rate": 0.1, "training.epochs": STEPS}
+                            "training.batch_size": "all", "training.learning_rate": 0.1, "training.epochs": STEPS,
+                            "training.clip_norm": CLIP_NORMS.get(name, 0)}
                 start = self.train(settings, "--training.epochs=0", output=f"start-{ranks}").last_checkpoint()
                 trained = self.train(settings, ranks=ranks, output=f"end-{ranks}")
 
@@ -77,6 +79,9 @@ class PyTorchTest(testing.DtrainTestCase):
                     optimizer.zero_grad()
                     cost = torch.nn.functional.cross_entropy(model(images), labels)
                     cost.backward()
+                    if name in CLIP_NORMS:
+                        length = torch.nn.utils.clip_grad_norm_(tensors, CLIP_NORMS[name])
+                        self.assertGreater(length, 1.2 * CLIP_NORMS[name], "nothing is clipped")
                     optimizer.step()
                     costs.append(cost.item())
                 self.assertLess(costs[-1], 0.999 * costs[0])

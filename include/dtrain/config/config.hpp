@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,6 +49,7 @@ class Config {
         std::string layers;
         std::string cost;
         std::uint64_t seed = 0;
+        std::optional<std::filesystem::path> initial; ///< a checkpoint, or a folder with checkpoints
     } model;
     struct Training {
         std::int64_t epochs = 0;

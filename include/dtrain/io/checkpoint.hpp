@@ -5,8 +5,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace dtrain::io {
@@ -79,5 +81,11 @@ class CheckpointFolder {
   private:
     std::filesystem::path folder_;
 };
+
+/// Opens the checkpoint at `path`. If `path` is a folder, the output folder of a run or a folder of checkpoints, opens
+/// the newest valid checkpoint there and sets `path` to its file. Reports newer ones that are damaged or unreadable to
+/// `warn`. Throws core::Error (bad_checkpoint) like the constructor, or if there is none.
+[[nodiscard]] Checkpoint open_checkpoint(std::filesystem::path& path,
+                                         const std::function<void(std::string_view)>& warn);
 
 } // namespace dtrain::io

@@ -6,8 +6,12 @@
 #include "dtrain/kernels/products.hpp"
 #include "dtrain/nn/network.hpp"
 
+#include <filesystem>
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace dtrain::model {
@@ -23,6 +27,17 @@ namespace dtrain::model {
 
 /// The weights of a checkpoint, as an arena of `network`. Throws core::Error (bad_checkpoint) if they are missing.
 [[nodiscard]] core::Buffer<float> parameters_of(const io::Checkpoint& checkpoint, const nn::Network<float>& network);
+
+/// The weights from which a new run starts, if model.initial names a checkpoint.
+struct InitialWeights {
+    std::filesystem::path file;
+    io::Checkpoint checkpoint;
+};
+/// Opens the checkpoint of model.initial. Throws core::Error (bad_checkpoint) if there is none, or unless it has the
+/// tensors of `layout`.
+[[nodiscard]] std::optional<InitialWeights> open_initial(const config::Config& config,
+                                                         const nn::ParameterLayout& layout,
+                                                         const std::function<void(std::string_view)>& warn);
 
 /// Names and arenas of optimizer state.
 struct NamedStates {

@@ -13,23 +13,24 @@ DISTORTED = {"augment.shift": 2, "augment.rotate": 10, "augment.scale": 0.1, "au
 # Together these configs have every optimizer and cost, and a schedule with warm-up. Batches and shards do not divide
 # each other, and neither divides the 1003 samples.
 CASES = {
-    "sigmoid, quadratic, sgd": {"training.batch_size": 30, "training.learning_rate": 1.0},
+    "sigmoid, quadratic, sgd, validation": {"training.batch_size": 30, "training.learning_rate": 1.0,
+                                            "data.validation_samples": 77},
     "convolutions, dropout, momentum, distorted": {
         **DISTORTED, "model.cost": "cross_entropy", "training.batch_size": 150, "training.optimizer": "momentum",
         "training.learning_rate": 0.02, "model.layers": "conv 5x5x5 pad 2 relu, maxpool 2, conv 7x3x3 stride 2 relu, "
                                                         "dropout 0.25, dense 24 relu, dense 10"},
-    "lstm, batch smaller than the shards, nesterov": {"model.layers": "lstm 11, dense 10",
-                                                      "model.cost": "cross_entropy", "training.batch_size": 5,
-                                                      "training.epochs": 1, "training.optimizer": "nesterov",
-                                                      "training.learning_rate": 0.001},
+    "lstm, batch smaller than the shards, nesterov, clipped": {
+        "model.layers": "lstm 11, dense 10", "model.cost": "cross_entropy", "training.batch_size": 5,
+        "training.epochs": 1, "training.optimizer": "nesterov", "training.learning_rate": 0.001,
+        "training.clip_norm": 0.5},
     "full batch, adamw, cosine, warm-up, 5 shards": {
         "training.batch_size": "all", "training.epochs": 5, "training.optimizer": "adamw",
         "training.learning_rate": 0.01, "training.weight_decay": 0.1, "training.schedule": "cosine",
         "training.warmup_epochs": 2, "parallel.logical_shards": 5},
-    "wide layers, lars, 13 shards": {
+    "wide layers, lars, clipped, 13 shards": {
         "model.layers": "dense 150 relu, dense 70 tanh, dense 10", "model.cost": "cross_entropy",
         "training.batch_size": 200, "training.optimizer": "lars", "training.learning_rate": 0.5,
-        "training.weight_decay": 0.001, "parallel.logical_shards": 13},
+        "training.weight_decay": 0.001, "training.clip_norm": 0.3, "parallel.logical_shards": 13},
     "fewer samples than shards, adam": {"data.train_samples": 6, "data.test_samples": 3, "training.batch_size": 4,
                                         "training.optimizer": "adam", "training.learning_rate": 0.01},
     # Micro-batches cut shards.

@@ -30,7 +30,7 @@ TEST(CommandLine, IsQuotedInMessages) {
          "command line: --parallel.blas_threads=3: unknown key; it is now called --parallel.threads"},
         {"--epochs=3", "command line: --epochs=3: unknown key; did you mean --training.epochs?"},
         {"--model.whatever=3",
-         "command line: --model.whatever=3: unknown key; the keys of [model] are layers, cost, seed"},
+         "command line: --model.whatever=3: unknown key; the keys of [model] are layers, cost, seed, initial"},
         {"--x.whatever=3", "command line: --x.whatever=3: unknown key; "
                            "the sections are data, augment, model, training, parallel, output"},
         {"--training.epochs=-3", "command line: --training.epochs=-3: expected a whole number from 0 to 1000000"},

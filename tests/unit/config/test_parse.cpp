@@ -111,7 +111,7 @@ TEST(Config, MessagesAboutTheFile) {
         {"[training]\nlearning_rat = 1\n", "x.ini: unknown key [training] learning_rat; did you mean learning_rate?"},
         {"[training]\nseed = 1\n", "x.ini: unknown key [training] seed; did you mean [model] seed?"},
         {"[model]\nwhatever.it.is = 1\n",
-         "x.ini: unknown key [model] whatever.it.is; the keys of [model] are layers, cost, seed"},
+         "x.ini: unknown key [model] whatever.it.is; the keys of [model] are layers, cost, seed, initial"},
         {"epochs = 1\n", "x.ini: key epochs is not in a section; did you mean [training] epochs?"},
         {"whatever = 1\n", "x.ini: key whatever is not in a section; "
                            "the sections are data, augment, model, training, parallel, output"},

@@ -33,6 +33,7 @@ elastic_sigma = 4
 layers = dense 16 sigmoid, dense 16 sigmoid, dense 10 sigmoid
 cost = quadratic
 seed = 1
+initial = random
 
 [training]
 epochs = 30
@@ -89,6 +90,7 @@ elastic_sigma = 3.5
 layers = dense 3 relu
 cost = cross_entropy
 seed = 103
+initial = other/run
 
 [training]
 epochs = 104
@@ -139,7 +141,8 @@ std::string fields_of(const Config& c) {
                        "elastic_sigma = {:g}\n",
                        c.augment.shift, c.augment.rotate, c.augment.scale, c.augment.shear, c.augment.elastic_alpha,
                        c.augment.elastic_sigma) +
-           fmt::format("\n[model]\nlayers = {}\ncost = {}\nseed = {}\n", c.model.layers, c.model.cost, c.model.seed) +
+           fmt::format("\n[model]\nlayers = {}\ncost = {}\nseed = {}\ninitial = {}\n", c.model.layers, c.model.cost,
+                       c.model.seed, c.model.initial ? c.model.initial->string() : "random") +
            fmt::format("\n[training]\nepochs = {}\nbatch_size = {}\nmicro_batch = {}\nprecision = {}\noptimizer = "
                        "{}\nlearning_rate = {:.1f}\n"
                        "momentum = {:g}\nweight_decay = {:g}\nclip_norm = {:g}\nschedule = {}\nwarmup_epochs = {:g}\n"
