@@ -209,8 +209,8 @@ def differing_keys(shown):
 
 
 def over_keys(shown):
-    """Charts of the accuracy of the best epoch (with a validation set) or the last one over a numeric key of the config: over KEYS_TO_COMPARE if only RECIPE
-    keys differ, otherwise over a key that is the only one that differs."""
+    """Charts of the accuracy of the best epoch (with a validation set) or the last one over a numeric key of the config:
+    over KEYS_TO_COMPARE if only RECIPE keys differ, otherwise over a key that is the only one that differs."""
     differing = [key for key in differing_keys(shown) if not key.startswith(ASIDE)]
     numeric = [key for key in differing
                if len({runs.number(run.config.get(key)) for run in shown} - {None}) > 1]

@@ -16,6 +16,11 @@ PHASES = ("compute_seconds", "reduce_seconds", "wait_seconds", "data_seconds")
 EPOCH_COLUMNS = ("epoch", "step", "train_cost", "train_accuracy", "test_cost", "test_accuracy", "learning_rate",
                  "seconds", "samples_per_second", "fingerprint")
 VALIDATION_COLUMNS = ("validation_cost", "validation_accuracy")  # only of runs with a validation set
+# The configs of earlier versions: old names of keys, and the values of keys that these versions did not have.
+RENAMED = {"parallel.blas_threads": "parallel.threads", "parallel.node_ranks": "parallel.ranks_per_node"}
+ADDED = {"data.validation_samples": "0", "model.initial": "random", "training.precision": "float32",
+         "training.micro_batch": "0", "training.clip_norm": "0", "training.patience": "0", "parallel.products": "exact",
+         "parallel.compression": "none", "output.keep_best": "true"}
 MAX_BLOCKS = 800  # points of a curve: more than a chart has pixels
 READ_AT_ONCE = 1 << 20  # values
 
@@ -144,7 +149,8 @@ def parse_config(text):
         parser.read_string(text)
     except configparser.Error:
         return {}
-    return {f"{section}.{key}": value for section in parser.sections() for key, value in parser[section].items()}
+    config = {f"{section}.{key}": value for section in parser.sections() for key, value in parser[section].items()}
+    return {**ADDED, **{RENAMED.get(key, key): value for key, value in config.items()}} if config else {}
 
 
 def record_of(file):
