@@ -157,6 +157,9 @@ std::vector<double> random_direction(const nn::ParameterLayout& layout, std::spa
     std::vector<double> direction(layout.arena_size());
     core::RandomStream random(seed, core::Purpose::direction, 0, number);
     for (const nn::Tensor& tensor : layout.tensors()) {
+        if (tensor.role == nn::Role::statistic) {
+            continue;
+        }
         double drawn = 0;
         double wanted = 0;
         for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {

@@ -56,14 +56,16 @@ std::optional<InitialWeights> open_initial(const config::Config& config, const n
 std::vector<io::TensorView> saved_tensors(const nn::ParameterLayout& layout, std::span<float> parameters,
                                           const NamedStates& states) {
     std::vector<io::TensorView> views;
-    const auto add = [&](const std::string& group, std::span<float> arena) {
+    const auto add = [&](const std::string& group, std::span<float> arena, bool with_statistics) {
         for (const nn::Tensor& tensor : layout.tensors()) {
-            views.push_back({group + tensor.name, tensor.shape, tensor.in(arena)});
+            if (with_statistics || tensor.role == nn::Role::parameter) {
+                views.push_back({group + tensor.name, tensor.shape, tensor.in(arena)});
+            }
         }
     };
-    add("/model/", parameters);
+    add("/model/", parameters, true);
     for (std::size_t i = 0; i < states.arenas.size(); ++i) {
-        add("/optimizer/" + states.names[i] + "/", states.arenas[i]);
+        add("/optimizer/" + states.names[i] + "/", states.arenas[i], false);
     }
     return views;
 }

@@ -60,7 +60,8 @@ template <class Real>
 constexpr core::Registry layer_types("layer type",
                                      {Named{"dense", make_dense<Real>}, Named{"conv", make_convolution<Real>},
                                       Named{"maxpool", make_max_pool<Real>}, Named{"avgpool", make_average_pool<Real>},
-                                      Named{"lstm", make_lstm<Real>}, Named{"dropout", make_dropout<Real>}});
+                                      Named{"lstm", make_lstm<Real>}, Named{"dropout", make_dropout<Real>},
+                                      Named{"batchnorm", make_batch_norm<Real>}});
 
 } // namespace
 

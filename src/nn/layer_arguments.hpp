@@ -62,6 +62,8 @@ std::unique_ptr<Layer<Real>> make_average_pool(const LayerArguments& arguments);
 template <class Real>
 std::unique_ptr<Layer<Real>> make_dropout(const LayerArguments& arguments);
 template <class Real>
+std::unique_ptr<Layer<Real>> make_batch_norm(const LayerArguments& arguments);
+template <class Real>
 std::unique_ptr<Layer<Real>> make_lstm(const LayerArguments& arguments);
 
 } // namespace dtrain::nn

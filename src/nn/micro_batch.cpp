@@ -5,7 +5,7 @@
 namespace dtrain::nn {
 
 MicroBatches::MicroBatches(std::size_t max_rows, std::size_t max_shards, std::size_t unit)
-    : unit_(unit), max_rows_(std::max(max_rows, unit)), rows_(max_shards + 1) {}
+    : unit_(unit), max_rows_(unit == whole_shards ? max_rows : std::max(max_rows, unit)), rows_(max_shards + 1) {}
 
 MicroBatch MicroBatches::next(ShardOffsets shards, const MicroBatch& last, std::size_t row) noexcept {
     MicroBatch next;

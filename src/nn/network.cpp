@@ -68,6 +68,11 @@ std::size_t Network<Real>::max_added_up() const noexcept {
 }
 
 template <class Real>
+bool Network<Real>::mixes_samples() const noexcept {
+    return std::ranges::any_of(layers_, [](const auto& layer) { return layer->mixes_samples(); });
+}
+
+template <class Real>
 double Network<Real>::forward_flops() const noexcept {
     double sum = 0;
     for (const auto& layer : layers_) {

@@ -16,11 +16,11 @@ std::string to_string(const Shape& shape) {
     return fmt::format("{}", fmt::join(shape, " x "));
 }
 
-std::size_t ParameterLayout::add(const std::string& layer, const std::string& part, Shape shape) {
+std::size_t ParameterLayout::add(const std::string& layer, const std::string& part, Shape shape, Role role) {
     const std::size_t size = element_count(shape);
-    tensors_.push_back({layer + "/" + part, layer, part, std::move(shape), arena_size_, size});
+    tensors_.push_back({layer + "/" + part, layer, part, std::move(shape), arena_size_, size, role});
     arena_size_ += (size + alignment - 1) / alignment * alignment;
-    parameter_count_ += size;
+    parameter_count_ += role == Role::parameter ? size : 0;
     return tensors_.size() - 1;
 }
 

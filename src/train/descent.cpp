@@ -32,7 +32,9 @@ nn::ShardGradients<float> gradients_of(const Tools& tools, std::size_t max_added
 
 Descent::Descent(const Tools& tools, std::size_t max_added_up, bool in_parts)
     : tools_(tools),
-      micro_batches_(tools.max_rows, tools.local_shards, std::max(nn::group_rows, tools.products.cut_unit())),
+      micro_batches_(tools.max_rows, tools.local_shards,
+                     tools.network.mixes_samples() ? nn::MicroBatches::whole_shards
+                                                   : std::max(nn::group_rows, tools.products.cut_unit())),
       gradients_(gradients_of(tools, max_added_up, in_parts)), shard_totals_(tools.local_shards) {
     if (tools_.reducer.overlaps()) {
         gradients_.report_to([this](std::size_t begin) { tools_.reducer.report_final(begin); });

@@ -83,6 +83,12 @@ Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
     mpi::together(communicator_, [&] {
         sampler_.emplace(train.samples, config_.parallel.logical_shards, config_.training.batch_size,
                          config_.model.seed, local_shards());
+        if (network_->mixes_samples() && sampler_->min_shard_rows() < 2) {
+            throw config_.invalid("training.batch_size",
+                                  fmt::format("batchnorm needs at least 2 samples of each logical shard in a batch, so "
+                                              "{} shards need a batch of at least {}",
+                                              config_.parallel.logical_shards, 2 * config_.parallel.logical_shards));
+        }
         schedule_.emplace(model::build_schedule(config_, sampler_->steps_per_epoch()));
         optimizer_ = model::build_optimizer(config_);
         const ExchangeSizes sizes = exchange_sizes(config_, network_->layout(), *optimizer_, *sampler_);
@@ -160,6 +166,9 @@ void Plan::choose_rows() {
         const auto bytes = [&](std::size_t number) { return activation_bytes(number) + own_bytes(number); };
         const auto given = static_cast<std::size_t>(config_.training.micro_batch);
         std::size_t rows = std::min(given == 0 ? usual_rows(wanted.rows) : given, wanted.rows);
+        if (network_->mixes_samples()) {
+            rows = std::max(rows, static_cast<std::size_t>(sampler_->max_shard_rows()));
+        }
         // With many shards and a large network, the partial sums of micro-batches need more memory than all rows at
         // once.
         if (given == 0 && bytes(rows) > left && bytes(wanted.rows) < bytes(rows)) {

@@ -3,6 +3,7 @@
 #include "dtrain/optim/square_sum.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace dtrain::train {
 namespace {
@@ -10,6 +11,17 @@ namespace {
 template <class T>
 std::span<T> piece_of(std::span<T> arena, core::Range range) {
     return arena.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size()));
+}
+
+/// A running mean moves towards scale · sum. Returns whether all values are finite.
+bool move_towards(std::span<float> running, std::span<const float> sum, float scale) {
+    constexpr float weight_of_new = 0.1F; // as in PyTorch
+    bool finite = true;
+    for (std::size_t i = 0; i < running.size(); ++i) {
+        running[i] += weight_of_new * (scale * sum[i] - running[i]);
+        finite &= std::isfinite(running[i]);
+    }
+    return finite;
 }
 
 /// The values of the clip sum are measured in clip_unit · clip_norm, since a square sum has a range of its own: this
@@ -22,7 +34,9 @@ SliceUpdate::SliceUpdate(const nn::ParameterLayout& layout, const optim::Optimiz
     : optimizer_(optimizer), clip_norm_(clip_norm), squares_(optim::square_limbs),
       state_(optimizer.state_names().size()) {
     const auto end = static_cast<std::int64_t>(layout.arena_size());
-    if (!optimizer.needs_norms()) {
+    const bool has_statistics = std::ranges::any_of(
+        layout.tensors(), [](const nn::Tensor& tensor) { return tensor.role == nn::Role::statistic; });
+    if (!optimizer.needs_norms() && !has_statistics) {
         parts_.push_back({{0, end}});
         return;
     }
@@ -31,7 +45,7 @@ SliceUpdate::SliceUpdate(const nn::ParameterLayout& layout, const optim::Optimiz
         if (!parts_.empty()) {
             parts_.back().range.end = begin;
         }
-        parts_.push_back({{begin, end}, tensor.shape.size() > 1});
+        parts_.push_back({{begin, end}, tensor.role, optimizer.needs_norms() && tensor.shape.size() > 1});
     }
     squares_.resize((1 + 2 * parts_.size()) * optim::square_limbs);
 }
@@ -64,6 +78,10 @@ bool SliceUpdate::update_range(const Arenas& arenas, core::Range range, std::spa
     bool finite = true;
     optim::Step own = step;
     for_each_piece(range, sum, [&](const Part& part, core::Range piece, std::span<const float> gradient) {
+        if (part.role == nn::Role::statistic) {
+            finite &= move_towards(piece_of(arenas.parameters, piece), gradient, static_cast<float>(mean_scale_));
+            return;
+        }
         std::ranges::transform(arenas.states, state_.begin(), [&](auto arena) { return piece_of(arena, piece); });
         own.learning_rate = step.learning_rate * part.rate_factor;
         finite &= optimizer_.update(piece_of(arenas.parameters, piece), gradient, state_, own);
@@ -73,6 +91,7 @@ bool SliceUpdate::update_range(const Arenas& arenas, core::Range range, std::spa
 
 bool SliceUpdate::update_slice(const Arenas& arenas, parallel::GradientReducer& reducer, const optim::Step& step,
                                core::PhaseTimer& timer) {
+    mean_scale_ = step.gradient_scale;
     const optim::Step clipped = needs_norms() ? apply_norms(arenas.parameters, reducer, step, timer) : step;
     bool finite = true;
     for_each_block(reducer, step.number, timer, [&](core::Range block, std::span<const float> sum) {
@@ -82,21 +101,28 @@ bool SliceUpdate::update_slice(const Arenas& arenas, parallel::GradientReducer& 
 }
 
 bool SliceUpdate::update(const Arenas& arenas, std::span<const float> sum, const optim::Step& step) {
+    mean_scale_ = step.gradient_scale;
     optim::Step clipped = step;
+    const core::Range all{0, static_cast<std::int64_t>(sum.size())};
     if (clip_norm_ > 0) {
         std::ranges::fill(squares_, 0);
-        add_to_clip_sum(sum, step);
+        add_to_clip_sum(all, sum, step);
         clipped.gradient_scale *= clip_factor();
     }
-    return update_range(arenas, {0, static_cast<std::int64_t>(sum.size())}, sum, clipped);
+    return update_range(arenas, all, sum, clipped);
 }
 
 optim::SquareSum SliceUpdate::clip_sum() noexcept {
     return optim::SquareSum(squares_.data(), optim::square_limbs);
 }
 
-void SliceUpdate::add_to_clip_sum(std::span<const float> sum, const optim::Step& step) noexcept {
-    optim::add_squares(sum, static_cast<float>(step.gradient_scale / (clip_norm_ * clip_unit)), clip_sum());
+void SliceUpdate::add_to_clip_sum(core::Range range, std::span<const float> sum, const optim::Step& step) {
+    const auto scale = static_cast<float>(step.gradient_scale / (clip_norm_ * clip_unit));
+    for_each_piece(range, sum, [&](const Part& part, core::Range, std::span<const float> gradient) {
+        if (part.role == nn::Role::parameter) {
+            optim::add_squares(gradient, scale, clip_sum());
+        }
+    });
 }
 
 double SliceUpdate::clip_factor() noexcept {
@@ -113,7 +139,7 @@ optim::Step SliceUpdate::apply_norms(std::span<const float> parameters, parallel
     };
     for_each_block(reducer, step.number, timer, [&](core::Range block, std::span<const float> sum) {
         if (clip_norm_ > 0) {
-            add_to_clip_sum(sum, step);
+            add_to_clip_sum(block, sum, step);
         }
         for_each_piece(block, sum, [&](const Part& part, core::Range piece, std::span<const float> gradient) {
             if (part.by_norms) {

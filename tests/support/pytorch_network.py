@@ -36,6 +36,8 @@ def build(layers):
             parts.append(nn.MaxPool2d(int(words[0])))
         elif kind == "avgpool":
             parts.append(nn.AvgPool2d(int(words[0])))
+        elif kind == "batchnorm":
+            parts.append((nn.LazyBatchNorm1d if flat else nn.LazyBatchNorm2d)())
         elif kind == "lstm":
             parts.append(LastState(int(words[0])))
         elif kind == "dense":
@@ -43,8 +45,8 @@ def build(layers):
             flat = True
         else:
             raise ValueError(f"no {kind} in PyTorch's terms")
-        if words[-1] in ACTIVATIONS:
+        if words and words[-1] in ACTIVATIONS:
             parts.append(ACTIVATIONS[words[-1]]())
     network = nn.Sequential(*parts)
-    network(torch.zeros(1, 1, 28, 28))  # defines the input sizes of the lazy modules
-    return network
+    network.eval()(torch.zeros(1, 1, 28, 28))  # defines the input sizes of the lazy modules
+    return network.train()

@@ -25,7 +25,10 @@ NETWORKS = {
     "strides and means": "conv 5x5x5 pad 1 stride 2 tanh, avgpool 2, conv 7x3x3 pad 2 stride 3 tanh, dense 10",
     "windows that leave an edge": "maxpool 3, conv 9x4x4 sigmoid, avgpool 4, dense 10",
     "LSTM over the rows": "lstm 21, dense 10",
+    "batch normalisation": "conv 5x3x3 stride 2, batchnorm relu, maxpool 2, conv 9x3x3, batchnorm, dense 20, "
+                           "batchnorm tanh, dense 10",
 }
+SHARDS = {"batch normalisation": 1}  # statistics are those of a shard
 CLIP_NORMS = {"LSTM over the rows": 0.05}
 
 
@@ -45,7 +48,7 @@ def parameters_of(model):
         if isinstance(module, torch.nn.LSTM):
             module.bias_hh_l0.requires_grad_(False).zero_()
             tensors += [module.weight_ih_l0, module.weight_hh_l0, module.bias_ih_l0]
-        elif isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
+        elif isinstance(module, (torch.nn.Conv2d, torch.nn.Linear, torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
             tensors += [module.weight, module.bias]
     return tensors
 
@@ -53,7 +56,7 @@ def parameters_of(model):
 def weights_in(checkpoint):
     """Layer by layer, in the order of parameters_of within a layer."""
     order = {"weight": 0, "weight_ih": 0, "weight_hh": 1, "bias": 2}
-    names = [name for name in checkpoint.datasets if name.startswith("/model/")]
+    names = [name for name in checkpoint.datasets if name.startswith("/model/") and "/running_" not in name]
     names.sort(key=lambda name: (name.split("/")[2], order[name.split("/")[3]]))
     return {name: checkpoint.datasets[name] for name in names}
 
@@ -63,11 +66,13 @@ class PyTorchTest(testing.DtrainTestCase):
     def test_networks_train_alike(self):
         images = torch.from_numpy(self.arrays["train_images"][:SAMPLES].astype(np.float64) / 255).unsqueeze(1)
         labels = torch.from_numpy(self.arrays["train_labels"][:SAMPLES].astype(np.int64))
-        for ranks, (name, layers) in enumerate(NETWORKS.items(), start=1):
+        for number, (name, layers) in enumerate(NETWORKS.items(), start=1):
+            shards = SHARDS.get(name, 8)
+            ranks = min(number, shards)
             with self.case(name, ranks=ranks):
                 settings = {"model.layers": layers, "model.cost": "cross_entropy", "data.train_samples": SAMPLES,
                             "training.batch_size": "all", "training.learning_rate": 0.1, "training.epochs": STEPS,
-                            "training.clip_norm": CLIP_NORMS.get(name, 0)}
+                            "training.clip_norm": CLIP_NORMS.get(name, 0), "parallel.logical_shards": shards}
                 start = self.train(settings, "--training.epochs=0", output=f"start-{ranks}").last_checkpoint()
                 trained = self.train(settings, ranks=ranks, output=f"end-{ranks}")
 
@@ -87,7 +92,26 @@ class PyTorchTest(testing.DtrainTestCase):
                 self.assertLess(costs[-1], 0.999 * costs[0])
                 self.assert_close(trained.log().datasets["/steps/cost"], costs, TOLERANCE, "/steps/cost")
                 for (tensor_name, actual), expected in zip(weights_in(trained.last_checkpoint()).items(), tensors):
+                    if not np.max(np.abs(expected.detach().numpy())) > 1e-12:  # a bias before a batchnorm stays 0
+                        self.assertLess(np.max(np.abs(actual)), 1e-6)
+                        continue
                     self.assert_close(actual, expected.detach().numpy(), TOLERANCE, tensor_name)
+                self.check_statistics(model.eval(), trained)
+
+    def check_statistics(self, model, trained):
+        """Running means and variances, and an evaluation with them."""
+        statistics = [values for name, values in sorted(trained.last_checkpoint().datasets.items())
+                      if "/running_" in name]
+        expected = [buffer for name, buffer in model.named_buffers() if "running_" in name]
+        self.assertEqual(len(statistics), len(expected))
+        for actual, buffer in zip(statistics, expected):
+            self.assert_close(actual, buffer.numpy(), TOLERANCE, "a running statistic")
+        if expected:
+            file = self.folder / "evaluation.h5"
+            testing.run("dtrain-eval", trained.folder, "--record", file, "--surface", "0", cwd=self.folder)
+            test_images = torch.from_numpy(self.arrays["test_images"].astype(np.float64) / 255).unsqueeze(1)
+            outputs = torch.softmax(model(test_images), 1).detach().numpy()
+            self.assert_close(testing.read_h5(file).datasets["/samples/output"], outputs, TOLERANCE, "outputs")
 
     def test_bfloat16_gradients(self):
         """They are as close to gradients in double precision as those of PyTorch's autocast, which also rounds the

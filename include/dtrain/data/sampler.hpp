@@ -28,6 +28,9 @@ class Sampler {
     [[nodiscard]] std::int64_t batch_samples(std::int64_t step) const noexcept;
     /// The maximum number of rows of this rank in a step.
     [[nodiscard]] std::int64_t max_local_rows() const noexcept;
+    /// The maximum number of rows of a shard in a step, and the minimum in a whole batch.
+    [[nodiscard]] std::int64_t max_shard_rows() const noexcept { return (batch_size_ + shards_ - 1) / shards_; }
+    [[nodiscard]] std::int64_t min_shard_rows() const noexcept { return batch_size_ / shards_; }
 
     /// Draws the random order of the local samples for `epoch` (counted from 0).
     void start_epoch(std::int64_t epoch);

@@ -34,7 +34,7 @@ struct Pass {
 };
 
 /// One layer of a network. It holds shapes and scratch memory; the caller passes the parameters. The arithmetic for a
-/// sample does not depend on the other samples of the call.
+/// sample does not depend on the other samples of the call, unless mixes_samples(): then on those of its shard.
 ///
 /// Shapes: N samples, I inputs and O outputs of one sample. Matrices are N × I and N × O, or their interleaved form
 /// (Arrangement::interleaved).
@@ -54,6 +54,8 @@ class Layer {
     /// Whether its outputs are sums of products without an activation.
     [[nodiscard]] virtual bool ends_linear() const noexcept { return false; }
     [[nodiscard]] virtual Arrangement arrangement() const noexcept { return Arrangement::rows; }
+    /// Whether training mixes the samples of a shard. Micro-batches must then have whole shards.
+    [[nodiscard]] virtual bool mixes_samples() const noexcept { return false; }
     /// Floating-point operations of a forward pass per sample. A multiplication and an addition count as two.
     [[nodiscard]] virtual double forward_flops() const noexcept = 0;
     /// The same for a backward pass. The gradients of the weights and of the input cost one forward pass each.

@@ -3,6 +3,7 @@
 #include "dtrain/core/partition.hpp"
 
 #include <cstddef>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -26,6 +27,9 @@ struct MicroBatch {
 /// after a multiple of `unit` rows, because weight gradients are summed that many rows at a time.
 class MicroBatches {
   public:
+    /// A `unit` that cuts no shard. No shard may then have more than `max_rows` rows.
+    static constexpr std::size_t whole_shards = std::numeric_limits<std::size_t>::max();
+
     /// For steps of up to `max_shards` local shards. A micro-batch has up to `max_rows` rows, at least `unit`.
     MicroBatches(std::size_t max_rows, std::size_t max_shards, std::size_t unit);
 

@@ -57,6 +57,9 @@ class Network {
         return deltas_[0].matrix(rows, outputs());
     }
 
+    /// See Layer::mixes_samples().
+    [[nodiscard]] bool mixes_samples() const noexcept;
+
     /// Backpropagation from output_gradient(): computes the gradients of all parameters. `shards` and `x` must be the
     /// arguments of the last forward pass.
     void backward(std::span<const Real> parameters, ShardOffsets shards, core::MatrixView<const Real> x,

@@ -13,6 +13,12 @@ using Shape = std::vector<std::size_t>;
 /// The shape as text, such as "16 x 784".
 [[nodiscard]] std::string to_string(const Shape& shape);
 
+/// What training does with a tensor.
+enum class Role {
+    parameter, ///< a weight or a bias, which the optimizer changes
+    statistic, ///< a running mean of what layers measure. Its "gradient" is the new measurement.
+};
+
 /// One named tensor in a flat buffer.
 struct Tensor {
     std::string name;  ///< "01_dense/weight"
@@ -21,6 +27,7 @@ struct Tensor {
     Shape shape;
     std::size_t offset = 0; ///< in elements, a multiple of ParameterLayout::alignment
     std::size_t size = 0;   ///< in elements
+    Role role = Role::parameter;
 
     template <class T>
     [[nodiscard]] std::span<T> in(std::span<T> arena) const noexcept {
@@ -36,13 +43,13 @@ class ParameterLayout {
     static constexpr std::size_t alignment = 16; ///< in elements
 
     /// Appends a tensor and returns its number.
-    std::size_t add(const std::string& layer, const std::string& part, Shape shape);
+    std::size_t add(const std::string& layer, const std::string& part, Shape shape, Role role = Role::parameter);
 
     [[nodiscard]] const std::vector<Tensor>& tensors() const noexcept { return tensors_; }
     [[nodiscard]] const Tensor& operator[](std::size_t number) const noexcept { return tensors_[number]; }
     /// Elements of the flat buffer, gaps included.
     [[nodiscard]] std::size_t arena_size() const noexcept { return arena_size_; }
-    /// Number of weights and biases, without the gaps.
+    /// Number of weights and biases, without the gaps and without statistics.
     [[nodiscard]] std::size_t parameter_count() const noexcept { return parameter_count_; }
 
   private:

@@ -38,9 +38,11 @@ class SliceUpdate {
                       core::PhaseTimer& timer);
 
   private:
-    /// A range with one learning rate: a tensor if the optimizer needs norms, otherwise everything.
+    /// A range that is updated in one way: a tensor if the optimizer needs norms or the network has statistics,
+    /// otherwise everything.
     struct Part {
         core::Range range; ///< of the arena
+        nn::Role role = nn::Role::parameter;
         bool by_norms = false;
         double rate_factor = 1;
     };
@@ -58,13 +60,14 @@ class SliceUpdate {
                                           const optim::Step& step, core::PhaseTimer& timer);
     [[nodiscard]] bool needs_norms() const noexcept { return optimizer_.needs_norms() || clip_norm_ > 0; }
     /// Adds the squares of a part of the gradient to the sum for clip_factor().
-    void add_to_clip_sum(std::span<const float> sum, const optim::Step& step) noexcept;
+    void add_to_clip_sum(core::Range range, std::span<const float> sum, const optim::Step& step);
     /// The factor that clips the gradient whose squares were added.
     [[nodiscard]] double clip_factor() noexcept;
     [[nodiscard]] optim::SquareSum clip_sum() noexcept;
 
     const optim::Optimizer& optimizer_;
     double clip_norm_;
+    double mean_scale_ = 1;   ///< turns the sum of the current step into a mean
     std::vector<Part> parts_; ///< ascending, without gaps
     /// optim::SquareSum of the whole gradient, see add_to_clip_sum(); then, if the optimizer needs norms, of the
     /// parameters and of the gradient of each part.

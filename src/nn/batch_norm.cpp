@@ -1,0 +1,302 @@
+// Batch normalisation (Ioffe and Szegedy 2015), with PyTorch's definitions. For each channel c, over the n values of
+// that channel in the samples of one logical shard:
+//
+//   x̂ = (x − mean) / √(variance + ε)      y = f(weight[c] x̂ + bias[c])
+//
+// The statistics are those of a shard, so they depend neither on ranks nor on nodes, and need no communication. Hoffer
+// et al. 2017 call this ghost batch normalisation. Evaluation uses running means and variances instead. These are
+// tensors of role `statistic`: their "gradient" is the mean over shards, weighted by samples, of what the shards
+// measured.
+//
+// A channel is a feature of a vector (N × C), or a feature map (interleaved blocks of C × H × W).
+//
+// ∂C/∂x = weight / √(variance + ε) · (dz − Σ dz / n − x̂ Σ (dz x̂) / n),  where dz = ∂C/∂z, z = weight x̂ + bias
+
+#include "dtrain/nn/activation.hpp"
+#include "dtrain/nn/layer.hpp"
+
+#include "layer_arguments.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace dtrain::nn {
+namespace {
+
+using core::MatrixView;
+
+constexpr double epsilon = 1e-5;
+
+template <class Real>
+class BatchNorm final : public Layer<Real> {
+  public:
+    BatchNorm(Activation activation, const LayerArguments& arguments)
+        : Layer<Real>(arguments.label), shape_(arguments.input), channels_(shape_.front()),
+          pixels_(element_count(shape_) / channels_), is_map_(shape_.size() == 3), activation_(activation),
+          weight_(add(arguments, "weight", Role::parameter)), bias_(add(arguments, "bias", Role::parameter)),
+          mean_(add(arguments, "running_mean", Role::statistic)),
+          variance_(add(arguments, "running_var", Role::statistic)) {}
+
+    [[nodiscard]] std::string description() const override {
+        return fmt::format("batchnorm {}", to_string(activation_));
+    }
+    [[nodiscard]] const Shape& output_shape() const noexcept override { return shape_; }
+    [[nodiscard]] bool ends_linear() const noexcept override { return activation_ == Activation::linear; }
+    [[nodiscard]] bool mixes_samples() const noexcept override { return true; }
+    [[nodiscard]] Arrangement arrangement() const noexcept override {
+        return is_map_ ? Arrangement::interleaved : Arrangement::rows;
+    }
+    [[nodiscard]] double forward_flops() const noexcept override { return 0; } // only products are counted
+    [[nodiscard]] std::size_t max_added_up() const noexcept override { return channels_; }
+
+    void initialise(std::span<Real> parameters, std::uint64_t) const override {
+        std::ranges::fill(weight_.in(parameters), Real{1});
+        std::ranges::fill(bias_.in(parameters), Real{0});
+        std::ranges::fill(mean_.in(parameters), Real{0});
+        std::ranges::fill(variance_.in(parameters), Real{1});
+    }
+
+    void reserve(const Extent& extent, core::MemoryBook& book) override {
+        book.grant(slots(), sums_, product_sums_);
+        book.grant(slots(), centre_, scale_, gradient_scale_, mean_of_dz_, mean_of_product_);
+        book.grant(extent.shards * channels_, means_, inverse_deviations_, weighted_means_, weighted_variances_);
+        book.grant(extent.shards * channels_, weight_gradients_, bias_gradients_);
+        book.grant(extent.shards + 1, rows_, groups_);
+    }
+
+    void forward(std::span<const Real> parameters, const Pass& pass, MatrixView<const Real> x,
+                 MatrixView<Real> y) override {
+        std::ranges::copy(pass.shards, rows_.data());
+        find_groups(pass.shards, groups_.values().first(pass.shards.size()));
+        if (is_map_) {
+            std::ranges::fill(y.values(), Real{0}); // lanes without a sample
+        }
+        for (std::size_t shard = 0; shard + 1 < pass.shards.size(); ++shard) {
+            const std::span<Real> mean = of_shard(means_, shard);
+            const std::span<Real> inverse = of_shard(inverse_deviations_, shard);
+            if (pass.training != nullptr) {
+                measure(x, shard);
+            } else {
+                std::ranges::copy(mean_.in(parameters), mean.begin());
+                std::ranges::transform(variance_.in(parameters), inverse.begin(), [](Real variance) {
+                    // A cost surface may have negative ones.
+                    return static_cast<Real>(1 / std::sqrt(std::max(static_cast<double>(variance), 0.0) + epsilon));
+                });
+            }
+            for (std::size_t i = 0; i < slots(); ++i) {
+                const std::size_t c = i / slots_of_channel();
+                centre_.data()[i] = mean[c];
+                scale_.data()[i] = inverse[c];
+            }
+            const std::span<const Real> weight = weight_.in(parameters);
+            const std::span<const Real> bias = bias_.in(parameters);
+            for_each_part(shard, [&](std::size_t first, std::size_t slot, std::size_t count) {
+                const Real* const from = x.data + first;
+                Real* const to = y.data + first;
+                for (std::size_t i = 0; i < count; ++i) {
+                    const std::size_t c = (slot + i) / slots_of_channel();
+                    to[i] = weight[c] * ((from[i] - centre_.data()[slot + i]) * scale_.data()[slot + i]) + bias[c];
+                }
+            });
+        }
+        activate(activation_, y.values());
+    }
+
+    void backward(std::span<const Real> parameters, ShardOffsets shards, MatrixView<const Real> x,
+                  MatrixView<const Real> y, MatrixView<Real> dy, MatrixView<Real> dx,
+                  ShardGradients<Real>& gradients) override {
+        multiply_by_derivative<Real>(activation_, y.values(), dy.values());
+        if (is_map_ && !dx.is_null()) {
+            std::ranges::fill(dx.values(), Real{0}); // lanes without a sample
+        }
+        for (std::size_t shard = 0; shard + 1 < shards.size(); ++shard) {
+            sum_products(x, dy, shard);
+            if (!dx.is_null()) {
+                compute_input_gradient(weight_.in(parameters), x, dy, dx, shard);
+            }
+        }
+        for (const auto& [tensor, values] : {std::pair{&variance_, &weighted_variances_},
+                                             {&mean_, &weighted_means_},
+                                             {&bias_, &bias_gradients_},
+                                             {&weight_, &weight_gradients_}}) {
+            gradients.add_up(tensor->offset, tensor->size, [&](std::size_t shard, std::span<Real> out, bool) {
+                std::ranges::copy(of_shard(*values, shard), out.begin());
+            });
+        }
+    }
+
+  private:
+    static Tensor add(const LayerArguments& arguments, const char* part, Role role) {
+        return arguments.layout[arguments.layout.add(arguments.label, part, {arguments.input.front()}, role)];
+    }
+
+    /// Sums have a slot for each lane of a group, so that they can be added up in vectors.
+    [[nodiscard]] std::size_t slots_of_channel() const noexcept { return is_map_ ? group_rows : 1; }
+    [[nodiscard]] std::size_t slots() const noexcept { return channels_ * slots_of_channel(); }
+    [[nodiscard]] std::span<Real> of_shard(const core::Buffer<Real>& values, std::size_t shard) const noexcept {
+        return values.values().subspan(shard * channels_, channels_);
+    }
+    [[nodiscard]] std::size_t samples(std::size_t shard) const noexcept {
+        return rows_.data()[shard + 1] - rows_.data()[shard];
+    }
+
+    /// Calls action(first, slot, count) for all values of a shard: values [first, first + count) of the matrix belong
+    /// to the slots from `slot` on.
+    template <class Action>
+    void for_each_part(std::size_t shard, Action&& action) const {
+        if (!is_map_) {
+            for (std::size_t n = rows_.data()[shard]; n < rows_.data()[shard + 1]; ++n) {
+                action(n * channels_, std::size_t{0}, channels_);
+            }
+            return;
+        }
+        constexpr std::size_t lanes = block_lanes<Real>;
+        std::size_t left = samples(shard);
+        for (std::size_t group = groups_.data()[shard]; left > 0; ++group) {
+            const std::size_t count = std::min(left, group_rows);
+            const std::size_t first =
+                group * group_rows / lanes * channels_ * pixels_ * lanes + group * group_rows % lanes;
+            for (std::size_t c = 0; c < channels_; ++c) {
+                for (std::size_t pixel = 0; pixel < pixels_; ++pixel) {
+                    action(first + (c * pixels_ + pixel) * lanes, c * group_rows, count);
+                }
+            }
+            left -= count;
+        }
+    }
+
+    /// The sum of the slots of a channel.
+    [[nodiscard]] double sum_of(const core::Buffer<double>& sums, std::size_t channel) const noexcept {
+        double sum = 0;
+        for (std::size_t i = 0; i < slots_of_channel(); ++i) {
+            sum += sums.data()[channel * slots_of_channel() + i];
+        }
+        return sum;
+    }
+
+    /// Mean and variance of a shard, in two passes.
+    void measure(MatrixView<const Real> x, std::size_t shard) noexcept {
+        const auto count = static_cast<double>(samples(shard) * pixels_);
+        const std::span<Real> mean = of_shard(means_, shard);
+        std::ranges::fill(sums_.values(), 0.0);
+        for_each_part(shard, [&](std::size_t first, std::size_t slot, std::size_t size) {
+            for (std::size_t i = 0; i < size; ++i) {
+                sums_.data()[slot + i] += static_cast<double>(x.data[first + i]);
+            }
+        });
+        for (std::size_t c = 0; c < channels_; ++c) {
+            mean[c] = static_cast<Real>(count == 0 ? 0 : sum_of(sums_, c) / count);
+            std::fill_n(centre_.data() + c * slots_of_channel(), slots_of_channel(), mean[c]);
+        }
+        std::ranges::fill(sums_.values(), 0.0);
+        for_each_part(shard, [&](std::size_t first, std::size_t slot, std::size_t size) {
+            for (std::size_t i = 0; i < size; ++i) {
+                const auto distance = static_cast<double>(x.data[first + i] - centre_.data()[slot + i]);
+                sums_.data()[slot + i] += distance * distance;
+            }
+        });
+        const auto weight = static_cast<double>(samples(shard)); // the mean over shards is weighted by samples
+        for (std::size_t c = 0; c < channels_; ++c) {
+            const double squares = sum_of(sums_, c);
+            const double variance = count == 0 ? 0 : squares / count;
+            const double unbiased = count > 1 ? squares / (count - 1) : variance;
+            of_shard(inverse_deviations_, shard)[c] = static_cast<Real>(1 / std::sqrt(variance + epsilon));
+            of_shard(weighted_means_, shard)[c] = static_cast<Real>(weight * static_cast<double>(mean[c]));
+            of_shard(weighted_variances_, shard)[c] = static_cast<Real>(weight * unbiased);
+        }
+    }
+
+    /// The gradients of weight and bias for a shard: Σ dz x̂ and Σ dz.
+    void sum_products(MatrixView<const Real> x, MatrixView<const Real> dz, std::size_t shard) noexcept {
+        for (std::size_t i = 0; i < slots(); ++i) {
+            const std::size_t c = i / slots_of_channel();
+            centre_.data()[i] = of_shard(means_, shard)[c];
+            scale_.data()[i] = of_shard(inverse_deviations_, shard)[c];
+        }
+        std::ranges::fill(sums_.values(), 0.0);
+        std::ranges::fill(product_sums_.values(), 0.0);
+        for_each_part(shard, [&](std::size_t first, std::size_t slot, std::size_t size) {
+            for (std::size_t i = 0; i < size; ++i) {
+                const auto delta = static_cast<double>(dz.data[first + i]);
+                const Real normal = (x.data[first + i] - centre_.data()[slot + i]) * scale_.data()[slot + i];
+                sums_.data()[slot + i] += delta;
+                product_sums_.data()[slot + i] += delta * static_cast<double>(normal);
+            }
+        });
+        for (std::size_t c = 0; c < channels_; ++c) {
+            of_shard(bias_gradients_, shard)[c] = static_cast<Real>(sum_of(sums_, c));
+            of_shard(weight_gradients_, shard)[c] = static_cast<Real>(sum_of(product_sums_, c));
+        }
+    }
+
+    /// After sum_products().
+    void compute_input_gradient(std::span<const Real> weight, MatrixView<const Real> x, MatrixView<const Real> dz,
+                                MatrixView<Real> dx, std::size_t shard) noexcept {
+        const auto count = static_cast<Real>(std::max<std::size_t>(samples(shard) * pixels_, 1));
+        for (std::size_t i = 0; i < slots(); ++i) {
+            const std::size_t c = i / slots_of_channel();
+            gradient_scale_.data()[i] = weight[c] * scale_.data()[i];
+            mean_of_dz_.data()[i] = of_shard(bias_gradients_, shard)[c] / count;
+            mean_of_product_.data()[i] = of_shard(weight_gradients_, shard)[c] / count;
+        }
+        for_each_part(shard, [&](std::size_t first, std::size_t slot, std::size_t size) {
+            for (std::size_t i = 0; i < size; ++i) {
+                const std::size_t s = slot + i;
+                const Real normal = (x.data[first + i] - centre_.data()[s]) * scale_.data()[s];
+                dx.data[first + i] = gradient_scale_.data()[s] *
+                                     (dz.data[first + i] - mean_of_dz_.data()[s] - normal * mean_of_product_.data()[s]);
+            }
+        });
+    }
+
+    Shape shape_;
+    std::size_t channels_;
+    std::size_t pixels_; ///< of a feature map; 1 for a vector
+    bool is_map_;
+    Activation activation_;
+    Tensor weight_;
+    Tensor bias_;
+    Tensor mean_;
+    Tensor variance_;
+    // One value for each slot:
+    core::Buffer<double> sums_;
+    core::Buffer<double> product_sums_;
+    core::Buffer<Real> centre_; ///< the mean of the channel
+    core::Buffer<Real> scale_;  ///< 1 / √(variance + ε)
+    core::Buffer<Real> gradient_scale_;
+    core::Buffer<Real> mean_of_dz_;
+    core::Buffer<Real> mean_of_product_;
+    // Of each shard of the last forward pass, for each channel:
+    core::Buffer<Real> means_;
+    core::Buffer<Real> inverse_deviations_;
+    core::Buffer<Real> weighted_means_;
+    core::Buffer<Real> weighted_variances_;
+    core::Buffer<Real> weight_gradients_;
+    core::Buffer<Real> bias_gradients_;
+    core::Buffer<std::size_t> rows_;   ///< the rows of each shard
+    core::Buffer<std::size_t> groups_; ///< the groups of each shard
+};
+
+} // namespace
+
+template <class Real>
+std::unique_ptr<Layer<Real>> make_batch_norm(const LayerArguments& arguments) {
+    if (arguments.words.size() > 2) {
+        arguments.fail("expected `batchnorm [activation]`");
+    }
+    if (arguments.input.size() != 1 && arguments.input.size() != 3) {
+        arguments.fail(
+            fmt::format("the input must be a vector or feature maps (channels x rows x columns), such as the "
+                        "output of dense or conv, but its shape is {}",
+                        to_string(arguments.input)));
+    }
+    arguments.require_size(arguments.input);
+    const Activation activation =
+        arguments.words.size() == 2 ? arguments.activation_in(arguments.words[1]) : Activation::linear;
+    return std::make_unique<BatchNorm<Real>>(activation, arguments);
+}
+
+template std::unique_ptr<Layer<float>> make_batch_norm(const LayerArguments&);
+template std::unique_ptr<Layer<double>> make_batch_norm(const LayerArguments&);
+
+} // namespace dtrain::nn
