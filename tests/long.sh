@@ -15,6 +15,7 @@ usage: tests/long.sh [FORM ...]
   fuzz      each fuzz target for 20 minutes, or DTRAIN_FUZZ_SECONDS
   portable  build and test with other compilers, MPI libraries and versions of Debian; see tests/portability.sh
   package   install, use and remove the Debian package in a bare root of Debian 12: needs root and debootstrap
+  image     build the image of slurm/containers and use it: needs Podman; see tests/containers.sh
 
 Runs the named forms, or all forms in this order. The output goes to build/long/FORM.log. The exit code is 1 if a form
 failed. Needs the packages of `./quickstart.sh test` and an idle machine.
@@ -26,7 +27,7 @@ END
 }
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
-readonly all=(kills ranks resume limits asan tsan fuzz package portable)
+readonly all=(kills ranks resume limits asan tsan fuzz package image portable)
 readonly logs=build/long
 
 for form in "$@"; do
@@ -62,6 +63,7 @@ run() { # FORM
     tsan) preset tsan ;;
     fuzz) preset fuzz -D DTRAIN_FUZZ_SECONDS="${DTRAIN_FUZZ_SECONDS:-1200}" ;;
     package) tests/package.sh ;;
+    image) tests/containers.sh ;;
     portable) tests/portability.sh ;;
     esac
 }
