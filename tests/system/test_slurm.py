@@ -180,6 +180,10 @@ class Job:
     def restarts(self):
         return int(self.field("Restarts"))
 
+    def rank_pids(self):
+        return [pid for pid in self.cluster.processes(f"SLURM_JOB_ID={self.id}")
+                if Path(f"/proc/{pid}/comm").read_text() == "dtrain\n"]
+
     def text(self):
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
@@ -312,6 +316,14 @@ class SlurmTest(testing.DtrainTestCase):
             self.cluster.command("scontrol", "update", "NodeName=n2", "State=RESUME")
             wait_until(lambda: self.cluster.command("sinfo", "--noheader", "--format=%T %D").strip() == "idle 2",
                        lambda: self.cluster.command("sinfo"))
+
+    def test_lost_rank(self):
+        """Also if the signal has the number of an exit code, as that of abort() has."""
+        job = self.submit("--nodes=2")
+        job.wait_for(r"epoch +30/")
+        os.kill(job.rank_pids()[0], signal.SIGABRT)
+        self.check_result(job, restarts=1)
+        self.assertRegex(job.text(), r"ended with code \d+; requeueing")
 
     def test_cancelled(self):
         job = self.submit("--nodes=2")
