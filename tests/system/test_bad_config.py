@@ -58,6 +58,12 @@ class BadConfigTest(testing.DtrainTestCase):
         config = self.write_config({"model.cost": "cross_entropy", "model.layers": "dense 16 relu, dense 10 sigmoid"})
         self.check("sigmoid before softmax", config, words=["cross_entropy", "linear"])
 
+    def test_batch_too_small_for_batchnorm(self):
+        config = self.write_config({"model.layers": "dense 16, batchnorm relu, dense 10", "training.batch_size": 15})
+        for option in ((), ("--check",)):
+            self.assert_refused("dtrain", config, *option, code=testing.EXIT_BAD_CONFIG, ranks=2,
+                                words=("[training] batch_size = 15", "8 shards need a batch of at least 16"))
+
     def test_more_ranks_than_logical_shards(self):
         config = self.write_config({"parallel.logical_shards": 3})
         for arguments in ([], ["--check"]):

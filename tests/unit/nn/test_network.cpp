@@ -135,6 +135,8 @@ TEST(Network, RefusesWrongListsAndNamesTheLayer) {
           {"lstm 0", image, "the number of hidden units must be a whole number from 1 to"},
           {"lstm 8", {3, 28, 28}, "the input must be time steps x features"},
           {"lstm 8", {1U << 20, 1U << 20}, "too large: "},
+          {"batchnorm relu 2", image, "expected `batchnorm [activation]`"},
+          {"batchnorm", image, "the input must be a vector or feature maps"},
           {"dropout", image, "expected `dropout P`"},
           {"dropout 1", image, "expected `dropout P`"},
           {"dropout -0.1", image, "expected `dropout P`"},
