@@ -1,11 +1,17 @@
 #!/usr/bin/env -S sh -c 'exec "${DTRAIN_PYTHON:-/usr/bin/python3}" -E "$0" "$@"'
-"""Trains 784-800-10 with increasing batches or increasing rounds of local SGD, and prints a Markdown table.
+"""Trains a network several times and prints a Markdown table.
 
-The tables are in configs/README.md. Repeat the command after an interruption: complete runs are kept, others resume.
+large-batch, local-sgd: 784-800-10 with increasing batches, or with increasing rounds of local SGD. The tables are in
+configs/README.md.
+rates CONFIG: finds the best learning rate for a config, by its accuracy on a validation set.
+
+Repeat the command after an interruption: complete runs are kept, others resume.
 """
 
 import argparse
 import math
+import subprocess
+from pathlib import Path
 
 import training
 
@@ -43,25 +49,77 @@ def label_of(settings):
     return "-".join(f"{value:g}" if isinstance(value, (int, float)) else value for value in settings.values())
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=TABLES, help="the table to print")
-    parser.add_argument("--epochs", type=int, default=20, help="epochs of every run (default: %(default)s)")
-    training.add_arguments(parser, "runs/tables")
-    arguments, _ = training.parse(parser)
-    if arguments.epochs < 1:
-        parser.error("--epochs must be at least 1")
-    common = {"training.epochs": arguments.epochs, "training.schedule": "cosine",
-              "output.checkpoint_every": f"{arguments.epochs} epochs"}
-    for number, (settings, more) in enumerate(TABLES[arguments.table]()):
+def learning_rate_of(config, arguments):
+    printed = subprocess.run([training.ROOT / arguments.dtrain, config, "--print-config"], cwd=training.ROOT,
+                             capture_output=True, text=True, check=True).stdout
+    return float(next(line.split("=")[1] for line in printed.splitlines() if line.startswith("learning_rate")))
+
+
+def print_rates(config, arguments):
+    """Rates from a tenth to ten times the rate of the config. If the best one is at an end, the grid is extended there."""
+    settings = {"data.validation_samples": arguments.validation}
+    if arguments.epochs:
+        settings |= {"training.epochs": arguments.epochs}
+    rows = {}
+
+    def score(exponent):
+        """Trains with a rate of 10 ** (exponent / 2) times the config's."""
+        if exponent not in rows:
+            rate = float(f"{start * 10 ** (exponent / 2):.2g}")
+            rows[exponent] = training.Row(config, f"rates/{config.stem}-{rate:g}-seed-",
+                                          {**settings, "training.learning_rate": rate})
+            for seed in training.seeds(arguments):
+                rows[exponent].train(seed, arguments)
+        row = rows[exponent]
+        return -1 if row.diverged else sum(row.validation_accuracies())
+
+    start = learning_rate_of(config, arguments)
+    best = max((0, -1, 1, -2, 2), key=score)  # of equal ones the one nearest to the config's
+    while best in (min(rows), max(rows)) and abs(best) < 6 and score(best) > 0:
+        best = max((best, best + (1 if best > 0 else -1)), key=score)
+    training.print_head("learning_rate", "validation accuracy of the best epoch, %", "test accuracy, %")
+    for exponent, row in sorted(rows.items()):
+        training.print_row(f"{row.settings['training.learning_rate']:g}",
+                           *(["diverged"] * 2 if row.diverged else
+                             map(training.spread, (row.validation_accuracies(), row.accuracies()))))
+    if score(best) > 0:
+        print(f"\nbest: --training.learning_rate={rows[best].settings['training.learning_rate']:g}")
+
+
+def print_table(table, arguments):
+    common = {"training.epochs": arguments.epochs or 20, "training.schedule": "cosine",
+              "output.checkpoint_every": f"{arguments.epochs or 20} epochs"}
+    for number, (settings, more) in enumerate(table()):
         if number == 0:
             training.print_head(*(key.partition(".")[2] for key in settings), *more, "test accuracy, %")
-        row = training.Row(CONFIG, f"{arguments.table}/{label_of(settings)}-epochs-{arguments.epochs}-seed-",
+        row = training.Row(CONFIG, f"{arguments.table}/{label_of(settings)}-epochs-{arguments.epochs or 20}-seed-",
                            {**common, **settings})
         for seed in training.seeds(arguments):
             row.train(seed, arguments)
         training.print_row(*settings.values(), *more.values(),
                            "diverged" if row.diverged else training.spread(row.accuracies()))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=(*TABLES, "rates"), help="the table to print")
+    parser.add_argument("config", nargs="?", type=Path, help="the config, for rates only")
+    parser.add_argument("--epochs", type=int, help="epochs of every run (default: 20; rates: those of the config)")
+    parser.add_argument("--validation", type=int, default=5000,
+                        help="rates: validation samples, taken from the training set (default: %(default)s)")
+    training.add_arguments(parser, "runs/tables")
+    arguments = parser.parse_args()
+    if arguments.epochs is not None and arguments.epochs < 1:
+        parser.error("--epochs must be at least 1")
+    if (arguments.table == "rates") != (arguments.config is not None):
+        parser.error("give a config with rates, and only there")
+    if arguments.table == "rates":
+        config = arguments.config.resolve()
+        training.parse(parser, arguments, config, data=None)
+        print_rates(config, arguments)
+    else:
+        training.parse(parser, arguments)
+        print_table(TABLES[arguments.table], arguments)
 
 
 if __name__ == "__main__":

@@ -24,14 +24,15 @@ def add_arguments(parser, output):
     guard_output(PROGRAM)
     parser.add_argument("--seeds", type=int, default=3, help="seeds per row (default: %(default)s)")
     parser.add_argument("--ranks", type=int, default=2, help="MPI ranks (default: %(default)s)")
-    parser.add_argument("--data", default="data/mnist", help="folder of MNIST (default: %(default)s)")
+    parser.add_argument("--data", help="folder of the data set (default: data/mnist, or the config's)")
     parser.add_argument("--output", default=output, help="folder of the runs (default: %(default)s)")
     parser.add_argument("--dtrain", default="build/release/bin/dtrain", help="the program (default: %(default)s)")
 
 
-def parse(parser):
-    """The arguments and the name of the data set. Ends the program if training cannot start."""
-    arguments = parser.parse_args()
+def parse(parser, arguments, config=ROOT / "configs/mnist-800.ini", data="data/mnist"):
+    """The name of the data set. Ends the program if training cannot start. `data` is the folder without --data; None
+    leaves the choice to the config."""
+    arguments.data = arguments.data or data
     if arguments.seeds < 1:
         parser.error("--seeds must be at least 1")
     if not shutil.which(ROOT / arguments.dtrain):
@@ -40,12 +41,15 @@ def parse(parser):
     os.environ.update(OMPI_MCA_rmaps_base_oversubscribe="1", PRTE_MCA_rmaps_default_mapping_policy=":oversubscribe")
     if os.geteuid() == 0:
         os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    check = subprocess.run([ROOT / arguments.dtrain, ROOT / "configs/mnist-800.ini",
-                            f"--data.directory={arguments.data}", "--check"],
-                           cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace")
+    check = subprocess.run([ROOT / arguments.dtrain, config, *data_options(arguments), "--check"], cwd=ROOT,
+                           stdout=subprocess.PIPE, text=True, errors="replace")
     if check.returncode != 0:
         sys.exit(check.returncode)
-    return arguments, re.search(r"^data set +(.*?):", check.stdout, re.MULTILINE)[1]
+    return re.search(r"^data set +(.*?):", check.stdout, re.MULTILINE)[1]
+
+
+def data_options(arguments):
+    return [f"--data.directory={arguments.data}"] if arguments.data else []
 
 
 def seeds(arguments):
@@ -62,6 +66,10 @@ class Row:
 
     def train(self, seed, arguments):
         self.runs.append(train(self.config, f"{self.output}{seed}", {**self.settings, "model.seed": seed}, arguments))
+
+    def validation_accuracies(self):
+        """The best epochs' accuracies on the validation set, in per cent."""
+        return [100 * run["validation_accuracy"].max() for run in self.runs]
 
     @property
     def diverged(self):
@@ -84,8 +92,8 @@ def print_row(*cells):
 def train(config, output, options, arguments):
     """The columns of /epochs in the log of the run, or None if it diverged."""
     output = Path(arguments.output) / output
-    options = {**options, "output.directory": output, "data.directory": arguments.data}
-    command = ["mpirun", "-np", str(arguments.ranks), arguments.dtrain, str(config),
+    options = {**options, "output.directory": output}
+    command = ["mpirun", "-np", str(arguments.ranks), arguments.dtrain, str(config), *data_options(arguments),
                *(f"--{key}={value}" for key, value in options.items())]
     print(" ".join(command), file=sys.stderr, flush=True)
     code = subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode

@@ -57,7 +57,8 @@ def main():
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"),
                         help="training.precision of all runs (default: %(default)s)")
     training.add_arguments(parser, "runs/published")
-    arguments, data_set = training.parse(parser)
+    arguments = parser.parse_args()
+    data_set = training.parse(parser, arguments)
     unknown = set(arguments.names) - set(ORDER)
     if unknown:
         parser.error(f"unknown name {', '.join(sorted(unknown))}: expected some of {', '.join(ORDER)}")

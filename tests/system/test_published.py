@@ -52,6 +52,24 @@ class PublishedTest(testing.DtrainTestCase):
         self.assertEqual(again.stdout, result.stdout)
         self.assertEqual(testing.snapshot(self.folder), before)
 
+    def test_rates(self):
+        """The best rate is the one with the best validation accuracy, and lies within the grid if it can."""
+        config = self.write_config({"training.learning_rate": 0.1, "training.epochs": 2})
+        arguments = ("rates", config, "--seeds", "1", "--validation", "200", "--ranks", "1")
+        result = self.run_script(self.data, *arguments, script=testing.SOURCE / "configs/tables.py")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        rows = re.findall(r"^\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", result.stdout, re.MULTILINE)
+        rates = [float(rate) for rate, _, _ in rows]
+        self.assertEqual(rates[:5], [0.01, 0.032, 0.1, 0.32, 1.0], result.stdout)
+        self.assertGreater(len(rates), 5, "the best rate is above 1, so the grid must be extended")
+        for rate, validation, test in rows:
+            log = testing.read_h5(self.folder / f"trained/rates/run-{float(rate):g}-seed-1/log.h5").datasets
+            self.assertEqual(f"{100 * log['/epochs/validation_accuracy'].max():.2f}", validation)
+            self.assertEqual(f"{100 * log['/epochs/test_accuracy'][-1]:.2f}", test)
+        best, = re.findall(r"^best: --training.learning_rate=(.*)$", result.stdout, re.MULTILINE)
+        self.assertEqual(dict((rate, validation) for rate, validation, _ in rows)[best],
+                         max((validation for _, validation, _ in rows), key=float))
+
     def test_only_for_mnist(self):
         result = self.run_script(self.data, "--seeds", "1", "linear")
         self.assertEqual(result.returncode, 1)
