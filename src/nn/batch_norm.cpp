@@ -119,9 +119,10 @@ class BatchNorm final : public Layer<Real> {
                                              {&mean_, &weighted_means_},
                                              {&bias_, &bias_gradients_},
                                              {&weight_, &weight_gradients_}}) {
-            gradients.add_up(tensor->offset, tensor->size, [&](std::size_t shard, std::span<Real> out, bool) {
-                std::ranges::copy(of_shard(*values, shard), out.begin());
-            });
+            gradients.add_up(tensor->offset, tensor->size,
+                             [&, source = values](std::size_t shard, std::span<Real> out, bool) {
+                                 std::ranges::copy(of_shard(*source, shard), out.begin());
+                             });
         }
     }
 
