@@ -282,7 +282,7 @@ class SlurmTest(testing.DtrainTestCase):
         shutil.copy(SCRIPTS / "train.sbatch", self.folder / "edited.sbatch")
         for script, path in ((tree / "share/dtrain/slurm/train.sbatch", PATH),
                              (self.folder / "edited.sbatch", f"{tree}/bin:{PATH}")):
-            with self.subTest(script.name):
+            with self.subTest(script.name), contextlib.chdir(self.folder):  # not in the repository, which has scripts
                 job = Job(self.cluster, self.folder / f"{script.stem}.out", "--nodes=1", f"--chdir={self.folder}",
                           script, self.write_config(SETTINGS, script.stem), "--training.epochs=1",
                           environment={"DTRAIN_BIN": "", "PATH": path})
