@@ -1,13 +1,12 @@
 """dtrain-report: writes one HTML page about runs, networks and scaling experiments. CMake creates its launcher."""
 
 import argparse
-import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
-from program import EXIT_BAD_OUTPUT, fail, guard_output, needing
+import output_file
+from program import guard_output, needing
 
 PROGRAM = "dtrain-report"
 EXIT_NOTHING_SHOWN = 1
@@ -36,29 +35,6 @@ def is_report(path):
         return MARK.encode() in file.read(4096)
 
 
-def write(path, text):
-    """Replaces `path` completely, or leaves it unchanged."""
-    # errors="replace": file names in the text need not be valid UTF-8.
-    file = tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="replace", dir=path.parent, prefix=f".{PROGRAM}.",
-                                       delete=False)
-    try:
-        with file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(file.name, 0o666 & ~mask)
-        os.replace(file.name, path)
-    except BaseException:
-        os.unlink(file.name)
-        raise
-
-
-def fail_to_write(path, error):
-    fail(PROGRAM, EXIT_BAD_OUTPUT, f"cannot write {path}: {error.strerror}")
-
-
 def main(words, folder, version):
     """`folder` contains the other programs."""
     guard_output(PROGRAM)
@@ -69,12 +45,7 @@ def main(words, folder, version):
         from hdf5 import Unreadable
         from progress import Progress
     evaluator = arguments.eval or shutil.which("dtrain-eval", path=folder) or shutil.which("dtrain-eval")
-    try:
-        if arguments.output.exists() and not (arguments.output.is_file() and is_report(arguments.output)):
-            fail(PROGRAM, EXIT_BAD_OUTPUT, f"{arguments.output} exists and is not a page of dtrain-report, which "
-                                           "replaces only its own pages. Choose another name, or remove the file")
-    except OSError as error:
-        fail_to_write(arguments.output, error)
+    output_file.require_replaceable(PROGRAM, arguments.output, is_report, "a page")
     progress = Progress(PROGRAM)
     shown, problems = [], []
     for path in arguments.run:
@@ -93,9 +64,7 @@ def main(words, folder, version):
         print(f"{PROGRAM}: {problem}", file=sys.stderr)
     if not shown:
         return EXIT_NOTHING_SHOWN
-    try:
-        write(arguments.output, html)
-    except OSError as error:
-        fail_to_write(arguments.output, error)
+    # errors="replace": file names in the text need not be valid UTF-8.
+    output_file.write(PROGRAM, arguments.output, html.encode(errors="replace"))
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1e3:,.0f} kB")
     return 0

@@ -375,7 +375,7 @@ class ReportTest(testing.DtrainTestCase):
         launcher = self.folder / "dtrain-report"
         shutil.copy(testing.BIN / "dtrain-report", launcher)
         text = launcher.read_text()
-        launcher.write_text(re.sub(r'FOLDER / "[^"]*"', f'FOLDER / "{self.folder}/moved/src/report"', text))
+        launcher.write_text(re.sub(r'FOLDER / "[^"]*"', f'FOLDER / "{self.folder}/moved/src"', text))
         result = self.run_with(launcher)
         self.assertEqual(result.returncode, testing.EXIT_BAD_CONFIG, result)
         self.assertRegex(result.stderr, r"\Adtrain-report: .*/moved/src/report\. Build or install dtrain again\n\Z")
