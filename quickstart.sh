@@ -18,14 +18,15 @@ On Debian, apt-get installs missing packages, as root or with sudo. On other sys
 
   DTRAIN_MNIST_DIR   copy the four MNIST files, plain or .gz, from this folder instead of downloading them
   DTRAIN_MNIST_URL   try this mirror first
-  DTRAIN_PYTHON      Python for dtrain-report and the tests (default: /usr/bin/python3, which finds Debian's modules)
+  DTRAIN_PYTHON      Python for dtrain-report, dtrain-export and the tests (default: /usr/bin/python3, which finds
+                     Debian's modules)
 END
 }
 
 build_packages=(cmake ninja-build pkgconf g++ libopenmpi-dev openmpi-bin libopenblas-dev libhdf5-dev
     libboost-program-options-dev libfmt-dev nlohmann-json3-dev zlib1g-dev libxxhash-dev ca-certificates curl gzip)
 packaging_packages=(dpkg-dev file git)
-report_packages=(python3-h5py python3-matplotlib python3-jinja2)
+python_packages=(python3-h5py python3-matplotlib python3-jinja2 python3-onnx)
 test_packages=(python3-numpy python3-pandas chromium espeak-ng hdf5-tools libgtest-dev clang clang-format
     libclang-rt-dev binutils qemu-user slurm-wlm munge iproute2 util-linux hostname libsimgrid-dev)
 
@@ -247,7 +248,7 @@ package() {
 }
 
 run() {
-    install_packages "${build_packages[@]}" "${report_packages[@]}"
+    install_packages "${build_packages[@]}" "${python_packages[@]}"
     data
     build release
 
@@ -298,7 +299,7 @@ END
 }
 
 run_tests() {
-    install_packages "${build_packages[@]}" "${report_packages[@]}" "${test_packages[@]}"
+    install_packages "${build_packages[@]}" "${python_packages[@]}" "${test_packages[@]}"
     data
     build dev
     build fuzz

@@ -10,7 +10,7 @@ install(TARGETS ${programs} DESTINATION bin)
 foreach(program ${python_programs})
     install(PROGRAMS ${PROJECT_BINARY_DIR}/install/bin/${program} DESTINATION bin)
 endforeach()
-install(DIRECTORY src/report DESTINATION share/dtrain/src FILES_MATCHING PATTERN *.py PATTERN *.css PATTERN *.j2
+install(DIRECTORY src/report src/export DESTINATION share/dtrain/src FILES_MATCHING PATTERN *.py PATTERN *.css PATTERN *.j2
     PATTERN __pycache__ EXCLUDE)
 
 install(DIRECTORY configs DESTINATION share/dtrain FILES_MATCHING PATTERN *.ini PATTERN __pycache__ EXCLUDE)
@@ -75,7 +75,7 @@ endif()
 # `cpack` in the build folder makes a package for this version of Debian. It needs /usr/bin/python3 as DTRAIN_PYTHON.
 file(WRITE ${PROJECT_BINARY_DIR}/install/prerm
     "#!/bin/sh\n# Python may have put compiled modules next to their sources.\n"
-    "rm -rf /usr/share/dtrain/src/report/__pycache__\n")
+    "rm -rf /usr/share/dtrain/src/report/__pycache__ /usr/share/dtrain/src/export/__pycache__\n")
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
@@ -88,7 +88,7 @@ cluster nodes, with MPI. The trained weights are bitwise identical for any
 number of ranks, and a killed run resumes without changing them.")
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_DEPENDS
-    "openmpi-bin, python3 (>= 3.11), python3-h5py, python3-matplotlib, python3-jinja2")
+    "openmpi-bin, python3 (>= 3.11), python3-h5py, python3-matplotlib, python3-jinja2, python3-onnx")
 set(CPACK_DEBIAN_PACKAGE_SUGGESTS "slurm-client, espeak-ng")
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${PROJECT_BINARY_DIR}/install/prerm)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)

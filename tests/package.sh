@@ -23,7 +23,7 @@ in_root dpkg --verify dtrain
 in_root useradd --create-home user
 
 in_root runuser --login user -- -ex <<'END'
-for program in dtrain dtrain-eval dtrain-bench dtrain-report; do
+for program in dtrain dtrain-eval dtrain-bench dtrain-export dtrain-report; do
     $program --version
     man $program | grep -q 'EXIT STATUS'
 done
@@ -32,6 +32,8 @@ mpirun --oversubscribe -np 2 dtrain /usr/share/dtrain/configs/synthetic.ini $sma
 dtrain-eval run --show 1
 dtrain-report run
 test -s report.html
+dtrain-export run -o model.onnx
+test -s model.onnx
 share=/usr/share/dtrain
 $share/slurm/scaling.sh $share/configs/synthetic.ini $small --local --ranks 1 --repeats 1 --steps 1
 dtrain-report runs/scaling-synthetic.h5 -o scaling.html

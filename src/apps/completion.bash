@@ -1,5 +1,5 @@
-# Bash completion for dtrain, dtrain-bench, dtrain-eval and dtrain-report. Options come from the program's own --help,
-# and keys from --print-config, so they match the installed version. Without an installation, source this file.
+# Bash completion for dtrain and all programs whose names begin with dtrain-. Options come from the program's own
+# --help, and keys from --print-config, so they match the installed version. Without an installation, source this file.
 
 _dtrain_words() { # PROGRAM: prints its options, and --section.key= for each key if it takes a config
     local help
@@ -18,4 +18,4 @@ _dtrain() {
     [[ ${#COMPREPLY[@]} != 1 || ${COMPREPLY[0]} != *= ]] || compopt -o nospace
 }
 
-complete -o default -F _dtrain dtrain dtrain-bench dtrain-eval dtrain-report
+complete -o default -F _dtrain dtrain dtrain-bench dtrain-eval dtrain-export dtrain-report

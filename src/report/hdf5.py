@@ -10,6 +10,10 @@ class Unreadable(Exception):
     """A file or folder cannot be used. The text names it and gives the reason."""
 
 
+class Unusable(Unreadable):
+    """The file is not damaged, but this program cannot use it, for example because a later version wrote it."""
+
+
 def attributes_of(file):
     plain = {}
     for key, value in file.attrs.items():
@@ -53,15 +57,15 @@ def reading(path, read):
         try:
             return read(file)
         except Unreadable as error:
-            raise Unreadable(f"{path}: {error}") from None
+            raise type(error)(f"{path}: {error}") from None
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             raise Unreadable(f"{path}: is damaged ({reason(error)})") from None
 
 
 def require_version(attributes, *versions):
     if attributes.get("format_version") not in versions:
-        raise Unreadable(f"is not a file of this version of dtrain: format_version is "
-                         f"{attributes.get('format_version', 'missing')}, this program reads {' and '.join(map(str, versions))}")
+        raise Unusable(f"is not a file of this version of dtrain: format_version is "
+                       f"{attributes.get('format_version', 'missing')}, this program reads {' and '.join(map(str, versions))}")
 
 
 def values_of(file, path, dimensions=1):

@@ -188,6 +188,15 @@ def checkpoints_of(path):
     return checkpoints_in(folder / "checkpoints") or checkpoints_in(folder)
 
 
+def best_of(path):
+    """The best checkpoint of the run, or of the folder of checkpoints, at `path`."""
+    for folder in (path / "checkpoints", path):
+        if (folder / "best.h5").exists():
+            return folder / "best.h5"
+    raise Unreadable(f"{path}: no best.h5 in this folder. dtrain writes it after the first epoch, unless "
+                     "output.keep_best = false")
+
+
 def newest_first(checkpoints):
     """Yields each of `checkpoints()` once. It calls the function again each time, as a running training replaces
     them."""

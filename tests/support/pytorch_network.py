@@ -40,6 +40,8 @@ def build(layers):
             parts.append((nn.LazyBatchNorm1d if flat else nn.LazyBatchNorm2d)())
         elif kind == "lstm":
             parts.append(LastState(int(words[0])))
+        elif kind == "dropout":
+            parts.append(nn.Dropout(float(words[0])))
         elif kind == "dense":
             parts += [*([] if flat else [nn.Flatten()]), nn.LazyLinear(int(words[0]))]
             flat = True

@@ -196,6 +196,7 @@ class StandardOutputTest(testing.DtrainTestCase):
                             ("dtrain", "missing.ini"): testing.EXIT_BAD_CONFIG,
                             ("dtrain", "missing.ini", "--print-config"): testing.EXIT_BAD_CONFIG,
                             ("dtrain-eval", "missing.h5"): testing.EXIT_BAD_CHECKPOINT,
+                            ("dtrain-export", "missing", "-o", "x.safetensors"): testing.EXIT_BAD_CHECKPOINT,
                             ("dtrain-report", "missing"): 1}.items():
             with self.subTest(" ".join(map(str, words))), open("/dev/full", "w") as full:
                 result = subprocess.run(testing.command(*words), stdout=subprocess.PIPE, stderr=full, cwd=self.folder,
@@ -210,6 +211,7 @@ class OutputOptionsTest(testing.DtrainTestCase):
         others = [trained.folder / "log.h5", trained.checkpoints()[-1], config]
         commands = {"evaluation.h5": ("dtrain-eval", trained.folder, "--surface", "0", "--record"),
                     "results.json": ("dtrain-bench", config, "--steps-only", "--steps=1", "--blocks=1", "--json"),
+                    "weights.safetensors": ("dtrain-export", trained.folder, "-o"),
                     "report.html": ("dtrain-report", trained.folder, "-o")}
         for name, words in commands.items():
             for _ in range(2):  # the second call replaces the file of the first

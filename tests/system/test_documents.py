@@ -220,7 +220,7 @@ class SnippetTest(testing.DtrainTestCase):
 
     def need(self, module):
         if importlib.util.find_spec(module) is None:
-            self.skipTest(f"there is no python3-{module}")
+            self.skipTest(f"there is no Python module {module}")
 
     def test_each_has_a_test(self):
         words = re.findall(r'run_snippet\("([^"]+)"', Path(__file__).read_text(encoding="utf-8"))
@@ -272,6 +272,17 @@ class SnippetTest(testing.DtrainTestCase):
         run, _ = self.train_sigmoid_network()
         _, printed = self.run_snippet("newest = max(")
         self.assertEqual(printed, f"test accuracy {100 * run.log().datasets['/epochs/test_accuracy'][-1]:.2f} %\n")
+
+    def test_opencv(self):
+        for module in ("cv2", "onnx"):
+            self.need(module)
+        run, _ = self.train_sigmoid_network()
+        result = testing.run("dtrain-export", run.folder, "-o", "model.onnx", cwd=self.folder)
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        names, _ = self.run_snippet("import cv2")
+        predicted = names["classes_of"](self.arrays["test_images"])
+        self.assertAlmostEqual(np.mean(predicted == self.arrays["test_labels"]),
+                               run.log().datasets["/epochs/test_accuracy"][-1], delta=1e-9)
 
     def test_pytorch(self):
         self.need("torch")

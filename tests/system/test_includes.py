@@ -8,6 +8,7 @@ from pathlib import Path
 
 SOURCE = Path(os.environ.get("DTRAIN_SOURCE", Path(__file__).resolve().parents[2]))
 PROGRAMS = "apps"  # may include all modules, and no module includes it
+PYTHON = {"report", "export"}
 
 
 def table_of_modules():
@@ -35,7 +36,7 @@ def includes_of(module):
 class IncludesTest(unittest.TestCase):
     def setUp(self):
         self.table = table_of_modules()
-        self.modules = set(self.table) - {PROGRAMS, "report"}
+        self.modules = set(self.table) - {PROGRAMS} - PYTHON
 
     def test_table_names_every_module(self):
         folders = {folder.name for folder in (SOURCE / "src").iterdir() if folder.is_dir()}
@@ -60,6 +61,17 @@ class IncludesTest(unittest.TestCase):
         for module in sorted(self.modules):
             with self.subTest(module):
                 self.assertEqual(modules_linked(module), self.table[module])
+
+    def test_python_imports_match_the_table(self):
+        files = {module: {path.stem for path in (SOURCE / "src" / module).glob("*.py")} for module in PYTHON}
+        for module in PYTHON:
+            imported = set()
+            for file in (SOURCE / "src" / module).glob("*.py"):
+                names = re.findall(r"^ *(?:import|from) (\w+)", file.read_text(), re.MULTILINE)
+                imported |= {other for other in PYTHON - {module} if files[other] & set(names)}
+            with self.subTest(module):
+                self.assertEqual(imported, self.table[module])
+                self.assertFalse(any(files[module] & files[other] for other in PYTHON - {module}), "equal names")
 
     def test_a_source_includes_its_own_header_first(self):
         """So the header compiles by itself."""

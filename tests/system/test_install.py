@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
-PROGRAMS = ("dtrain", "dtrain-bench", "dtrain-eval", "dtrain-report")
+PROGRAMS = ("dtrain", "dtrain-bench", "dtrain-eval", "dtrain-export", "dtrain-report")
 BUILD = testing.BIN.parent
 TINY = ("--data.train_samples=200", "--data.test_samples=50", "--training.epochs=1", "--output.directory=run")
 
@@ -68,13 +68,15 @@ class InstallTest(testing.DtrainTestCase):
                         f"-DOUTPUT={output}", "-P", testing.SOURCE / "src/version.cmake")
             self.assertRegex(output.read_text(), rf"\A{expected}\n\Z")
 
-    def test_training_evaluation_and_report(self):
+    def test_training_evaluation_report_and_export(self):
         programs = self.prefix / "bin"
         config = self.share / "configs/synthetic.ini"
         self.run_in(testing.MPIRUN, "-np", "2", programs / "dtrain", config, *TINY)
         self.assertIn("sample 0", self.run_in(programs / "dtrain-eval", "run", "--show", "1").stdout)
         self.assertIn("report.html", self.run_in(programs / "dtrain-report", "run").stdout)
         self.assertIn('id="fingerprint"', (self.folder / "report.html").read_text())
+        self.run_in(programs / "dtrain-export", "run", "-o", "weights.safetensors")
+        self.assertTrue((self.folder / "weights.safetensors").exists())
 
     def test_report_runs_with_the_python_in_the_environment(self):
         python = self.folder / "python"

@@ -45,7 +45,8 @@ class OutputTest(testing.DtrainTestCase):
                 "tables.py": [SOURCE / "configs/tables.py", "--help"],
                 "run.py": [SOURCE / "configs/published/run.py", "--help"],
                 "spoken_digits.py": [SOURCE / "configs/spoken_digits.py", "--help"],
-                "dtrain-report": [testing.BIN / "dtrain-report", "--help"]}
+                "dtrain-report": [testing.BIN / "dtrain-report", "--help"],
+                "dtrain-export": [testing.BIN / "dtrain-export", "--help"]}
 
     def run_with(self, command, stdout):
         return subprocess.run(command, cwd=self.folder, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
