@@ -38,10 +38,10 @@ def read(path, best, warn):
     if not path.exists():
         raise hdf5.Unreadable(f"{path}: no such file or folder")
     if not path.is_dir():
-        return hdf5.reading(path, network_of), path
+        return hdf5.reading_apart(path, network_of), path
     for checkpoint in runs.newest_first(lambda: runs.checkpoints_of(path)):
         try:
-            return hdf5.reading(checkpoint, network_of), checkpoint
+            return hdf5.reading_apart(checkpoint, network_of), checkpoint
         except hdf5.Unusable:
             raise
         except hdf5.Unreadable as error:

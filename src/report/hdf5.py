@@ -1,9 +1,14 @@
 """Reads HDF5 files that may be damaged, of another program, or malicious."""
 
+import multiprocessing
+import os
 import re
+import resource
 
 import h5py
 import numpy as np
+
+MAX_CPU_SECONDS = 120  # for reading a file apart
 
 
 class Unreadable(Exception):
@@ -60,6 +65,34 @@ def reading(path, read):
             raise type(error)(f"{path}: {error}") from None
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             raise Unreadable(f"{path}: is damaged ({reason(error)})") from None
+
+
+def reading_apart(path, read):
+    """reading(path, read) in a process of its own: some damaged files crash the HDF5 library, or it never ends."""
+    processes = multiprocessing.get_context("fork")
+    receiver, sender = processes.Pipe(duplex=False)
+    child = processes.Process(target=_read_and_send, args=(sender, path, read))
+    child.start()
+    sender.close()
+    try:
+        result = receiver.recv()
+    except EOFError:
+        raise Unreadable(f"{path}: is damaged (the HDF5 library crashed or did not end)") from None
+    finally:
+        child.join()
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _read_and_send(sender, path, read):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the C library reports a crash there
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_SECONDS, MAX_CPU_SECONDS))
+    try:
+        sender.send(reading(path, read))
+    except Exception as error:
+        sender.send(error)
 
 
 def require_version(attributes, *versions):

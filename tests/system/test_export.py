@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import os
 import shutil
+import signal
 import sys
 import unittest
 import unittest.mock
@@ -46,6 +48,13 @@ NETWORKS = {
     "maps as outputs": ({"model.layers": "avgpool 2, conv 10x14x14 sigmoid", "model.cost": "quadratic",
                          "training.learning_rate": 0.05}, (1, 28, 28)),
 }
+
+
+def program_module(name):
+    """A module of dtrain-export."""
+    with unittest.mock.patch("sys.path", [str(testing.SOURCE / "src" / folder) for folder in ("export", "report")] +
+                             sys.path):
+        return importlib.import_module(name)
 
 
 def read_safetensors(path):
@@ -147,8 +156,7 @@ class OnnxTest(ExportTestCase):
 
     def test_network_that_is_too_large(self):
         """protobuf limits a file to 2 GiB."""
-        sys.path += [str(testing.SOURCE / "src/export"), str(testing.SOURCE / "src/report")]
-        encoder, network = map(importlib.import_module, ("onnx_file", "network"))
+        encoder, network = map(program_module, ("onnx_file", "network"))
         with self.assertRaisesRegex(network.TooLarge, "at most .* parameters"):
             encoder.encode(unittest.mock.Mock(parameters=1 << 29), "1")
 
@@ -298,6 +306,17 @@ class BadInputTest(ExportTestCase):
         self.refused(run.folder / "log.h5", "log.h5: is a cost log; expected a checkpoint")
         self.refused("record.h5", "record.h5: is a file of kind evaluation; expected a checkpoint")
         self.refused(300 * "x", "name too long")
+
+    def test_files_that_crash_the_library(self):
+        """The file is good. The function that reads it does what HDF5 does with some damaged files."""
+        hdf5 = program_module("hdf5")
+        checkpoint = self.train(SIGMOID, "--training.epochs=0", ranks=None).checkpoints()[0]
+        for read in (lambda _: os.kill(os.getpid(), signal.SIGSEGV), lambda _: max(iter(int, 1))):
+            with unittest.mock.patch.object(hdf5, "MAX_CPU_SECONDS", 1), \
+                    self.assertRaisesRegex(hdf5.Unreadable, f"{checkpoint}: is damaged .*HDF5"):
+                hdf5.reading_apart(checkpoint, read)
+        self.assertEqual(hdf5.reading_apart(checkpoint, lambda file: list(file["model"])),
+                         ["01_dense", "02_dense", "03_dense"])
 
     def test_later_versions(self):
         run = self.train(SIGMOID, ranks=None)
