@@ -26,7 +26,7 @@ END
 build_packages=(cmake ninja-build pkgconf g++ libopenmpi-dev openmpi-bin libopenblas-dev libhdf5-dev
     libboost-program-options-dev libfmt-dev nlohmann-json3-dev zlib1g-dev libxxhash-dev ca-certificates curl gzip)
 packaging_packages=(dpkg-dev file git)
-python_packages=(python3-h5py python3-matplotlib python3-jinja2 python3-onnx)
+python_packages=(python3-h5py python3-matplotlib python3-jinja2 python3-onnx python3-xxhash)
 test_packages=(python3-numpy python3-pandas chromium espeak-ng hdf5-tools libgtest-dev clang clang-format
     libclang-rt-dev binutils qemu-user slurm-wlm munge iproute2 util-linux hostname libsimgrid-dev)
 

@@ -88,7 +88,7 @@ cluster nodes, with MPI. The trained weights are bitwise identical for any
 number of ranks, and a killed run resumes without changing them.")
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_DEPENDS
-    "openmpi-bin, python3 (>= 3.11), python3-h5py, python3-matplotlib, python3-jinja2, python3-onnx")
+    "openmpi-bin, python3 (>= 3.11), python3-h5py, python3-matplotlib, python3-jinja2, python3-onnx, python3-xxhash")
 set(CPACK_DEBIAN_PACKAGE_SUGGESTS "slurm-client, espeak-ng")
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${PROJECT_BINARY_DIR}/install/prerm)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)

@@ -38,7 +38,7 @@ bookworm-aarch64       | bookworm | aarch64-linux-gnu-g++ | g++-aarch64-linux-gn
 
 # For every row. The packages of the aarch64 row come from the architecture arm64, except for programs.
 readonly programs=(cmake ninja-build pkgconf g++ nlohmann-json3-dev ccache git gzip hostname iproute2 procps hdf5-tools
-    python3-h5py python3-matplotlib python3-jinja2 python3-onnx python3-numpy python3-pandas)
+    python3-h5py python3-matplotlib python3-jinja2 python3-onnx python3-xxhash python3-numpy python3-pandas)
 readonly libraries=(libopenblas-dev libboost-program-options-dev libfmt-dev zlib1g-dev libxxhash-dev libgtest-dev)
 
 # Tests that need more than such a root has (MNIST, SimGrid, Slurm, network namespaces), that search for limits of

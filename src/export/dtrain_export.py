@@ -39,7 +39,7 @@ def main(words, _, version):
     if output.suffix not in FORMATS:
         fail(PROGRAM, EXIT_USAGE, f"-o {output}: the name must end with {' or '.join(FORMATS)}")
     module, own, packages = FORMATS[output.suffix]
-    with needing(PROGRAM, "python3-h5py", *packages):  # --help needs none of them
+    with needing(PROGRAM, "python3-h5py", "python3-xxhash", *packages):  # --help needs none of them
         import network
         from hdf5 import Unreadable
         encoder = importlib.import_module(module)

@@ -16,7 +16,7 @@ class Layer:
         self.text = text  # "dense 16 sigmoid"
         self.input_shape = input_shape
         self.output_shape = ()
-        self.shapes = {}  # of its tensors in the checkpoint, by name
+        self.shapes = {}  # of its tensors in the checkpoint, by name, in the order of dtrain
         self.tensors = {}
         self.parse(text.split()[1:])
 

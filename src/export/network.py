@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+import xxhash
 
 import hdf5
 import layers
@@ -74,6 +75,8 @@ def network_of(file):
     for layer in parsed:
         layer.tensors = {name: tensor_of(file, f"/model/{layer.label}/{name}", shape)
                          for name, shape in layer.shapes.items()}
+    if fingerprint_of(parsed) != attributes["fingerprint"]:
+        raise hdf5.Unreadable("is damaged (its weights do not have its fingerprint)")
     input_shape = next((layer.input_shape for layer in parsed if not isinstance(layer, layers.Dropout)), sample_shape)
     outputs = math.prod(parsed[-1].output_shape)
     facts = {name: str(attributes[name]) for name in ("dtrain_version", "fingerprint", "epoch", "step", "dataset")}
@@ -87,6 +90,16 @@ def network_of(file):
     # Paths in the config need not be valid UTF-8.
     facts = {name: text.encode(errors="replace").decode() for name, text in facts.items()}
     return Network(parsed, input_shape, outputs, has_softmax, facts)
+
+
+def fingerprint_of(layers):
+    """XXH3-64 of all weights and biases. HDF5 does not notice every damage: it reads zeros for a part that it does not
+    find."""
+    digest = xxhash.xxh3_64()
+    for layer in layers:
+        for tensor in layer.tensors.values():
+            digest.update(tensor.astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def tensor_of(file, path, shape):

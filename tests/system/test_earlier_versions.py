@@ -88,6 +88,13 @@ class EarlierVersionsTest(testing.DtrainTestCase):
         for run in (log, checkpoint):
             self.assertIn(run.fingerprint(), text)
 
+    def test_exported(self):
+        """dtrain-export also compares the fingerprint with the weights."""
+        for name in RUNS:
+            with self.case(name):
+                result = testing.run("dtrain-export", self.unpack(name).folder, "-o", "x.safetensors", cwd=self.folder)
+                self.assertEqual(result.code, testing.EXIT_OK, result)
+
     def test_compared_with_a_run_of_today(self):
         """A key that the version did not have, or called by another name, is no difference."""
         for name, (settings, _) in RUNS.items():

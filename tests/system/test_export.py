@@ -269,7 +269,7 @@ class ChoiceTest(ExportTestCase):
 
     def test_missing_package(self):
         """A module that pip installed comes before Debian's. It cannot be loaded."""
-        for name in ("onnx", "h5py"):
+        for name in ("onnx", "h5py", "xxhash"):
             with self.case(name):
                 site = self.folder / ".local/lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
                 site.mkdir(parents=True)
@@ -277,7 +277,7 @@ class ChoiceTest(ExportTestCase):
                 with unittest.mock.patch.dict("os.environ", HOME=str(self.folder)):
                     result = testing.run("dtrain-export", "run", "-o", "model.onnx", cwd=self.folder)
                 self.assert_one_message(result, testing.EXIT_BAD_CONFIG, f"No module named {name}",
-                                        "apt-get install python3-h5py python3-onnx", program="dtrain-export")
+                                        "apt-get install python3-h5py python3-xxhash python3-onnx", program="dtrain-export")
 
 
 def damage(path):
@@ -346,15 +346,18 @@ class BadInputTest(ExportTestCase):
     def test_tensors_that_do_not_fit_the_config(self):
         checkpoint = self.train(SIGMOID, "--training.epochs=1", ranks=None).checkpoints()[-1]
         good = checkpoint.read_bytes()
-        for tensor, words in ((None, "lacks"), (np.zeros(17, "f4"), "has shape (17,)"), (np.zeros(16, "f8"), "float64"),
-                              (np.zeros(16, "i4"), "int32"), (np.zeros((16, 1), "f4"), "(16, 1)")):
+        name = "/model/02_dense/bias"
+        for words, options in {"lacks": None, "has shape (17,)": {"data": np.zeros(17, "f4")},
+                               "float64": {"data": np.zeros(16)}, "int32": {"data": np.zeros(16, "i4")},
+                               "(16, 1)": {"data": np.zeros((16, 1), "f4")},
+                               "fingerprint": {"shape": (16,), "dtype": "f4", "chunks": (4,)}}.items():
             with self.subTest(words):
                 checkpoint.write_bytes(good)
                 with h5py.File(checkpoint, "a") as file:
-                    del file["model/02_dense/bias"]
-                    if tensor is not None:
-                        file["model/02_dense/bias"] = tensor
-                self.refused(checkpoint, checkpoint, "/model/02_dense/bias", words)
+                    del file[name]
+                    if options:
+                        file.create_dataset(name, **options)
+                self.refused(checkpoint, checkpoint, words, name if words != "fingerprint" else "damaged")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from spack.package import *
 class Dtrain(CMakePackage):
     """Trains neural networks on CPU cores and cluster nodes with MPI. The weights are bitwise identical for any number
     of ranks. Training needs no Python; dtrain-report and dtrain-export run with the Python that DTRAIN_PYTHON names, for
-    example that of an environment's view with py-h5py, py-matplotlib, py-jinja2 and py-onnx."""
+    example that of an environment's view with py-h5py, py-matplotlib, py-jinja2, py-onnx and py-xxhash."""
 
     git = f"file://{Path(__file__).resolve().parents[6]}"  # the clone that contains this recipe
 
