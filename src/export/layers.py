@@ -142,6 +142,22 @@ class Lstm(Layer):
                 "bias_ih_l0": bias, "bias_hh_l0": np.zeros_like(bias)}
 
 
+class BatchNorm(Layer):
+    """Normalises with the running means and variances."""
+
+    def parse(self, words):
+        self.activation = activation_in(words)
+        if len(self.input_shape) not in (1, 3):
+            raise ValueError("the input is neither a vector nor feature maps")
+        self.shapes = {name: self.input_shape[:1] for name in ("weight", "bias", "running_mean", "running_var")}
+        self.output_shape = self.input_shape
+
+    def add_to(self, graph):
+        graph.apply("BatchNormalization", self.tensors, epsilon=1e-5)
+        if self.activation:
+            graph.apply(self.activation)
+
+
 class Dropout(Layer):
     """Changes nothing outside of training."""
 
@@ -153,7 +169,7 @@ class Dropout(Layer):
 
 
 LAYER_TYPES = {"dense": Dense, "conv": Convolution, "maxpool": MaxPool, "avgpool": AveragePool, "lstm": Lstm,
-               "dropout": Dropout}
+               "dropout": Dropout, "batchnorm": BatchNorm}
 
 
 def parse(text, sample_shape):

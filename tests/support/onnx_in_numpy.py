@@ -38,6 +38,13 @@ def multiply(x, weight, bias, transB):
     return x @ (weight.T if transB else weight) + bias
 
 
+def normalise(x, weight, bias, mean, variance, epsilon):
+    def shaped(values):
+        return values.reshape(-1, *[1] * (x.ndim - 2)).astype(np.float64)
+
+    return shaped(weight) * (x - shaped(mean)) / np.sqrt(shaped(variance) + epsilon) + shaped(bias)
+
+
 def lstm(x, weight, recurrent_weight, bias, hidden_size):
     """One direction, gates in the order i, o, f, c. Returns Y and Y_h."""
     bias_of_input, bias_of_hidden = np.split(bias[0], 2)
@@ -63,6 +70,7 @@ def softmax(x, axis):
 
 OPERATORS = {
     "AveragePool": lambda x, kernel_shape, strides: windows(x, kernel_shape, strides).mean((-2, -1)),
+    "BatchNormalization": normalise,
     "Conv": convolve,
     "Flatten": flatten,
     "Gemm": multiply,
