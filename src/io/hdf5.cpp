@@ -1,4 +1,4 @@
-// Writes HDF5 files. Only this file uses the HDF5 library.
+// Writes HDF5 files with the HDF5 library.
 
 #include "dtrain/io/hdf5.hpp"
 
@@ -6,17 +6,15 @@
 #include "dtrain/core/hash.hpp"
 
 #include "hdf5_format.hpp"
+#include "hdf5_library.hpp"
 #include <fmt/format.h>
-#include <hdf5.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
 #include <new>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 
 namespace dtrain::io {
 namespace {
@@ -25,50 +23,14 @@ constexpr std::size_t min_user_block = 512;
 constexpr std::size_t chunk_elements = std::size_t{1} << 20;
 constexpr std::size_t fletcher32_bytes = 4;
 
-/// Owns an HDF5 identifier.
-class Handle {
-  public:
-    Handle(hid_t id, herr_t (*close)(hid_t)) noexcept : id_(id), close_(close) {}
-    Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, H5I_INVALID_HID)), close_(other.close_) {}
-    ~Handle() {
-        if (id_ >= 0) {
-            close_(id_);
-        }
-    }
-    Handle(const Handle&) = delete;
-    Handle& operator=(const Handle&) = delete;
-    Handle& operator=(Handle&&) = delete;
-    operator hid_t() const noexcept { return id_; }
-
-  private:
-    hid_t id_;
-    herr_t (*close_)(hid_t);
-};
-static_assert(!std::is_copy_constructible_v<Handle> && std::is_nothrow_move_constructible_v<Handle>);
-
-/// Stops HDF5 from printing its error stack. This file converts errors to exceptions.
-void silence() {
-    H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-}
-
-/// Throws an error with HDF5's description of the last failure, from the innermost function of its error stack.
+/// Throws an error with HDF5's description of the last failure.
 [[noreturn]] void cannot_write(std::string_view what) {
-    struct Reason {
-        hid_t kind = H5I_INVALID_HID;
-        std::array<char, 256> text{"unknown reason"};
-    } reason;
-    const auto keep = [](unsigned, const H5E_error2_t* error, void* kept) -> herr_t {
-        auto& first = *static_cast<Reason*>(kept);
-        first.kind = error->min_num;
-        *fmt::format_to_n(first.text.data(), first.text.size() - 1, "{}", error->desc).out = '\0';
-        return 1; // stop
-    };
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep, &reason); // starts at the innermost function
-    if (reason.kind == H5E_NOSPACE ||
-        reason.kind == H5E_CANTALLOC) { // the file is in memory, so this is a lack of memory
+    const Hdf5Failure failure = last_hdf5_failure();
+    if (failure.kind == H5E_NOSPACE ||
+        failure.kind == H5E_CANTALLOC) { // the file is in memory, so this is a lack of memory
         throw std::bad_alloc();
     }
-    throw core::Error(core::ExitCode::bad_output, fmt::format("HDF5 cannot write {}: {}", what, reason.text.data()));
+    throw core::Error(core::ExitCode::bad_output, fmt::format("HDF5 cannot write {}: {}", what, failure.reason.data()));
 }
 
 template <class Id>
@@ -174,7 +136,7 @@ void write_attribute(hid_t file, const std::string& name, hid_t stored, hid_t me
 } // namespace
 
 std::vector<std::byte> to_hdf5(std::span<const DatasetView> datasets, const Attributes& attributes) {
-    silence();
+    silence_hdf5();
     const Handle access = made(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "a property list");
     made(H5Pset_fapl_core(access, std::size_t{1} << 20, 0), "a file in memory");
     const Handle file = made(H5Fcreate("in-memory", H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose, "a file in memory");
