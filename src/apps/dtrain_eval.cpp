@@ -25,6 +25,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -147,27 +148,28 @@ struct Subject {
 data::Split load(const Arguments& arguments, data::Set set, const config::Config& config,
                  const io::Checkpoint& checkpoint, std::size_t classes) {
     const bool given = !arguments.images.empty();
+    const std::unique_ptr<data::Source> source = model::make_source(config);
+    const data::Origin origin = source->origin();
     std::optional<data::Split> split;
     try {
         split = given ? data::load_split(arguments.images, arguments.labels, classes)
-                      : data::load_set(*model::make_source(config), set, classes);
+                      : data::load_set(*source, set, classes);
     } catch (const core::Error& error) {
         if (error.code() == core::ExitCode::bad_config) { // the config in the checkpoint is wrong, or memory too small
             checkpoint.fail(error.what());
         }
         if (!given && error.code() == core::ExitCode::bad_data) {
-            throw core::Error(error.code(), fmt::format("{}. The config in the checkpoint has data.directory = {}: if "
-                                                        "the data were moved, use --images and --labels",
-                                                        error.what(), config.data.directory.string()));
+            throw core::Error(error.code(), fmt::format("{}. The config in the checkpoint has {} = {}: if the data "
+                                                        "were moved, use --images and --labels",
+                                                        error.what(), origin.key, origin.value));
         }
         throw;
     }
     if (split->sample_shape != checkpoint.info().sample_shape) {
-        throw core::Error(core::ExitCode::bad_data,
-                          fmt::format("{}: samples are {}, but the network needs {}",
-                                      (given ? arguments.images : config.data.directory).string(),
-                                      nn::to_string(split->sample_shape),
-                                      nn::to_string(checkpoint.info().sample_shape)));
+        throw core::Error(core::ExitCode::bad_data, fmt::format("{}: samples are {}, but the network needs {}",
+                                                                given ? arguments.images.string() : origin.value,
+                                                                nn::to_string(split->sample_shape),
+                                                                nn::to_string(checkpoint.info().sample_shape)));
     }
     return std::move(*split);
 }

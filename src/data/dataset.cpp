@@ -16,12 +16,13 @@ namespace {
 
 /// Loads the first `samples` samples of a set and validates the rest.
 Split load_first(SetReader& reader, std::int64_t samples, std::size_t classes) {
-    reader.require_classes(classes);
     SetHeader header = reader.header();
+    const core::Range rest{samples, header.samples};
+    reader.require_classes(classes, {0, header.samples});
     header.samples = samples;
     Split split = allocate_split(header, {0, samples});
     reader.read(split.local, split.elements.values(), split.labels.values());
-    (void)reader.finish();
+    (void)reader.finish(rest);
     return split;
 }
 

@@ -96,12 +96,12 @@ DatasetLoader::DatasetLoader(std::unique_ptr<const Source> source, const mpi::Co
             header = readers_.of(set)->header();
             if (!header.labelled) {
                 throw core::Error(core::ExitCode::bad_data,
-                                  fmt::format("{}: the samples have no labels", settings.directory.string()));
+                                  fmt::format("{}: the samples have no labels", source_->origin().value));
             }
             const std::int64_t limit = settings.limits.of(set);
             if (limit > header.samples) {
                 throw settings.invalid(limit_key(set), fmt::format("expected at most {}, the number of samples in {}",
-                                                                   header.samples, settings.directory.string()));
+                                                                   header.samples, source_->origin().value));
             }
             header.samples = limit > 0 ? limit : header.samples;
         }
@@ -115,12 +115,21 @@ DatasetLoader::DatasetLoader(std::unique_ptr<const Source> source, const mpi::Co
         if (headers_.train.sample_shape != headers_.test.sample_shape) {
             throw core::Error(core::ExitCode::bad_data,
                               fmt::format("{}: training samples have shape {}, but test samples have shape {}",
-                                          settings.directory.string(), fmt::join(headers_.train.sample_shape, " x "),
+                                          source_->origin().value, fmt::join(headers_.train.sample_shape, " x "),
                                           fmt::join(headers_.test.sample_shape, " x ")));
         }
     });
     for (const Set set : sets) {
+        const SetHeader own = headers_.of(set);
         broadcast_header(headers_.of(set), communicator_);
+        mpi::together(communicator_, [&] {
+            if (reads() && own != headers_.of(set)) {
+                throw core::Error(core::ExitCode::bad_data,
+                                  fmt::format("{}: rank {} finds other numbers or shapes of samples than rank 0. All "
+                                              "ranks must see the same file",
+                                              source_->origin().value, communicator_.rank()));
+            }
+        });
     }
     const double share_of_node = static_cast<double>(communicator_.split_by_node().size()) / communicator_.size();
     mpi::together(communicator_, [&] {
@@ -137,10 +146,19 @@ void DatasetLoader::require_classes(std::size_t classes) const {
     mpi::together(communicator_, [&] {
         for (const Set set : sets) {
             if (reads()) {
-                readers_.of(set)->require_classes(classes);
+                SetReader& reader = *readers_.of(set);
+                reader.require_classes(classes, own_part({0, reader.header().samples}));
             }
         }
     });
+}
+
+core::Range DatasetLoader::own_part(core::Range samples) const noexcept {
+    if (!source_->every_rank_reads()) {
+        return samples;
+    }
+    const core::Range part = core::partition(samples.size(), communicator_.size(), communicator_.rank());
+    return {samples.begin + part.begin, samples.begin + part.end};
 }
 
 Split DatasetLoader::load(Set set, std::int64_t first, std::int64_t samples, std::int64_t shards,
@@ -181,18 +199,17 @@ Dataset DatasetLoader::load(std::int64_t shards, std::span<const core::Range> sh
         dataset.validation = load(Set::train, headers_.train.samples, validation_samples(), shards, shards_of_rank);
     }
     dataset.test = load(Set::test, 0, headers_.test.samples, shards, shards_of_rank);
+    std::array<std::uint64_t, sets.size()> hashes{};
     mpi::together(communicator_, [&] {
-        if (!reads()) {
-            return;
+        for (std::size_t i = 0; i < sets.size() && reads(); ++i) {
+            std::unique_ptr<SetReader>& reader = readers_.of(sets[i]);
+            const std::int64_t used = headers_.of(sets[i]).samples + (sets[i] == Set::train ? validation_samples() : 0);
+            hashes[i] = reader->finish(own_part({used, reader->header().samples}));
+            reader.reset();
         }
-        PerSet<std::uint64_t> hashes;
-        for (const Set set : sets) {
-            hashes.of(set) = readers_.of(set)->finish();
-            readers_.of(set).reset();
-        }
-        dataset.name = source_->name(hashes);
     });
-    dataset.name = communicator_.broadcast(std::move(dataset.name));
+    communicator_.sum(std::span(hashes));
+    mpi::together(communicator_, [&] { dataset.name = source_->name({hashes[0], hashes[1]}); });
     return dataset;
 }
 

@@ -53,12 +53,9 @@ class IdxSet final : public SetReader {
         }
     }
 
-    void require_classes(std::size_t classes) const override {
-        const auto bad = std::ranges::find_if(labels_, [classes](std::uint8_t label) { return label >= classes; });
-        if (bad != labels_.end()) {
-            throw core::Error(core::ExitCode::bad_data,
-                              fmt::format("{}: sample {} has label {}, but the network has only {} classes (0 to {})",
-                                          labels_file_.string(), bad - labels_.begin(), *bad, classes, classes - 1));
+    void require_classes(std::size_t classes, core::Range samples) const override {
+        if (header_.labelled) {
+            data::require_classes(labels_of(samples), samples.begin, classes, labels_file_.string());
         }
     }
 
@@ -66,18 +63,21 @@ class IdxSet final : public SetReader {
         skip_to(samples.begin);
         take(elements);
         if (header_.labelled) {
-            std::ranges::copy(std::span(labels_).subspan(static_cast<std::size_t>(samples.begin), labels.size()),
-                              labels.begin());
+            std::ranges::copy(labels_of(samples), labels.begin());
         }
     }
 
-    std::uint64_t finish() override {
-        skip_to(header_.samples);
+    std::uint64_t finish(core::Range rest) override {
+        skip_to(rest.end);
         samples_.expect_end();
         return hash_.digest();
     }
 
   private:
+    [[nodiscard]] std::span<const std::uint8_t> labels_of(core::Range samples) const {
+        return std::span(labels_).subspan(core::as_size(samples.begin), core::as_size(samples.size()));
+    }
+
     /// Reads the next elements, converts floats, and updates the hash.
     void take(std::span<std::byte> elements) {
         samples_.read(elements);
@@ -146,6 +146,7 @@ class IdxSource final : public Source {
   public:
     using Source::Source;
     [[nodiscard]] bool every_rank_reads() const noexcept override { return false; }
+    [[nodiscard]] Origin origin() const override { return {"data.directory", settings().directory.string()}; }
     [[nodiscard]] std::filesystem::path folder() const override { return find_data_folder(settings().directory); }
     [[nodiscard]] std::unique_ptr<SetReader> open(Set set) const override {
         const SetFiles files = find_files(settings().directory, set);

@@ -5,6 +5,7 @@
 #include "sources.hpp"
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
 #include <numeric>
 #include <utility>
@@ -23,6 +24,16 @@ std::size_t SetHeader::sample_size() const noexcept {
 
 core::Error invalid_setting(std::string_view key, std::string_view problem) {
     return {core::ExitCode::bad_config, fmt::format("{}: {}", key, problem)};
+}
+
+void require_classes(std::span<const std::uint8_t> labels, std::int64_t first, std::size_t classes,
+                     std::string_view place) {
+    const auto bad = std::ranges::find_if(labels, [classes](std::uint8_t label) { return label >= classes; });
+    if (bad != labels.end()) {
+        throw core::Error(core::ExitCode::bad_data,
+                          fmt::format("{}: sample {} has label {}, but the network has only {} classes (0 to {})",
+                                      place, first + (bad - labels.begin()), *bad, classes, classes - 1));
+    }
 }
 
 std::vector<std::string> source_names() {

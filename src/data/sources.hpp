@@ -2,9 +2,18 @@
 
 #include "dtrain/data/source.hpp"
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <span>
+#include <string_view>
 
 namespace dtrain::data {
+
+/// Throws core::Error (bad_data) with the message "PLACE: problem" unless all labels are below `classes`. The first
+/// label is that of sample number `first`.
+void require_classes(std::span<const std::uint8_t> labels, std::int64_t first, std::size_t classes,
+                     std::string_view place);
 
 /// Four IDX files in a folder, with MNIST's file names (idx_files.hpp).
 std::unique_ptr<Source> make_idx_source(SourceSettings settings);

@@ -284,7 +284,7 @@ class SyntheticSet final : public SetReader {
         header_ = {limit > 0 ? limit : set == Set::train ? 60'000 : 10'000, {side, side}};
     }
 
-    void require_classes(std::size_t wanted) const override {
+    void require_classes(std::size_t wanted, core::Range /*samples*/) const override {
         if (wanted < classes) {
             throw settings_.invalid("model.layers", fmt::format("{} have {} classes, but the last layer has only {} "
                                                                 "outputs",
@@ -299,7 +299,7 @@ class SyntheticSet final : public SetReader {
         }
     }
 
-    std::uint64_t finish() override { return 0; }
+    std::uint64_t finish(core::Range /*rest*/) override { return 0; }
 
   private:
     const SourceSettings& settings_;
@@ -310,6 +310,7 @@ class SyntheticSource final : public Source {
   public:
     using Source::Source;
     [[nodiscard]] bool every_rank_reads() const noexcept override { return true; }
+    [[nodiscard]] Origin origin() const override { return {"data.source", "synthetic"}; }
     [[nodiscard]] std::filesystem::path folder() const override { return {}; }
     [[nodiscard]] std::unique_ptr<SetReader> open(Set set) const override {
         return std::make_unique<SyntheticSet>(settings(), set);

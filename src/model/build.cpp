@@ -1,6 +1,7 @@
 #include "dtrain/model/build.hpp"
 
 #include "dtrain/data/source.hpp"
+#include "dtrain/model/data_source.hpp"
 
 #include <fmt/format.h>
 
@@ -105,7 +106,7 @@ void check_augmentation(const config::Config& config, const nn::Shape& shape) {
             throw config.invalid(amount.key,
                                  fmt::format("expected 0: augmentation needs images of at most {0} × {0}, "
                                              "and the samples in {1} are {2}",
-                                             max_pixels, config.data.directory.string(), nn::to_string(shape)));
+                                             max_pixels, make_source(config)->origin().value, nn::to_string(shape)));
         }
     }
 }

@@ -213,6 +213,39 @@ TEST_F(LoadDataset, LetsEachRankGenerateItsSamples) {
     }
 }
 
+/// A file that is longer on one rank, such as an old copy on another host.
+class Unequal final : public Source {
+  public:
+    explicit Unequal(std::int64_t samples) : Source({}), samples_(samples) {}
+    [[nodiscard]] bool every_rank_reads() const noexcept override { return true; }
+    [[nodiscard]] Origin origin() const override { return {"data.file", "copy.h5"}; }
+    [[nodiscard]] std::filesystem::path folder() const override { return {}; }
+    [[nodiscard]] std::unique_ptr<SetReader> open(Set /*set*/) const override {
+        return std::make_unique<Reader>(samples_);
+    }
+    [[nodiscard]] std::string name(const PerSet<std::uint64_t>& /*hashes*/) const override { return "unequal"; }
+
+  private:
+    class Reader final : public SetReader {
+      public:
+        explicit Reader(std::int64_t samples) { header_ = {samples, {2}}; }
+        void require_classes(std::size_t /*classes*/, core::Range /*samples*/) const override {}
+        void read(core::Range /*samples*/, std::span<std::byte> /*elements*/,
+                  std::span<std::uint8_t> /*labels*/) override {}
+        std::uint64_t finish(core::Range /*rest*/) override { return 0; }
+    };
+    std::int64_t samples_;
+};
+
+TEST_F(LoadDataset, RefusesRanksThatSeeOtherFiles) {
+    const int last = world_.size() - 1;
+    if (last > 0) {
+        expect_all_refuse(core::ExitCode::bad_data, "copy.h5: rank " + std::to_string(last) + " finds",
+                          [&] { (void)load(std::make_unique<Unequal>(world_.rank() == last ? 41 : 40)); });
+    }
+    EXPECT_EQ(load(std::make_unique<Unequal>(40)).name, "unequal");
+}
+
 TEST_F(LoadDataset, RefusesLimitsThatExceedTheData) {
     expect_all_refuse(core::ExitCode::bad_config,
                       "data.train_samples: expected at most 53, the number of samples in " + folder_.path().string(),
@@ -281,6 +314,7 @@ class Exhausted final : public Source {
         : Source({}), every_rank_reads_(every_rank_reads), fails_(fails), place_(place) {}
 
     [[nodiscard]] bool every_rank_reads() const noexcept override { return every_rank_reads_; }
+    [[nodiscard]] Origin origin() const override { return {"data.source", "exhausted"}; }
     [[nodiscard]] std::filesystem::path folder() const override { return {}; }
     [[nodiscard]] std::unique_ptr<SetReader> open(Set /*set*/) const override {
         reach(Place::open);
@@ -295,11 +329,13 @@ class Exhausted final : public Source {
     class Reader final : public SetReader {
       public:
         explicit Reader(const Exhausted& source) : source_(source) { header_ = {40, {2}}; }
-        void require_classes(std::size_t /*classes*/) const override { source_.reach(Place::classes); }
+        void require_classes(std::size_t /*classes*/, core::Range /*samples*/) const override {
+            source_.reach(Place::classes);
+        }
         void read(core::Range samples, std::span<std::byte> /*elements*/, std::span<std::uint8_t> /*labels*/) override {
             source_.reach(samples.begin == 0 ? Place::first_read : Place::later_read);
         }
-        std::uint64_t finish() override {
+        std::uint64_t finish(core::Range /*rest*/) override {
             source_.reach(Place::finish);
             return 0;
         }

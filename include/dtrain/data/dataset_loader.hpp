@@ -12,8 +12,8 @@
 
 namespace dtrain::data {
 
-/// Loads a data set into the memory of all ranks; each rank gets the samples of its own shards. Every file is opened
-/// and read once, and no rank ever stores the whole set. All functions except `header` are collective and throw
+/// Loads a data set into the memory of all ranks; each rank gets the samples of its own shards. Every sample is read
+/// once, and no rank ever stores the whole set. All functions except `header` are collective and throw
 /// mpi::AgreedError (bad_config, bad_data).
 class DatasetLoader {
   public:
@@ -37,6 +37,8 @@ class DatasetLoader {
   private:
     /// Whether this rank reads files.
     [[nodiscard]] bool reads() const noexcept { return source_->every_rank_reads() || communicator_.is_root(); }
+    /// The part of the samples that this rank validates.
+    [[nodiscard]] core::Range own_part(core::Range samples) const noexcept;
     /// Collective: reads `samples` samples of a set, from number `first` on, divided among the shards of all ranks.
     [[nodiscard]] Split load(Set set, std::int64_t first, std::int64_t samples, std::int64_t shards,
                              std::span<const core::Range> shards_of_rank);

@@ -50,6 +50,7 @@ struct SetHeader {
 
     [[nodiscard]] std::size_t sample_size() const noexcept; ///< product of sample_shape
     [[nodiscard]] std::size_t sample_bytes() const noexcept { return sample_size() * size_of(element); }
+    friend bool operator==(const SetHeader&, const SetHeader&) = default;
 };
 
 /// Reads one set on one rank; nothing is collective. Functions throw core::Error (bad_data) unless noted otherwise.
@@ -58,16 +59,18 @@ class SetReader {
     virtual ~SetReader() = default;
     [[nodiscard]] const SetHeader& header() const noexcept { return header_; }
 
-    /// Throws unless all labels are below `classes`. The error is about the data, or about the key "model.layers"
-    /// (bad_config) if the source always has correct labels.
-    virtual void require_classes(std::size_t classes) const = 0;
+    /// Throws unless the labels of `samples` are below `classes`. The error is about the data, or about the key
+    /// "model.layers" (bad_config) if the source always has correct labels.
+    virtual void require_classes(std::size_t classes, core::Range samples) const = 0;
     /// Reads the elements of `samples` (bytes, or finite floats in native byte order) and their labels, if there are
     /// any. `elements` has samples.size() × sample_bytes() bytes, `labels` has samples.size(). Ranges must ascend from
     /// call to call and must not overlap.
     virtual void read(core::Range samples, std::span<std::byte> elements, std::span<std::uint8_t> labels) = 0;
-    /// Call it once, as the last function. Validates the samples that were not read and returns a hash of the whole
-    /// set. Returns 0 if the name of the source alone identifies the data.
-    virtual std::uint64_t finish() = 0;
+    /// Call it once, as the last function. Validates the samples `rest`, which were not read. Returns a hash of all
+    /// samples that this reader read or validated, or 0 if the name of the source alone identifies the data. If every
+    /// rank reads, and each sample of the set is read or validated on one rank, the sum of the ranks' hashes does not
+    /// depend on how the samples are divided.
+    virtual std::uint64_t finish(core::Range rest) = 0;
 
   protected:
     SetHeader header_;
@@ -84,6 +87,12 @@ struct SourceSettings {
     std::function<core::Error(std::string_view key, std::string_view problem)> invalid = invalid_setting;
 };
 
+/// What names the data in a config, for messages.
+struct Origin {
+    const char* key; ///< "data.directory"
+    std::string value;
+};
+
 /// A source of samples. Constructing a Source opens no file.
 class Source {
   public:
@@ -94,12 +103,13 @@ class Source {
     /// True if each rank can read its own samples directly. False if samples must be read sequentially: then rank 0
     /// reads them all and sends them to the other ranks.
     [[nodiscard]] virtual bool every_rank_reads() const noexcept = 0;
+    [[nodiscard]] virtual Origin origin() const = 0;
     /// The folder of the files that are read; empty if there are no files.
     [[nodiscard]] virtual std::filesystem::path folder() const = 0;
     /// Opens a set. The reader must not outlive the source. Throws core::Error (bad_data).
     [[nodiscard]] virtual std::unique_ptr<SetReader> open(Set set) const = 0;
-    /// The name of the data, from the hashes that SetReader::finish() returned. A run resumes from a checkpoint only if
-    /// the name is the same.
+    /// The name of the data, from the hashes that SetReader::finish() returned, added up over the ranks that read. A
+    /// run resumes from a checkpoint only if the name is the same.
     [[nodiscard]] virtual std::string name(const PerSet<std::uint64_t>& hashes) const = 0;
 
   private:

@@ -81,13 +81,13 @@ TEST_F(IdxSource, ReadsAscendingRangesWithGaps) {
             EXPECT_EQ(std::string(split.labels.values().begin(), split.labels.values().end()),
                       train_.labels.substr(begin, count));
         }
-        EXPECT_EQ(reader->finish(), source()->open(Set::train)->finish()); // of the complete file
+        EXPECT_EQ(reader->finish({22, 23}), source()->open(Set::train)->finish({0, 23})); // of the complete file
     }
 }
 
 TEST_F(IdxSource, ValidatesPartsThatAreNotRead) {
     support::write_file(folder_ / train_images, train_.images_file() + "x");
-    const auto error = error_of([&] { (void)source()->open(Set::train)->finish(); });
+    const auto error = error_of([&] { (void)source()->open(Set::train)->finish({0, 23}); });
     ASSERT_TRUE(error);
     EXPECT_NE(std::string_view(error->what()).find("more data"), std::string_view::npos) << error->what();
     EXPECT_TRUE(error_of([&] { (void)load_set(*source({2, 0}), Set::train, 4); }));
@@ -96,11 +96,11 @@ TEST_F(IdxSource, ValidatesPartsThatAreNotRead) {
 TEST_F(IdxSource, NamesDataByTheirHashes) {
     EXPECT_EQ(source()->name({1, 0x2a}), "unknown IDX data (hash 0000000000000001-000000000000002a)");
     EXPECT_EQ(source()->name({0x7213478eab378a79, 0x7438a49d69dd7e78}), "MNIST");
-    const std::uint64_t hash = source()->open(Set::test)->finish();
+    const std::uint64_t hash = source()->open(Set::test)->finish({0, 7});
     std::string labels = test_.labels;
     labels[6] = static_cast<char>(labels[6] + 1);
     support::write_file(folder_ / "t10k-labels-idx1-ubyte", support::idx({7}, labels));
-    EXPECT_NE(source()->open(Set::test)->finish(), hash);
+    EXPECT_NE(source()->open(Set::test)->finish({0, 7}), hash);
 }
 
 TEST_F(IdxSource, OpensOneSetWithoutTheOther) {
@@ -133,7 +133,7 @@ TEST_F(IdxSource, ReportsThatImagesAndLabelsAreSwapped) {
 
 // A checkpoint identifies its data by their contents, so a run resumes if files are named in another way.
 TEST_F(IdxSource, HasTheSameHashInEverySpelling) {
-    const std::uint64_t hash = source()->open(Set::train)->finish();
+    const std::uint64_t hash = source()->open(Set::train)->finish({0, 23});
     std::filesystem::create_directories(folder_ / "MNIST/raw");
     for (const auto& [name, spelling] :
          {std::pair<std::string_view, const char*>(train_images, "MNIST/raw/train-images.idx3-ubyte"),
@@ -142,12 +142,12 @@ TEST_F(IdxSource, HasTheSameHashInEverySpelling) {
           {"t10k-labels-idx1-ubyte", "aside-2"}}) {
         std::filesystem::rename(folder_ / name, folder_ / spelling);
     }
-    EXPECT_EQ(source()->open(Set::train)->finish(), hash);
+    EXPECT_EQ(source()->open(Set::train)->finish({0, 23}), hash);
     EXPECT_EQ(source()->folder(), folder_ / "MNIST/raw");
 }
 
 TEST_F(IdxSource, NamesTheFirstLabelBeyondTheClasses) {
-    const auto error = error_of([&] { source()->open(Set::train)->require_classes(3); });
+    const auto error = error_of([&] { source()->open(Set::train)->require_classes(3, {0, 23}); });
     ASSERT_TRUE(error);
     EXPECT_EQ(error->code(), core::ExitCode::bad_data);
     EXPECT_EQ(error->what(), (folder_ / "train-labels-idx1-ubyte").string() + ": sample " +

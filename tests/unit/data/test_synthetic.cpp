@@ -149,8 +149,8 @@ TEST(Synthetic, RequiresTenClassesOfTheNetwork) {
         return core::Error(core::ExitCode::bad_config, "<" + std::string(key) + "> " + std::string(problem));
     };
     const auto source = make_source("synthetic", settings);
-    source->open(Set::test)->require_classes(10);
-    const auto error = support::error_of([&] { source->open(Set::test)->require_classes(9); });
+    source->open(Set::test)->require_classes(10, {0, 10});
+    const auto error = support::error_of([&] { source->open(Set::test)->require_classes(9, {0, 10}); });
     ASSERT_TRUE(error);
     EXPECT_EQ(error->code(), core::ExitCode::bad_config);
     EXPECT_STREQ(error->what(),
