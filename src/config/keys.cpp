@@ -75,6 +75,8 @@ constexpr std::array table{
         [](Config& c, Text v) { return non_empty(v, c.data.source); }},
     Key{"data", "directory", "data/mnist", "a directory",
         [](Config& c, Text v) { return non_empty(v, c.data.directory); }, Kind::path},
+    Key{"data", "file", "data/data.h5", "a file",
+        [](Config& c, Text v) { return non_empty(v, c.data.file); }, Kind::path},
     Key{"data", "train_samples", "0", "0 (all) or a whole number from 1 to 1099511627776",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.train_samples); }},
     Key{"data", "test_samples", "0", "0 (all) or a whole number from 1 to 1099511627776",

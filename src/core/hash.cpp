@@ -31,6 +31,10 @@ std::uint64_t Hash64::digest() const {
     return XXH3_64bits_digest(state_->state.get());
 }
 
+std::uint64_t hash64(std::span<const std::byte> bytes, std::uint64_t seed) noexcept {
+    return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
+}
+
 std::string hash128(std::span<const std::byte> bytes) {
     const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
     return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);

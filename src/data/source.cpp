@@ -14,6 +14,9 @@ namespace dtrain::data {
 namespace {
 
 constexpr core::Registry sources("data source", {core::Named{"idx", make_idx_source},
+#ifndef DTRAIN_SIMULATE // a simulation has no HDF5
+                                                 core::Named{"hdf5", make_hdf5_source},
+#endif
                                                  core::Named{"synthetic", make_synthetic_source}});
 
 } // namespace

@@ -17,6 +17,10 @@ void require_classes(std::span<const std::uint8_t> labels, std::int64_t first, s
 
 /// Four IDX files in a folder, with MNIST's file names (idx_files.hpp).
 std::unique_ptr<Source> make_idx_source(SourceSettings settings);
+/// One HDF5 file with the datasets /train/samples, /train/labels, /test/samples and /test/labels. Samples are bytes or
+/// float32, labels any integers. Each rank reads its own samples. The hash of a set is the sum of the samples' hashes,
+/// so every rank hashes what it reads.
+std::unique_ptr<Source> make_hdf5_source(SourceSettings settings);
 /// Synthetic digits, generated instead of read from files. Images have 28 × 28 bytes as in MNIST. Without limits there
 /// are 60,000 training samples and 10,000 test samples. Each sample is a pure function of (set, its number), bitwise
 /// identical on every x86, so each rank generates its own samples. The seed of the model and the size of the set do not

@@ -7,6 +7,7 @@ namespace dtrain::model {
 
 std::unique_ptr<data::Source> make_source(const config::Config& config) {
     return data::make_source(config.data.source, {config.data.directory,
+                                                  config.data.file,
                                                   {config.data.train_samples, config.data.test_samples},
                                                   config.data.validation_samples,
                                                   [&config](std::string_view key, std::string_view problem) {

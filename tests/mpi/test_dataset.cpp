@@ -3,6 +3,7 @@
 
 #include "support/errors.hpp"
 #include "support/gzip.hpp"
+#include "support/hdf5_files.hpp"
 #include "support/idx_files.hpp"
 #include "support/shared_folder.hpp"
 #include <gtest/gtest.h>
@@ -54,7 +55,7 @@ class LoadDataset : public ::testing::Test {
         return loader.load(shards, shards_of_rank_);
     }
     [[nodiscard]] Dataset load(PerSet<std::int64_t> limits = {}, std::size_t classes = 4) {
-        return load(make_source("idx", {folder_.path(), limits}), classes);
+        return load(make_source("idx", {folder_.path(), {}, limits}), classes);
     }
     void expect_all_refuse(core::ExitCode code, std::string_view part, PerSet<std::int64_t> limits = {},
                            std::size_t classes = 4) {
@@ -172,7 +173,7 @@ TEST_F(LoadDataset, DistributesSequencesOfFloats) {
 }
 
 TEST_F(LoadDataset, HasTheSameHeadersOnAllRanks) {
-    const DatasetLoader loader(make_source("idx", {folder_.path(), {30, 0}}), world_);
+    const DatasetLoader loader(make_source("idx", {folder_.path(), {}, {30, 0}}), world_);
     for (const Set set : sets) {
         EXPECT_EQ(loader.header(set).samples, set == Set::train ? 30 : 17);
         EXPECT_EQ(loader.header(set).sample_shape, (std::vector<std::size_t>{8, 8}));
@@ -211,6 +212,67 @@ TEST_F(LoadDataset, LetsEachRankGenerateItsSamples) {
         EXPECT_TRUE(
             std::ranges::equal(split->labels.values(), all.labels.values().subspan(first, split->labels.size())));
     }
+}
+
+TEST_F(LoadDataset, LetsEachRankReadItsSamplesOfHdf5) {
+    const std::filesystem::path file = folder_ / "data.h5";
+    for (const hsize_t chunk_rows : {0, 4}) {
+        on_rank_0([&] { support::write_hdf5_digits(file, 53, 17, chunk_rows); });
+        const auto source = [&](PerSet<std::int64_t> limits = {}, std::int64_t validation = 0) {
+            return make_source("hdf5", {.file = file, .limits = limits, .validation = validation});
+        };
+        const Dataset dataset = load(source());
+        expect_split(dataset.train, support::make_digits(53, 1), 53);
+        expect_split(dataset.test, support::make_digits(17, 2), 17);
+        // The name that one rank gives to the data that it reads alone. It is the name of the whole file.
+        const std::string name =
+            source()->name({source()->open(Set::train)->finish({0, 53}), source()->open(Set::test)->finish({0, 17})});
+        EXPECT_EQ(dataset.name, name);
+        const Dataset limited = load(source({30, 5}, 11));
+        expect_split(limited.train, support::make_digits(53, 1), 19);
+        expect_split(limited.test, support::make_digits(17, 2), 5);
+        EXPECT_EQ(limited.validation.total, 11);
+        const Dataset of_idx =
+            load(make_source("idx", {.directory = folder_.path(), .limits = {30, 5}, .validation = 11}));
+        EXPECT_TRUE(std::ranges::equal(limited.validation.elements.values(), of_idx.validation.elements.values()));
+        EXPECT_TRUE(std::ranges::equal(limited.validation.labels.values(), of_idx.validation.labels.values()));
+        EXPECT_EQ(limited.name, name);
+    }
+}
+
+TEST_F(LoadDataset, RefusesBadHdf5OnAllRanksAlike) {
+    const std::filesystem::path file = folder_ / "data.h5";
+    const auto refuse = [&](std::string_view part, PerSet<std::int64_t> limits = {}) {
+        expect_all_refuse(core::ExitCode::bad_data, part,
+                          [&] { (void)load(make_source("hdf5", {.file = file, .limits = limits})); });
+    };
+    refuse(file.string() + ": no such file");
+    const support::Digits digits = support::make_digits(53, 1);
+    // Two wrong labels or values: every rank reports the first.
+    const auto write = [&](const std::vector<std::int64_t>& labels, const std::vector<float>& values) {
+        on_rank_0([&] {
+            support::write_hdf5_digits(file, 53, 17);
+            support::Hdf5Writer writer(file);
+            for (const char* const set : {"/train", "/test"}) {
+                writer.write(set + std::string("/labels"), {53}, H5T_STD_I32LE, H5T_NATIVE_INT64, labels.data());
+                writer.write(set + std::string("/samples"), {53, 2}, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, values.data());
+            }
+        });
+    };
+    std::vector<std::int64_t> labels = support::integer_labels(digits);
+    std::vector<float> values(std::size_t{53} * 2, 1.5F);
+    labels[52] = 300;
+    write(labels, values);
+    refuse("sample 52 has label 300");
+    refuse("sample 52 has label 300", {10, 10});
+    labels[52] = labels[50] = 4;
+    write(labels, values);
+    refuse("/train/labels: sample 50 has label 4, but the network has only 4 classes (0 to 3)");
+    labels = support::integer_labels(digits);
+    values[2 * 51] = std::numeric_limits<float>::infinity();
+    write(labels, values);
+    refuse("/train/samples: sample 51 has a value that is not finite");
+    refuse("/train/samples: sample 51 has a value that is not finite", {8, 8});
 }
 
 /// A file that is longer on one rank, such as an old copy on another host.

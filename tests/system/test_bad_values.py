@@ -40,7 +40,7 @@ VALUES = [
     ("parallel.products", "openbals", "openblas"),
     ("training.precision", "bfloat", "did you mean bfloat16?"),
     ("parallel.threads", "-2"),
-    ("data.source", "jdx", "idx, synthetic; did you mean idx?"),
+    ("data.source", "jdx", "idx, hdf5, synthetic; did you mean idx?"),
     ("data.train_samples", "-5"),
     ("data.train_samples", "1000000", str(testing.TRAIN_SAMPLES)),
     ("output.checkpoint_every", "1 fortnight"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -232,6 +233,32 @@ class SnippetTest(testing.DtrainTestCase):
         for array in (np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.float32([[1.5, -2]])):
             names["write_idx"](self.folder / "file", array)
             self.assertEqual((self.folder / "file").read_bytes(), testing.idx_bytes(array))
+
+    def test_hdf5_data_set(self):
+        names, _ = self.run_snippet("write_hdf5")
+        names["write_hdf5"](self.folder / "data.h5", **{key.replace("images", "samples"): array
+                                                        for key, array in self.arrays.items()})
+        trained = self.train({"data.source": "hdf5", "data.file": self.folder / "data.h5"}, output="of-hdf5")
+        self.assertEqual(trained.fingerprint(), self.train({}, output="of-idx").fingerprint())
+
+    def test_image_folders(self):
+        self.need("PIL")
+        from PIL import Image
+        for part, samples in (("train", 40), ("test", 7)):
+            for number in range(samples):
+                label = self.arrays[f"{part}_labels"][number] % 3
+                folder = self.folder / "pictures" / part / f"class-{label}"
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(self.arrays[f"{part}_images"][number]).save(folder / f"{number}.png")
+        names, _ = self.run_snippet("from PIL import Image")
+        with h5py.File(self.folder / "pictures.h5") as file:
+            for part, samples in (("train", 40), ("test", 7)):
+                written = {image.tobytes(): names["classes"][label]
+                           for image, label in zip(file[f"{part}/samples"][()], file[f"{part}/labels"][()])}
+                self.assertEqual(written, {self.arrays[f"{part}_images"][number].tobytes():
+                                           f"class-{self.arrays[f'{part}_labels'][number] % 3}"
+                                           for number in range(samples)})
+        self.train({"data.source": "hdf5", "data.file": self.folder / "pictures.h5", "training.batch_size": 8})
 
     def test_log(self):
         run, _ = self.train_sigmoid_network()

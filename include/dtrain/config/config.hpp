@@ -31,7 +31,8 @@ class Config {
 
     struct Data {
         std::string source;
-        std::filesystem::path directory;
+        std::filesystem::path directory;     ///< of the source "idx"
+        std::filesystem::path file;          ///< of the source "hdf5"
         std::int64_t train_samples = 0;      ///< 0 = all; for synthetic data, 0 = the source's default number
         std::int64_t test_samples = 0;       ///< likewise
         std::int64_t validation_samples = 0; ///< the last so many of the training samples

@@ -22,6 +22,9 @@ class Hash64 {
     std::unique_ptr<State> state_;
 };
 
+/// XXH3-64 of bytes that are in memory, with a seed.
+[[nodiscard]] std::uint64_t hash64(std::span<const std::byte> bytes, std::uint64_t seed) noexcept;
+
 /// XXH3-128 as 32 hexadecimal digits.
 [[nodiscard]] std::string hash128(std::span<const std::byte> bytes);
 

@@ -80,9 +80,10 @@ class SetReader {
 [[nodiscard]] core::Error invalid_setting(std::string_view key, std::string_view problem);
 
 struct SourceSettings {
-    std::filesystem::path directory{};
-    PerSet<std::int64_t> limits{}; ///< number of samples to use; 0 = all
-    std::int64_t validation = 0;   ///< the last so many of the training samples are the validation set
+    std::filesystem::path directory{}; ///< of the source "idx"
+    std::filesystem::path file{};      ///< of the source "hdf5"
+    PerSet<std::int64_t> limits{};     ///< number of samples to use; 0 = all
+    std::int64_t validation = 0;       ///< the last so many of the training samples are the validation set
     /// Makes the error about the value of a key. A config's function also names the place where the key was set.
     std::function<core::Error(std::string_view key, std::string_view problem)> invalid = invalid_setting;
 };

@@ -17,6 +17,7 @@ namespace {
 constexpr std::string_view default_text = R"([data]
 source = idx
 directory = data/mnist
+file = data/data.h5
 train_samples = 0
 test_samples = 0
 validation_samples = 0
@@ -74,6 +75,7 @@ resume = auto
 constexpr std::string_view other_text = R"([data]
 source = synthetic
 directory = some where/else
+file = some/file.h5
 train_samples = 101
 test_samples = 102
 validation_samples = 113
@@ -133,10 +135,10 @@ std::string fields_of(const Config& c) {
     const char* const units = unit == Interval::Unit::epochs  ? "epoch"
                               : unit == Interval::Unit::steps ? "steps"
                                                               : "seconds";
-    return fmt::format(
-               "[data]\nsource = {}\ndirectory = {}\ntrain_samples = {}\ntest_samples = {}\nvalidation_samples = {}\n",
-               c.data.source, c.data.directory.string(), c.data.train_samples, c.data.test_samples,
-               c.data.validation_samples) +
+    return fmt::format("[data]\nsource = {}\ndirectory = {}\nfile = {}\ntrain_samples = {}\ntest_samples = "
+                       "{}\nvalidation_samples = {}\n",
+                       c.data.source, c.data.directory.string(), c.data.file.string(), c.data.train_samples,
+                       c.data.test_samples, c.data.validation_samples) +
            fmt::format("\n[augment]\nshift = {:g}\nrotate = {:g}\nscale = {:g}\nshear = {:g}\nelastic_alpha = {:g}\n"
                        "elastic_sigma = {:g}\n",
                        c.augment.shift, c.augment.rotate, c.augment.scale, c.augment.shear, c.augment.elastic_alpha,
@@ -269,7 +271,7 @@ TEST(Values, OfCheckpointEveryAreNumbersWithUnits) {
 
 TEST(Values, MayNotBeEmptyTexts) {
     for (const std::string key :
-         {"data.directory", "model.layers", "model.cost", "training.optimizer", "training.precision",
+         {"data.directory", "data.file", "model.layers", "model.cost", "training.optimizer", "training.precision",
           "training.schedule", "parallel.reducer", "parallel.products", "output.directory"})
         EXPECT_NE(message("", {"--" + key + "= "}), "") << key;
 }

@@ -26,7 +26,7 @@ using support::error_of;
 constexpr std::string_view train_images = "train-images-idx3-ubyte";
 
 TEST(Source, IsMadeByName) {
-    EXPECT_EQ(source_names(), (std::vector<std::string>{"idx", "synthetic"}));
+    EXPECT_EQ(source_names(), (std::vector<std::string>{"idx", "hdf5", "synthetic"}));
     for (const std::string& name : source_names()) {
         EXPECT_EQ(make_source(name, {"some/folder"})->settings().directory, "some/folder");
     }
@@ -37,7 +37,7 @@ class IdxSource : public ::testing::Test {
   protected:
     IdxSource() { support::write_digits(folder_.path(), 23, 7); }
     [[nodiscard]] std::unique_ptr<Source> source(PerSet<std::int64_t> limits = {}) const {
-        return make_source("idx", {folder_.path(), limits});
+        return make_source("idx", {folder_.path(), {}, limits});
     }
     void expect_bad(Set set, std::string_view problem) const {
         const auto error = error_of([&] { (void)source()->open(set); });
