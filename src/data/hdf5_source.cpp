@@ -20,7 +20,8 @@ constexpr std::size_t hdf5_piece_bytes = std::size_t{4} << 20;
 template <class Action>
 void for_each_piece(const io::Hdf5Dataset& dataset, std::size_t row_bytes, core::Range rows, Action&& action) {
     const std::size_t chunk = dataset.chunk_rows();
-    const auto step = static_cast<std::int64_t>(chunk * std::max<std::size_t>(hdf5_piece_bytes / (chunk * row_bytes), 1));
+    const auto step =
+        static_cast<std::int64_t>(chunk * std::max<std::size_t>(hdf5_piece_bytes / (chunk * row_bytes), 1));
     for (core::Range piece{rows.begin, rows.begin}; piece.end < rows.end; piece.begin = piece.end) {
         piece.end = std::min((piece.begin / step + 1) * step, rows.end);
         action(piece);

@@ -43,7 +43,7 @@ Handle valid(hid_t id, herr_t (*close)(hid_t), const std::string& place) {
 }
 
 /// NumPy's name of an element type, or a description.
-std::string name_of(hid_t type) {
+std::string type_name(hid_t type) {
     const std::size_t bits = 8 * H5Tget_size(type);
     switch (H5Tget_class(type)) {
     case H5T_INTEGER:
@@ -139,7 +139,7 @@ Hdf5Dataset::Hdf5Dataset(const std::filesystem::path& file, const std::string& p
     Handle dataset = valid(H5Dopen2(opened, path.c_str(), H5P_DEFAULT), H5Dclose, name_);
 
     const Handle type = valid(H5Dget_type(dataset), H5Tclose, name_);
-    type_ = name_of(type);
+    type_ = type_name(type);
     is_integer_ = H5Tget_class(type) == H5T_INTEGER && H5Tget_size(type) <= sizeof(std::int64_t);
 
     const Handle space = valid(H5Dget_space(dataset), H5Sclose, name_);

@@ -312,7 +312,7 @@ std::size_t RunFiles::max_waiting(const config::Config& config, std::size_t byte
 
 std::function<std::size_t(std::size_t bytes)> RunFiles::writing_bytes(const config::Config& config) {
     return [&config](std::size_t bytes) {
-        const std::size_t best = config.output.keep_best ? 2 : 0; // one waits for a better time, one for the disk
+        const std::size_t best = config.output.keep_best ? 1 : 0; // waits for a better time, then for the disk
         return bytes * (3 + max_waiting(config, bytes) + best);
     };
 }
@@ -353,14 +353,14 @@ void RunFiles::write_best(std::shared_ptr<const Snapshot> snapshot, std::shared_
 }
 
 void RunFiles::write_waiting_best() {
-    std::function<void()> write;
-    {
-        const std::lock_guard lock(best_mutex_);
-        write = std::exchange(waiting_best_, nullptr);
-    }
-    if (write) {
+    if (const std::function<void()> write = take_waiting_best()) {
         write();
     }
+}
+
+std::function<void()> RunFiles::take_waiting_best() {
+    const std::lock_guard lock(best_mutex_);
+    return std::exchange(waiting_best_, nullptr);
 }
 
 } // namespace dtrain::run

@@ -197,6 +197,7 @@ void Trainer::finish_epoch() {
             write_log();
         }
         if (is_best && config_.output.keep_best) {
+            files_->forget_waiting_best();
             unwritten_best_ = snapshot();
         }
         if (unwritten_best_ && best_budget_.allows(replica_.timer().now(), files_->writing_seconds(Lane::best))) {

@@ -77,7 +77,8 @@ def memory_group(megabytes):
 class MemoryTest(testing.DtrainTestCase):
     def small(self, settings):
         return self.write_config({"data.source": "synthetic", "data.train_samples": 400, "data.test_samples": 100,
-                                  "training.epochs": 1, "training.learning_rate": 0.01, **settings})
+                                  "training.epochs": 1, "training.learning_rate": 0.01, "output.keep_best": "false",
+                                  **settings})
 
     def run_words(self, *words):
         with testing.Process([str(word) for word in words], self.folder) as process:

@@ -70,6 +70,8 @@ class RunFiles {
     /// It is written before any checkpoint that is submitted later: so a run that resumes and knows the best epoch also
     /// has its file.
     void write_best(std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const io::RunRecord> record);
+    /// Forgets a snapshot that write_best() has not begun to write, because the caller has a better one.
+    void forget_waiting_best() { (void)take_waiting_best(); }
     /// How many checkpoints are kept at most.
     [[nodiscard]] static std::size_t max_kept(const config::Config& config);
     /// How many checkpoints of `bytes` each may wait for the disk.
@@ -101,6 +103,7 @@ class RunFiles {
   private:
     /// On the writer's thread: writes the snapshot of write_best(), unless that is done.
     void write_waiting_best();
+    [[nodiscard]] std::function<void()> take_waiting_best();
     /// Whether the file `name` of the folder is the config that this run was started with.
     [[nodiscard]] bool is_config_read(const char* name) const;
     [[nodiscard]] std::string resolved_config() const;

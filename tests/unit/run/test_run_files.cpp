@@ -434,6 +434,10 @@ TEST_F(RunFilesTest, WaitingCheckpointsFitIntoMemory) {
     EXPECT_EQ(RunFiles::max_waiting(three, 100 * megabyte), 1U);
     const config::Config all = configured({"--output.keep_checkpoints=0"});
     EXPECT_EQ(RunFiles::max_waiting(all, megabyte), 16U);
+    // One is being written, which takes three times its size, and three wait.
+    const config::Config without_best = configured({"--output.keep_best=false"}); // writing_bytes() refers to it
+    EXPECT_EQ(RunFiles::writing_bytes(without_best)(1000), 6000U);
+    EXPECT_EQ(RunFiles::writing_bytes(three)(1000), 7000U) << "and the best one";
 }
 
 /// The contents of the log, including /ranks.
