@@ -160,8 +160,8 @@ class BadCheckpointTest(testing.DtrainTestCase):
             "negative step": lambda index: index.replace(f"attribute i8 step {step}\n", "attribute i8 step -1\n"),
             "step of another type": lambda index: index.replace("attribute i8 step", "attribute u8 step"),
             "more steps than costs": lambda index: index.replace(f" step {step}\n", f" step {step + 1}\n"),
-            "no format version": lambda index: index.replace("attribute i8 format_version 3\n", ""),
-            "a later format": lambda index: index.replace("format_version 3", "format_version 1000"),
+            "no format version": lambda index: index.replace("attribute i8 format_version 4\n", ""),
+            "a later format": lambda index: index.replace("format_version 4", "format_version 1000"),
         }
         return {name: self.edited(edit) for name, edit in edits.items()}
 

@@ -99,7 +99,8 @@ class ResumeTest(testing.DtrainTestCase):
     def test_resume_never_starts_from_scratch(self):
         first = self.train({"training.epochs": 3}, ranks=2)
         earlier = {path.name: path.read_bytes() for path in
-                   (*first.checkpoints(), first.folder / "log.h5", first.folder / "config.ini")}
+                   (*first.checkpoints(), first.folder / "checkpoints" / "best.h5", first.folder / "log.h5",
+                    first.folder / "config.ini")}
         over = self.train({"training.epochs": 2, "output.resume": "never", "model.seed": 9}, ranks=2)
         aside = over.folder / "checkpoints-before-1"
         self.assertEqual({path.name: path.read_bytes() for path in aside.iterdir()}, earlier)
