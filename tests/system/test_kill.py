@@ -81,8 +81,10 @@ class KillTest(testing.DtrainTestCase):
                 finished = self.train(SETTINGS, ranks=moments.choice(RANKS))
                 fingerprints.append(finished.fingerprint())
                 self.assert_same_result(finished, undisturbed)
-                self.assertEqual(finished.files(), {"config.ini", "log.h5", *(f"checkpoints/{path.name}"
-                                                                             for path in finished.checkpoints())})
+                self.assertEqual(finished.files(), {"config.ini", "log.h5", "checkpoints/best.h5",
+                                                    *(f"checkpoints/{path.name}" for path in finished.checkpoints())})
+                self.assertEqual(*(testing.read_h5(run.folder / "checkpoints" / "best.h5").attributes["fingerprint"]
+                                   for run in (finished, undisturbed)))
                 self.assertEqual(len(finished.checkpoints()), 3)
         # Half of the kills happen while a checkpoint is written.
         print(f"{KILLS} kills, {before_any} before the first checkpoint, {half_written} while one was written, "
