@@ -60,13 +60,14 @@ def print_rates(config, arguments):
     settings = {"data.validation_samples": arguments.validation}
     if arguments.epochs:
         settings |= {"training.epochs": arguments.epochs}
+    label = f"-validation-{arguments.validation}-epochs-{arguments.epochs or 'all'}"  # other values are other runs
     rows = {}
 
     def score(exponent):
         """Trains with a rate of 10 ** (exponent / 2) times the config's."""
         if exponent not in rows:
             rate = float(f"{start * 10 ** (exponent / 2):.2g}")
-            rows[exponent] = training.Row(config, f"rates/{config.stem}-{rate:g}-seed-",
+            rows[exponent] = training.Row(config, f"rates/{config.stem}-{rate:g}{label}-seed-",
                                           {**settings, "training.learning_rate": rate})
             for seed in training.seeds(arguments):
                 rows[exponent].train(seed, arguments)

@@ -58,7 +58,7 @@ class BatchNorm final : public Layer<Real> {
 
     void reserve(const Extent& extent, core::MemoryBook& book) override {
         book.grant(slots(), sums_, product_sums_);
-        book.grant(slots(), centre_, scale_, gradient_scale_, mean_of_dz_, mean_of_product_);
+        book.grant(slots(), centre_, scale_, slot_weight_, slot_bias_, gradient_scale_, mean_of_dz_, mean_of_product_);
         book.grant(extent.shards * channels_, means_, inverse_deviations_, weighted_means_, weighted_variances_);
         book.grant(extent.shards * channels_, weight_gradients_, bias_gradients_);
         book.grant(extent.shards + 1, rows_, groups_);
@@ -87,15 +87,16 @@ class BatchNorm final : public Layer<Real> {
                 const std::size_t c = i / slots_of_channel();
                 centre_.data()[i] = mean[c];
                 scale_.data()[i] = inverse[c];
+                slot_weight_.data()[i] = weight_.in(parameters)[c];
+                slot_bias_.data()[i] = bias_.in(parameters)[c];
             }
-            const std::span<const Real> weight = weight_.in(parameters);
-            const std::span<const Real> bias = bias_.in(parameters);
             for_each_part(shard, [&](std::size_t first, std::size_t slot, std::size_t count) {
                 const Real* const from = x.data + first;
                 Real* const to = y.data + first;
                 for (std::size_t i = 0; i < count; ++i) {
-                    const std::size_t c = (slot + i) / slots_of_channel();
-                    to[i] = weight[c] * ((from[i] - centre_.data()[slot + i]) * scale_.data()[slot + i]) + bias[c];
+                    const std::size_t s = slot + i;
+                    to[i] = slot_weight_.data()[s] * ((from[i] - centre_.data()[s]) * scale_.data()[s]) +
+                            slot_bias_.data()[s];
                 }
             });
         }
@@ -264,6 +265,8 @@ class BatchNorm final : public Layer<Real> {
     core::Buffer<double> product_sums_;
     core::Buffer<Real> centre_; ///< the mean of the channel
     core::Buffer<Real> scale_;  ///< 1 / √(variance + ε)
+    core::Buffer<Real> slot_weight_;
+    core::Buffer<Real> slot_bias_;
     core::Buffer<Real> gradient_scale_;
     core::Buffer<Real> mean_of_dz_;
     core::Buffer<Real> mean_of_product_;

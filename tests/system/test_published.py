@@ -63,7 +63,7 @@ class PublishedTest(testing.DtrainTestCase):
         self.assertEqual(rates[:5], [0.01, 0.032, 0.1, 0.32, 1.0], result.stdout)
         self.assertGreater(len(rates), 5, "the best rate is above 1, so the grid must be extended")
         for rate, validation, test in rows:
-            log = testing.read_h5(self.folder / f"trained/rates/run-{float(rate):g}-seed-1/log.h5").datasets
+            log = testing.read_h5(self.folder / f"trained/rates/run-{float(rate):g}-validation-200-epochs-all-seed-1/log.h5").datasets
             self.assertEqual(f"{100 * log['/epochs/validation_accuracy'].max():.2f}", validation)
             self.assertEqual(f"{100 * log['/epochs/test_accuracy'][-1]:.2f}", test)
         best, = re.findall(r"^best: --training.learning_rate=(.*)$", result.stdout, re.MULTILINE)

@@ -55,8 +55,6 @@ class Trainer {
     void finish_epoch();
     [[nodiscard]] bool checkpoint_due();
     void write_checkpoint();
-    /// Keeps the network of this epoch for best.h5.
-    void keep_best();
     /// Writes best.h5 if that is due.
     void write_best();
     /// A copy of parameters and state. All copies of one step are the same one.
