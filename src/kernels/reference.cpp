@@ -439,7 +439,8 @@ NetworkKernels<Real> network_kernels() noexcept {
             {convolve<Real>, sum_weight_gradients<Real>, sum_bias_gradients<Real>, add_lanes<Real>, max_pool<Real>,
              max_pool_backward<Real>, mean_pool<Real>, mean_pool_backward<Real>, interleave<Real>, deinterleave<Real>},
             {activate<Real>, multiply_by_derivative<Real>, exponentials<Real>, add<Real>, lstm_forward<Real>,
-             lstm_backward<Real>}};
+             lstm_backward<Real>},
+            normalisation_kernels<Real>()};
 }
 
 } // namespace

@@ -12,6 +12,7 @@
 //
 // ∂C/∂x = weight / √(variance + ε) · (dz − Σ dz / n − x̂ Σ (dz x̂) / n),  where dz = ∂C/∂z, z = weight x̂ + bias
 
+#include "dtrain/kernels/instruction_set.hpp"
 #include "dtrain/nn/activation.hpp"
 #include "dtrain/nn/layer.hpp"
 
@@ -24,6 +25,7 @@ namespace dtrain::nn {
 namespace {
 
 using core::MatrixView;
+using kernels::Columns;
 
 constexpr double epsilon = 1e-5;
 
@@ -58,7 +60,7 @@ class BatchNorm final : public Layer<Real> {
 
     void reserve(const Extent& extent, core::MemoryBook& book) override {
         book.grant(slots(), sums_, product_sums_);
-        book.grant(slots(), centre_, scale_, slot_weight_, slot_bias_, gradient_scale_, mean_of_dz_, mean_of_product_);
+        book.grant(slots(), centre_, inverse_deviation_, scale_, shift_, slope_);
         book.grant(extent.shards * channels_, means_, inverse_deviations_, weighted_means_, weighted_variances_);
         book.grant(extent.shards * channels_, weight_gradients_, bias_gradients_);
         book.grant(extent.shards + 1, rows_, groups_);
@@ -68,9 +70,7 @@ class BatchNorm final : public Layer<Real> {
                  MatrixView<Real> y) override {
         std::ranges::copy(pass.shards, rows_.data());
         find_groups(pass.shards, groups_.values().first(pass.shards.size()));
-        if (is_map_) {
-            std::ranges::fill(y.values(), Real{0}); // lanes without a sample
-        }
+        clear_lanes_without_sample(y, pass.shards.back());
         for (std::size_t shard = 0; shard + 1 < pass.shards.size(); ++shard) {
             const std::span<Real> mean = of_shard(means_, shard);
             const std::span<Real> inverse = of_shard(inverse_deviations_, shard);
@@ -83,21 +83,12 @@ class BatchNorm final : public Layer<Real> {
                     return static_cast<Real>(1 / std::sqrt(std::max(static_cast<double>(variance), 0.0) + epsilon));
                 });
             }
-            for (std::size_t i = 0; i < slots(); ++i) {
-                const std::size_t c = i / slots_of_channel();
-                centre_.data()[i] = mean[c];
-                scale_.data()[i] = inverse[c];
-                slot_weight_.data()[i] = weight_.in(parameters)[c];
-                slot_bias_.data()[i] = bias_.in(parameters)[c];
-            }
-            for_each_part(shard, [&](std::size_t first, std::size_t slot, std::size_t count) {
-                const Real* const from = x.data + first;
-                Real* const to = y.data + first;
-                for (std::size_t i = 0; i < count; ++i) {
-                    const std::size_t s = slot + i;
-                    to[i] = slot_weight_.data()[s] * ((from[i] - centre_.data()[s]) * scale_.data()[s]) +
-                            slot_bias_.data()[s];
-                }
+            set_slots(centre_, [&](std::size_t c) { return mean[c]; });
+            set_slots(scale_, [&](std::size_t c) { return weight_.in(parameters)[c] * inverse[c]; });
+            set_slots(shift_, [&](std::size_t c) { return bias_.in(parameters)[c]; });
+            for_each_part(shard, [&](const Columns& part, std::size_t first, std::size_t slot) {
+                normalisation().normalise(part, x.data + first, centre_.data() + slot, scale_.data() + slot,
+                                          shift_.data() + slot, y.data + first);
             });
         }
         activate(activation_, y.values());
@@ -107,8 +98,8 @@ class BatchNorm final : public Layer<Real> {
                   MatrixView<const Real> y, MatrixView<Real> dy, MatrixView<Real> dx,
                   ShardGradients<Real>& gradients) override {
         multiply_by_derivative<Real>(activation_, y.values(), dy.values());
-        if (is_map_ && !dx.is_null()) {
-            std::ranges::fill(dx.values(), Real{0}); // lanes without a sample
+        if (!dx.is_null()) {
+            clear_lanes_without_sample(dx, shards.back());
         }
         for (std::size_t shard = 0; shard + 1 < shards.size(); ++shard) {
             sum_products(x, dy, shard);
@@ -142,13 +133,35 @@ class BatchNorm final : public Layer<Real> {
         return rows_.data()[shard + 1] - rows_.data()[shard];
     }
 
-    /// Calls action(first, slot, count) for all values of a shard: values [first, first + count) of the matrix belong
-    /// to the slots from `slot` on.
+    [[nodiscard]] static const kernels::NormalisationKernels<Real>& normalisation() {
+        return kernels::network_kernels<Real>().normalisation;
+    }
+
+    /// slots of channel c = value(c)
+    template <class Value>
+    void set_slots(core::Buffer<Real>& values, Value&& value) const noexcept {
+        for (std::size_t c = 0; c < channels_; ++c) {
+            std::fill_n(values.data() + c * slots_of_channel(), slots_of_channel(), value(c));
+        }
+    }
+
+    /// If there are any: the samples of a batch often fill all lanes.
+    void clear_lanes_without_sample(MatrixView<Real> values, std::size_t sample_count) const noexcept {
+        if (is_map_ && values.rows * block_lanes<Real> != sample_count) {
+            std::ranges::fill(values.values(), Real{0});
+        }
+    }
+
+    /// Calls action(columns, first, slot) for all values of a shard: the columns begin with value `first` of the
+    /// matrix, and their lanes with `slot`.
     template <class Action>
     void for_each_part(std::size_t shard, Action&& action) const {
         if (!is_map_) {
-            for (std::size_t n = rows_.data()[shard]; n < rows_.data()[shard + 1]; ++n) {
-                action(n * channels_, std::size_t{0}, channels_);
+            const std::size_t first = rows_.data()[shard] * channels_;
+            const std::size_t whole = channels_ / group_rows;
+            action(Columns{whole, group_rows, samples(shard), channels_, group_rows}, first, std::size_t{0});
+            if (const std::size_t rest = channels_ % group_rows; rest != 0) {
+                action(Columns{1, 0, samples(shard), channels_, rest}, first + whole * group_rows, whole * group_rows);
             }
             return;
         }
@@ -158,11 +171,7 @@ class BatchNorm final : public Layer<Real> {
             const std::size_t count = std::min(left, group_rows);
             const std::size_t first =
                 group * group_rows / lanes * channels_ * pixels_ * lanes + group * group_rows % lanes;
-            for (std::size_t c = 0; c < channels_; ++c) {
-                for (std::size_t pixel = 0; pixel < pixels_; ++pixel) {
-                    action(first + (c * pixels_ + pixel) * lanes, c * group_rows, count);
-                }
-            }
+            action(Columns{channels_, pixels_ * lanes, pixels_, lanes, count}, first, std::size_t{0});
             left -= count;
         }
     }
@@ -181,21 +190,16 @@ class BatchNorm final : public Layer<Real> {
         const auto count = static_cast<double>(samples(shard) * pixels_);
         const std::span<Real> mean = of_shard(means_, shard);
         std::ranges::fill(sums_.values(), 0.0);
-        for_each_part(shard, [&](std::size_t first, std::size_t slot, std::size_t size) {
-            for (std::size_t i = 0; i < size; ++i) {
-                sums_.data()[slot + i] += static_cast<double>(x.data[first + i]);
-            }
+        for_each_part(shard, [&](const Columns& part, std::size_t first, std::size_t slot) {
+            normalisation().add_values(part, x.data + first, sums_.data() + slot);
         });
         for (std::size_t c = 0; c < channels_; ++c) {
             mean[c] = static_cast<Real>(count == 0 ? 0 : sum_of(sums_, c) / count);
-            std::fill_n(centre_.data() + c * slots_of_channel(), slots_of_channel(), mean[c]);
         }
+        set_slots(centre_, [&](std::size_t c) { return mean[c]; });
         std::ranges::fill(sums_.values(), 0.0);
-        for_each_part(shard, [&](std::size_t first, std::size_t slot, std::size_t size) {
-            for (std::size_t i = 0; i < size; ++i) {
-                const auto distance = static_cast<double>(x.data[first + i] - centre_.data()[slot + i]);
-                sums_.data()[slot + i] += distance * distance;
-            }
+        for_each_part(shard, [&](const Columns& part, std::size_t first, std::size_t slot) {
+            normalisation().add_squares(part, x.data + first, centre_.data() + slot, sums_.data() + slot);
         });
         const auto weight = static_cast<double>(samples(shard)); // the mean over shards is weighted by samples
         for (std::size_t c = 0; c < channels_; ++c) {
@@ -210,20 +214,14 @@ class BatchNorm final : public Layer<Real> {
 
     /// The gradients of weight and bias for a shard: Σ dz x̂ and Σ dz.
     void sum_products(MatrixView<const Real> x, MatrixView<const Real> dz, std::size_t shard) noexcept {
-        for (std::size_t i = 0; i < slots(); ++i) {
-            const std::size_t c = i / slots_of_channel();
-            centre_.data()[i] = of_shard(means_, shard)[c];
-            scale_.data()[i] = of_shard(inverse_deviations_, shard)[c];
-        }
+        set_slots(centre_, [&](std::size_t c) { return of_shard(means_, shard)[c]; });
+        set_slots(inverse_deviation_, [&](std::size_t c) { return of_shard(inverse_deviations_, shard)[c]; });
         std::ranges::fill(sums_.values(), 0.0);
         std::ranges::fill(product_sums_.values(), 0.0);
-        for_each_part(shard, [&](std::size_t first, std::size_t slot, std::size_t size) {
-            for (std::size_t i = 0; i < size; ++i) {
-                const auto delta = static_cast<double>(dz.data[first + i]);
-                const Real normal = (x.data[first + i] - centre_.data()[slot + i]) * scale_.data()[slot + i];
-                sums_.data()[slot + i] += delta;
-                product_sums_.data()[slot + i] += delta * static_cast<double>(normal);
-            }
+        for_each_part(shard, [&](const Columns& part, std::size_t first, std::size_t slot) {
+            normalisation().add_gradients(part, x.data + first, dz.data + first, centre_.data() + slot,
+                                          inverse_deviation_.data() + slot, sums_.data() + slot,
+                                          product_sums_.data() + slot);
         });
         for (std::size_t c = 0; c < channels_; ++c) {
             of_shard(bias_gradients_, shard)[c] = static_cast<Real>(sum_of(sums_, c));
@@ -231,23 +229,18 @@ class BatchNorm final : public Layer<Real> {
         }
     }
 
-    /// After sum_products().
+    /// After sum_products(), with its centre.
     void compute_input_gradient(std::span<const Real> weight, MatrixView<const Real> x, MatrixView<const Real> dz,
                                 MatrixView<Real> dx, std::size_t shard) noexcept {
         const auto count = static_cast<Real>(std::max<std::size_t>(samples(shard) * pixels_, 1));
-        for (std::size_t i = 0; i < slots(); ++i) {
-            const std::size_t c = i / slots_of_channel();
-            gradient_scale_.data()[i] = weight[c] * scale_.data()[i];
-            mean_of_dz_.data()[i] = of_shard(bias_gradients_, shard)[c] / count;
-            mean_of_product_.data()[i] = of_shard(weight_gradients_, shard)[c] / count;
-        }
-        for_each_part(shard, [&](std::size_t first, std::size_t slot, std::size_t size) {
-            for (std::size_t i = 0; i < size; ++i) {
-                const std::size_t s = slot + i;
-                const Real normal = (x.data[first + i] - centre_.data()[s]) * scale_.data()[s];
-                dx.data[first + i] = gradient_scale_.data()[s] *
-                                     (dz.data[first + i] - mean_of_dz_.data()[s] - normal * mean_of_product_.data()[s]);
-            }
+        const std::span<const Real> inverse = of_shard(inverse_deviations_, shard);
+        set_slots(scale_, [&](std::size_t c) { return weight[c] * inverse[c]; });
+        set_slots(shift_, [&](std::size_t c) { return of_shard(bias_gradients_, shard)[c] / count; });
+        set_slots(slope_, [&](std::size_t c) { return inverse[c] * (of_shard(weight_gradients_, shard)[c] / count); });
+        for_each_part(shard, [&](const Columns& part, std::size_t first, std::size_t slot) {
+            normalisation().normalise_backward(part, x.data + first, dz.data + first, centre_.data() + slot,
+                                               scale_.data() + slot, shift_.data() + slot, slope_.data() + slot,
+                                               dx.data + first);
         });
     }
 
@@ -263,13 +256,11 @@ class BatchNorm final : public Layer<Real> {
     // One value for each slot:
     core::Buffer<double> sums_;
     core::Buffer<double> product_sums_;
-    core::Buffer<Real> centre_; ///< the mean of the channel
-    core::Buffer<Real> scale_;  ///< 1 / √(variance + ε)
-    core::Buffer<Real> slot_weight_;
-    core::Buffer<Real> slot_bias_;
-    core::Buffer<Real> gradient_scale_;
-    core::Buffer<Real> mean_of_dz_;
-    core::Buffer<Real> mean_of_product_;
+    core::Buffer<Real> centre_;            ///< the mean of the channel
+    core::Buffer<Real> inverse_deviation_; ///< 1 / √(variance + ε)
+    core::Buffer<Real> scale_;             ///< weight / √(variance + ε)
+    core::Buffer<Real> shift_;             ///< forward the bias, backward the mean of dz
+    core::Buffer<Real> slope_;             ///< the mean of dz x̂, divided by √(variance + ε)
     // Of each shard of the last forward pass, for each channel:
     core::Buffer<Real> means_;
     core::Buffer<Real> inverse_deviations_;

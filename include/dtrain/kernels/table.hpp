@@ -132,6 +132,35 @@ struct MapKernels {
     void (*deinterleave)(const Real* block, std::size_t size, Real* const* rows) noexcept;
 };
 
+/// Where values of channels are: each column has `rows` rows of `lanes` neighbouring values. The lanes of a column are
+/// samples of one feature map, or features of one sample.
+struct Columns {
+    std::size_t columns = 0;
+    std::size_t column_stride = 0;
+    std::size_t rows = 0;
+    std::size_t row_stride = 0;
+    std::size_t lanes = group_rows; ///< at most group_rows
+};
+
+/// For batch normalisation (src/nn/batch_norm.cpp). Lane l of column c has slot c · group_rows + l in the arrays of
+/// sums and factors, so that a sum is one chain of additions over the rows.
+template <class Real>
+struct NormalisationKernels {
+    /// sums[slot] += x for all values.
+    void (*add_values)(const Columns&, const Real* x, double* sums) noexcept;
+    /// sums[slot] += (x − centre[slot])², computed in double.
+    void (*add_squares)(const Columns&, const Real* x, const Real* centre, double* sums) noexcept;
+    /// sums[slot] += dz, and products[slot] += dz · ((x − centre[slot]) · scale[slot]).
+    void (*add_gradients)(const Columns&, const Real* x, const Real* dz, const Real* centre, const Real* scale,
+                          double* sums, double* products) noexcept;
+    /// y = (x − centre[slot]) · scale[slot] + shift[slot]
+    void (*normalise)(const Columns&, const Real* x, const Real* centre, const Real* scale, const Real* shift,
+                      Real* y) noexcept;
+    /// dx = scale[slot] · ((dz − mean[slot]) − (x − centre[slot]) · slope[slot])
+    void (*normalise_backward)(const Columns&, const Real* x, const Real* dz, const Real* centre, const Real* scale,
+                               const Real* mean, const Real* slope, Real* dx) noexcept;
+};
+
 /// One time step of an LSTM for one sample, with `size` hidden units: the gates i, f, g, o are 4 · size values.
 template <class Real>
 struct LstmCell {
@@ -237,6 +266,7 @@ struct NetworkKernels {
     ProductKernels<Real> products;
     MapKernels<Real> maps;
     ElementKernels<Real> elements;
+    NormalisationKernels<Real> normalisation;
 };
 
 /// All kernels of one instruction set.

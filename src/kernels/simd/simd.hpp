@@ -139,6 +139,8 @@ template <class Real>
 void fill_maps(MapKernels<Real>& kernels) noexcept;
 template <class Real>
 void fill_elements(ElementKernels<Real>& kernels) noexcept;
+template <class Real>
+void fill_normalisation(NormalisationKernels<Real>& kernels) noexcept;
 void fill_bfloat16(Bfloat16Kernels& kernels) noexcept;
 void fill_updates(UpdateKernels& kernels) noexcept;
 void fill_data(DataKernels& kernels) noexcept;

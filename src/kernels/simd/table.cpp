@@ -13,6 +13,8 @@ Table make_table() noexcept {
     fill_maps(table.in_double.maps);
     fill_elements(table.in_float.elements);
     fill_elements(table.in_double.elements);
+    fill_normalisation(table.in_float.normalisation);
+    fill_normalisation(table.in_double.normalisation);
     fill_bfloat16(table.bfloat16);
     fill_updates(table.updates);
     fill_data(table.data);

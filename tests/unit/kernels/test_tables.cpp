@@ -206,6 +206,47 @@ class Tables : public ::testing::TestWithParam<std::size_t> {
     }
 
     template <class Real>
+    void compare_normalisation() const {
+        constexpr std::size_t lanes = block_lanes<Real>;
+        for (const Columns& all :
+             {Columns{1, 0, 1, 8, 8}, Columns{7, 12 * lanes, 12, lanes, 8}, Columns{9, 5 * lanes, 5, lanes, 3},
+              Columns{6, 8, 11, 53, 8}, Columns{1, 0, 11, 53, 5}}) {
+            const std::size_t size =
+                (all.columns - 1) * all.column_stride + (all.rows - 1) * all.row_stride + all.lanes;
+            const std::size_t slots = all.columns * group_rows;
+            const auto x = hostile_values<Real>(size, 1);
+            const auto dz = random_values<Real>(size, 2);
+            const auto centre = random_values<Real>(slots, 3);
+            const auto scale = random_values<Real>(slots, 4);
+            const auto shift = random_values<Real>(slots, 5);
+            const auto slope = random_values<Real>(slots, 6);
+            const auto compare_sums = [&](const std::string& what, auto&& add_up) {
+                std::vector<double> actual = random_values<double>(2 * slots, 7);
+                std::vector<double> expected = actual;
+                add_up(tested().network<Real>().normalisation, actual.data());
+                add_up(reference().network<Real>().normalisation, expected.data());
+                expect_same_bits(actual, expected, what);
+            };
+            compare_sums("sums of values",
+                         [&](const auto& kernels, double* sums) { kernels.add_values(all, x.data(), sums); });
+            compare_sums("sums of squares", [&](const auto& kernels, double* sums) {
+                kernels.add_squares(all, x.data(), centre.data(), sums);
+            });
+            compare_sums("sums of gradients", [&](const auto& kernels, double* sums) {
+                kernels.add_gradients(all, x.data(), dz.data(), centre.data(), scale.data(), sums, sums + slots);
+            });
+            // The values around the columns stay.
+            compare<Real>(dz, "normalised values", [&](const auto& kernels, auto& y) {
+                kernels.normalisation.normalise(all, x.data(), centre.data(), scale.data(), shift.data(), y.data());
+            });
+            compare<Real>(dz, "gradients of normalised values", [&](const auto& kernels, auto& dx) {
+                kernels.normalisation.normalise_backward(all, x.data(), dz.data(), centre.data(), scale.data(),
+                                                         shift.data(), slope.data(), dx.data());
+            });
+        }
+    }
+
+    template <class Real>
     void compare_rearrangement() const {
         constexpr std::size_t lanes = block_lanes<Real>;
         for (std::size_t size = 1; size < 40; ++size) {
@@ -280,6 +321,10 @@ TEST_P(Tables, ConvolveAsTheReference) {
 TEST_P(Tables, PoolAsTheReference) {
     compare_pooling<float>();
     compare_pooling<double>();
+}
+TEST_P(Tables, NormaliseAsTheReference) {
+    compare_normalisation<float>();
+    compare_normalisation<double>();
 }
 TEST_P(Tables, RearrangeAsTheReference) {
     compare_rearrangement<float>();
