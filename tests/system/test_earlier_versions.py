@@ -25,7 +25,15 @@ RUNS = {
     # Commit 3c14ce8: without precision and compression.
     "before-precision": ({"model.layers": "lstm 2, dense 10", "training.optimizer": "momentum",
                           "training.learning_rate": 0.1}, "cb999db3869758f9"),
+    # Format version 4: with statistics of batch normalisation, a validation set and best.h5.
+    "version-4": ({"model.layers": "conv 2x5x5 stride 2, batchnorm relu, maxpool 4, dense 10",
+                   "data.train_samples": 80, "data.validation_samples": 16, "training.batch_size": 32,
+                   "training.optimizer": "momentum", "training.learning_rate": 0.05, "training.clip_norm": 1,
+                   "parallel.logical_shards": 4}, "9fa40db975af508e"),
 }
+# Keys that a version did not have.
+MISSING = {"before-renamed-keys": ("precision", "compression", "clip_norm"),
+           "before-precision": ("precision", "compression", "clip_norm"), "version-4": ()}
 
 
 class EarlierVersionsTest(testing.DtrainTestCase):
@@ -36,7 +44,7 @@ class EarlierVersionsTest(testing.DtrainTestCase):
 
     def resume(self, name, *overrides, ranks):
         run = self.train({**SETTINGS, **RUNS[name][0], "training.epochs": 3}, *overrides, ranks=ranks, output=name)
-        self.assertIn("\nresumed     after epoch 1, step 4\n", run.result.stdout)
+        self.assertRegex(run.result.stdout, r"\nresumed     after epoch 1, step \d\n")
         return run
 
     def test_all_are_tested(self):
@@ -57,7 +65,8 @@ class EarlierVersionsTest(testing.DtrainTestCase):
         for name, (_, fingerprint) in RUNS.items():
             with self.case(name):
                 before = self.unpack(name).log()
-                self.assertNotRegex(before.attributes["config"], "(?m)^(precision|compression) ")
+                for key in MISSING[name]:
+                    self.assertNotRegex(before.attributes["config"], f"(?m)^{key} ")
                 run = self.resume(name, ranks=2)
                 self.assertNotIn("changed ", run.result.stdout)
                 self.assertEqual(run.fingerprint(), fingerprint)
@@ -65,8 +74,19 @@ class EarlierVersionsTest(testing.DtrainTestCase):
                 for column in ("/steps/cost", "/steps/accuracy", "/epochs/test_cost", "/epochs/fingerprint"):
                     self.assert_close(after.datasets[column][:len(before.datasets[column])],
                                       before.datasets[column], 0, column)
-                for line in ("precision = float32", "compression = none"):
-                    self.assertIn(f"\n{line}\n", after.attributes["config"])
+                for key in MISSING[name]:
+                    self.assertRegex(after.attributes["config"], f"(?m)^{key} = (float32|none|0)$")
+
+    def test_best_is_kept(self):
+        """The best epoch of the earlier version counts when a run resumes, and its file can be evaluated."""
+        run = self.unpack("version-4")
+        best = testing.run("dtrain-eval", run.folder, "--best", cwd=self.folder)
+        self.assertEqual(best.code, testing.EXIT_OK, best)
+        resumed = self.resume("version-4", "--training.learning_rate=1e-9", ranks=None)
+        epochs = resumed.log().datasets
+        scores = list(zip(-epochs["/epochs/validation_accuracy"], epochs["/epochs/validation_cost"]))
+        self.assertIn(f"/best.h5 (epoch {scores.index(min(scores)) + 1}, by validation accuracy)",
+                      resumed.result.stdout)
 
     def test_resumed_in_another_precision(self):
         self.unpack("before-precision")
@@ -79,13 +99,13 @@ class EarlierVersionsTest(testing.DtrainTestCase):
 
     def test_reported(self):
         """From the log of one, and from the checkpoint of the other."""
-        log, checkpoint = (self.unpack(name) for name in RUNS)
+        log, checkpoint, version_4 = (self.unpack(name) for name in RUNS)
         page = self.folder / "page.html"
-        result = testing.run("dtrain-report", log.folder, checkpoint.checkpoints()[-1], "-o", page, cwd=self.folder)
+        result = testing.run("dtrain-report", log.folder, checkpoint.checkpoints()[-1], version_4.folder, "-o", page, cwd=self.folder)
         self.assertEqual(result.code, testing.EXIT_OK, result)
         self.assertEqual([line for line in result.messages() if not line.endswith(" ...")], [])  # progress
         text = Page(page.read_text(encoding="utf-8")).text
-        for run in (log, checkpoint):
+        for run in (log, checkpoint, version_4):
             self.assertIn(run.fingerprint(), text)
 
     def test_exported(self):
