@@ -68,7 +68,7 @@ def print_rates(config, arguments):
         if exponent not in rows:
             rate = float(f"{start * 10 ** (exponent / 2):.2g}")
             rows[exponent] = training.Row(config, f"rates/{config.stem}-{rate:g}{label}-seed-",
-                                          {**settings, "training.learning_rate": rate})
+                                          {**settings, "training.learning_rate": rate}, arguments.data)
             for seed in training.seeds(arguments):
                 rows[exponent].train(seed, arguments)
         row = rows[exponent]
@@ -94,7 +94,7 @@ def print_table(table, arguments):
         if number == 0:
             training.print_head(*(key.partition(".")[2] for key in settings), *more, "test accuracy, %")
         row = training.Row(CONFIG, f"{arguments.table}/{label_of(settings)}-epochs-{arguments.epochs or 20}-seed-",
-                           {**common, **settings})
+                           {**common, **settings}, arguments.data)
         for seed in training.seeds(arguments):
             row.train(seed, arguments)
         training.print_row(*settings.values(), *more.values(),
@@ -114,12 +114,12 @@ def main():
         parser.error("--epochs must be at least 1")
     if (arguments.table == "rates") != (arguments.config is not None):
         parser.error("give a config with rates, and only there")
+    training.parse(parser, arguments)
+    config = arguments.config.resolve() if arguments.config else CONFIG
+    training.data_set(config, arguments.data, arguments)
     if arguments.table == "rates":
-        config = arguments.config.resolve()
-        training.parse(parser, arguments, config, data=None)
         print_rates(config, arguments)
     else:
-        training.parse(parser, arguments)
         print_table(TABLES[arguments.table], arguments)
 
 

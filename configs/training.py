@@ -24,15 +24,13 @@ def add_arguments(parser, output):
     guard_output(PROGRAM)
     parser.add_argument("--seeds", type=int, default=3, help="seeds per row (default: %(default)s)")
     parser.add_argument("--ranks", type=int, default=2, help="MPI ranks (default: %(default)s)")
-    parser.add_argument("--data", help="folder of the data set (default: data/mnist, or the config's)")
+    parser.add_argument("--data", help="folder of the data set (default: the config's)")
     parser.add_argument("--output", default=output, help="folder of the runs (default: %(default)s)")
     parser.add_argument("--dtrain", default="build/release/bin/dtrain", help="the program (default: %(default)s)")
 
 
-def parse(parser, arguments, config=ROOT / "configs/mnist-800.ini", data="data/mnist"):
-    """The name of the data set. Ends the program if training cannot start. `data` is the folder without --data; None
-    leaves the choice to the config."""
-    arguments.data = arguments.data or data
+def parse(parser, arguments):
+    """Ends the program if training cannot start."""
     if arguments.seeds < 1:
         parser.error("--seeds must be at least 1")
     if not shutil.which(ROOT / arguments.dtrain):
@@ -41,15 +39,20 @@ def parse(parser, arguments, config=ROOT / "configs/mnist-800.ini", data="data/m
     os.environ.update(OMPI_MCA_rmaps_base_oversubscribe="1", PRTE_MCA_rmaps_default_mapping_policy=":oversubscribe")
     if os.geteuid() == 0:
         os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    check = subprocess.run([ROOT / arguments.dtrain, config, *data_options(arguments), "--check"], cwd=ROOT,
+
+
+def data_set(config, data, arguments):
+    """The name of the data set in the folder `data`, or of the config's if it is None. Ends the program if the config or
+    the data are bad."""
+    check = subprocess.run([ROOT / arguments.dtrain, config, *data_options(data), "--check"], cwd=ROOT,
                            stdout=subprocess.PIPE, text=True, errors="replace")
     if check.returncode != 0:
         sys.exit(check.returncode)
     return re.search(r"^data set +(.*?):", check.stdout, re.MULTILINE)[1]
 
 
-def data_options(arguments):
-    return [f"--data.directory={arguments.data}"] if arguments.data else []
+def data_options(data):
+    return [f"--data.directory={data}"] if data else []
 
 
 def seeds(arguments):
@@ -59,13 +62,14 @@ def seeds(arguments):
 class Row:
     """A row of a table: one config, trained with several seeds."""
 
-    def __init__(self, config, output, settings):
-        """The folder of a run is `output` followed by the seed."""
-        self.config, self.output, self.settings = config, output, settings
+    def __init__(self, config, output, settings, data=None):
+        """The folder of a run is `output` followed by the seed. `data` is a folder; None leaves it to the config."""
+        self.config, self.output, self.settings, self.data = config, output, settings, data
         self.runs = []  # for each seed the columns of /epochs in the log, or None if it diverged
 
     def train(self, seed, arguments):
-        self.runs.append(train(self.config, f"{self.output}{seed}", {**self.settings, "model.seed": seed}, arguments))
+        options = {**self.settings, "model.seed": seed}
+        self.runs.append(train(self.config, self.data, f"{self.output}{seed}", options, arguments))
 
     def validation_accuracies(self):
         """The best epochs' accuracies on the validation set, in per cent."""
@@ -89,11 +93,11 @@ def print_row(*cells):
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
-def train(config, output, options, arguments):
+def train(config, data, output, options, arguments):
     """The columns of /epochs in the log of the run, or None if it diverged."""
     output = Path(arguments.output) / output
     options = {**options, "output.directory": output}
-    command = ["mpirun", "-np", str(arguments.ranks), arguments.dtrain, str(config), *data_options(arguments),
+    command = ["mpirun", "-np", str(arguments.ranks), arguments.dtrain, str(config), *data_options(data),
                *(f"--{key}={value}" for key, value in options.items())]
     print(" ".join(command), file=sys.stderr, flush=True)
     code = subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode

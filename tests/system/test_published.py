@@ -70,10 +70,15 @@ class PublishedTest(testing.DtrainTestCase):
         self.assertEqual(dict((rate, validation) for rate, validation, _ in rows)[best],
                          max((validation for _, validation, _ in rows), key=float))
 
-    def test_only_for_mnist(self):
-        result = self.run_script(self.data, "--seeds", "1", "linear")
+    def test_only_for_their_data(self):
+        for name, data_set in (("linear", "MNIST"), ("fashion-100", "Fashion-MNIST")):
+            with self.case(name):
+                result = self.run_script(self.data, "--fashion", self.data, "--seeds", "1", name)
+                self.assertEqual(result.returncode, 1)
+                self.assertRegex(result.stderr, f"the data are .*published error of {name} is for {data_set}\n")
+        result = self.run_script(self.data, "--fashion", "absent", "--seeds", "1", "fashion-100")
         self.assertEqual(result.returncode, 1)
-        self.assertIn("the published errors are for MNIST", result.stderr)
+        self.assertIn("run.py: no folder absent, which fashion-100 needs", result.stderr)
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ CASES = {
         "model.layers": "dense 150 relu, dense 70 tanh, dense 10", "model.cost": "cross_entropy",
         "training.batch_size": 200, "training.optimizer": "lars", "training.learning_rate": 0.5,
         "training.weight_decay": 0.001, "training.clip_norm": 0.3, "parallel.logical_shards": 13},
-    "batchnorm, adam, clipped, compressed, 5 shards": {
+    "batchnorm, adam, clipped, compressed, validation, 5 shards": {
         "model.layers": "conv 5x3x3 stride 2, batchnorm relu, maxpool 2, dense 30, batchnorm tanh, dense 10",
         "model.cost": "cross_entropy", "training.batch_size": 150, "training.micro_batch": 64,
         "training.optimizer": "adam", "training.learning_rate": 0.01, "training.clip_norm": 0.2,
-        "parallel.compression": "bfloat16", "parallel.logical_shards": 5},
+        "parallel.compression": "bfloat16", "parallel.logical_shards": 5, "data.validation_samples": 77},
     "fewer samples than shards, adam": {"data.train_samples": 6, "data.test_samples": 3, "training.batch_size": 4,
                                         "training.optimizer": "adam", "training.learning_rate": 0.01},
     # Micro-batches cut shards.
