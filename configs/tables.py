@@ -3,14 +3,17 @@
 
 large-batch, local-sgd: 784-800-10 with increasing batches, or with increasing rounds of local SGD. The tables are in
 configs/README.md.
-rates CONFIG: finds the best learning rate for a config, by its accuracy on a validation set.
+rates CONFIG: finds the best learning rate for a config, by its accuracy on a validation set. Options for dtrain, such
+as --training.batch_size=256, apply to all its runs.
 
 Repeat the command after an interruption: complete runs are kept, others resume.
 """
 
 import argparse
 import math
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import training
@@ -49,42 +52,52 @@ def label_of(settings):
     return "-".join(f"{value:g}" if isinstance(value, (int, float)) else value for value in settings.values())
 
 
-def learning_rate_of(config, arguments):
-    printed = subprocess.run([training.ROOT / arguments.dtrain, config, "--print-config"], cwd=training.ROOT,
-                             capture_output=True, text=True, check=True).stdout
-    return float(next(line.split("=")[1] for line in printed.splitlines() if line.startswith("learning_rate")))
+def learning_rate_of(config, options, arguments):
+    printed = subprocess.run([training.ROOT / arguments.dtrain, config, *options, "--print-config"], cwd=training.ROOT,
+                             stdout=subprocess.PIPE, text=True)
+    if printed.returncode != 0:
+        sys.exit(printed.returncode)
+    return float(next(line.split("=")[1] for line in printed.stdout.splitlines() if line.startswith("learning_rate")))
 
 
-def print_rates(config, arguments):
-    """Rates from a tenth to ten times the rate of the config. If the best one is at an end, the grid is extended there."""
+def best_on_grid(start, score):
+    """Tries rates from a tenth to ten times `start`. If the best one is at an end, the grid is extended there."""
+    def rate(exponent):
+        return float(f"{start * 10 ** (exponent / 2):.2g}")
+
+    tried = [0, -1, 1, -2, 2]
+    best = max(tried, key=lambda exponent: score(rate(exponent)))  # of equal ones the one nearest to `start`
+    while best in (min(tried), max(tried)) and abs(best) < 6 and score(rate(best)) > 0:
+        tried.append(best + (1 if best > 0 else -1))
+        best = max((best, tried[-1]), key=lambda exponent: score(rate(exponent)))
+    return rate(best)
+
+
+def print_rates(config, options, arguments):
     settings = {"data.validation_samples": arguments.validation}
     if arguments.epochs:
         settings |= {"training.epochs": arguments.epochs}
-    label = f"-validation-{arguments.validation}-epochs-{arguments.epochs or 'all'}"  # other values are other runs
+    settings |= dict(option.removeprefix("--").split("=", 1) for option in options)
+    label = "-".join(f"{key.partition('.')[2]}-{value}" for key, value in settings.items())  # other runs, other folders
+    label = re.sub(r"[^\w.-]+", "_", label)
     rows = {}
 
-    def score(exponent):
-        """Trains with a rate of 10 ** (exponent / 2) times the config's."""
-        if exponent not in rows:
-            rate = float(f"{start * 10 ** (exponent / 2):.2g}")
-            rows[exponent] = training.Row(config, f"rates/{config.stem}-{rate:g}{label}-seed-",
-                                          {**settings, "training.learning_rate": rate}, arguments.data)
+    def score(rate):
+        if rate not in rows:
+            rows[rate] = training.Row(config, f"rates/{config.stem}-{rate:g}-{label}-seed-",
+                                      {**settings, "training.learning_rate": rate}, arguments.data)
             for seed in training.seeds(arguments):
-                rows[exponent].train(seed, arguments)
-        row = rows[exponent]
-        return -1 if row.diverged else sum(row.validation_accuracies())
+                rows[rate].train(seed, arguments)
+        return -1 if rows[rate].diverged else sum(rows[rate].validation_accuracies())
 
-    start = learning_rate_of(config, arguments)
-    best = max((0, -1, 1, -2, 2), key=score)  # of equal ones the one nearest to the config's
-    while best in (min(rows), max(rows)) and abs(best) < 6 and score(best) > 0:
-        best = max((best, best + (1 if best > 0 else -1)), key=score)
+    best = max(arguments.rates, key=score) if arguments.rates else \
+        best_on_grid(learning_rate_of(config, options, arguments), score)
     training.print_head("learning_rate", "validation accuracy of the best epoch, %", "test accuracy, %")
-    for exponent, row in sorted(rows.items()):
-        training.print_row(f"{row.settings['training.learning_rate']:g}",
-                           *(["diverged"] * 2 if row.diverged else
-                             map(training.spread, (row.validation_accuracies(), row.accuracies()))))
+    for rate, row in sorted(rows.items()):
+        training.print_row(f"{rate:g}", *(["diverged"] * 2 if row.diverged else
+                                          map(training.spread, (row.validation_accuracies(), row.accuracies()))))
     if score(best) > 0:
-        print(f"\nbest: --training.learning_rate={rows[best].settings['training.learning_rate']:g}")
+        print(f"\nbest: --training.learning_rate={best:g}")
 
 
 def print_table(table, arguments):
@@ -108,8 +121,13 @@ def main():
     parser.add_argument("--epochs", type=int, help="epochs of every run (default: 20; rates: those of the config)")
     parser.add_argument("--validation", type=int, default=5000,
                         help="rates: validation samples, taken from the training set (default: %(default)s)")
+    parser.add_argument("--rates", type=float, nargs="+", metavar="RATE",
+                        help="rates: tries these learning rates (default: from a tenth to ten times the config's, and "
+                             "more while the best one is at an end)")
     training.add_arguments(parser, "runs/tables")
-    arguments = parser.parse_args()
+    arguments, options = parser.parse_known_args()
+    if wrong := [option for option in options if arguments.table != "rates" or not re.match(r"--\w+\.\w+=", option)]:
+        parser.error(f"unrecognized argument {wrong[0]}")
     if arguments.epochs is not None and arguments.epochs < 1:
         parser.error("--epochs must be at least 1")
     if (arguments.table == "rates") != (arguments.config is not None):
@@ -118,7 +136,7 @@ def main():
     config = arguments.config.resolve() if arguments.config else CONFIG
     training.data_set(config, arguments.data, arguments)
     if arguments.table == "rates":
-        print_rates(config, arguments)
+        print_rates(config, options, arguments)
     else:
         print_table(TABLES[arguments.table], arguments)
 

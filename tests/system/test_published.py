@@ -63,12 +63,30 @@ class PublishedTest(testing.DtrainTestCase):
         self.assertEqual(rates[:5], [0.01, 0.032, 0.1, 0.32, 1.0], result.stdout)
         self.assertGreater(len(rates), 5, "the best rate is above 1, so the grid must be extended")
         for rate, validation, test in rows:
-            log = testing.read_h5(self.folder / f"trained/rates/run-{float(rate):g}-validation-200-epochs-all-seed-1/log.h5").datasets
+            log = testing.read_h5(self.folder / f"trained/rates/run-{float(rate):g}-validation_samples-200-seed-1/log.h5").datasets
             self.assertEqual(f"{100 * log['/epochs/validation_accuracy'].max():.2f}", validation)
             self.assertEqual(f"{100 * log['/epochs/test_accuracy'][-1]:.2f}", test)
         best, = re.findall(r"^best: --training.learning_rate=(.*)$", result.stdout, re.MULTILINE)
         self.assertEqual(dict((rate, validation) for rate, validation, _ in rows)[best],
                          max((validation for _, validation, _ in rows), key=float))
+
+    def test_given_rates(self):
+        """With an option for dtrain, which decides the folder of a run too."""
+        config = self.write_config({"training.epochs": 1})
+        script = testing.SOURCE / "configs/tables.py"
+        arguments = ("rates", config, "--seeds", "1", "--validation", "200", "--ranks", "1", "--rates", "0.25", "0.5")
+        result = self.run_script(self.data, *arguments, "--training.batch_size=50", script=script)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(re.findall(r"^\| ([\d.]+) \|", result.stdout, re.MULTILINE), ["0.25", "0.5"])
+        for rate in ("0.25", "0.5"):
+            log = testing.read_h5(self.folder / f"trained/rates/run-{rate}-validation_samples-200-batch_size-50-seed-1" / "log.h5")
+            self.assertIn(f"learning_rate = {rate}\n", log.attributes["config"])
+            self.assertIn("batch_size = 50\n", log.attributes["config"])
+        for wrong in ("--trainingbatch_size=50", "more", "--training.batchsize=50"):
+            with self.case(wrong):
+                refused = self.run_script(self.data, *arguments, wrong, script=script)
+                self.assertEqual(refused.returncode, testing.EXIT_BAD_CONFIG, refused.stderr)
+                self.assertIn(wrong.partition("=")[0].lstrip("-"), refused.stderr)
 
     def test_only_for_their_data(self):
         for name, data_set in (("linear", "MNIST"), ("fashion-100", "Fashion-MNIST")):
