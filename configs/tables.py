@@ -13,7 +13,6 @@ import argparse
 import math
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import training
@@ -54,9 +53,7 @@ def label_of(settings):
 
 def learning_rate_of(config, options, arguments):
     printed = subprocess.run([training.ROOT / arguments.dtrain, config, *options, "--print-config"], cwd=training.ROOT,
-                             stdout=subprocess.PIPE, text=True)
-    if printed.returncode != 0:
-        sys.exit(printed.returncode)
+                             stdout=subprocess.PIPE, text=True, check=True)
     return float(next(line.split("=")[1] for line in printed.stdout.splitlines() if line.startswith("learning_rate")))
 
 
@@ -134,7 +131,7 @@ def main():
         parser.error("give a config with rates, and only there")
     training.parse(parser, arguments)
     config = arguments.config.resolve() if arguments.config else CONFIG
-    training.data_set(config, arguments.data, arguments)
+    training.data_set(config, arguments.data, arguments, options)
     if arguments.table == "rates":
         print_rates(config, options, arguments)
     else:

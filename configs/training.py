@@ -41,10 +41,10 @@ def parse(parser, arguments):
         os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
 
 
-def data_set(config, data, arguments):
-    """The name of the data set in the folder `data`, or of the config's if it is None. Ends the program if the config or
-    the data are bad."""
-    check = subprocess.run([ROOT / arguments.dtrain, config, *data_options(data), "--check"], cwd=ROOT,
+def data_set(config, data, arguments, options=()):
+    """The name of the data set in the folder `data`, or of the config's if it is None. Ends the program if the config,
+    the options or the data are bad."""
+    check = subprocess.run([ROOT / arguments.dtrain, config, *data_options(data), *options, "--check"], cwd=ROOT,
                            stdout=subprocess.PIPE, text=True, errors="replace")
     if check.returncode != 0:
         sys.exit(check.returncode)
