@@ -5,8 +5,10 @@
 //
 // The statistics are those of a shard, so they depend neither on ranks nor on nodes, and need no communication. Hoffer
 // et al. 2017 call this ghost batch normalisation. Evaluation uses running means and variances instead. These are
-// tensors of role `statistic`: their "gradient" is the mean over shards, weighted by samples, of what the shards
-// measured.
+// tensors of role `statistic`: their "gradient" is the mean over shards, weighted by samples, of the difference between
+// what a shard measured and the running value. A difference can be rounded (parallel.compression) without harm; a mean
+// that is large compared with the deviation cannot. A shard with a single value per channel has no variance, so it
+// measures nothing.
 //
 // A channel is a feature of a vector (N × C), or a feature map (interleaved blocks of C × H × W).
 //
@@ -61,7 +63,7 @@ class BatchNorm final : public Layer<Real> {
     void reserve(const Extent& extent, core::MemoryBook& book) override {
         book.grant(slots(), sums_, product_sums_);
         book.grant(slots(), centre_, inverse_deviation_, scale_, shift_, slope_);
-        book.grant(extent.shards * channels_, means_, inverse_deviations_, weighted_means_, weighted_variances_);
+        book.grant(extent.shards * channels_, means_, inverse_deviations_, mean_changes_, variance_changes_);
         book.grant(extent.shards * channels_, weight_gradients_, bias_gradients_);
         book.grant(extent.shards + 1, rows_, groups_);
     }
@@ -75,7 +77,7 @@ class BatchNorm final : public Layer<Real> {
             const std::span<Real> mean = of_shard(means_, shard);
             const std::span<Real> inverse = of_shard(inverse_deviations_, shard);
             if (pass.training != nullptr) {
-                measure(x, shard);
+                measure(parameters, x, shard);
             } else {
                 std::ranges::copy(mean_.in(parameters), mean.begin());
                 std::ranges::transform(variance_.in(parameters), inverse.begin(), [](Real variance) {
@@ -107,8 +109,8 @@ class BatchNorm final : public Layer<Real> {
                 compute_input_gradient(weight_.in(parameters), x, dy, dx, shard);
             }
         }
-        for (const auto& [tensor, values] : {std::pair{&variance_, &weighted_variances_},
-                                             {&mean_, &weighted_means_},
+        for (const auto& [tensor, values] : {std::pair{&variance_, &variance_changes_},
+                                             {&mean_, &mean_changes_},
                                              {&bias_, &bias_gradients_},
                                              {&weight_, &weight_gradients_}}) {
             gradients.add_up(tensor->offset, tensor->size,
@@ -186,7 +188,7 @@ class BatchNorm final : public Layer<Real> {
     }
 
     /// Mean and variance of a shard, in two passes.
-    void measure(MatrixView<const Real> x, std::size_t shard) noexcept {
+    void measure(std::span<const Real> parameters, MatrixView<const Real> x, std::size_t shard) noexcept {
         const auto count = static_cast<double>(samples(shard) * pixels_);
         const std::span<Real> mean = of_shard(means_, shard);
         std::ranges::fill(sums_.values(), 0.0);
@@ -201,14 +203,17 @@ class BatchNorm final : public Layer<Real> {
         for_each_part(shard, [&](const Columns& part, std::size_t first, std::size_t slot) {
             normalisation().add_squares(part, x.data + first, centre_.data() + slot, sums_.data() + slot);
         });
-        const auto weight = static_cast<double>(samples(shard)); // the mean over shards is weighted by samples
+        const double weight = count > 1 ? static_cast<double>(samples(shard)) : 0;
         for (std::size_t c = 0; c < channels_; ++c) {
             const double squares = sum_of(sums_, c);
             const double variance = count == 0 ? 0 : squares / count;
-            const double unbiased = count > 1 ? squares / (count - 1) : variance;
+            const double unbiased = count > 1 ? squares / (count - 1) : 0;
+            const auto change = [&](const Tensor& running, double measured) {
+                return static_cast<Real>(weight * (measured - static_cast<double>(running.in(parameters)[c])));
+            };
             of_shard(inverse_deviations_, shard)[c] = static_cast<Real>(1 / std::sqrt(variance + epsilon));
-            of_shard(weighted_means_, shard)[c] = static_cast<Real>(weight * static_cast<double>(mean[c]));
-            of_shard(weighted_variances_, shard)[c] = static_cast<Real>(weight * unbiased);
+            of_shard(mean_changes_, shard)[c] = change(mean_, static_cast<double>(mean[c]));
+            of_shard(variance_changes_, shard)[c] = change(variance_, unbiased);
         }
     }
 
@@ -264,8 +269,8 @@ class BatchNorm final : public Layer<Real> {
     // Of each shard of the last forward pass, for each channel:
     core::Buffer<Real> means_;
     core::Buffer<Real> inverse_deviations_;
-    core::Buffer<Real> weighted_means_;
-    core::Buffer<Real> weighted_variances_;
+    core::Buffer<Real> mean_changes_;
+    core::Buffer<Real> variance_changes_;
     core::Buffer<Real> weight_gradients_;
     core::Buffer<Real> bias_gradients_;
     core::Buffer<std::size_t> rows_;   ///< the rows of each shard

@@ -68,6 +68,30 @@ class NumberOfRanksTest(testing.DtrainTestCase):
             self.assert_refused("dtrain", config, code=testing.EXIT_BAD_CONFIG,
                                 words=["compression", f"{key.partition('.')[2]} = {value}"])
 
+    def test_compressed_statistics(self):
+        """Rounding does not spoil the running means of batch normalisation where means are far from 0."""
+        arrays = {key: array if key.endswith("labels") else 1000 + array.astype(np.float32) / 255
+                  for key, array in self.arrays.items()}
+        testing.write_dataset(self.folder / "shifted", arrays)
+        settings = {"data.directory": self.folder / "shifted", "model.cost": "cross_entropy", "training.epochs": 10,
+                    "model.layers": "conv 8x4x4 stride 4, batchnorm relu, dense 10", "training.batch_size": 64,
+                    "training.optimizer": "momentum", "training.learning_rate": 0.05}
+        accuracies = [self.train({**settings, "parallel.compression": compression}, ranks=2, output=compression)
+                      .log().datasets["/epochs/test_accuracy"][-1] for compression in ("none", "bfloat16")]
+        self.assertGreater(accuracies[0], 0.8)
+        self.assertAlmostEqual(*accuracies, delta=0.03)
+
+    def test_small_last_batch(self):
+        """A shard with a single value in it measures no variance."""
+        settings = {"model.layers": "dense 8, batchnorm sigmoid, dense 10", "model.cost": "cross_entropy",
+                    "training.batch_size": 100, "training.epochs": 1, "training.learning_rate": 1e-6}
+
+        def variances(samples):
+            checkpoint = self.train({**settings, "data.train_samples": samples}, output=f"samples{samples}")
+            return checkpoint.last_checkpoint().datasets["/model/02_batchnorm/running_var"]
+
+        self.assert_close(variances(901), variances(900), 0.03, "running variances")
+
     def test_without_mpirun(self):
         self.assert_same_result(self.train(ranks=None, output="alone"), self.train(output="one"))
 

@@ -16,7 +16,7 @@ using Shape = std::vector<std::size_t>;
 /// What training does with a tensor.
 enum class Role {
     parameter, ///< a weight or a bias, which the optimizer changes
-    statistic, ///< a running mean of what layers measure. Its "gradient" is the new measurement.
+    statistic, ///< a running mean of what layers measure. Its "gradient" is its distance to what they measure.
 };
 
 /// One named tensor in a flat buffer.
