@@ -25,7 +25,8 @@ bool move(std::span<float> running, std::span<const float> sum, float scale) {
 }
 
 /// The values of the clip sum are measured in clip_unit · clip_norm, since a square sum has a range of its own: this
-/// one has an error of at most 4e-6 at clip_norm for 16 million parameters, and reaches gradients of 2e9 times that norm.
+/// one has an error of at most 4e-6 at clip_norm for 16 million parameters, and reaches gradients of 2e9 times that
+/// norm.
 constexpr double clip_unit = 0x1p16;
 
 } // namespace
