@@ -27,8 +27,8 @@ SIZE_INCHES = (5.0, 3.0)  # 360 x 216 units, which fit on a phone without scalin
 
 matplotlib.rcParams.update({
     "svg.fonttype": "none", "text.parse_math": False, "figure.constrained_layout.use": True,
-    "font.size": 9.5, "axes.titlesize": 9.5, "axes.labelsize": 9.5, "xtick.labelsize": 9, "ytick.labelsize": 9,
-    "legend.fontsize": 9, "legend.frameon": False, "legend.handlelength": 1.6,
+    "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10, "xtick.labelsize": 9.5, "ytick.labelsize": 9.5,
+    "legend.fontsize": 9.5, "legend.frameon": False, "legend.handlelength": 1.6,
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "text.color": TEXT,
     "axes.labelcolor": TEXT, "xtick.color": MUTED, "ytick.color": MUTED, "axes.edgecolor": MUTED,
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "xtick.major.width": 0.7,

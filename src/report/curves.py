@@ -62,8 +62,9 @@ def step_cost(shown):
 
 
 def epoch_curves(shown, title, unit, columns, scale=1, log=True):
-    """Columns of /epochs over the epoch."""
-    shown = [(index, run) for index, run in enumerate(shown) if run.finished_epochs]
+    """Columns of /epochs over the epoch, of all runs that have them."""
+    shown = [(index, run) for index, run in enumerate(shown)
+             if run.finished_epochs and all(column in run.epochs for column, _ in columns)]
     if not shown:
         return None
     figure, axes = charts.new_axes("epoch", unit)
@@ -98,25 +99,41 @@ def costs(run):
     return epoch_curves([run], "Cost of each epoch", cost_name([run]), evaluated_columns(run, "cost"))
 
 
-def accuracy(shown):
-    """Training, validation and test accuracy of a single run, or the test accuracy of several runs. If the error rate
-    falls to a quarter or less, the scale is logarithmic in the error rate, so that 99.0 and 99.5 % are well apart."""
+def time_unit(seconds):
+    """A unit for an axis that ends at `seconds`, with its length in seconds."""
+    return ("hours", 3600) if seconds > 7200 else ("minutes", 60) if seconds > 120 else ("seconds", 1)
+
+
+def training_time(run):
+    """The seconds of training until the end of each epoch, as far as they are known."""
+    return np.cumsum(np.nan_to_num(run.epochs["seconds"]))
+
+
+def accuracy(shown, part="test", over_time=False):
+    """Training, validation and test accuracy of a single run, or the accuracy of several runs on the set `part`. If the
+    error rate falls to a quarter or less, the scale is logarithmic in the error rate, so that 99.0 and 99.5 % are well
+    apart."""
     alone = len(shown) == 1
-    columns = dict(evaluated_columns(shown[0], "accuracy")) if alone else {"test_accuracy": ""}
-    shown = [(index, run) for index, run in enumerate(shown) if run.finished_epochs]
+    columns = dict(evaluated_columns(shown[0], "accuracy")) if alone else {f"{part}_accuracy": ""}
+    shown = [(index, run) for index, run in enumerate(shown)
+             if all(np.isfinite(run.epochs.get(column, np.empty(0))).any() for column in columns if not alone)
+             and run.finished_epochs]
     if not shown:
         return None
-    figure, axes = charts.new_axes("epoch", "accuracy, %" if alone else "test accuracy, %")
+    unit, seconds = time_unit(max(training_time(run)[-1] for _, run in shown))
+    figure, axes = charts.new_axes(f"training time, {unit}" if over_time else "epoch",
+                                   "accuracy, %" if alone else f"{part} accuracy, %")
     curves = []
     for index, run in shown:
         for place, (column, label) in enumerate(columns.items()):
             wrong = 100 - 100 * runs.blocks_of(run.epochs[column]).mean
             curves.append(wrong)
-            axes.plot(runs.blocks_of(run.epochs["epoch"]).high, 100 - wrong, marker="o" if len(wrong) <= 40 else "",
-                      markersize=2.5, label=label, **charts.style_of(place if alone else index))
+            x = training_time(run) / seconds if over_time else run.epochs["epoch"]
+            axes.plot(runs.blocks_of(x).high, 100 - wrong, marker="o" if len(wrong) <= 40 else "", markersize=2.5,
+                      label=label, **charts.style_of(place if alone else index))
     if alone:
         axes.legend(loc="lower right")
-    charts.short_ticks(axes.xaxis, whole=True)
+    charts.short_ticks(axes.xaxis, whole=not over_time)
     charts.short_ticks(axes.yaxis)
     every = np.concatenate(curves)
     every = every[np.isfinite(every) & (every > 0)]  # 100 % has no logarithm: the curve leaves the chart at the top
@@ -133,14 +150,14 @@ def accuracy(shown):
     only = [run for _, run in shown]
     summary = "; ".join((f"{label}: " if label else "") + changes(only, lambda run, name=column: 100 * run.epochs[name])
                      for column, label in columns.items())
-    title = "Accuracy" if alone else "Test accuracy"
+    title = "Accuracy" if alone else f"{part.capitalize()} accuracy"
+    title += " over training time" if over_time else ""
     return charts.finish(figure, title, f"{title} in percent, {summary}.", note)
 
 
-def learning_rate(shown):
-    varies = any(len(set(run.epochs["learning_rate"])) > 1 for run in shown) or len(
-        {run.last("learning_rate") for run in shown}) > 1
-    return epoch_curves(shown, "Learning rate", "learning rate", [("learning_rate", "")]) if varies else None
+def learning_rate(run):
+    varies = len(set(run.epochs["learning_rate"])) > 1
+    return epoch_curves([run], "Learning rate", "learning rate", [("learning_rate", "")]) if varies else None
 
 
 def rank_phases(run):

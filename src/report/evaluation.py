@@ -16,6 +16,9 @@ EVALUATION_VERSION = 1
 MAX_CLASSES_IN_TABLE = 20
 MAX_DOTS = 48  # layers with up to this many units are drawn as dots
 STAGE_PIXELS = 84
+CAPTION_PIXELS = 112  # a layer takes at least this width; report.css: 7rem
+OUTPUTS_PIXELS = 180
+GAP_PIXELS = 16
 MAX_OUTPUTS = 20
 COST_LEVELS = 14
 
@@ -199,7 +202,10 @@ def activations(evaluation, config):
         output, predicted = evaluation.output[index], int(evaluation.prediction[index])
         label = int(evaluation.label[index])
         classes = range(len(output)) if len(output) <= MAX_OUTPUTS else np.argsort(-output)[:MAX_OUTPUTS].tolist()
+        widths = [max(CAPTION_PIXELS, stage["dots"]["width"] if "dots" in stage else stage["picture"].width)
+                  for stage in stages]
         shown.append({"index": int(index), "label": label, "predicted": predicted, "stages": stages,
+                      "width": STAGE_PIXELS + OUTPUTS_PIXELS + sum(widths) + GAP_PIXELS * (len(widths) + 1),
                       "last": names.get(last, ""),
                       "picture": pictures.sample(evaluation.shown_image[place], STAGE_PIXELS,
                                                  f"Test sample {index}, a {label}"),

@@ -5,89 +5,49 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-import charts
+import comparison
+import contents
 import curves
 import evaluation
 import runs
 import scaling
 import scaling_file
 import weights
-
-
-def significant(value, digits=4):
-    """A number as text; "–" if it is unknown."""
-    if value is None or not np.isfinite(value):
-        return "–"
-    return f"{value:,.{digits}g}" if abs(value) < 10 ** digits else f"{value:,.0f}"
-
-
-def percent(value):
-    return "–" if value is None or not np.isfinite(value) else f"{100 * value:.2f} %"
-
-
-def duration(seconds):
-    """A number of seconds as text with a suitable unit."""
-    if seconds is None or not np.isfinite(seconds):
-        return "–"
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min" if hours < 100 \
-        else f"{hours / 24:.1f} days"
-
-
-def state(run):
-    planned = run.planned_epochs
-    if planned is None:
-        return ""
-    if run.is_complete:
-        return "complete"
-    if run.ended_early:
-        return f"complete: no better epoch after epoch {run.best_epoch:,}"
-    return f"unfinished: {run.finished_epochs:,} of {planned:,.0f} epochs so far"
-
-
-def fingerprint(run):
-    """The fingerprint of the weights after the last complete epoch."""
-    value = run.last("fingerprint")
-    return "" if value is None else f"{value:016x}"
-
-
-def samples_per_second(run):
-    rates = run.epochs["samples_per_second"]
-    rates = rates[np.isfinite(rates)]
-    return float(np.median(rates)) if rates.size else None
+from results import duration, fingerprint, percent, samples_per_second, significant, state, training_seconds
 
 
 def headline(run):
-    """Results with names and ids. Unknown ones are left out."""
+    """Results with names and ids, the ones that matter most first: those are marked as main. Unknown ones are left
+    out."""
     attributes = run.attributes
-    values = []
+    main, more = [], []
+    sets = ("validation", "test") if run.has_validation else ("test",)
     if run.finished_epochs:
-        for part in ("validation", "test") if run.has_validation else ("test",):
+        for part in sets:
             accuracy = run.epochs[f"{part}_accuracy"]
             best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
-            values.append((f"{part}-accuracy", f"{part} accuracy", percent(run.last(f"{part}_accuracy")),
-                           "" if best is None else
-                           f"best: {percent(accuracy[best])} in epoch {run.epochs['epoch'][best]:,}"))
-        values += [("train-accuracy", "training accuracy", percent(run.last("train_accuracy")),
-                     "mean of the last epoch's steps"),
-                    ("test-cost", "test cost", significant(run.last("test_cost")), ""),
-                    ("train-cost", "training cost", significant(run.last("train_cost")),
-                     "mean of the last epoch's steps")]
-    values.append(("epochs", "epochs", f"{run.finished_epochs:,}", state(run)))
-    values.append(("steps", "training steps", f"{run.record.steps.count:,}", ""))
+            main.append((f"{part}-accuracy", f"{part} accuracy", percent(run.last(f"{part}_accuracy")),
+                         "" if best is None else
+                         f"best: {percent(accuracy[best])} in epoch {run.epochs['epoch'][best]:,}"))
+        main += [(f"{part}-cost", f"{part} cost", significant(run.last(f"{part}_cost")), "") for part in sets]
+        more += [("train-accuracy", "training accuracy", percent(run.last("train_accuracy")), "mean of the last epoch"),
+                 ("train-cost", "training cost", significant(run.last("train_cost")), "mean of the last epoch")]
+    word, _, reason = state(run).partition(": ")
+    if word:
+        main.append(("state", "state", word, reason))
+    more += [("epochs", "epochs", f"{run.finished_epochs:,}", ""),
+             ("steps", "training steps", f"{run.record.steps.count:,}", "")]
     if run.finished_epochs:
-        values += [("seconds", "training time", duration(float(np.nansum(run.epochs["seconds"]))), ""),
-                    ("rate", "samples per second", significant(samples_per_second(run)), "median of the epochs")]
-        values.append(("learning-rate", "learning rate", f"{run.last('learning_rate'):.4g}", "in the last step"))
+        more += [("seconds", "training time", duration(training_seconds(run)), ""),
+                 ("rate", "samples per second", significant(samples_per_second(run)), "median of the epochs"),
+                 ("learning-rate", "learning rate", f"{run.last('learning_rate'):.4g}", "in the last step")]
     if "ranks" in attributes:
         nodes = attributes.get("nodes")
-        values.append(("ranks", "ranks", f"{attributes['ranks']:,}",
-                        f"on {nodes:,} node{'s' if nodes != 1 else ''}" if nodes else ""))
+        more.append(("ranks", "ranks", f"{attributes['ranks']:,}",
+                     f"on {nodes:,} node{'s' if nodes != 1 else ''}" if nodes else ""))
     if "parameters" in attributes:
-        values.append(("parameters", "parameters", f"{attributes['parameters']:,}", ""))
-    return [dict(zip(("id", "name", "value", "note"), value)) for value in values]
+        more.append(("parameters", "parameters", f"{attributes['parameters']:,}", ""))
+    return [dict(zip(("id", "name", "value", "note"), value), main=value in main) for value in main + more]
 
 
 def facts(run):
@@ -103,7 +63,7 @@ def section_of_run(run, evaluator, progress):
                "state": state(run), "config_text": str(run.attributes.get("config", "")).strip()}
     progress.doing(f"drawing the curves of {run.name}")
     section["training"] = [chart for chart in (curves.step_cost([run]), curves.costs(run), curves.accuracy([run]),
-                                               curves.learning_rate([run])) if chart]
+                                               curves.learning_rate(run)) if chart]
     section["times"] = curves.times(run)
     section["first_layer"] = None
     try:
@@ -126,26 +86,6 @@ def section_of_run(run, evaluator, progress):
     return section
 
 
-def section_of_runs(shown, progress):
-    progress.doing("drawing the curves of all runs")
-    cost = curves.cost_name(shown)
-    drawn = [curves.step_cost(shown), curves.accuracy(shown),
-             curves.epoch_curves(shown, "Training cost", cost, [("train_cost", "")]),
-             curves.epoch_curves(shown, "Training accuracy", "accuracy, %", [("train_accuracy", "")], 100, log=False),
-             curves.epoch_curves(shown, "Test cost", cost, [("test_cost", "")]),
-             curves.learning_rate(shown),
-             curves.epoch_curves(shown, "Time of each epoch", "seconds", [("seconds", "")]),
-             *curves.over_keys(shown)]
-    rows = [{"run": run, "index": index % len(charts.SERIES) + 1, "dash": index // len(charts.SERIES) % 4,
-             "state": state(run), "accuracy": percent(run.last("test_accuracy")),
-             "train_cost": significant(run.last("train_cost")), "test_cost": significant(run.last("test_cost")),
-             "seconds": duration(float(np.nansum(run.epochs["seconds"])) if run.finished_epochs else None),
-             "rate": significant(samples_per_second(run)), "ranks": run.attributes.get("ranks", "–"),
-             "fingerprint": fingerprint(run)} for index, run in enumerate(shown)]
-    return {"rows": rows, "dashes": ("", "8 3", "2.5 2", "9 2 2 2"), "charts": [chart for chart in drawn if chart],
-            "differing": curves.differing_keys(shown)}
-
-
 def render(shown, problems, evaluator, progress):
     """The page as text. It lists `problems`. Other problems are appended to `problems`, and the page shows them in the
     place of the missing parts."""
@@ -154,7 +94,7 @@ def render(shown, problems, evaluator, progress):
     if len(trained) == 1:
         context["single"] = section_of_run(trained[0], evaluator, progress)
     elif trained:
-        context["several"] = section_of_runs(trained, progress)
+        context["several"] = comparison.section(trained, progress)
     context["scaling"] = []
     for experiment in (item for item in shown if isinstance(item, scaling_file.Scaling)):
         progress.doing(f"drawing {experiment.name}")
@@ -167,6 +107,7 @@ def render(shown, problems, evaluator, progress):
                         f"{context['single']['evaluation_failed']}")
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                                    trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    templates.filters |= {"significant": significant, "percent": percent, "grouped": "{:,}".format}
+    templates.filters |= {"significant": significant, "percent": percent, "grouped": "{:,}".format,
+                          "with_contents": contents.with_contents}
     progress.doing("writing the page")
     return templates.get_template("report.html.j2").render(context)

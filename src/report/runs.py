@@ -92,6 +92,12 @@ class Run:
         return self.planned_epochs is not None and self.finished_epochs >= self.planned_epochs
 
     @property
+    def diverged_epoch(self):
+        """The first epoch whose training cost is not a finite number, or None."""
+        bad = np.flatnonzero(~np.isfinite(self.epochs["train_cost"]))
+        return int(self.epochs["epoch"][bad[0]]) if len(bad) else None
+
+    @property
     def choosing_set(self):
         """The set whose score chooses the best epoch."""
         return "validation" if self.has_validation else "test"

@@ -59,6 +59,23 @@ class Point:
     def speed_up(self):
         return self.efficiency * self.ranks
 
+    # Efficiency and speed-up are proportional to the rate.
+    @property
+    def efficiency_low(self):
+        return self.efficiency * self.low / self.rate
+
+    @property
+    def efficiency_high(self):
+        return self.efficiency * self.high / self.rate
+
+    @property
+    def speed_up_low(self):
+        return self.efficiency_low * self.ranks
+
+    @property
+    def speed_up_high(self):
+        return self.efficiency_high * self.ranks
+
 
 @dataclasses.dataclass
 class Series:

@@ -11,6 +11,7 @@ import runs
 
 MAX_TILES = 400
 MAX_FIGURES = 36  # up to this many neurons each get a picture with a caption
+MAX_COLUMNS = 12
 COLOURS = "RdBu_r"
 
 
@@ -21,6 +22,7 @@ class FirstLayer:
     limit: float  # larger absolute weights are drawn like this one
     note: str
     step: int = 0  # of the checkpoint
+    columns: int = 0  # of pictures side by side on a wide page; 0: as many as fit
 
 
 def read(file):
@@ -81,7 +83,8 @@ def draw(name, tensors, shape):
         note += f"In each row: the {planes.shape[1]} channels of the input. "
     if count <= MAX_FIGURES:
         return FirstLayer(name, [picture(sheet, 84, f"Weights of {what} {index}", f"{index}")
-                                 for index, sheet in enumerate(each)], limit, note)
+                                 for index, sheet in enumerate(each)], limit, note,
+                          columns=math.ceil(count / math.ceil(count / MAX_COLUMNS)))  # rows of equal length
     sheet = pictures.tiles(np.stack(each))
     return FirstLayer(name, [picture(sheet, 1000, f"Weights of {len(each)} {what}s, one picture each, row by row")],
                       limit, note)

@@ -1,7 +1,10 @@
 """Reading a report: its numbers, its references, and the messages of a browser."""
 
+import html
 import html.parser
+import json
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -73,6 +76,10 @@ class Page(html.parser.HTMLParser):
         assert found, f"{name} is {self.by_id[name]!r}"
         return float(found[1].replace(",", "")) / (100 if found[2] else 1)
 
+    def targets(self):
+        """The ids to which links of the page lead."""
+        return [value[1:] for tag, name, value in self.attributes if (tag, name) == ("a", "href")]
+
     def external(self):
         """Everything that a browser would load from elsewhere."""
         return [(tag, name, value[:80]) for tag, name, value in self.attributes
@@ -90,3 +97,31 @@ def browse(path, *options):
             timeout=testing.TIMEOUT_SECONDS, env=os.environ | {"HOME": profile})
     assert done.returncode == 0, done.stderr
     return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+
+
+# Runs in a page around the report, which is in a frame of the width of a phone: Chromium has no narrower windows than
+# 500 pixels. What scrolls inside its own box may be wider than the page.
+MEASURE = """
+const inside = document.querySelector("iframe").contentDocument, width = inside.documentElement.clientWidth;
+const scrolls = element => element && element !== inside.body &&
+    (["auto", "scroll"].includes(inside.defaultView.getComputedStyle(element).overflowX) ||
+     scrolls(element.parentElement));
+const wide = [...inside.body.querySelectorAll("*")].filter(element =>
+    element.getBoundingClientRect().right > width + 0.5 && !scrolls(element.parentElement));
+document.title = JSON.stringify({width, scroll_width: inside.documentElement.scrollWidth,
+    wide: wide.map(element => `<${element.tagName.toLowerCase()} class="${element.getAttribute("class")}"> ` +
+        element.textContent.trim().slice(0, 40))});
+"""
+
+
+def measure(path, width):
+    """The width of the page in a window of `width` pixels, and the elements that are wider than the page."""
+    frame = html.escape(path.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory(prefix="dtrain-frame-") as folder:
+        outer = pathlib.Path(folder) / "frame.html"
+        outer.write_text(f'<!DOCTYPE html><meta charset="utf-8"><title></title><iframe width="{width}" height="2000" '
+                         f'style="border: 0" srcdoc="{frame}"></iframe><script>onload = () => {{{MEASURE}}}</script>',
+                         encoding="utf-8")
+        elements, console = browse(outer)
+    assert not console, console
+    return json.loads(html.unescape(re.search("<title>(.*?)</title>", elements, re.DOTALL)[1]))

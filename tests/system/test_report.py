@@ -13,7 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
-from page_reading import CHROMIUM, Page, browse  # noqa: E402
+from page_reading import CHROMIUM, Page, browse, measure  # noqa: E402
 
 EXIT_NOTHING_SHOWN = 1
 MOST_BYTES = 5_000_000
@@ -72,6 +72,8 @@ class ReportTest(testing.DtrainTestCase):
         page = Page(output.read_text(encoding="utf-8"))
         self.assertEqual(page.problems, [])
         self.assertEqual(page.external(), [])
+        for target in page.targets():
+            self.assertIn(target, page.by_id, "a link leads nowhere")
         return page, messages
 
     def assert_named(self, text, page, messages):
@@ -115,15 +117,36 @@ class ReportTest(testing.DtrainTestCase):
         first = (self.folder / "page.html").read_bytes()
         self.report(run.folder, name="again.html")
         self.assertEqual((self.folder / "again.html").read_bytes(), first)
+        for title in ("Training", "Time", "Test set", "Confusion matrix", "Inside the network", "Config"):
+            self.assertIn(title, page.by_id["contents"])
+        self.assertEqual(page.by_id["state"], "complete")
         self.browse_page()
 
     def browse_page(self):
         if not CHROMIUM:
             self.skipTest("there is no chromium to open the page with")
+        self.assert_fits("page.html")
         for width in (390, 1200):
             elements, console = browse(self.folder / "page.html", f"--window-size={width},2000")
             self.assertEqual(console, [])
             self.assertIn('id="fingerprint"', elements)
+
+    def assert_fits(self, name):
+        """On a phone, only the inside of a row or a table scrolls sideways, never the page."""
+        for width in (375, 800, 1200):
+            found = measure(self.folder / name, width)
+            self.assertEqual(found["wide"], [], f"wider than a page of {width} pixels")
+            self.assertEqual(found["scroll_width"], found["width"])
+            self.assertGreater(found["width"], width - 20)
+
+    def test_elements_that_are_too_wide_are_found(self):
+        """The check of widths can fail."""
+        if not CHROMIUM:
+            self.skipTest("there is no chromium to open the page with")
+        page = self.folder / "wide.html"
+        page.write_text('<!DOCTYPE html><p style="width: 500px">wide</p><div style="overflow: auto"><p style="width: '
+                        '500px">scrolls</p></div>')
+        self.assertEqual(measure(page, 375)["wide"], ['<p class="null"> wide'])
 
     def test_chromium_reports_errors(self):
         """The check of the console can fail."""
@@ -144,7 +167,8 @@ class ReportTest(testing.DtrainTestCase):
 
         page, messages = self.report(run.folder)
         self.assertEqual(messages, [])
-        self.assertIn("unfinished: 2 of 7 epochs", page.text)
+        self.assertEqual(page.by_id["state"], "unfinished")
+        self.assertIn("2 of 7 epochs so far", page.text)
         compute, reduce, wait = (run.log().datasets[f"/ranks/{phase}_seconds"] for phase in
                                  ("compute", "reduce", "wait"))
         slowest = np.nanmean(compute, 0).argmax()
@@ -262,26 +286,106 @@ class ReportTest(testing.DtrainTestCase):
         write_scaling(self.folder / "scaling.h5", rows, data_phase="fetch")  # the name in older versions
         page, messages = self.report(*(run.folder for run in runs), "scaling.h5")
         self.assertEqual(messages, [])
-        for run, row in zip(runs, page.tables["runs"][1:]):
-            self.assertEqual(row[0], run.folder.name)
-            accuracy = run.log().datasets["/epochs/test_accuracy"][-1]
-            self.assertAlmostEqual(float(row[1].removesuffix(" %")) / 100, accuracy, delta=0.51e-4)
-            self.assertEqual(row[-1], run.fingerprint())
-        self.assertEqual([row[0] for row in page.tables["differing"][1:]], ["model.seed", "training.batch_size"])
-        self.assertEqual(page.tables["differing"][2][1:], ["32", "64", "64"])
+        accuracy = {run.folder.name: run.log().datasets["/epochs/test_accuracy"][-1] for run in runs}
+        runs.sort(key=lambda run: -accuracy[run.folder.name])
+        best = max(accuracy.values())
+        self.assertEqual(page.tables["runs"][0],
+                         ["run", "test accuracy", "difference", "model.seed", "training.batch_size", "state"])
+        self.assertIn("Ordered by the test accuracy of the last epoch", page.text)
+        for run, row, figures in zip(runs, page.tables["runs"][1:], page.tables["figures"][1:], strict=True):
+            name = run.folder.name
+            self.assertEqual(row[0], name)
+            self.assertAlmostEqual(float(row[1].removesuffix(" %")) / 100, accuracy[name], delta=0.51e-4)
+            self.assertEqual(row[2], "best" if accuracy[name] == best else f"−{100 * (best - accuracy[name]):.2f}")
+            self.assertEqual(row[3:], [name.split("-")[2], name.split("-")[1], "complete"])
+            self.assertEqual([figures[0], figures[-1]], [name, run.fingerprint()])
+        self.assertNotIn("differing", page.tables)
         alternatives = [value for _, name, value in page.attributes if name == "aria-label"]
         self.assertTrue(any(text.startswith("Test accuracy over training.batch_size: ") for text in alternatives))
 
         self.assertEqual(page.tables["check"], [["ranks", "difference"], ["1", "+1.5 %"]])
-        table = page.tables["scaling"][1:]
-        self.assertEqual([(row[0], row[1], row[2]) for row in table],
-                         [("strong, measured", "here <&>", "1"), ("strong, measured", "here <&>", "2"),
-                          ("strong, simulated", "fat tree", "4"), ("strong, simulated", "fat tree", "8"),
-                          ("weak, measured", "here <&>", "1")])
-        self.assertEqual([row[-2:] for row in table],
-                         [["1", "1.000"], ["1.82", "0.910"], ["4", "1.000"], ["5.6", "0.700"], ["1", "1.000"]])
-        for chart in ("Speed-up, strong scaling", "Efficiency, weak scaling", "Phases of a step, strong scaling"):
+        strong, weak = (page.tables[f"{mode}-scaling"][1:] for mode in ("strong", "weak"))
+        self.assertEqual([[" ".join(cell.split()) for cell in row[:3]] for row in strong],
+                         [["● measured", "here <&>", "1"], ["● measured", "here <&>", "2"],
+                          ["□ simulated", "fat tree", "4"], ["□ simulated", "fat tree", "8"]])
+        self.assertEqual([" ".join(row[0].split()) for row in weak], ["● measured"])
+        self.assertEqual([row[-2:] for row in strong],
+                         [["1 (0.9 – 1.1)", "1.000 (0.900 – 1.100)"], ["1.82 (1.8 – 1.84)", "0.910 (0.900 – 0.920)"],
+                          ["4 (3.6 – 4.4)", "1.000 (0.900 – 1.100)"], ["5.6 (5.04 – 6.16)", "0.700 (0.630 – 0.770)"]])
+        for chart in ("Speed-up, strong scaling", "Efficiency, weak scaling",
+                      "Phases of a step, strong scaling, measured on here",
+                      "Phases of a step, strong scaling, simulated on fat tree"):
             self.assertTrue(any(text.startswith(chart) for text in alternatives), chart)
+        efficiency = next(text for text in alternatives if text.startswith("Efficiency, strong scaling"))
+        self.assertIn("measured on here <&>: 1 (0.9 to 1.1) at 1, 0.91 (0.9 to 0.92) at 2; "
+                      "simulated on fat tree: 1 (0.9 to 1.1) at 4", efficiency)
+        if CHROMIUM:
+            self.assert_fits("page.html")
+
+    def write_run(self, name, test_accuracy, validation_accuracy=None, config=None, cost=0.1, epochs=20):
+        """Writes the log of a run of `epochs` epochs with these accuracies after the last one."""
+        text = "".join(f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
+                       for section, keys in (config or {"training": {"epochs": 20}}).items())
+        (self.folder / name).mkdir()
+        write_log(self.folder / name / "log.h5", 40, 40 // epochs, 1, text)
+        with h5py.File(self.folder / name / "log.h5", "r+") as log:
+            log["epochs/test_accuracy"][-1] = test_accuracy
+            log["epochs/train_cost"][-1] = cost
+            if validation_accuracy is not None:
+                log["epochs/validation_cost"] = np.full(epochs, 0.3)
+                log["epochs/validation_accuracy"] = np.linspace(0.5, validation_accuracy, epochs)
+
+    def compare(self, *names):
+        """The rows (name, accuracy, difference, state) of the comparison, and the page."""
+        page, _ = self.report(*names)
+        return [[row[0], row[1], row[2], row[-1]] for row in page.tables["runs"][1:]], page
+
+    def test_runs_are_ordered(self):
+        """Runs without a rank come last. Their accuracy may be the highest."""
+        self.write_run("poor", 0.9)
+        self.write_run("good", 0.95)
+        self.write_run("unfinished", 0.99, epochs=10)
+        self.write_run("diverged", 0.98, cost=np.nan)
+        self.write_run("untested", np.nan)
+        rows, page = self.compare("diverged", "poor", "unfinished", "untested", "good")
+        self.assertEqual(rows, [
+            ["good", "95.00 %", "best", "complete"], ["poor", "90.00 %", "−5.00", "complete"],
+            ["diverged", "98.00 %", "–", "diverged: the training cost of epoch 20 is not a finite number"],
+            ["unfinished", "99.00 %", "–", "unfinished: 10 of 20 epochs so far"],
+            ["untested", "–", "–", "no test accuracy"]])
+        self.assertIn("The runs have the same settings", page.text)
+        curve = next(value for _, name, value in page.attributes
+                     if name == "aria-label" and value.startswith("Test accuracy in percent"))
+        self.assertEqual(re.findall(r"(\w+): from", curve), ["good", "poor", "diverged", "unfinished", "untested"])
+
+    def test_runs_are_ordered_by_validation_accuracy_if_all_have_it(self):
+        self.write_run("a", 0.9, 0.8)
+        self.write_run("b", 0.8, 0.9)
+        self.write_run("unfinished", 0.99, epochs=10)
+        rows, page = self.compare("a", "b", "unfinished")
+        self.assertEqual([row[:3] for row in rows],
+                         [["b", "90.00 %", "best"], ["a", "80.00 %", "−10.00"], ["unfinished", "–", "–"]])
+        self.assertIn("Ordered by the validation accuracy of the best epoch", page.text)
+        self.write_run("c", 0.85)
+        rows, page = self.compare("a", "b", "c")
+        self.assertEqual([row[:3] for row in rows],
+                         [["a", "90.00 %", "best"], ["c", "85.00 %", "−5.00"], ["b", "80.00 %", "−10.00"]])
+        self.assertIn("Ordered by the test accuracy of the last epoch", page.text)
+
+    def test_many_settings_that_differ(self):
+        keys = [f"key_{index}" for index in range(7)]
+        for index, name in enumerate(("first", "second")):
+            self.write_run(name, 0.8 + index / 10, config={
+                "training": {"epochs": 20}, "model": {"cost": ("quadratic", "cross_entropy")[index]},
+                "augment": {key: index for key in keys} | {"same": 1}, "output": {"directory": name}})
+        _, page = self.compare("first", "second")
+        self.assertEqual(page.tables["runs"][0], ["run", "test accuracy", "difference", "state"])
+        self.assertEqual(page.tables["differing"], [
+            ["setting", "second", "first"], ["model.cost", "cross_entropy", "quadratic"],
+            *([f"augment.{key}", "1", "0"] for key in keys)])
+        self.assertIn("Curves of the cost are left out", page.text)
+        if CHROMIUM:
+            self.assert_fits("page.html")
 
     def test_unfinished_runs_are_not_among_the_results(self):
         for size, epochs in ((32, 1), (64, 1), (128, 9)):
