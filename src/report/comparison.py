@@ -55,8 +55,7 @@ def rank(shown):
         if not reason and not np.isfinite(score):
             reason = f"no {quantity.partition(' of ')[0]}"
         places.append(Place(run, score, reason))
-    return Ranking(quantity, sorted(places, key=lambda place: (bool(place.reason), -(place.score or 0)
-                                                                if not place.reason else 0)))
+    return Ranking(quantity, sorted(places, key=lambda place: (1, 0) if place.reason else (0, -place.score)))
 
 
 def difference(place, best):
@@ -78,11 +77,13 @@ def section(shown, progress):
     ranking = rank(shown)
     shown = [place.run for place in ranking.places]
     part = ranking.quantity.partition(" ")[0]
-    cost, one_cost = curves.cost_name(shown), len({run.config.get("model.cost") for run in shown}) == 1
+    one_cost = len({run.config.get("model.cost") for run in shown}) == 1
     differing = settings(shown)
     drawn = [curves.accuracy(shown, part), curves.accuracy(shown, part, over_time=True),
-             *([curves.epoch_curves(shown, f"{part.capitalize()} cost", cost, [(f"{part}_cost", "")]),
-                curves.step_cost(shown)] if one_cost else []), *curves.over_keys(shown)]
+             *curves.over_keys(shown)]
+    if one_cost:
+        drawn[2:2] = [curves.epoch_curves(shown, f"{part.capitalize()} cost", curves.cost_name(shown),
+                                          [(f"{part}_cost", "")]), curves.step_cost(shown)]
     rows = [{"run": place.run, "index": index % len(charts.SERIES) + 1, "dash": index // len(charts.SERIES) % 4,
              "is_best": not place.reason and place.score == ranking.best, "reason": place.reason,
              "score": percent(place.score), "difference": difference(place, ranking.best),
@@ -93,5 +94,5 @@ def section(shown, progress):
              "rate": significant(samples_per_second(place.run)), "epochs": f"{place.run.finished_epochs:,}",
              "fingerprint": fingerprint(place.run)} for index, place in enumerate(ranking.places)]
     return {"rows": rows, "dashes": ("", "8 3", "2.5 2", "9 2 2 2"), "charts": [chart for chart in drawn if chart],
-            "quantity": ranking.quantity, "ranked": ranking.best is not None, "one_cost": one_cost, "differing": differing,
-            "few": len(differing) <= MAX_SETTINGS_IN_TABLE, "by_validation": part == "validation"}
+            "quantity": ranking.quantity, "ranked": ranking.best is not None, "by_validation": part == "validation",
+            "one_cost": one_cost, "differing": differing, "few": len(differing) <= MAX_SETTINGS_IN_TABLE}

@@ -16,9 +16,8 @@ EVALUATION_VERSION = 1
 MAX_CLASSES_IN_TABLE = 20
 MAX_DOTS = 48  # layers with up to this many units are drawn as dots
 STAGE_PIXELS = 84
-CAPTION_PIXELS = 112  # a layer takes at least this width; report.css: 7rem
-OUTPUTS_PIXELS = 180
-GAP_PIXELS = 16
+# Widths in report.css: the least of a layer, the outputs, and the gaps between them.
+CAPTION_PIXELS, OUTPUTS_PIXELS, GAP_PIXELS = 112, 180, 16
 MAX_OUTPUTS = 20
 COST_LEVELS = 14
 

@@ -218,6 +218,9 @@ def read_run(path):
     notes = []
     log = path / "log.h5" if path.is_dir() else path
     if not log.exists() and not checkpoints_of(path):
+        if (path / "config.ini").exists():
+            raise Unreadable(f"{path}: the run has written neither log.h5 nor a checkpoint: it has just begun, or it "
+                             "diverged or failed in its first epoch")
         raise Unreadable(f"{path}: not the output folder of a run: it contains neither log.h5 nor a checkpoint")
 
     attributes, record, ranks = None, None, {}

@@ -62,10 +62,10 @@ def draw(name, tensors, shape):
     if kind == "lstm":
         units = count // 4
         return FirstLayer(name, [
-            picture(weights[gate * units:(gate + 1) * units], 300,
+            picture(weights[gate * units:(gate + 1) * units].T, 270,
                     f"Weights from the inputs of a time step to the {word} of each of {units} units", word)
             for gate, word in enumerate(("input gate", "forget gate", "cell", "output gate"))], limit,
-            f"Rows are the {units} units, columns the {weights.shape[1]} inputs of a time step.")
+            f"Columns are the {units} units, rows the {weights.shape[1]} inputs of a time step.")
     if kind == "dense":
         if weights.shape[1] != math.prod(shape) or len(shape) < 2:
             sheet = weights[:MAX_TILES]

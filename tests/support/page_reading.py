@@ -99,28 +99,32 @@ def browse(path, *options):
     return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
 
 
-# Runs in a page around the report, which is in a frame of the width of a phone: Chromium has no narrower windows than
-# 500 pixels. What scrolls inside its own box may be wider than the page.
+# Runs in a page around the report, which is in a frame of each width: Chromium has no windows narrower than 500 pixels.
+# What scrolls inside its own box may be wider than the page.
 MEASURE = """
-const inside = document.querySelector("iframe").contentDocument, width = inside.documentElement.clientWidth;
-const scrolls = element => element && element !== inside.body &&
-    (["auto", "scroll"].includes(inside.defaultView.getComputedStyle(element).overflowX) ||
-     scrolls(element.parentElement));
-const wide = [...inside.body.querySelectorAll("*")].filter(element =>
-    element.getBoundingClientRect().right > width + 0.5 && !scrolls(element.parentElement));
-document.title = JSON.stringify({width, scroll_width: inside.documentElement.scrollWidth,
-    wide: wide.map(element => `<${element.tagName.toLowerCase()} class="${element.getAttribute("class")}"> ` +
-        element.textContent.trim().slice(0, 40))});
+const measure = frame => {
+    const inside = frame.contentDocument, width = inside.documentElement.clientWidth;
+    const scrolls = element => element && element !== inside.body &&
+        (["auto", "scroll"].includes(inside.defaultView.getComputedStyle(element).overflowX) ||
+         scrolls(element.parentElement));
+    const wide = [...inside.body.querySelectorAll("*")].filter(element =>
+        element.getBoundingClientRect().right > width + 0.5 && !scrolls(element.parentElement));
+    return {width, scroll_width: inside.documentElement.scrollWidth,
+            wide: wide.map(element => `<${element.tagName.toLowerCase()} class="${element.getAttribute("class")}"> ` +
+                                      element.textContent.trim().slice(0, 40))};
+};
+onload = () => document.title = JSON.stringify([...document.querySelectorAll("iframe")].map(measure));
 """
 
 
-def measure(path, width):
-    """The width of the page in a window of `width` pixels, and the elements that are wider than the page."""
-    frame = html.escape(path.read_text(encoding="utf-8"))
+def measure(path, *widths):
+    """For windows of these widths in pixels: the width of the page, and the elements that are wider than the page."""
+    contents = html.escape(path.read_text(encoding="utf-8"))
+    frames = "".join(f'<iframe width="{width}" height="2000" style="border: 0" srcdoc="{contents}"></iframe>'
+                     for width in widths)
     with tempfile.TemporaryDirectory(prefix="dtrain-frame-") as folder:
-        outer = pathlib.Path(folder) / "frame.html"
-        outer.write_text(f'<!DOCTYPE html><meta charset="utf-8"><title></title><iframe width="{width}" height="2000" '
-                         f'style="border: 0" srcdoc="{frame}"></iframe><script>onload = () => {{{MEASURE}}}</script>',
+        outer = pathlib.Path(folder) / "frames.html"
+        outer.write_text(f'<!DOCTYPE html><meta charset="utf-8"><title></title>{frames}<script>{MEASURE}</script>',
                          encoding="utf-8")
         elements, console = browse(outer)
     assert not console, console

@@ -133,8 +133,8 @@ class ReportTest(testing.DtrainTestCase):
 
     def assert_fits(self, name):
         """On a phone, only the inside of a row or a table scrolls sideways, never the page."""
-        for width in (375, 800, 1200):
-            found = measure(self.folder / name, width)
+        widths = (375, 800, 1200)
+        for width, found in zip(widths, measure(self.folder / name, *widths), strict=True):
             self.assertEqual(found["wide"], [], f"wider than a page of {width} pixels")
             self.assertEqual(found["scroll_width"], found["width"])
             self.assertGreater(found["width"], width - 20)
@@ -146,7 +146,7 @@ class ReportTest(testing.DtrainTestCase):
         page = self.folder / "wide.html"
         page.write_text('<!DOCTYPE html><p style="width: 500px">wide</p><div style="overflow: auto"><p style="width: '
                         '500px">scrolls</p></div>')
-        self.assertEqual(measure(page, 375)["wide"], ['<p class="null"> wide'])
+        self.assertEqual(measure(page, 375)[0]["wide"], ['<p class="null"> wide'])
 
     def test_chromium_reports_errors(self):
         """The check of the console can fail."""
@@ -371,6 +371,14 @@ class ReportTest(testing.DtrainTestCase):
         self.assertEqual([row[:3] for row in rows],
                          [["a", "90.00 %", "best"], ["c", "85.00 %", "−5.00"], ["b", "80.00 %", "−10.00"]])
         self.assertIn("Ordered by the test accuracy of the last epoch", page.text)
+
+    def test_run_without_log_and_checkpoint(self):
+        """As after a divergence in the first epoch."""
+        run = self.train({"training.learning_rate": 1e6, "model.layers": "dense 30 relu, dense 10"},
+                         expect=testing.EXIT_DIVERGED, output="diverged")
+        self.write_run("good", 0.9)
+        page, messages = self.report("good", run.folder)
+        self.assert_named("it has just begun, or it diverged or failed in its first epoch", page, messages)
 
     def test_many_settings_that_differ(self):
         keys = [f"key_{index}" for index in range(7)]
