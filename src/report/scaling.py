@@ -99,6 +99,7 @@ def section(experiment):
              if name in attributes]
     check = [[cell.strip() for cell in line.strip("|").split("|")]
              for line in str(attributes.get(CHECK, "")).splitlines() if not line.startswith("|---")]
-    return {"experiment": experiment, "facts": facts, "check": check, "series": every, "charts": shown,
+    return {"experiment": experiment, "facts": facts, "check": check,
+            "unreliable": "unreliable" in str(attributes.get(CHECK, "")), "series": every, "charts": shown,
             "looks": {(one.kind, one.platform): {"sign": LOOKS[one.kind]["sign"],
                                                  "colour": colours[one.kind, one.platform] + 1} for one in every}}

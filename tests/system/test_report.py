@@ -322,6 +322,15 @@ class ReportTest(testing.DtrainTestCase):
         if CHROMIUM:
             self.assert_fits("page.html")
 
+    def test_unreliable_simulation(self):
+        rows = [(0, 1, 0, "here", 100.0), (0, 4, 1, "fat tree", 300.0)]
+        for difference, unreliable in (("+1.5 %", False), ("+96 %: more than 15 %, so it is unreliable", True)):
+            write_scaling(self.folder / "scaling.h5", rows)
+            with h5py.File(self.folder / "scaling.h5", "r+") as file:
+                file.attrs["simulation_check"] = f"| ranks | difference |\n|---|---|\n| 1 | {difference} |"
+            page, _ = self.report("scaling.h5")
+            self.assertEqual("too much to rely on the simulation" in page.text, unreliable)
+
     def write_run(self, name, test_accuracy, validation_accuracy=None, config=None, cost=0.1, epochs=20):
         """Writes the log of a run of `epochs` epochs with these accuracies after the last one."""
         text = "".join(f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
