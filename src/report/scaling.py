@@ -68,6 +68,8 @@ def phases(one):
         axes.bar(place, table[:, column], 0.7, below, label=name, linewidth=0.8 if one.simulated else 0, **look)
         below += table[:, column]
     axes.set_xticks(place, [f"{point.ranks:,}" for point in one.points])
+    if strong:
+        axes.set_ylim(0, 103)
     charts.short_ticks(axes.yaxis)
     axes.grid(False, axis="x")
     figure.legend(loc="upper center", ncol=6, columnspacing=0.8, handlelength=0.8, handletextpad=0.4)
