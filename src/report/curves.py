@@ -155,9 +155,9 @@ def accuracy(shown, part="test", over_time=False):
     return charts.finish(figure, title, f"{title} in percent, {summary}.", note)
 
 
-def learning_rate(run):
-    varies = len(set(run.epochs["learning_rate"])) > 1
-    return epoch_curves([run], "Learning rate", "learning rate", [("learning_rate", "")]) if varies else None
+def learning_rate(shown):
+    varies = any(len(set(run.epochs["learning_rate"])) > 1 for run in shown)
+    return epoch_curves(shown, "Learning rate", "learning rate", [("learning_rate", "")]) if varies else None
 
 
 def rank_phases(run):

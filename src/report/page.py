@@ -63,7 +63,7 @@ def section_of_run(run, evaluator, progress):
                "state": state(run), "config_text": str(run.attributes.get("config", "")).strip()}
     progress.doing(f"drawing the curves of {run.name}")
     section["training"] = [chart for chart in (curves.step_cost([run]), curves.costs(run), curves.accuracy([run]),
-                                               curves.learning_rate(run)) if chart]
+                                               curves.learning_rate([run])) if chart]
     section["times"] = curves.times(run)
     section["first_layer"] = None
     try:
