@@ -11,7 +11,7 @@ foreach(program ${python_programs})
     install(PROGRAMS ${PROJECT_BINARY_DIR}/install/bin/${program} DESTINATION bin)
 endforeach()
 install(DIRECTORY src/report src/export DESTINATION share/dtrain/src FILES_MATCHING PATTERN *.py PATTERN *.css PATTERN *.j2
-    PATTERN __pycache__ EXCLUDE)
+    PATTERN *.js PATTERN __pycache__ EXCLUDE)
 
 install(DIRECTORY configs DESTINATION share/dtrain FILES_MATCHING PATTERN *.ini PATTERN __pycache__ EXCLUDE)
 install(FILES slurm/common.sh slurm/job.sh DESTINATION share/dtrain/slurm)

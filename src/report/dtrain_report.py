@@ -1,4 +1,4 @@
-"""dtrain-report: writes one HTML page about runs, networks and scaling experiments. CMake creates its launcher."""
+"""dtrain-report: makes one HTML page about runs, networks and scaling experiments. CMake creates its launcher."""
 
 import argparse
 import shutil
@@ -21,12 +21,29 @@ def parse(words, version):
     parser.add_argument("run", nargs="+", type=Path, metavar="RUN",
                         help="output folder of a run, log.h5, checkpoint, folder of checkpoints, or file of a scaling "
                              "experiment; one run: the page also shows the network; several runs: it overlays curves")
-    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE",
-                        help="the page to write (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page to write (default: report.html)")
+    parser.add_argument("--live", action="store_true",
+                        help="writes no file, but serves the page on 127.0.0.1 and follows the runs, which need not have "
+                             "begun: curves follow every epoch, results of the network at most every minute; prints the "
+                             "address, and how to reach it through ssh; ends with Ctrl-C")
+    parser.add_argument("--port", type=port, metavar="N",
+                        help="with --live: the port, from 1024 to 65535 (default: the system chooses a free one)")
     parser.add_argument("--eval", metavar="PROGRAM",
                         help="path of dtrain-eval (default: next to this program, or on the PATH)")
     parser.add_argument("--version", action="version", version=version, help="print the version")
-    return parser.parse_args(words)
+    arguments = parser.parse_args(words)
+    if arguments.live and arguments.output:
+        parser.error("--live writes no file, so it takes no --output")
+    if arguments.port and not arguments.live:
+        parser.error("--port needs --live")
+    arguments.output = arguments.output or Path("report.html")
+    return arguments
+
+
+def port(text):
+    if not (text.isascii() and text.isdecimal() and 1024 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text}: expected a port from 1024 to 65535")
+    return int(text)
 
 
 def is_report(path):
@@ -45,6 +62,9 @@ def main(words, folder, version):
         from hdf5 import Unreadable
         from progress import Progress
     evaluator = arguments.eval or shutil.which("dtrain-eval", path=folder) or shutil.which("dtrain-eval")
+    if arguments.live:
+        import live
+        return live.serve(PROGRAM, arguments.run, evaluator, arguments.port or 0)
     output_file.require_replaceable(PROGRAM, arguments.output, is_report, "a page")
     progress = Progress(PROGRAM)
     shown, problems = [], []

@@ -58,14 +58,21 @@ def facts(run):
     return [(name, value) for name, value in found if value]
 
 
-def section_of_run(run, evaluator, progress):
+def training_of(run, progress):
+    """What the page shows of a run's record."""
     section = {"run": run, "headline": headline(run), "facts": facts(run), "fingerprint": fingerprint(run),
                "state": state(run), "config_text": str(run.attributes.get("config", "")).strip()}
     progress.doing(f"drawing the curves of {run.name}")
     section["training"] = [chart for chart in (curves.step_cost([run]), curves.costs(run), curves.accuracy([run]),
                                                curves.learning_rate([run])) if chart]
     section["times"] = curves.times(run)
-    section["first_layer"] = None
+    return section
+
+
+def network_of(run, evaluator, progress):
+    """What the page shows of a run's newest checkpoint. dtrain-eval needs time for it, so a live page computes it in
+    another process. Everything in it can be pickled."""
+    section = {"first_layer": None}
     try:
         progress.doing(f"evaluating the newest checkpoint of {run.name}")
         notes_before = len(run.notes)
@@ -86,13 +93,14 @@ def section_of_run(run, evaluator, progress):
     return section
 
 
-def render(shown, problems, evaluator, progress):
+def render(shown, problems, evaluator, progress, network=None, template="report.html.j2", **more):
     """The page as text. It lists `problems`. Other problems are appended to `problems`, and the page shows them in the
-    place of the missing parts."""
+    place of the missing parts. `network`: the result of network_of() if it is known. `more`: variables of another
+    template."""
     trained = [item for item in shown if isinstance(item, runs.Run)]
     context = {"names": [item.name for item in shown], "single": None, "several": None}
     if len(trained) == 1:
-        context["single"] = section_of_run(trained[0], evaluator, progress)
+        context["single"] = training_of(trained[0], progress) | (network or network_of(trained[0], evaluator, progress))
     elif trained:
         context["several"] = comparison.section(trained, progress)
     context["scaling"] = []
@@ -110,4 +118,4 @@ def render(shown, problems, evaluator, progress):
     templates.filters |= {"significant": significant, "percent": percent, "grouped": "{:,}".format,
                           "with_contents": contents.with_contents}
     progress.doing("writing the page")
-    return templates.get_template("report.html.j2").render(context)
+    return templates.get_template(template).render(context | more)

@@ -1,0 +1,313 @@
+"""Serves the page of runs to this machine only, and draws it again when their files change (dtrain-report --live).
+
+The main thread looks at the files and draws. Threads answer requests with the finished page. dtrain-eval is called in
+another process, since it takes longer than an epoch may take. Nothing is drawn while no browser asks for the page: the
+cores belong to the training.
+"""
+
+import base64
+import hashlib
+import http.server
+import itertools
+import json
+import multiprocessing
+import os
+import re
+import secrets
+import signal
+import socket
+import socketserver
+import sys
+import threading
+import time
+
+import charts
+import page
+import runs
+from hdf5 import Unreadable
+from program import EXIT_USAGE, fail
+
+ADDRESS = "127.0.0.1"
+LOOK_SECONDS = 0.25  # between two looks at the files
+REST = 2  # a drawing is followed by a rest that is so many times as long,
+MAX_REST_SECONDS = 1.2  # but not longer than this
+EVALUATION_REST = 4
+MIN_EVALUATION_REST_SECONDS = 60
+CHANGE_SECONDS = 20  # a request for changes is answered after this time, also without one
+WATCHED_SECONDS = 60  # a page that nobody has asked for during this time is not drawn
+REQUEST_SECONDS = 30  # a connection that sends nothing for so long is closed
+HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
+           "Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin"}
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; " \
+         "form-action 'none'; frame-ancestors 'none'"
+EXECUTED_SCRIPT = re.compile(rb"<script(?: type=\"module\")?>(.*?)</script>", re.DOTALL)
+
+
+class Published:
+    """The finished page. The main thread replaces it, and the threads of requests read it."""
+
+    def __init__(self):
+        self._changed = threading.Condition()
+        self._html, self._policy = b"", ""
+        self.version = 0  # 0 before the first page
+        self._asked = time.monotonic()
+
+    def publish(self, html):
+        digests = {base64.b64encode(hashlib.sha256(script).digest()).decode()
+                   for script in EXECUTED_SCRIPT.findall(html)}
+        sources = "".join(f" 'sha256-{digest}'" for digest in sorted(digests)) or " 'none'"
+        with self._changed:
+            self._html, self._policy = html, f"{POLICY}; script-src{sources}"
+            self.version += 1
+            self._changed.notify_all()
+
+    def other_than(self, version):
+        """Waits for another version than `version`, but not for ever. Returns the current version."""
+        with self._changed:
+            self._asked = time.monotonic()
+            self._changed.wait_for(lambda: self.version != version, CHANGE_SECONDS)
+            self._asked = time.monotonic()
+            return self.version
+
+    def page(self):
+        """The page, and the policy for its scripts."""
+        self.other_than(0)
+        return self._html, self._policy
+
+    def is_watched(self):
+        return time.monotonic() - self._asked < WATCHED_SECONDS
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, port, published):
+        self.published, self.token = published, secrets.token_urlsafe()
+        super().__init__((ADDRESS, port), Handler)
+        self.port = self.server_address[1]
+        self.hosts = {f"{name}:{self.port}" for name in (ADDRESS, "localhost")}
+
+    def server_bind(self):
+        socketserver.TCPServer.server_bind(self)  # HTTPServer would ask the name service, which may take long
+
+    def handle_error(self, request, client_address):
+        pass  # the browser has closed the connection
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    timeout = REQUEST_SECONDS
+    server_version, sys_version = "dtrain-report", ""
+    policy = "default-src 'none'"
+
+    def do_GET(self):
+        # A page of another site may let its own name point to 127.0.0.1, and then read what is served here.
+        if self.headers.get_all("Host", []) not in [[host] for host in self.server.hosts]:
+            self.send_error(403, "Wrong Host header")
+            return
+        path, _, query = self.path.partition("?")
+        parts = re.fullmatch("/([^/]+)/(|changes)", path)
+        if not parts or not secrets.compare_digest(parts[1].encode(), self.server.token.encode()):
+            self.send_error(404)
+        elif parts[2] == "changes":
+            after = re.fullmatch("after=([0-9]{1,9})", query)
+            version = self.server.published.other_than(int(after[1]) if after else -1)
+            self._answer("application/json", json.dumps({"version": version}).encode())
+        else:
+            html, self.policy = self.server.published.page()
+            self._answer("text/html; charset=utf-8", html)
+
+    do_HEAD = do_GET
+
+    def _answer(self, kind, body):
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def send_error(self, code, message=None, explain=None):
+        super().send_error(405 if code == 501 else code, None if code == 501 else message, explain)
+
+    def send_response(self, code, message=None):
+        super().send_response(code, message)
+        if code == 405:
+            self.send_header("Allow", "GET, HEAD")
+
+    def end_headers(self):
+        for name, value in {**HEADERS, "Content-Security-Policy": self.policy}.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+class Silent:
+    """Stands for Progress: a live page is drawn too often for messages."""
+
+    def doing(self, what):
+        pass
+
+
+def state_of(file):
+    """A value that changes when the file is replaced. None if there is no file."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def state_of_input(path):
+    """A value that changes when the run or the file at `path` changes."""
+    checkpoints = runs.checkpoints_of(path)
+    return (state_of(path / "log.h5") or state_of(path), [checkpoint.name for checkpoint in checkpoints],
+            state_of(checkpoints[0]) if checkpoints else None)
+
+
+def has_ended(run):
+    return run.is_complete or run.ended_early
+
+
+class Evaluation:
+    """Computes page.network_of() in another process, now and then."""
+
+    def __init__(self, evaluator):
+        self._evaluator = evaluator
+        self._child, self._receiver = None, None
+        self._begun, self._next, self._subject = 0.0, 0.0, None
+        self.network, self.notes, self.state = {"first_layer": None, "evaluation_failed":
+                                                "the first evaluation is not finished yet"}, [], ""
+
+    def advance(self, run):
+        """Starts an evaluation if one is due. Returns whether one has ended, so that the page must be drawn again."""
+        if self._child is None:
+            newest = next(iter(run.checkpoints), None)
+            subject = newest and (newest, state_of(newest))
+            if subject and subject != self._subject and (time.monotonic() >= self._next or has_ended(run)):
+                self._subject = subject
+                self._start(run)
+            return False
+        if not self._receiver.poll():
+            return False
+        try:
+            self.network, self.notes = self._receiver.recv()
+            step = self.network["evaluation"].attributes["step"] if "evaluation" in self.network else None
+            self.state = f"{time.strftime('%H:%M:%S')}" + (f", after step {step:,}" if step is not None else "")
+        except EOFError:
+            self.notes = ["the process that evaluates the newest checkpoint has died"]
+        self.end()
+        rest = max(MIN_EVALUATION_REST_SECONDS, EVALUATION_REST * (time.monotonic() - self._begun))
+        self._next = time.monotonic() + rest
+        return True
+
+    def _start(self, run):
+        self._begun = time.monotonic()
+        processes = multiprocessing.get_context("fork")
+        self._receiver, sender = processes.Pipe(duplex=False)
+        self._child = processes.Process(target=_evaluate, args=(sender, run, self._evaluator))
+        self._child.start()
+        sender.close()
+
+    def end(self):
+        """Ends the process, if there is one, and dtrain-eval with it."""
+        if self._child is not None:
+            self._child.terminate()
+            self._child.join()
+            self._receiver.close()
+            self._child = None
+
+
+def _evaluate(sender, run, evaluator):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides about the end
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # an exception, so that dtrain-eval ends, and its folder goes
+    os.nice(10)
+    charts.charts_so_far = itertools.count(1000)  # ids that the charts of the training do not use
+    notes_before = len(run.notes)
+    network = page.network_of(run, evaluator, Silent())
+    sender.send((network, run.notes[notes_before:]))
+
+
+class LivePage:
+    def __init__(self, paths, evaluator, published):
+        self._paths, self._published = paths, published
+        self._evaluation = Evaluation(evaluator)
+        self._read, self._said = {}, set()  # the last readable state of each path; problems that were printed
+        self._states, self._rest_until, self._run = None, 0.0, None
+
+    def advance(self):
+        """Draws the page again if its inputs have changed and somebody looks at it."""
+        if not self._published.is_watched() or time.monotonic() < self._rest_until:
+            return
+        evaluated = self._run is not None and self._evaluation.advance(self._run)
+        states = [state_of_input(path) for path in self._paths]
+        if evaluated or states != self._states:
+            begun = time.monotonic()
+            self._draw()
+            self._states = states
+            now = time.monotonic()
+            self._rest_until = now + min(MAX_REST_SECONDS, REST * (now - begun))
+
+    def _draw(self):
+        shown, problems = self._inputs()
+        for problem in problems:
+            if problem not in self._said:
+                self._said.add(problem)
+                print(f"dtrain-report: {problem}", file=sys.stderr)
+        trained = [item for item in shown if isinstance(item, runs.Run)]
+        self._run = trained[0] if len(trained) == 1 else None
+        live = {"version": self._published.version + 1, "network": self._evaluation.state if self._run else "",
+                "drawn": time.strftime("%H:%M:%S")}
+        if self._run is not None:
+            self._run.notes += self._evaluation.notes
+            live["drawn"] += f", after epoch {self._run.last('epoch') or 0:,}"
+        charts.charts_so_far = itertools.count()  # so that a chart that has not changed keeps its ids
+        names = {} if shown else {"names": [str(path) for path in self._paths]}
+        html = page.render(shown, problems, None, Silent(), self._evaluation.network, "live.html.j2", live=live, **names)
+        self._published.publish(html.encode(errors="replace"))
+
+    def _inputs(self):
+        """What can be shown, and the problems. A run that can no longer be read is shown as it was."""
+        problems = []
+        for path in self._paths:
+            try:
+                self._read[path] = runs.read(path)
+            except (Unreadable, OSError) as error:
+                text = str(error) if isinstance(error, Unreadable) else f"{path}: {error.strerror}"
+                problems.append(f"{text}. The page shows the last state that could be read" if path in self._read else
+                                f"waiting: {text}")
+        shown = [self._read[path] for path in self._paths if path in self._read]
+        runs.name_all(shown)
+        return shown, problems
+
+    def end(self):
+        self._evaluation.end()
+
+
+def serve(program, paths, evaluator, port):
+    """Serves the page until a signal ends the program. Returns the exit code."""
+    published = Published()
+    try:
+        server = Server(port, published)
+    except OSError as error:
+        fail(program, EXIT_USAGE, f"cannot serve at {ADDRESS}:{port}: {error.strerror}. Choose another --port, or leave "
+                                  "it out: the system then chooses a free one")
+    requests_to_end = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP to outlive the terminal
+            signal.signal(number, lambda *_: requests_to_end.append(True))
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a browser may close its connection at any time
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(f"http://{ADDRESS}:{server.port}/{server.token}/\n"
+          f"From another machine: ssh -L {server.port}:{ADDRESS}:{server.port} {socket.gethostname()}, then open the same "
+          "address there. Ctrl-C ends the page.", flush=True)
+    live = LivePage(list(dict.fromkeys(paths)), evaluator, published)
+    try:
+        while not requests_to_end:
+            live.advance()
+            time.sleep(LOOK_SECONDS)
+    finally:
+        live.end()
+    return 0

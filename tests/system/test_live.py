@@ -1,0 +1,241 @@
+"""Following a run: dtrain-report --live serves a page that changes with the run, to its user only, and dtrain-eval
+--watch draws the run in the terminal."""
+
+import contextlib
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+from browser import CHROMIUM, Browser  # noqa: E402
+from page_reading import Page  # noqa: E402
+
+MAX_SECONDS = 3  # from a new log to the new page
+SETTINGS = {**testing.RELU_CROSS_ENTROPY, "training.batch_size": 2, "training.epochs": 1000000,
+            "training.learning_rate": 0.001}
+
+
+class FollowingTestCase(testing.DtrainTestCase):
+    """Two states of one run: stopped after some epochs, and complete one epoch later."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        maker = testing.DtrainTestCase()
+        maker.data, maker.folder = cls.data, cls.data
+        config = maker.write_config({**SETTINGS, "output.directory": cls.data / "run"})
+        with testing.Process(testing.command("dtrain", config), cls.data) as process:
+            process.wait_until((cls.data / "run/log.h5").exists)
+            process.popen.send_signal(signal.SIGTERM)
+            assert process.wait(30).code == testing.EXIT_STOPPED, process.result()
+        cls.stopped = cls.data / "stopped"
+        shutil.copytree(cls.data / "run", cls.stopped)
+        log = testing.read_h5(cls.stopped / "log.h5")
+        cls.epochs, cls.last = len(log.datasets["/epochs/epoch"]), int(log.datasets["/epochs/epoch"][-1]) + 1
+        maker.train({**SETTINGS, "output.directory": cls.data / "run"}, f"--training.epochs={cls.last}")
+        cls.complete = cls.data / "run"
+
+    def put(self, file, run="run"):
+        """Replaces the log of `run` by a copy of `file`, as dtrain does."""
+        shutil.copyfile(file, self.folder / "new")
+        os.replace(self.folder / "new", self.folder / run / "log.h5")
+
+
+class LiveTest(FollowingTestCase):
+    @contextlib.contextmanager
+    def live(self, *arguments):
+        """A live page. Afterwards the program has ended by Ctrl-C."""
+        with testing.Process(testing.command("dtrain-report", *arguments, "--live"), self.folder) as process:
+            process.wait_for(r"(?s)http://.*\n.*\n")
+            self.address = urlsplit(process.result().stdout.splitlines()[0])
+            yield process
+            if process.popen.poll() is None:
+                self.end(process, signal.SIGINT)
+
+    def end(self, process, by):
+        process.popen.send_signal(by)
+        result = process.wait(10)
+        self.assertEqual(result.code, 0, result)
+        self.assertNotIn("Traceback", result.stderr)
+
+    def ask(self, path=None, method="GET", host=None):
+        """Status, headers and text of the answer."""
+        hosts = host if isinstance(host, list) else [host or f"127.0.0.1:{self.address.port}"]
+        request = f"{method} {path or self.address.path} HTTP/1.0\r\n" + "".join(f"Host: {name}\r\n" for name in hosts)
+        with socket.create_connection((self.address.hostname, self.address.port), timeout=30) as connection:
+            connection.sendall(f"{request}\r\n".encode("latin-1"))
+            answer = http.client.HTTPResponse(connection, method=method)
+            answer.begin()
+            return answer.status, answer.headers, answer.read().decode()
+
+    def page(self):
+        status, _, text = self.ask()
+        self.assertEqual(status, 200)
+        page = Page(re.sub(r"(?s)<script>.*?</script>", "", text))
+        self.assertEqual(page.problems, [])
+        return page
+
+    def seconds_until(self, condition, timeout=20):
+        """Asks for the page until condition(page). Returns how long this took."""
+        begun = time.monotonic()
+        while not condition(self.page()):
+            self.assertLess(time.monotonic(), begun + timeout, self.page().text)
+            time.sleep(0.05)
+        return time.monotonic() - begun
+
+    def test_page_follows_the_run(self):
+        run = self.folder / "run"
+        with self.live("run") as process:
+            self.assertIn(f"waiting: {run.name}: no such file or folder", self.page().text)
+            shutil.copytree(self.stopped, run)
+            self.seconds_until(lambda page: page.by_id.get("epochs") == f"{self.epochs:,}")
+            durations = []
+            for _ in range(2):  # another program may need the processor at one moment, but not at all of them
+                self.put(self.complete / "log.h5")
+                durations.append(self.seconds_until(lambda page: page.by_id["epochs"] == f"{self.last:,}"))
+                self.put(self.stopped / "log.h5")
+                durations.append(self.seconds_until(lambda page: page.by_id["epochs"] == f"{self.epochs:,}"))
+            self.assertLess(min(durations), MAX_SECONDS, durations)
+
+            # The network follows later. Its step is that of the checkpoint.
+            step = testing.newest_step(run)
+            self.seconds_until(lambda page: "confusion" in page.tables)
+            page = self.page()
+            self.assertEqual(page.number("evaluated-step"), step)
+            self.assertRegex(page.by_id["live-network"], rf"^\d\d:\d\d:\d\d, after step {step:,}$")
+
+            (run / "log.h5").write_bytes(self.stopped.joinpath("log.h5").read_bytes()[:3000])
+            for checkpoint in (run / "checkpoints").iterdir():
+                checkpoint.write_bytes(b"no checkpoint")
+            self.seconds_until(lambda page: "log.h5: " in page.text)
+            self.assertEqual(self.page().by_id["epochs"], f"{self.epochs:,}")
+            shutil.rmtree(run)
+            self.seconds_until(lambda page: "no such file or folder. The page shows the last state" in page.text)
+            self.assertEqual(self.page().by_id["epochs"], f"{self.epochs:,}")
+            shutil.copytree(self.complete, run)
+            self.seconds_until(lambda page: page.by_id["epochs"] == f"{self.last:,}"
+                               and "no such file" not in page.text)
+            lines = process.result().stdout.splitlines()
+        self.assertEqual(len(lines), 2)
+        self.assertIn(f"ssh -L {self.address.port}:127.0.0.1:{self.address.port} {socket.gethostname()}", lines[1])
+        self.assertFalse(list(self.folder.glob("*.html")))
+
+    def test_requests_that_are_refused(self):
+        with self.live(self.stopped):
+            token = self.address.path.strip("/")
+            self.assertGreater(len(token), 40)
+            port = self.address.port
+            for path in ("/", "/wrong/", f"/{token}", f"/{token[:-1]}/", f"/{token}x/", f"/{token}/x", f"/{token}/x/",
+                         f"/{token}/../{token}/", f"/{token}/log.h5", f"/{token}/changes/", "/changes",
+                         f"/x/{token}/", f"http://127.0.0.1:{port}/", "/\xff/", "*"):
+                with self.subTest(path):
+                    self.assertEqual(self.ask(path)[0], 404)
+            for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}", f"0.0.0.0:{port}",
+                         f"127.0.0.1:{port}.evil.example", [], [f"127.0.0.1:{port}", "evil.example"]):
+                with self.subTest(host):
+                    self.assertEqual(self.ask(host=host)[0], 403)
+            for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "NONSENSE"):
+                with self.subTest(method):
+                    status, headers, _ = self.ask(method=method)
+                    self.assertEqual((status, headers["Allow"]), (405, "GET, HEAD"))
+            for host in (f"127.0.0.1:{port}", f"localhost:{port}"):
+                self.assertEqual(self.ask(host=host)[0], 200)
+            self.assertEqual(self.ask(method="HEAD")[2], "")
+            self.assertEqual(self.ask(f"/{token}/changes?after=\xb2")[0], 200)
+
+            for path in (self.address.path, "/"):
+                headers = self.ask(path)[1]
+                policy = headers["Content-Security-Policy"]
+                self.assertIn("default-src 'none'", policy)
+                self.assertFalse("script-src" in policy and "unsafe" in policy.split("script-src")[1], policy)
+                self.assertEqual({name: headers[name] for name in ("X-Content-Type-Options", "Referrer-Policy",
+                                                                   "Cache-Control")},
+                                 {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+                                  "Cache-Control": "no-store"})
+
+    def test_is_served_to_this_machine_only(self):
+        with self.live(self.stopped):
+            listening = [line.split()[1] for table in ("tcp", "tcp6") if Path(f"/proc/net/{table}").exists()
+                         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:] if line.split()[3] == "0A"]
+            port = f"{self.address.port:04X}"
+            self.assertEqual([place for place in listening if place.endswith(f":{port}")],
+                             [f"{struct.unpack('=I', socket.inet_aton('127.0.0.1'))[0]:08X}:{port}"])
+            second = testing.run("dtrain-report", self.stopped, "--live", "--port", self.address.port, cwd=self.folder)
+            self.assert_one_message(second, testing.EXIT_BAD_CONFIG, self.address.port, "Address already in use",
+                                    program="dtrain-report")
+            self.assertEqual(second.stdout, "")
+
+    def test_ends_at_once_also_during_an_evaluation(self):
+        slow = self.folder / "slow-eval"
+        slow.write_text(f"#!/bin/sh\necho $$ > {self.folder}/pid; exec sleep 100\n")
+        slow.chmod(0o700)
+        for by in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            with self.subTest(by), self.live(self.stopped, "--eval", slow) as process:
+                self.assertIn("the first evaluation is not finished yet", self.page().text)
+                process.wait_until(lambda: (self.folder / "pid").exists() and (self.folder / "pid").read_text())
+                pid = int((self.folder / "pid").read_text())
+                self.end(process, by)
+                self.assertFalse(Path(f"/proc/{pid}").exists(), "dtrain-eval is left behind")
+                (self.folder / "pid").unlink()
+
+    def test_clients_that_hang_up(self):
+        with self.live(self.stopped) as process:
+            for request in (b"", b"GET", f"GET {self.address.path} HTTP/1.0\r\nHost: 127.0.0.1:{self.address.port}\r\n\r\n"
+                            .encode()) * 10:
+                with socket.create_connection((self.address.hostname, self.address.port)) as client:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    client.sendall(request)
+            self.assertIn("epochs", self.page().by_id)
+            self.assertEqual(process.result().stderr, "")
+
+    def test_several_runs(self):
+        with self.live(self.stopped, self.complete, self.folder / "later"):
+            page = self.page()
+            self.assertEqual([row[0] for row in page.tables["runs"][1:]], ["stopped", "run"])
+            self.assertIn("waiting: ", page.text)
+
+    def test_bad_options(self):
+        for arguments, word in ((["--live", "-o", "page.html"], "--live"), (["--port", "8000"], "--live"),
+                                (["--live", "--port", "80"], "1024"), (["--live", "--port", "65536"], "65535"),
+                                (["--live", "--port", "x"], "x")):
+            with self.subTest(arguments):
+                result = testing.run("dtrain-report", self.stopped, *arguments, cwd=self.folder)
+                self.assertEqual(result.code, testing.EXIT_BAD_CONFIG, result)
+                self.assertIn(word, result.stderr.splitlines()[-1])
+
+    def test_written_pages_have_nothing_of_it(self):
+        testing.run("dtrain-report", self.stopped, "-o", "page.html", cwd=self.folder)
+        page = (self.folder / "page.html").read_text()
+        for word in ("fetch(", 'id="live', "#live"):
+            self.assertNotIn(word, page)
+
+    def test_in_a_browser(self):
+        if not CHROMIUM:
+            self.skipTest("there is no chromium to open the page with")
+        run = self.folder / "run"
+        shutil.copytree(self.stopped, run)
+        with self.live("run") as process:
+            with Browser(self.address.geturl()) as browser:
+                browser.wait_for("document.getElementById('confusion')")
+                browser.value("document.getElementById('confusion').mark = 1; window.scrollTo(0, 900)")
+                self.put(self.complete / "log.h5")
+                browser.wait_for(f"document.getElementById('epochs').textContent == '{self.last:,}'")
+                self.assertEqual(browser.value("[window.scrollY, document.getElementById('confusion').mark]"), [900, 1])
+                self.assertEqual(browser.value("document.getElementById('live-connection').textContent"), "")
+                self.assertEqual(browser.messages, [])
+                self.end(process, signal.SIGINT)
+                browser.wait_for("document.getElementById('live-connection').textContent.startsWith('No answer since')")
+                self.assertEqual(browser.value("document.getElementById('epochs').textContent"), f"{self.last:,}")
+
+
+if __name__ == "__main__":
+    testing.main()
