@@ -27,14 +27,15 @@
       children.forEach((child, i) => replaceDifferences(child, before.children[i], after.children[i]));
       return;
     }
-    const copy = document.importNode(after, true);
-    shown.replaceWith(copy);
-    for (const script of copy.matches("script") ? [copy] : copy.querySelectorAll("script")) {
-      const started = document.createElement("script"); // a copied script does not run
+    const copy = document.createDocumentFragment();
+    copy.append(document.importNode(after, true));
+    for (const script of copy.querySelectorAll("script")) { // an imported script would not run
+      const started = document.createElement("script");
       [...script.attributes].forEach((attribute) => started.setAttribute(attribute.name, attribute.value));
       started.textContent = script.textContent;
       script.replaceWith(started);
     }
+    shown.replaceWith(copy);
   }
 
   async function answerTo(address) {
@@ -51,6 +52,7 @@
     const main = page.querySelector("main");
     if (served !== null) {
       replaceDifferences(document.querySelector("main"), served, main);
+      document.dispatchEvent(new Event("pagechange")); // other scripts of the page may read their data again
     } else if (state.dataset.version !== version) { // the first request: the page has changed since it was loaded
       location.reload();
     }

@@ -5,8 +5,6 @@ another process, since it takes longer than an epoch may take. Nothing is drawn 
 cores belong to the training.
 """
 
-import base64
-import hashlib
 import http.server
 import itertools
 import json
@@ -39,8 +37,7 @@ REQUEST_SECONDS = 30  # a connection that sends nothing for so long is closed
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
            "Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin"}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; " \
-         "form-action 'none'; frame-ancestors 'none'"
-EXECUTED_SCRIPT = re.compile(rb"<script(?: type=\"module\")?>(.*?)</script>", re.DOTALL)
+         "form-action 'none'; frame-ancestors 'none'; script-src 'nonce-{}'"
 
 
 class Published:
@@ -48,16 +45,13 @@ class Published:
 
     def __init__(self):
         self._changed = threading.Condition()
-        self._html, self._policy = b"", ""
+        self._html = b""
         self.version = 0  # 0 before the first page
         self._asked = time.monotonic()
 
     def publish(self, html):
-        digests = {base64.b64encode(hashlib.sha256(script).digest()).decode()
-                   for script in EXECUTED_SCRIPT.findall(html)}
-        sources = "".join(f" 'sha256-{digest}'" for digest in sorted(digests)) or " 'none'"
         with self._changed:
-            self._html, self._policy = html, f"{POLICY}; script-src{sources}"
+            self._html = html
             self.version += 1
             self._changed.notify_all()
 
@@ -70,9 +64,8 @@ class Published:
             return self.version
 
     def page(self):
-        """The page, and the policy for its scripts."""
         self.other_than(0)
-        return self._html, self._policy
+        return self._html
 
     def is_watched(self):
         return time.monotonic() - self._asked < WATCHED_SECONDS
@@ -82,7 +75,7 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, port, published):
-        self.published, self.token = published, secrets.token_urlsafe()
+        self.published, self.token, self.nonce = published, secrets.token_urlsafe(), secrets.token_urlsafe()
         super().__init__((ADDRESS, port), Handler)
         self.port = self.server_address[1]
         self.hosts = {f"{name}:{self.port}" for name in (ADDRESS, "localhost")}
@@ -113,8 +106,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             version = self.server.published.other_than(int(after[1]) if after else -1)
             self._answer("application/json", json.dumps({"version": version}).encode())
         else:
-            html, self.policy = self.server.published.page()
-            self._answer("text/html; charset=utf-8", html)
+            self.policy = POLICY.format(self.server.nonce)
+            self._answer("text/html; charset=utf-8", self.server.published.page())
 
     do_HEAD = do_GET
 
@@ -159,9 +152,17 @@ def state_of(file):
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
+def found_by(find):
+    """find(), or nothing if a folder cannot be read now."""
+    try:
+        return find()
+    except OSError:
+        return []
+
+
 def state_of_input(path):
     """A value that changes when the run or the file at `path` changes."""
-    checkpoints = runs.checkpoints_of(path)
+    checkpoints = found_by(lambda: runs.checkpoints_of(path))
     return (state_of(path / "log.h5") or state_of(path), [checkpoint.name for checkpoint in checkpoints],
             state_of(checkpoints[0]) if checkpoints else None)
 
@@ -183,7 +184,7 @@ class Evaluation:
     def advance(self, run):
         """Starts an evaluation if one is due. Returns whether one has ended, so that the page must be drawn again."""
         if self._child is None:
-            newest = next(iter(run.checkpoints), None)
+            newest = next(iter(found_by(lambda: run.checkpoints)), None)
             subject = newest and (newest, state_of(newest))
             if subject and subject != self._subject and (time.monotonic() >= self._next or has_ended(run)):
                 self._subject = subject
@@ -231,8 +232,8 @@ def _evaluate(sender, run, evaluator):
 
 
 class LivePage:
-    def __init__(self, paths, evaluator, published):
-        self._paths, self._published = paths, published
+    def __init__(self, paths, evaluator, published, nonce):
+        self._paths, self._published, self._nonce = paths, published, nonce
         self._evaluation = Evaluation(evaluator)
         self._read, self._said = {}, set()  # the last readable state of each path; problems that were printed
         self._states, self._rest_until, self._run = None, 0.0, None
@@ -266,6 +267,8 @@ class LivePage:
         charts.charts_so_far = itertools.count()  # so that a chart that has not changed keeps its ids
         names = {} if shown else {"names": [str(path) for path in self._paths]}
         html = page.render(shown, problems, None, Silent(), self._evaluation.network, "live.html.j2", live=live, **names)
+        # The browser runs only scripts with the nonce. All other text of the page is escaped, so it has no such tag.
+        html = html.replace("<script", f'<script nonce="{self._nonce}"')
         self._published.publish(html.encode(errors="replace"))
 
     def _inputs(self):
@@ -303,7 +306,7 @@ def serve(program, paths, evaluator, port):
     print(f"http://{ADDRESS}:{server.port}/{server.token}/\n"
           f"From another machine: ssh -L {server.port}:{ADDRESS}:{server.port} {socket.gethostname()}, then open the same "
           "address there. Ctrl-C ends the page.", flush=True)
-    live = LivePage(list(dict.fromkeys(paths)), evaluator, published)
+    live = LivePage(list(dict.fromkeys(paths)), evaluator, published, server.nonce)
     try:
         while not requests_to_end:
             live.advance()
