@@ -20,6 +20,7 @@
 #include "dtrain/run/progress.hpp"
 
 #include "program.hpp"
+#include "watch.hpp"
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -37,7 +38,8 @@ namespace {
 
 using namespace dtrain;
 
-constexpr const char* usage = R"(usage: dtrain-eval CHECKPOINT [--images IDX [--labels IDX]] [options]
+constexpr const char* usage =
+    R"(usage: dtrain-eval CHECKPOINT [--images IDX [--labels IDX]] [options], or dtrain-eval RUN --watch
 
 Prints accuracy, cost and confusion matrix of a checkpoint on a data set.
 CHECKPOINT may also be the output folder of a run, or a folder of checkpoints: then the newest valid one is used.
@@ -49,6 +51,8 @@ CHECKPOINT may also be the output folder of a run, or a folder of checkpoints: t
   --wrong        with --show: draws the N worst mistakes
   --record FILE  also writes outputs, activations, mistakes and the cost surface to the HDF5 file FILE
   --surface N    with --record: grid size of the cost surface, 5 to 500 (default: 25; 0 disables it)
+  --watch        follows the log of a run, which need not have begun, until the run is complete or you press Ctrl-C:
+                 draws its curves in the terminal after every epoch; elsewhere prints one line per epoch
   --help         prints this text
   --version      prints the version
 
@@ -61,6 +65,7 @@ struct Arguments {
     std::int64_t show = 0;
     bool wrong = false;
     std::int64_t surface = 25;
+    bool watch = false;
     bool help = false;
     bool version = false;
 
@@ -110,6 +115,8 @@ Arguments parse(int argc, char** argv) {
             surface_given = true;
         } else if (word == "--best") {
             arguments.best = true;
+        } else if (word == "--watch") {
+            arguments.watch = true;
         } else if (word == "--wrong") {
             arguments.wrong = true;
         } else if (word.starts_with("-")) {
@@ -126,6 +133,7 @@ Arguments parse(int argc, char** argv) {
         }
     };
     require(!arguments.checkpoint.empty(), "no checkpoint given");
+    require(!arguments.watch || argc == 3, "--watch takes the output folder of a run and no other option");
     require(arguments.labels.empty() || !arguments.images.empty(), "--labels needs --images");
     require(!arguments.wrong || arguments.show > 0, "--wrong needs --show");
     require(!arguments.wrong || arguments.labelled(), "--wrong needs --labels with --images");
@@ -352,6 +360,8 @@ int main(int argc, char** argv) {
             fmt::print("dtrain {}\n", apps::version());
         } else if (arguments.help) {
             fmt::print("{}", usage);
+        } else if (arguments.watch) {
+            apps::watch(arguments.checkpoint);
         } else {
             kernels::use_table(kernels::choose_table());
             execute(arguments);

@@ -66,10 +66,13 @@ Terminal::~Terminal() {
     }
 }
 
-std::size_t Terminal::columns() const noexcept {
-    constexpr std::size_t usual = 80;
+Terminal::Size Terminal::size() const noexcept {
+    constexpr Size usual{80, 24};
     winsize size{};
-    return ioctl(fd_, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : usual;
+    if (ioctl(fd_, TIOCGWINSZ, &size) != 0) {
+        return usual;
+    }
+    return {size.ws_col > 0 ? size.ws_col : usual.columns, size.ws_row > 0 ? size.ws_row : usual.rows};
 }
 
 std::optional<Terminal> output_terminal() {

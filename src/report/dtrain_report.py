@@ -23,9 +23,9 @@ def parse(words, version):
                              "experiment; one run: the page also shows the network; several runs: it overlays curves")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page to write (default: report.html)")
     parser.add_argument("--live", action="store_true",
-                        help="writes no file, but serves the page on 127.0.0.1 and follows the runs, which need not have "
-                             "begun: curves follow every epoch, results of the network at most every minute; prints the "
-                             "address, and how to reach it through ssh; ends with Ctrl-C")
+                        help="writes no file, but serves the page on 127.0.0.1 and follows the runs, which need not "
+                             "have begun: curves follow every epoch, results of the network at most every minute; "
+                             "prints the address, and how to reach it through ssh; ends with Ctrl-C")
     parser.add_argument("--port", type=port, metavar="N",
                         help="with --live: the port, from 1024 to 65535 (default: the system chooses a free one)")
     parser.add_argument("--eval", metavar="PROGRAM",

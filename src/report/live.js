@@ -56,6 +56,7 @@
     } else if (state.dataset.version !== version) { // the first request: the page has changed since it was loaded
       location.reload();
     }
+    document.title = page.title;
     served = main;
     version = state.dataset.version;
   }

@@ -266,7 +266,8 @@ class LivePage:
             live["drawn"] += f", after epoch {self._run.last('epoch') or 0:,}"
         charts.charts_so_far = itertools.count()  # so that a chart that has not changed keeps its ids
         names = {} if shown else {"names": [str(path) for path in self._paths]}
-        html = page.render(shown, problems, None, Silent(), self._evaluation.network, "live.html.j2", live=live, **names)
+        html = page.render(shown, problems, None, Silent(), self._evaluation.network, "live.html.j2", live=live,
+                           **names)
         # The browser runs only scripts with the nonce. All other text of the page is escaped, so it has no such tag.
         html = html.replace("<script", f'<script nonce="{self._nonce}"')
         self._published.publish(html.encode(errors="replace"))
@@ -295,8 +296,8 @@ def serve(program, paths, evaluator, port):
     try:
         server = Server(port, published)
     except OSError as error:
-        fail(program, EXIT_USAGE, f"cannot serve at {ADDRESS}:{port}: {error.strerror}. Choose another --port, or leave "
-                                  "it out: the system then chooses a free one")
+        fail(program, EXIT_USAGE, f"cannot serve at {ADDRESS}:{port}: {error.strerror}. Choose another --port, or "
+                                  "leave it out: the system then chooses a free one")
     requests_to_end = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP to outlive the terminal
@@ -304,8 +305,8 @@ def serve(program, paths, evaluator, port):
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a browser may close its connection at any time
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://{ADDRESS}:{server.port}/{server.token}/\n"
-          f"From another machine: ssh -L {server.port}:{ADDRESS}:{server.port} {socket.gethostname()}, then open the same "
-          "address there. Ctrl-C ends the page.", flush=True)
+          f"From another machine: ssh -L {server.port}:{ADDRESS}:{server.port} {socket.gethostname()}, then open the "
+          "same address there. Ctrl-C ends the page.", flush=True)
     live = LivePage(list(dict.fromkeys(paths)), evaluator, published, server.nonce)
     try:
         while not requests_to_end:

@@ -20,19 +20,6 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
     return std::chrono::duration<double>(to - from).count();
 }
 
-std::string time_left(double seconds) {
-    const auto whole = static_cast<std::int64_t>(seconds + 0.5);
-    return whole >= 3600 ? fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
-                         : fmt::format("{}:{:02}", whole / 60, whole % 60);
-}
-
-/// Formats a rate: 1234567 -> "1.23 M".
-std::string short_number(double value) {
-    return value >= 1e6   ? fmt::format("{:.2f} M", value / 1e6)
-           : value >= 1e3 ? fmt::format("{:.1f} k", value / 1e3)
-                          : fmt::format("{:.0f}", value);
-}
-
 /// The first of `lines` that fits into the columns of a terminal. `lines` get shorter; if none fits, cuts the last one.
 std::string fitting(std::initializer_list<std::string> lines, std::size_t columns) {
     for (const std::string& line : lines) {
@@ -44,6 +31,18 @@ std::string fitting(std::initializer_list<std::string> lines, std::size_t column
 }
 
 } // namespace
+
+std::string time_left(double seconds) {
+    const auto whole = static_cast<std::int64_t>(seconds + 0.5);
+    return whole >= 3600 ? fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
+                         : fmt::format("{}:{:02}", whole / 60, whole % 60);
+}
+
+std::string short_number(double value) {
+    return value >= 1e6   ? fmt::format("{:.2f} M", value / 1e6)
+           : value >= 1e3 ? fmt::format("{:.1f} k", value / 1e3)
+                          : fmt::format("{:.0f}", value);
+}
 
 Progress::Progress(bool silent) : silent_(silent), terminal_(silent ? std::nullopt : core::output_terminal()) {}
 

@@ -19,7 +19,8 @@ class Browser:
         self._profile = tempfile.TemporaryDirectory(prefix="dtrain-chromium-")
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()
-        # Chromium reads commands from descriptor 3 and writes to 4. Bash arranges that: the pipes may have these numbers.
+        # Chromium reads commands from descriptor 3 and writes to 4. Bash arranges that, since the pipes may have these
+        # numbers themselves.
         self._process = subprocess.Popen(
             ["bash", "-c", f'exec "$0" "$@" 3<&{to_read} 4>&{to_write}' if {to_read, to_write}.isdisjoint({3, 4}) else
              f'exec 10<&{to_read} 11>&{to_write}; exec "$0" "$@" 3<&10 4>&11', CHROMIUM, "--headless", "--no-sandbox",

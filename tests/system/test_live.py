@@ -1,14 +1,21 @@
-"""Following a run: dtrain-report --live serves a page that changes with the run, to its user only."""
+"""Following a run: dtrain-report --live serves a page that changes with the run, to its user only, and dtrain-eval
+--watch draws the run in the terminal."""
 
 import contextlib
+import fcntl
 import http.client
+import itertools
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,7 +40,7 @@ class FollowingTestCase(testing.DtrainTestCase):
         maker.data, maker.folder = cls.data, cls.data
         config = maker.write_config({**SETTINGS, "output.directory": cls.data / "run"})
         with testing.Process(testing.command("dtrain", config), cls.data) as process:
-            process.wait_until((cls.data / "run/log.h5").exists)
+            process.wait_for(r"epoch +3/")
             process.popen.send_signal(signal.SIGTERM)
             assert process.wait(30).code == testing.EXIT_STOPPED, process.result()
         cls.stopped = cls.data / "stopped"
@@ -138,8 +145,9 @@ class LiveTest(FollowingTestCase):
                          f"/x/{token}/", f"http://127.0.0.1:{port}/", "/\xff/", "*"):
                 with self.subTest(path):
                     self.assertEqual(self.ask(path)[0], 404)
-            for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}", f"0.0.0.0:{port}",
-                         f"127.0.0.1:{port}.evil.example", [], [f"127.0.0.1:{port}", "evil.example"]):
+            for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}",
+                         f"0.0.0.0:{port}", f"127.0.0.1:{port}.evil.example", [],
+                         [f"127.0.0.1:{port}", "evil.example"]):
                 with self.subTest(host):
                     self.assertEqual(self.ask(host=host)[0], 403)
             for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "NONSENSE"):
@@ -188,11 +196,12 @@ class LiveTest(FollowingTestCase):
 
     def test_clients_that_hang_up(self):
         with self.live(self.stopped) as process:
-            for request in (b"", b"GET", f"GET {self.address.path} HTTP/1.0\r\nHost: 127.0.0.1:{self.address.port}\r\n\r\n"
-                            .encode()) * 10:
-                with socket.create_connection((self.address.hostname, self.address.port)) as client:
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    client.sendall(request)
+            complete = f"GET {self.address.path} HTTP/1.0\r\nHost: 127.0.0.1:{self.address.port}\r\n\r\n".encode()
+            for request, is_reset in itertools.product((b"", b"GET", complete), (True, False)):
+                for _ in range(5):
+                    with socket.create_connection((self.address.hostname, self.address.port)) as client:
+                        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", is_reset, 0))
+                        client.sendall(request)
             self.assertIn("epochs", self.page().by_id)
             self.assertEqual(process.result().stderr, "")
 
@@ -235,6 +244,128 @@ class LiveTest(FollowingTestCase):
                 self.end(process, signal.SIGINT)
                 browser.wait_for("document.getElementById('live-connection').textContent.startsWith('No answer since')")
                 self.assertEqual(browser.value("document.getElementById('epochs').textContent"), f"{self.last:,}")
+
+
+class Terminal:
+    """A program on a terminal of 70 x 30 characters. `output` is what it has written so far."""
+
+    def __init__(self, words, folder, **environment):
+        self._ours, self._theirs = pty.openpty()
+        self.resize(70)
+        self._bytes = b""
+        self.popen = subprocess.Popen(words, cwd=folder, stdin=self._theirs, stdout=self._theirs, stderr=self._theirs,
+                                      env={**testing.environment(), "TERM": "xterm", "NO_COLOR": "1",
+                                           "LC_ALL": "C.UTF-8", **environment})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.popen.kill()
+        self.popen.wait()
+        os.close(self._ours)
+        os.close(self._theirs)
+
+    def resize(self, columns):
+        fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+
+    @property
+    def output(self):
+        while select.select([self._ours], [], [], 0.02)[0]:
+            self._bytes += os.read(self._ours, 65536)
+        return self._bytes.decode(errors="replace")
+
+    def pictures(self):
+        """What was drawn each time, as lines without escape sequences."""
+        return [re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", part).splitlines() for part in self.output.split("\x1b[H")[1:]]
+
+    def wait_for_picture(self, number):
+        end = time.monotonic() + 20
+        while not any("samples/s" in line for picture in self.pictures()[number - 1:] for line in picture[-1:]):
+            assert self.popen.poll() is None and time.monotonic() < end, self.output
+        return self.pictures()[number - 1]
+
+
+class WatchTest(FollowingTestCase):
+    def test_a_line_per_epoch_in_a_pipe(self):
+        words = testing.command("dtrain-eval", "run", "--watch")
+        fingerprints = [f"{number:016x}"
+                        for number in testing.read_h5(self.complete / "log.h5").datasets["/epochs/fingerprint"]]
+        with testing.Process(words, self.folder) as process:
+            process.wait_until(lambda: "waiting for run/log.h5" in process.result().stderr)
+            (self.folder / "run").mkdir()
+            self.put(self.stopped / "log.h5")
+            process.wait_for(rf"(?m)^epoch *{self.epochs}/1000000  train cost .*  weights {fingerprints[-2]}$")
+            (self.folder / "run/log.h5").write_bytes(b"damaged")
+            process.wait_until(lambda: "waiting for another log" in process.result().stderr)
+            (self.folder / "run/log.h5").unlink()
+            process.wait_until(lambda: process.result().stderr.count("waiting for run/log.h5") == 2)
+            self.put(self.complete / "log.h5")
+            result = process.wait(20)
+        self.assertEqual(result.code, 0, result)
+        self.assertEqual(len(result.messages()), 3, result)
+        self.assertEqual(re.findall(r"(?m)^epoch .* weights (\w+)$", result.stdout), fingerprints)
+        self.assertEqual(result.stdout.count("\n"), self.last)
+        self.assertNotIn("\x1b", result.stdout)
+        again = testing.run("dtrain-eval", self.complete / "log.h5", "--watch")
+        self.assertEqual(again.stdout.splitlines()[-1], result.stdout.splitlines()[-1])
+
+    def test_a_run_that_has_begun_again(self):
+        (self.folder / "run").mkdir()
+        self.put(self.complete / "log.h5")
+        with testing.Process(testing.command("dtrain-eval", "run", "--watch"), self.folder) as process:
+            self.assertEqual(process.wait(20).stdout.count("\n"), self.last)
+        self.put(self.stopped / "log.h5")
+        with testing.Process(testing.command("dtrain-eval", "run", "--watch"), self.folder) as process:
+            process.wait_for(rf"epoch *{self.epochs}/")
+            fresh = self.train({**SETTINGS, "training.epochs": 1}, output="fresh").folder
+            self.put(fresh / "log.h5")
+            result = process.wait(20)
+        self.assertRegex(result.stdout.splitlines()[-1], "^epoch 1/1 ")
+
+    def test_curves_on_a_terminal(self):
+        for encoding, marks in ("C.UTF-8", "\u2800-\u28ff│└"), ("C", "*o|+"):
+            with self.case(encoding):
+                (self.folder / "run").mkdir()
+                self.put(self.stopped / "log.h5")
+                words = testing.command("dtrain-eval", "run", "--watch")
+                with Terminal(words, self.folder, LC_ALL=encoding) as terminal:
+                    picture = terminal.wait_for_picture(1)
+                    terminal.resize(50)
+                    narrow = terminal.wait_for_picture(2)
+                    self.put(self.complete / "log.h5")
+                    self.assertEqual(terminal.popen.wait(20), 0)
+                    last = terminal.pictures()[2]
+                    output = terminal.output
+                self.assertEqual(picture[0], f"run  epoch {self.epochs} of 1000000")
+                self.assertEqual(last[0], f"run  epoch {self.last} of {self.last}")
+                for lines, columns in ((picture, 70), (narrow, 50), (last, 50)):
+                    self.assertLess(len(lines), 30)
+                    self.assertLessEqual(max(map(len, lines)), columns, lines)
+                    self.assertEqual(sum(line.startswith(("cost", "accuracy, %")) for line in lines), 2)
+                    self.assertRegex("".join(lines), f"[{marks}]{{5}}")
+                    self.assertRegex(lines[-2], r"^epoch +\d+/\d+ .*accuracy")
+                    self.assertRegex(lines[-1], r"^(complete|about [\d:]+ left)  \S+ \w? ?samples/s")
+                self.assertEqual(output.isascii(), encoding == "C")
+                self.assertNotRegex(output, r"\x1b\[\d*m")
+
+    def test_colours_and_interrupt(self):
+        with Terminal(testing.command("dtrain-eval", self.stopped, "--watch"), self.folder, NO_COLOR="") as terminal:
+            terminal.wait_for_picture(1)
+            self.assertIn("\x1b[36m", terminal.output)
+            terminal.popen.send_signal(signal.SIGINT)
+            self.assertEqual(terminal.popen.wait(10), -signal.SIGINT)
+
+    def test_bad_arguments(self):
+        for arguments in (["--best"], ["--show", "1"], ["--record", "x.h5"], ["--images", "x"], ["--wrong"]):
+            with self.subTest(arguments):
+                self.assert_usage_error("dtrain-eval", self.stopped, "--watch", *arguments, word="--watch takes")
+        (self.folder / "notes.txt").touch()
+        self.assert_refused("dtrain-eval", "notes.txt", "--watch", code=testing.EXIT_BAD_CONFIG, words=["notes.txt"])
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(testing.command("dtrain-eval", self.stopped, "--watch"), stdout=full,
+                                  stderr=subprocess.DEVNULL, timeout=20)
+        self.assertEqual(done.returncode, testing.EXIT_BAD_OUTPUT)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,14 @@ class Terminal {
     Terminal& operator=(const Terminal&) = delete;
     Terminal& operator=(Terminal&&) = delete;
 
-    /// The current width in characters; 80 if it is unknown. Makes one system call, because windows can be resized.
-    [[nodiscard]] std::size_t columns() const noexcept;
+    struct Size {
+        std::size_t columns = 0;
+        std::size_t rows = 0;
+        bool operator==(const Size&) const = default;
+    };
+    /// The current size in characters; 80 x 24 if it is unknown. Makes one system call, because windows can be resized.
+    [[nodiscard]] Size size() const noexcept;
+    [[nodiscard]] std::size_t columns() const noexcept { return size().columns; }
 
   private:
     int fd_;

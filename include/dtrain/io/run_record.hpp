@@ -28,6 +28,7 @@ struct RunRecord {
         std::vector<double> samples_per_second;
         std::vector<std::uint64_t> fingerprint; ///< of the weights, see model/fingerprint.hpp
         [[nodiscard]] std::size_t size() const noexcept { return epoch.size(); }
+        [[nodiscard]] bool empty() const noexcept { return epoch.empty(); }
     } epochs;
 
     /// The record as it was after `epoch_count` epochs and `step_count` steps.

@@ -12,6 +12,12 @@
 
 namespace dtrain::run {
 
+/// Formats a duration: 75 -> "1:15", 3723 -> "1:02:03".
+[[nodiscard]] std::string time_left(double seconds);
+
+/// Formats a rate: 1234567 -> "1.23 M".
+[[nodiscard]] std::string short_number(double value);
+
 /// The results of a finished epoch.
 struct EpochReport {
     std::int64_t epoch = 0;
