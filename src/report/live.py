@@ -5,6 +5,7 @@ another process, since it takes longer than an epoch may take. Nothing is drawn 
 cores belong to the training.
 """
 
+import contextlib
 import http.server
 import itertools
 import json
@@ -207,7 +208,7 @@ class Evaluation:
         self._begun = time.monotonic()
         processes = multiprocessing.get_context("fork")
         self._receiver, sender = processes.Pipe(duplex=False)
-        self._child = processes.Process(target=_evaluate, args=(sender, run, self._evaluator))
+        self._child = processes.Process(target=_evaluate, args=(self._receiver, sender, run, self._evaluator))
         self._child.start()
         sender.close()
 
@@ -220,7 +221,8 @@ class Evaluation:
             self._child = None
 
 
-def _evaluate(sender, run, evaluator):
+def _evaluate(receiver, sender, run, evaluator):
+    receiver.close()  # or else nobody would tell this process that the main one has died
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides about the end
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # an exception, so that dtrain-eval ends, and its folder goes
@@ -228,7 +230,8 @@ def _evaluate(sender, run, evaluator):
     charts.charts_so_far = itertools.count(1000)  # ids that the charts of the training do not use
     notes_before = len(run.notes)
     network = page.network_of(run, evaluator, Silent())
-    sender.send((network, run.notes[notes_before:]))
+    with contextlib.suppress(BrokenPipeError):
+        sender.send((network, run.notes[notes_before:]))
 
 
 class LivePage:

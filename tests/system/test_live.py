@@ -194,6 +194,21 @@ class LiveTest(FollowingTestCase):
                 self.assertFalse(Path(f"/proc/{pid}").exists(), "dtrain-eval is left behind")
                 (self.folder / "pid").unlink()
 
+    def test_evaluation_ends_if_the_program_is_killed(self):
+        slow = self.folder / "slow-eval"
+        slow.write_text(f"#!/bin/sh\necho $PPID > {self.folder}/pid; sleep 1; exec {testing.BIN}/dtrain-eval \"$@\"\n")
+        slow.chmod(0o700)
+        with self.live(self.stopped, "--eval", slow) as process:
+            process.wait_until(lambda: (self.folder / "pid").exists() and (self.folder / "pid").read_text())
+            pid = int((self.folder / "pid").read_text())
+            self.assertNotEqual(pid, process.popen.pid)
+            process.popen.kill()
+            process.popen.wait()
+            end = time.monotonic() + 30
+            while Path(f"/proc/{pid}").exists():
+                self.assertLess(time.monotonic(), end, "the process of the evaluation is left behind")
+                time.sleep(0.05)
+
     def test_clients_that_hang_up(self):
         with self.live(self.stopped) as process:
             complete = f"GET {self.address.path} HTTP/1.0\r\nHost: 127.0.0.1:{self.address.port}\r\n\r\n".encode()
