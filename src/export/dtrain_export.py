@@ -41,6 +41,7 @@ def main(words, _, version):
     module, own, packages = FORMATS[output.suffix]
     with needing(PROGRAM, "python3-h5py", "python3-xxhash", *packages):  # --help needs none of them
         import network
+        from facts import TooLarge
         from hdf5 import Unreadable
         encoder = importlib.import_module(module)
     output_file.require_replaceable(PROGRAM, output, encoder.is_own, own)
@@ -53,7 +54,7 @@ def main(words, _, version):
         fail(PROGRAM, EXIT_BAD_CHECKPOINT, f"{arguments.run}: {error.strerror}")
     try:
         contents = encoder.encode(found, version.removeprefix("dtrain "))
-    except network.TooLarge as error:
+    except TooLarge as error:
         fail(PROGRAM, EXIT_BAD_OUTPUT, error)
     output_file.write(PROGRAM, output, contents)
     print(f"{output}: {found.parameters:,} parameters of {checkpoint}, {output.stat().st_size / 1e3:,.0f} kB")

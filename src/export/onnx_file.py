@@ -3,7 +3,8 @@
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from network import TooLarge
+import onnx_layers
+from facts import TooLarge, facts_of
 
 OPSET, IR_VERSION = 13, 7  # of ONNX 1.8 (2020): programs that are older than dtrain can read the file
 MAX_PARAMETERS = (1 << 29) - (1 << 20)  # a file can have 2 GiB, and other contents need some
@@ -40,10 +41,10 @@ def encode(network, version):
     if network.parameters > MAX_PARAMETERS:
         raise TooLarge(f"an ONNX file can have at most {MAX_PARAMETERS:,} parameters, and the network has "
                        f"{network.parameters:,}. Write a .safetensors file")
-    graph = Graph()
+    facts, graph = facts_of(network), Graph()
     for layer in network.layers:
         graph.begin(layer.label, layer.text)
-        layer.add_to(graph)
+        onnx_layers.add(graph, layer)
     graph.begin("output", "")
     if len(network.layers[-1].output_shape) > 1:
         graph.apply("Flatten", axis=1)
@@ -52,13 +53,13 @@ def encode(network, version):
     graph.end()
 
     def value(name, *shape):
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape], network.facts[name])
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape], facts[name])
 
     made = helper.make_graph(graph.nodes, "dtrain", [value("input", *network.input_shape)],
-                             [value("output", network.outputs)], graph.tensors, doc_string=network.facts["layers"])
+                             [value("output", network.outputs)], graph.tensors, doc_string=facts["layers"])
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
                               producer_name="dtrain", producer_version=version)
-    helper.set_model_props(model, network.facts)
+    helper.set_model_props(model, facts)
     onnx.checker.check_model(model)
     return model.SerializeToString()
 

@@ -1,4 +1,4 @@
-"""The network of a checkpoint, and what an exported file says about it."""
+"""The network of a checkpoint: its layers with their weights."""
 
 import dataclasses
 import math
@@ -12,19 +12,33 @@ import runs
 
 MODEL_KEYS = {"model.layers", "model.cost", "model.seed", "model.initial"}  # another key may mean another network
 COSTS = ("quadratic", "cross_entropy")
-
-
-class TooLarge(Exception):
-    """The network does not fit into the format."""
+ATTRIBUTES = ("config", "sample_shape", "dataset", "dtrain_version", "epoch", "step", "fingerprint")
 
 
 @dataclasses.dataclass
 class Network:
     layers: list
-    input_shape: tuple  # of a sample
-    outputs: int
-    has_softmax: bool  # after the last layer
-    facts: dict  # texts by name
+    sample_shape: tuple  # in the data set
+    config: dict  # "section.key": value
+    attributes: dict  # of the checkpoint
+
+    @property
+    def cost(self):
+        return self.config["model.cost"]
+
+    @property
+    def has_softmax(self):
+        """After the last layer."""
+        return self.cost == "cross_entropy"
+
+    @property
+    def input_shape(self):
+        """The shape of a sample, as the first layer reads it."""
+        return next((layer.input_shape for layer in self.layers if layer.kind != "dropout"), self.sample_shape)
+
+    @property
+    def outputs(self):
+        return math.prod(self.layers[-1].output_shape)
 
     @property
     def parameters(self):
@@ -58,38 +72,27 @@ def network_of(file):
             "a cost log" if "created" in attributes else "not a checkpoint"
         raise hdf5.Unusable(f"is {found}; expected a checkpoint or the output folder of a run")
     hdf5.require_version(attributes, *runs.RUN_VERSIONS)
-    text = str(attributes["config"])
-    config = runs.parse_config(text)
+    if missing := [name for name in ATTRIBUTES if name not in attributes]:
+        raise hdf5.Unreadable(f"is damaged (it lacks the attribute {missing[0]})")
+    config = runs.parse_config(str(attributes["config"]))
     if "model.layers" not in config:
         raise hdf5.Unreadable("its config has no model.layers")
     cost = config.get("model.cost")
     if unknown := {key for key in config if key.startswith("model.")} - MODEL_KEYS:
-        raise hdf5.Unusable(f"its config has {sorted(unknown)[0]}, which this version of dtrain-export does not know")
+        raise hdf5.Unusable(f"its config has {sorted(unknown)[0]}, which this version of dtrain does not know")
     if cost not in COSTS:
-        raise hdf5.Unusable(f"its config has model.cost = {cost}, which this version of dtrain-export does not know")
+        raise hdf5.Unusable(f"its config has model.cost = {cost}, which this version of dtrain does not know")
     sample_shape = tuple(int(size) for size in str(attributes["sample_shape"]).split())
     try:
         parsed = layers.parse(config["model.layers"], sample_shape)
     except ValueError as error:
-        raise hdf5.Unusable(f"its config has {error}, which this version of dtrain-export does not know") from None
+        raise hdf5.Unusable(f"its config has {error}, which this version of dtrain does not know") from None
     for layer in parsed:
         layer.tensors = {name: tensor_of(file, f"/model/{layer.label}/{name}", shape)
                          for name, shape in layer.shapes.items()}
     if fingerprint_of(parsed) != attributes["fingerprint"]:
         raise hdf5.Unreadable("is damaged (its weights do not have its fingerprint)")
-    input_shape = next((layer.input_shape for layer in parsed if not isinstance(layer, layers.Dropout)), sample_shape)
-    outputs = math.prod(parsed[-1].output_shape)
-    facts = {name: str(attributes[name]) for name in ("dtrain_version", "fingerprint", "epoch", "step", "dataset")}
-    has_softmax = cost == "cross_entropy"
-    facts |= {"classes": str(outputs), "layers": config["model.layers"], "cost": cost,
-              "input": f"batch x {' x '.join(map(str, input_shape))}, float32; bytes are divided by 255",
-              "output": f"batch x {outputs}, float32: " + (
-                  "probabilities of the classes, by softmax after the last layer" if has_softmax else
-                  "activations of the last layer; the largest one is the predicted class"),
-              "config": text}
-    # Paths in the config need not be valid UTF-8.
-    facts = {name: text.encode(errors="replace").decode() for name, text in facts.items()}
-    return Network(parsed, input_shape, outputs, has_softmax, facts)
+    return Network(parsed, sample_shape, config, attributes)
 
 
 def fingerprint_of(layers):
