@@ -58,7 +58,7 @@ def step_cost(shown):
     alternative = "; ".join((f"{run.name}: " if len(shown) > 1 else "") + change(curve)
                             for (_, run), curve in zip(shown, smooth_curves))
     return charts.finish(figure, "Training cost of each step", f"Cost of each step's batch, smoothed, {alternative}.",
-                         note + ".")
+                         note + ".", "cost", ([0, max(run.record.steps.count for _, run in shown)], axes.get_ylim()))
 
 
 def epoch_curves(shown, title, unit, columns, scale=1, log=True):

@@ -56,7 +56,8 @@ def main(words, folder, version):
     """`folder` contains the other programs."""
     guard_output(PROGRAM)
     arguments = parse(words, version)
-    with needing(PROGRAM, "python3-h5py", "python3-matplotlib", "python3-jinja2"):  # --help needs none of them
+    # --help needs none of these
+    with needing(PROGRAM, "python3-h5py", "python3-matplotlib", "python3-jinja2", "python3-xxhash"):
         import page
         import runs
         from hdf5 import Unreadable

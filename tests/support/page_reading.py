@@ -12,7 +12,7 @@ import tempfile
 
 import dtrain_testing as testing
 
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "input"}
 CHROMIUM = shutil.which("chromium")
 
 
@@ -60,7 +60,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data):
         tags = [tag for (tag, _), _ in self._open]
-        if "style" in tags:
+        if "style" in tags or "script" in tags:
             return
         self.text += data
         for (_, name), _ in self._open:

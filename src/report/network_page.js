@@ -1,0 +1,188 @@
+// The section of the page with the network: connects the drawing field, the samples, the view and the film.
+"use strict";
+
+class NetworkSection {
+  /** `data` is what page_network.py wrote. `signal` ends all listeners. `before`: the section so far, if a live page
+   *  has a newer network. */
+  constructor(data, signal, before) {
+    this.data = data;
+    this.signal = signal;
+    this.network = new Network(data);
+    [this.rows, this.columns] = data.shape.slice(-2);
+    element("network").hidden = false;
+    this.view = new NetworkView(element("network-canvas"), this.network, data.shape, signal, (column, unit) => {
+      this.choice = {column, unit};
+      this.show();
+    });
+    this.showSamples();
+    if (data.drawable)
+      this.startDrawing(before);
+    this.sample = before?.sample ?? (data.samples.length ? samplePixels(data.samples[0]) : this.blank());
+    this.startFilm();
+    this.load(data.checkpoints.length - 1);
+  }
+
+  blank() {
+    return new Float32Array(product(this.data.shape));
+  }
+
+  startDrawing(before) {
+    this.drawing = new Drawing(element("network-field"), before?.drawing.strokes ?? [], this.signal, () => {
+      this.sample = this.drawing.sample(this.rows, this.columns);
+      this.showSoon();
+    });
+    element("network-clear").addEventListener("click", () => this.choose(this.blank()), {signal: this.signal});
+  }
+
+  showSamples() {
+    element("network-samples").replaceChildren(...this.data.samples.map(entry => {
+      const button = document.createElement("button"), pixels = samplePixels(entry), limit = largest(pixels);
+      button.type = "button";
+      button.title = `test sample ${entry.index}, true class ${entry.label}`;
+      button.setAttribute("aria-label", button.title);
+      const columns = this.columns ?? this.rows; // a sample of one dimension is one row
+      button.append(enlarged(pixels, pixels.length / columns, columns, value => light(value, limit), 42));
+      button.addEventListener("click", () => this.choose(pixels), {signal: this.signal});
+      return button;
+    }));
+  }
+
+  choose(sample) {
+    this.drawing?.clear();
+    this.sample = sample;
+    this.show();
+  }
+
+  showSoon() {
+    this.request ??= requestAnimationFrame(() => {
+      this.request = undefined;
+      this.show();
+    });
+  }
+
+  show() {
+    const result = this.network.forward(this.sample);
+    this.choice ??= {column: this.view.columns.at(-1), unit: result.prediction};
+    this.view.draw(this.sample, result, this.choice);
+    element("network-prediction").textContent =
+        `Predicted class: ${result.prediction} (output ${result.outputs[result.prediction].toFixed(3)})`;
+    this.showExplanation(explain(this.network, this.sample, this.data.shape, result, this.choice.column.number,
+                                 this.choice.unit));
+  }
+
+  showExplanation({title, pictures, lines}) {
+    const heading = document.createElement("b"), tiles = document.createElement("div");
+    heading.textContent = title;
+    tiles.className = "tiles";
+    const limitOf = isWeights =>
+        largest(pictures.filter(part => part.isWeights === isWeights).map(part => largest(part.values)));
+    const [inputLimit, weightLimit] = [limitOf(false), limitOf(true)];
+    for (const part of pictures) {
+      const figure = document.createElement("figure"), caption = document.createElement("figcaption");
+      const colour = part.isWeights ? value => weightColour(value, weightLimit) : value => light(value, inputLimit);
+      const canvas = enlarged(part.values, part.rows, part.columns, colour, part.rows === 1 ? 300 : 112);
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `${part.caption} of ${title}`);
+      caption.textContent = part.caption;
+      figure.append(canvas, caption);
+      tiles.append(figure);
+    }
+    element("network-explanation").replaceChildren(heading, tiles, ...lines.map(line => {
+      const paragraph = document.createElement("p");
+      paragraph.textContent = line;
+      return paragraph;
+    }));
+  }
+
+  startFilm() {
+    this.film = element("film");
+    if (!this.film)
+      return;
+    const last = this.data.checkpoints.at(-1);
+    element("film-charts").replaceChildren();
+    this.marker = last.surface && markOn(copyOfChart("surface"), "circle", {id: "film-marker", r: 7});
+    this.cursor = last.cost && markOn(copyOfChart("cost"), "path", {id: "film-cursor"});
+    this.film.max = this.film.value = this.data.checkpoints.length - 1;
+    this.film.addEventListener("input", () => this.load(Number(this.film.value)), {signal: this.signal});
+  }
+
+  /** Shows the network of the checkpoint number `place`. */
+  load(place) {
+    const checkpoint = this.data.checkpoints[place];
+    this.network.load(checkpoint.weights);
+    this.show();
+    if (!this.film)
+      return;
+    const weights = firstWeights(this.network, this.data.shape);
+    this.weightLimit ??= 0.6 * largest(weights.map(part => largest(part.values))); // of the last one: growth shows
+    element("film-weights").replaceChildren(...weights.map(part => enlarged(
+        part.values, part.rows, part.columns, value => weightColour(value, this.weightLimit),
+        part.rows > 40 ? 256 : 56)));
+    element("film-step").textContent = checkpoint.step.toLocaleString("en");
+    this.film.setAttribute("aria-valuetext", `step ${checkpoint.step}`);
+    ["cx", "cy"].forEach((name, axis) => this.marker?.setAttribute(name, checkpoint.surface[axis]));
+    if (this.cursor) {
+      const [x, top, bottom] = checkpoint.cost;
+      this.cursor.setAttribute("d", `M${x} ${top}V${bottom}`);
+    }
+  }
+}
+
+function element(id) {
+  return document.getElementById(id);
+}
+
+function samplePixels({bytes, values}) {
+  return bytes ? Float32Array.from(bytesOf(bytes), byte => byte / 255) : numbersOf(values);
+}
+
+/** A picture whose longer side has about `size` pixels on the page. */
+function enlarged(values, rows, columns, colour, size) {
+  const canvas = picture(values, rows, columns, colour), scale = Math.min(12, size / Math.max(rows, columns));
+  canvas.style.width = `${columns * scale}px`;
+  canvas.style.height = `${rows === 1 ? 12 : rows * scale}px`;
+  return canvas;
+}
+
+/** A copy of a chart of the page, with other ids, among the charts of the film. */
+function copyOfChart(name) {
+  const figure = document.createElement("figure");
+  figure.innerHTML = element(`chart-${name}`).outerHTML.replace(/(\bid="|url\(#|href="#)/g, "$1film-");
+  element("film-charts").append(figure);
+  return figure.firstElementChild;
+}
+
+function markOn(chart, name, attributes) {
+  const mark = document.createElementNS(chart.namespaceURI, name);
+  Object.entries(attributes).forEach(([key, value]) => mark.setAttribute(key, value));
+  chart.append(mark);
+  return mark;
+}
+
+/** The weights of the first layer that has some, as pictures: of neurons or feature maps, or of an LSTM's gates. */
+function firstWeights(network, shape) {
+  const layer = network.layers.find(({kind}) => ["dense", "conv", "lstm"].includes(kind));
+  if (!layer)
+    return [];
+  const weights = layer.tensors.weight ?? layer.tensors.weight_ih, before = network.layers.indexOf(layer);
+  const count = layer.kind === "lstm" ? 4 : layer.output[0], size = weights.length / count;
+  const columns = layer.kind === "conv" ? layer.kernel : layer.kind === "lstm" ? layer.input[1] :
+      (before ? network.layers[before - 1].output : shape).at(-1);
+  return Array.from({length: Math.min(count, 40)}, (_, i) =>
+      ({values: weights.subarray(i * size, (i + 1) * size), rows: size / columns, columns}));
+}
+
+{
+  let section, text, listeners;
+  const start = () => {
+    const found = element("network-data")?.textContent;
+    if (!found || found === text && !element("network").hidden)
+      return;
+    listeners?.abort();
+    listeners = new AbortController();
+    text = found;
+    section = new NetworkSection(JSON.parse(text), listeners.signal, section);
+  };
+  start();
+  document.addEventListener("pagechange", start); // of a live page, which replaces parts of the page
+}

@@ -1,0 +1,213 @@
+"""The network in the page of a run: it computes what dtrain computes, explains it, and follows drawing and film."""
+
+import base64
+import json
+import re
+import sys
+import unittest
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import dtrain_testing as testing  # noqa: E402
+from browser import CHROMIUM, Browser  # noqa: E402
+from page_reading import Page  # noqa: E402
+
+SAMPLES = 20
+TOLERANCE = 2e-3  # absolute; outputs are at most 1, and the page rounds weights to float16
+MOST_BYTES = 5_000_000
+CROSS_ENTROPY = {"model.cost": "cross_entropy", "training.learning_rate": 0.1}
+DENSE = {"model.layers": "dense 16 sigmoid, dense 10 sigmoid", "model.cost": "quadratic"}
+CONVOLUTION = {**CROSS_ENTROPY,
+               "model.layers": "conv 5x5x5 pad 2 stride 2, batchnorm relu, maxpool 2, conv 6x3x3 pad 1 tanh, avgpool 2, "
+                               "dropout 0.2, dense 20, batchnorm relu, dense 10"}
+LSTM = {**CROSS_ENTROPY, "model.layers": "dropout 0.1, lstm 12, dense 10", "training.learning_rate": 0.5}
+
+# The network of the page, and what it computes for samples in base64.
+COMPUTE = """(() => {
+    const data = JSON.parse(document.getElementById("network-data").textContent);
+    %s
+    const network = new Network(data);
+    network.load(data.checkpoints.at(-1).weights);
+    return %s.map(sample => Array.from(network.forward(Float32Array.from(bytesOf(sample), x => x / 255)).outputs));
+})()"""
+# Explanations of some units of each layer, with the weighted sums.
+EXPLAIN = """(() => {
+    const data = JSON.parse(document.getElementById("network-data").textContent), network = new Network(data);
+    network.load(data.checkpoints.at(-1).weights);
+    const sample = Float32Array.from(bytesOf(%s), x => x / 255), result = network.forward(sample);
+    return result.stages.flatMap(({layer, sums, activations}, number) => [0, 0.4, 1].map(place => {
+        const unit = Math.floor(place * (sums.length - 1));
+        return {kind: layer.kind, z: sums[unit], a: activations[unit],
+                ...explain(network, sample, data.shape, result, number, unit)};
+    }));
+})()"""
+STATE = """({network: document.getElementById("network-canvas").toDataURL(),
+    weights: [...document.querySelectorAll("#film-weights canvas")].map(canvas => canvas.toDataURL()).join(),
+    marker: ["cx", "cy"].map(name => Number(document.getElementById("film-marker").getAttribute(name))),
+    cursor: document.getElementById("film-cursor").getAttribute("d"),
+    step: document.getElementById("film-step").textContent,
+    outputs: document.getElementById("network-explanation").textContent})"""
+# The points of the path on the cost surface, as the chart draws them.
+PATH = """[...document.querySelectorAll("#chart-surface use")]
+    .map(point => [Number(point.getAttribute("x")), Number(point.getAttribute("y"))])"""
+PREDICTION = 'document.getElementById("network-prediction").textContent'
+
+
+@unittest.skipUnless(CHROMIUM, "there is no chromium to open the page with")
+class PageNetworkTest(testing.DtrainTestCase):
+    def page_of(self, run, *options):
+        """The path of the page of a run."""
+        path = self.folder / "page.html"
+        result = testing.run("dtrain-report", run.folder, "-o", path, *options, cwd=self.folder)
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        self.assertLess(path.stat().st_size, MOST_BYTES)
+        page = Page(path.read_text(encoding="utf-8"))
+        self.assertEqual((page.problems, page.external()), ([], []))
+        return path
+
+    def open(self, path, **size):
+        browser = Browser(path.as_uri(), **size)
+        self.addCleanup(lambda: self.assertEqual(browser.messages, [], "the console has messages"))
+        return browser
+
+    def outputs_of(self, run):
+        """What dtrain computes for the first test samples, and its predictions."""
+        file = self.folder / "record.h5"
+        result = testing.run("dtrain-eval", run.folder, "--record", file, "--surface", 0, cwd=self.folder)
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        datasets = testing.read_h5(file).datasets
+        return datasets["/samples/output"][:SAMPLES], datasets["/samples/prediction"]
+
+    def samples(self):
+        return [base64.b64encode(image.tobytes()).decode() for image in self.arrays["test_images"][:SAMPLES]]
+
+    def check_explanations(self, browser):
+        """The numbers of each weighted sum add up."""
+        found = browser.value(EXPLAIN % json.dumps(self.samples()[0]))
+        for unit in found:
+            text = unit["lines"][0].replace("−", "-")
+            self.assertTrue(unit["pictures"] or unit["kind"] in ("batchnorm", "dropout"), unit["title"])
+            if unit["kind"] not in ("dense", "conv"):
+                continue
+            terms = text.removeprefix("z = Σ w·a + b = ").rpartition(" = ")[0]
+            total = eval(re.sub(r" \([^)]*\)", "", terms).replace("·", "*"))
+            self.assertAlmostEqual(total, unit["z"], delta=0.02 * (1 + abs(unit["z"])), msg=text)
+
+    def test_outputs_equal_those_of_dtrain(self):
+        for name, settings in {"dense": DENSE, "conv": CONVOLUTION, "lstm": LSTM}.items():
+            with self.case(name):
+                run = self.train(settings)
+                expected, predictions = self.outputs_of(run)
+                self.assertGreater(np.ptp(expected, axis=0).max(), 50 * TOLERANCE, "the outputs are all the same")
+                with self.open(self.page_of(run)) as browser:
+                    samples = json.dumps(self.samples())
+                    outputs = np.array(browser.value(COMPUTE % ("", samples)))
+                    difference = np.abs(outputs - expected).max()
+                    print(f"{name}: maximum difference {difference:.1e}", flush=True)
+                    self.assertEqual(outputs.shape, expected.shape)
+                    self.assertLessEqual(difference, TOLERANCE)
+                    self.check_explanations(browser)
+                    for button in (0, 12):
+                        title = browser.value(f"document.querySelectorAll('#network-samples button')[{button}].title")
+                        browser.value(f"document.querySelectorAll('#network-samples button')[{button}].click()")
+                        index = int(re.search(r"sample (\d+)", title)[1])
+                        self.assertIn(f"Predicted class: {predictions[index]} ", browser.value(PREDICTION))
+                    if name == "conv":  # the comparison can fail: a padding of 3 gives maps of the same size
+                        wrong = "data.layers[0].padding = 3;"
+                        outputs = np.array(browser.value(COMPUTE % (wrong, samples)))
+                        self.assertGreater(np.abs(outputs - expected).max(), 5 * TOLERANCE)
+                    self.assertEqual(browser.messages, [])
+
+    def test_drawing(self):
+        """A vertical line is a 1, wherever it is drawn."""
+        data = {"data.directory": testing.MNIST} if testing.MNIST else {"data.source": "synthetic"}
+        run = self.train({**data, "model.layers": "dense 16 relu, dense 16 relu, dense 10",
+                          "model.cost": "cross_entropy", "training.learning_rate": 0.02, "training.optimizer": "momentum", "training.epochs": 4,
+                          "data.train_samples": 12000, "data.test_samples": 1000})
+        with self.open(self.page_of(run)) as browser:
+            browser.value("document.getElementById('network-field').scrollIntoView({block: 'center'})")
+            area = browser.value("JSON.parse(JSON.stringify(document.getElementById('network-field')"
+                                 ".getBoundingClientRect()))")
+            for across in (0.2, 0.5):
+                browser.value("document.getElementById('network-clear').click()")
+                before = browser.value(PREDICTION)
+                x, y = area["x"] + across * area["width"], area["y"]
+                for kind, down in (("mousePressed", 0.2), *(("mouseMoved", 0.2 + 0.06 * i) for i in range(11)),
+                                   ("mouseReleased", 0.8)):
+                    browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y + down * area["height"], button="left",
+                                 buttons=1, clickCount=1)
+                browser.wait_for(f"{PREDICTION} != {json.dumps(before)}")
+                self.assertIn("Predicted class: 1 ", browser.value(PREDICTION))
+            self.check_centring(browser)
+
+    def check_centring(self, browser):
+        """A slanted stroke in a corner fills 20 rows, and its centre of mass is in the middle."""
+        pixels = np.array(browser.value("""(() => {
+            const drawing = new Drawing(document.createElement("canvas"),
+                                        [[[0.05, 0.1], [0.1, 0.4]], [[0.05, 0.1], [0.2, 0.1]]]);
+            return Array.from(drawing.sample(28, 28));
+        })()""")).reshape(28, 28)
+        self.assertAlmostEqual(float(pixels.max()), 1, delta=0.01)
+        rows = np.flatnonzero(pixels.max(1) > 0.1)
+        self.assertAlmostEqual(rows[-1] - rows[0] + 1, 20, delta=1)
+        for axis in (0, 1):
+            centre = (pixels.sum(1 - axis) * (np.arange(28) + 0.5)).sum() / pixels.sum()
+            self.assertAlmostEqual(centre, 14, delta=0.15)
+
+    def test_film_and_keyboard(self):
+        run = self.train({**DENSE, "training.epochs": 4, "output.keep_checkpoints": 0})
+        with self.open(self.page_of(run)) as browser:
+            def press(key):
+                for kind in ("keyDown", "keyUp"):
+                    browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key,
+                                 windowsVirtualKeyCode={"Home": 36, "ArrowRight": 39, "ArrowLeft": 37}[key])
+
+            path = browser.value(PATH)
+            states = [browser.value(STATE)]
+            browser.value("document.getElementById('film').focus()")
+            for key in ("Home", "ArrowRight"):
+                press(key)
+                states.append(browser.value(STATE))
+            for name in states[0]:
+                with self.subTest(name):
+                    self.assertEqual(len({str(state[name]) for state in states}), len(states))
+            steps = [int(checkpoint.stem[5:]) for checkpoint in run.checkpoints()]
+            self.assertEqual([int(state["step"].replace(",", "")) for state in states], [steps[-1], *steps[:2]])
+            for state in states:  # the marker is on a point of the path
+                self.assertLess(np.abs(np.array(path) - state["marker"]).max(1).min(), 0.5)
+
+            browser.value("document.getElementById('network-canvas').focus()")
+            press("ArrowLeft")
+            self.assertIn("of layer 1 (dense 16 sigmoid)", browser.value(STATE)["outputs"])
+
+            # A live page gets other data, and shows them.
+            browser.value("""(() => {
+                const script = document.getElementById("network-data"), data = JSON.parse(script.textContent);
+                data.checkpoints.pop();
+                script.textContent = JSON.stringify(data);
+                document.dispatchEvent(new Event("pagechange"));
+            })()""")
+            self.assertEqual(int(browser.value(STATE)["step"].replace(",", "")), steps[-2])
+            self.assertEqual(browser.value("document.querySelectorAll('#film-charts svg').length"), 2)
+
+    def test_large_networks(self):
+        without_evaluation = "--eval", self.folder / "none"  # the surface would take long
+        run = self.train({**CROSS_ENTROPY, "model.layers": "dense 900 relu, dense 10", "training.epochs": 1,
+                          "output.keep_checkpoints": 0, "output.checkpoint_every": "4 steps"})
+        text = self.page_of(run, *without_evaluation).read_text(encoding="utf-8")
+        self.assertRegex(Page(text).text, r"one of\s+2 checkpoints")
+        found = [int(step) for step in re.findall(r'"step":(\d+),"weights"', text)]
+        steps = [int(checkpoint.stem[5:]) for checkpoint in run.checkpoints()]
+        self.assertGreater(len(steps), 2)
+        self.assertEqual(found, [steps[0], steps[-1]])
+
+        run = self.train({"model.layers": "dense 2000, dense 10", "training.epochs": 0}, output="large")
+        page = Page(self.page_of(run, *without_evaluation).read_text(encoding="utf-8"))
+        self.assertIn("1,590,010 parameters", page.by_id["network-problem"])
+        self.assertNotIn("network-data", page.by_id)
+
+
+if __name__ == "__main__":
+    testing.main()
