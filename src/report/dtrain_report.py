@@ -20,7 +20,8 @@ def parse(words, version):
                "write output")
     parser.add_argument("run", nargs="+", type=Path, metavar="RUN",
                         help="output folder of a run, log.h5, checkpoint, folder of checkpoints, or file of a scaling "
-                             "experiment; one run: the page also shows the network; several runs: it overlays curves")
+                             "experiment; one run: the page also holds the network, to draw digits for; several runs: "
+                             "it overlays curves")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page to write (default: report.html)")
     parser.add_argument("--live", action="store_true",
                         help="writes no file, but serves the page on 127.0.0.1 and follows the runs, which need not "

@@ -119,6 +119,11 @@ function softmax(z) {
   return powers.map(power => power / total);
 }
 
+/** The first of equal ones. */
+function indexOfLargest(values) {
+  return values.reduce((best, value, i) => value > values[best] ? i : best, 0);
+}
+
 class Network {
   /** `data` is what page_network.py wrote. */
   constructor(data) {
@@ -147,6 +152,6 @@ class Network {
       return {layer, input, activations: values, ...done};
     });
     const outputs = this.hasSoftmax ? softmax(values) : values;
-    return {stages, outputs, prediction: outputs.indexOf(Math.max(...outputs))};
+    return {stages, outputs, prediction: indexOfLargest(outputs)};
   }
 }

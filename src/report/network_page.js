@@ -62,12 +62,13 @@ class NetworkSection {
 
   show() {
     const result = this.network.forward(this.sample);
-    this.choice ??= {column: this.view.columns.at(-1), unit: result.prediction};
-    this.view.draw(this.sample, result, this.choice);
-    element("network-prediction").textContent =
-        `Predicted class: ${result.prediction} (output ${result.outputs[result.prediction].toFixed(3)})`;
-    this.showExplanation(explain(this.network, this.sample, this.data.shape, result, this.choice.column.number,
-                                 this.choice.unit));
+    const choice = this.choice ?? {column: this.view.columns.at(-1), unit: result.prediction};
+    this.view.draw(this.sample, result, choice);
+    for (const id of ["network-prediction", "film-prediction"])
+      element(id)?.replaceChildren(
+          `Predicted class: ${result.prediction} (output ${result.outputs[result.prediction].toFixed(3)})`);
+    this.showExplanation(explain(this.network, this.sample, this.data.shape, result, choice.column.number,
+                                 choice.unit));
   }
 
   showExplanation({title, pictures, lines}) {

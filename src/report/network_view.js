@@ -63,7 +63,7 @@ class Dots {
     const radius = this.pitch * 0.42;
     for (let unit = 0; unit < this.count; ++unit) {
       const [x, y] = this.place(unit);
-      const value = this.labels ? result.outputs[unit] : stage.activations[unit];
+      const value = stage.activations[unit];
       context.beginPath();
       context.arc(x, y, radius, 0, 2 * Math.PI);
       context.fillStyle = css(light(value, limit));
@@ -145,9 +145,10 @@ class States {
     return Math.floor(y / this.stepY);
   }
 
-  draw(context, stage, limit) {
+  draw(context, stage) {
     const values = Array.from({length: this.units * this.times},
                               (_, i) => stage.steps[i % this.times].h[Math.floor(i / this.times)]);
+    const limit = largest(values);
     context.drawImage(picture(values, this.units, this.times, value => light(value, limit)), 0, 0, this.width,
                       this.height);
   }
@@ -159,14 +160,17 @@ class NetworkView {
     this.canvas = canvas;
     this.selected = selected;
     this.columns = [this.column(this.firstColumn(shape), "input")];
+    const last = lastLayer(network);
     network.layers.forEach((layer, number) => {
-      if (layer.kind === "dropout")
-        return; // it changes nothing here
-      const isLast = number === network.layers.length - 1, size = product(layer.output);
-      const drawn = layer.kind === "lstm" ? new States(layer.output[0], layer.input[0]) :
-          layer.output.length === 3 && !isLast ? new Maps(layer.output, 64) : new Dots(size, isLast);
-      this.columns.push(this.column(drawn, layer.text, number));
+      if (layer.kind === "lstm")
+        this.columns.push(this.column(new States(layer.output[0], layer.input[0]), layer.text, number));
+      else if (layer.output.length === 3 && number !== last)
+        this.columns.push(this.column(new Maps(layer.output, 64), layer.text, number));
+      else if (layer.kind !== "dropout" && number !== last) // dropout changes nothing here
+        this.columns.push(this.column(new Dots(product(layer.output), false), layer.text, number));
     });
+    const {output, kind, text} = network.layers[last];
+    this.columns.push(this.column(new Dots(product(output), true), kind === "lstm" ? "outputs" : text, last));
     this.arrange();
     const listen = (name, handler) => canvas.addEventListener(name, handler, {signal});
     listen("pointermove", event => event.pointerType === "mouse" && this.point(event));
@@ -203,16 +207,17 @@ class NetworkView {
       column.y = TOP + (HEIGHT - column.drawn.height) / 2;
       x += column.width;
     }
-    this.width = x + EDGE;
+    this.width = Math.max(x + EDGE, this.canvas.parentElement.clientWidth);
     const ratio = window.devicePixelRatio || 1, height = TOP + HEIGHT + 10;
     [this.canvas.width, this.canvas.height] = [this.width * ratio, height * ratio];
     [this.canvas.style.width, this.canvas.style.height] = [`${this.width}px`, `${height}px`];
     context.scale(ratio, ratio);
   }
 
-  /** The values of a column, as of a layer: the first column has the sample. */
+  /** What a column shows, as of a layer: the first column has the sample, and the last one the outputs. */
   stageOf(column) {
-    return column.number === undefined ? {activations: this.sample} : this.result.stages[column.number];
+    return column.number === undefined ? {activations: this.sample} :
+        column === this.columns.at(-1) ? {activations: this.result.outputs} : this.result.stages[column.number];
   }
 
   draw(sample, result, choice) {
@@ -224,15 +229,14 @@ class NetworkView {
     this.columns.forEach((column, number) => {
       if (column.text.startsWith("dense"))
         this.drawConnections(context, this.columns[number - 1], column);
-      const stage = this.stageOf(column), isOutput = column.number === result.stages.length - 1;
+      const isOutput = column === this.columns.at(-1), stage = this.stageOf(column);
       context.save();
       context.font = FONT;
       context.fillStyle = "#bbb";
       column.lines.forEach((line, place) => context.fillText(line, column.x, 17 + 15 * place));
       context.translate(column.x, column.y);
-      const values = isOutput ? result.outputs : stage.activations;
-      const isBounded = isOutput && result.outputs.every(value => value >= 0 && value <= 1);
-      column.drawn.draw(context, stage, isBounded ? 1 : largest(values), result);
+      const {activations} = stage, isBounded = isOutput && activations.every(value => value >= 0 && value <= 1);
+      column.drawn.draw(context, stage, isBounded ? 1 : largest(activations), result);
       if (choice?.column === column) {
         context.strokeStyle = "#ffd400";
         context.lineWidth = 2;
@@ -287,13 +291,17 @@ class NetworkView {
     if (!(event.key in steps))
       return;
     event.preventDefault();
-    const [across, down] = steps[event.key], last = this.columns.length - 1;
-    const before = this.choice ? this.columns.indexOf(this.choice.column) : last + (across < 0 ? 1 : 0);
-    const column = this.columns[Math.max(0, Math.min(last, before + across))];
+    const [across, down] = steps[event.key], {column: before, unit} = this.choice;
+    const column = this.columns[this.columns.indexOf(before) + across] ?? before;
     const values = this.stageOf(column).activations;
-    const start = !this.choice || across ? brightest(values, 1)[0] ?? 0 : this.choice.unit + down;
-    this.selected(column, Math.max(0, Math.min(values.length - 1, start)));
+    const next = column === before ? unit + down : brightest(values, 1)[0] ?? 0;
+    this.selected(column, Math.max(0, Math.min(values.length - 1, next)));
   }
+}
+
+/** The number of the layer that computes the outputs: dropout after it changes nothing. */
+function lastLayer(network) {
+  return network.layers.findLastIndex(({kind}) => kind !== "dropout");
 }
 
 /** The text of a layer in two lines. */
@@ -403,7 +411,7 @@ function explain(network, sample, shape, result, layerNumber, unit) {
     return {title, pictures, lines};
   }
   lines.push(`${ACTIVATION_TEXTS[layer.activation]} = ${number(a)}`);
-  if (network.hasSoftmax && layerNumber === network.layers.length - 1)
+  if (network.hasSoftmax && layerNumber === lastLayer(network))
     lines.push(`output = softmax of all z: e^z / Σ e^z = ${number(result.outputs[unit])}`);
   return {title, pictures, lines};
 }

@@ -45,7 +45,7 @@ def pack(run, newest, evaluation, cost_chart, surface_chart):
                            f"{MAX_PARAMETERS:,}.")
     packed = weights_of(trained)
     checkpoints = [{"step": step_of(trained), "weights": packed}]
-    for path in earlier(run.checkpoints, checkpoint, MAX_BYTES // len(packed)):
+    for path in earlier(run.checkpoints, checkpoint, MAX_BYTES // max(1, len(packed))):
         try:
             found = hdf5.reading_apart(path, network.network_of)
         except hdf5.Unreadable:  # a running training removes checkpoints; the page names damaged ones elsewhere

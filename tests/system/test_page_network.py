@@ -182,6 +182,12 @@ class PageNetworkTest(testing.DtrainTestCase):
             press("ArrowLeft")
             self.assertIn("of layer 1 (dense 16 sigmoid)", browser.value(STATE)["outputs"])
 
+            browser.value("document.getElementById('network-canvas').scrollIntoView()")
+            x, y = browser.value("(area => [area.x, area.y])(document.getElementById('network-canvas')"
+                                 ".getBoundingClientRect())")
+            browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 82, y=y + 214)  # in the picture
+            self.assertIn("Input: row 14, column 14", browser.value(STATE)["outputs"])
+
             # A live page gets other data, and shows them.
             browser.value("""(() => {
                 const script = document.getElementById("network-data"), data = JSON.parse(script.textContent);
