@@ -6,6 +6,7 @@ Colours in the page are CSS variables. While matplotlib draws, a unique placehol
 import dataclasses
 import io
 import itertools
+import json
 import math
 import re
 from html import escape
@@ -42,7 +43,6 @@ class Chart:
     title: str
     svg: Markup
     note: str = ""
-    places: list = ()  # points for the scripts of the page, in units of the view box
 
 
 def style_of(index):
@@ -59,7 +59,7 @@ def new_axes(x, y, size=SIZE_INCHES):
 
 def finish(figure, title, alternative, note="", name="", places=None):
     """The chart as inline SVG. `alternative` is its text for screen readers. Scripts of the page find the chart by
-    `name`, and in it `places`: x and y of points."""
+    `name`, and on it the `places`: training steps with the x and y of each."""
     buffer = io.StringIO()
     matplotlib.rcParams["svg.hashsalt"] = f"chart {next(charts_so_far)}"  # so that ids are unique in the page
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -74,17 +74,19 @@ def finish(figure, title, alternative, note="", name="", places=None):
     svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
     svg = re.sub("|".join(CSS_COLOURS), lambda found: CSS_COLOURS[found[0]], svg)
     view_box = re.search(r'viewBox="[^"]*"', svg)[0]
-    start = (f'id="chart-{name}" ' if name else "") + f'{view_box} role="img" aria-label="{escape(alternative)}"'
+    start = f'{view_box} role="img" aria-label="{escape(alternative)}"'
+    if name:
+        start = f'id="chart-{name}" data-places="{places_of(figure, *places)}" {start}'
     svg = re.sub(r"^<svg[^>]*>", lambda _: f"<svg {start}>", svg)
-    return Chart(title, Markup(re.sub(r"\n\s*", "\n", svg)), note, places_of(figure, *places) if places else ())
+    return Chart(title, Markup(re.sub(r"\n\s*", "\n", svg)), note)
 
 
-def places_of(figure, x, y):
-    """Points of the first axes of a drawn figure, in units of its view box."""
+def places_of(figure, steps, x, y):
+    """JSON of [step, x, y] of points of the first axes of a drawn figure, in units of its view box."""
     to_figure = figure.axes[0].transData + figure.transFigure.inverted()
     width, height = 72 * figure.get_size_inches()
-    return [(float(width * across), float(height * (1 - up))) for across, up in
-            to_figure.transform(np.column_stack([x, y]))]
+    return json.dumps([[int(step), round(float(width * across), 2), round(float(height * (1 - up)), 2)]
+                       for step, (across, up) in zip(steps, to_figure.transform(np.column_stack([x, y])))])
 
 
 def shorter(number):

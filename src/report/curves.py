@@ -57,8 +57,9 @@ def step_cost(shown):
         else "Pale line: each step")
     alternative = "; ".join((f"{run.name}: " if len(shown) > 1 else "") + change(curve)
                             for (_, run), curve in zip(shown, smooth_curves))
+    ends = [0, max(run.record.steps.count for _, run in shown)]
     return charts.finish(figure, "Training cost of each step", f"Cost of each step's batch, smoothed, {alternative}.",
-                         note + ".", "cost", ([0, max(run.record.steps.count for _, run in shown)], axes.get_ylim()))
+                         note + ".", "cost", (ends, ends, axes.get_ylim()))
 
 
 def epoch_curves(shown, title, unit, columns, scale=1, log=True):

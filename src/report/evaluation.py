@@ -250,4 +250,4 @@ def surface_chart(surface, cost):
     note = f"The cost{of}, on {plane}, through the trained weights. {way}"
     alternative = f"Contours of the cost between {low:.3g} and {high:.3g} around the trained weights" + (
         f", where it is {path_cost[-1]:.3g}" if len(x) else "")
-    return charts.finish(figure, "Cost surface", alternative + ".", note, "surface", (x, y))
+    return charts.finish(figure, "Cost surface", alternative + ".", note, "surface", (step, x, y))

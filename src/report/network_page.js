@@ -99,10 +99,9 @@ class NetworkSection {
     this.film = element("film");
     if (!this.film)
       return;
-    const last = this.data.checkpoints.at(-1);
     element("film-charts").replaceChildren();
-    this.marker = last.surface && markOn(copyOfChart("surface"), "circle", {id: "film-marker", r: 7});
-    this.cursor = last.cost && markOn(copyOfChart("cost"), "path", {id: "film-cursor"});
+    this.marker = markOnCopy("surface", "circle", {id: "film-marker", r: 7});
+    this.cursor = markOnCopy("cost", "path", {id: "film-cursor"});
     this.film.max = this.film.value = this.data.checkpoints.length - 1;
     this.film.addEventListener("input", () => this.load(Number(this.film.value)), {signal: this.signal});
   }
@@ -121,10 +120,14 @@ class NetworkSection {
         part.rows > 40 ? 256 : 56)));
     element("film-step").textContent = checkpoint.step.toLocaleString("en");
     this.film.setAttribute("aria-valuetext", `step ${checkpoint.step}`);
-    ["cx", "cy"].forEach((name, axis) => this.marker?.setAttribute(name, checkpoint.surface[axis]));
+    if (this.marker) {
+      const [x, y] = placeAt(this.marker.places, checkpoint.step);
+      this.marker.shape.setAttribute("cx", x);
+      this.marker.shape.setAttribute("cy", y);
+    }
     if (this.cursor) {
-      const [x, top, bottom] = checkpoint.cost;
-      this.cursor.setAttribute("d", `M${x} ${top}V${bottom}`);
+      const {places, shape} = this.cursor, [x] = placeAt(places, checkpoint.step);
+      shape.setAttribute("d", `M${x} ${places[0][2]}V${places[1][2]}`);
     }
   }
 }
@@ -145,19 +148,28 @@ function enlarged(values, rows, columns, colour, size) {
   return canvas;
 }
 
-/** A copy of a chart of the page, with other ids, among the charts of the film. */
-function copyOfChart(name) {
+/** A shape on a copy of a chart of the page, with other ids, among the charts of the film; and the chart's places: rows
+ *  of step, x and y. Undefined if the page has no such chart, or the chart no places. */
+function markOnCopy(name, kind, attributes) {
+  const original = element(`chart-${name}`), places = JSON.parse(original?.dataset.places ?? "[]");
+  if (!places.length)
+    return undefined;
   const figure = document.createElement("figure");
-  figure.innerHTML = element(`chart-${name}`).outerHTML.replace(/(\bid="|url\(#|href="#)/g, "$1film-");
+  figure.innerHTML = original.outerHTML.replace(/(\bid="|url\(#|href="#)/g, "$1film-");
   element("film-charts").append(figure);
-  return figure.firstElementChild;
+  const chart = figure.firstElementChild, shape = document.createElementNS(chart.namespaceURI, kind);
+  Object.entries(attributes).forEach(([key, value]) => shape.setAttribute(key, value));
+  chart.append(shape);
+  return {shape, places};
 }
 
-function markOn(chart, name, attributes) {
-  const mark = document.createElementNS(chart.namespaceURI, name);
-  Object.entries(attributes).forEach(([key, value]) => mark.setAttribute(key, value));
-  chart.append(mark);
-  return mark;
+/** x and y at a step, on straight lines between the places. */
+function placeAt(places, step) {
+  const next = places.findIndex(place => place[0] >= step), after = places.at(next), before = places.at(next - 1);
+  if (next < 1)
+    return after.slice(1);
+  const fraction = (step - before[0]) / (after[0] - before[0]);
+  return [1, 2].map(axis => before[axis] + fraction * (after[axis] - before[axis]));
 }
 
 /** The weights of the first layer that has some, as pictures: of neurons or feature maps, or of an LSTM's gates. */

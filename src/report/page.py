@@ -64,8 +64,7 @@ def training_of(run, progress):
     section = {"run": run, "headline": headline(run), "facts": facts(run), "fingerprint": fingerprint(run),
                "state": state(run), "config_text": str(run.attributes.get("config", "")).strip()}
     progress.doing(f"drawing the curves of {run.name}")
-    section["cost"] = curves.step_cost([run])
-    section["training"] = [chart for chart in (section["cost"], curves.costs(run), curves.accuracy([run]),
+    section["training"] = [chart for chart in (curves.step_cost([run]), curves.costs(run), curves.accuracy([run]),
                                                curves.learning_rate([run])) if chart]
     section["times"] = curves.times(run)
     return section
@@ -82,7 +81,7 @@ def network_of(run, evaluator, progress):
     except evaluation.Failed as error:
         section["evaluation_failed"] = str(error)
         section["first_layer"] = weights.first_layer(run.checkpoints, run.notes)
-        section["network"] = page_network.pack(run, run.checkpoints, None, section["cost"], None)
+        section["network"] = page_network.pack(run, run.checkpoints, None)
         return section
     section["first_layer"] = weights.first_layer([checkpoint] if checkpoint.exists() else run.checkpoints, run.notes)
     progress.doing(f"drawing the network of {run.name}")
@@ -93,7 +92,7 @@ def network_of(run, evaluator, progress):
         section["confusion_chart"] = evaluation.confusion_chart(found)
     if found.surface:
         section["surface"] = evaluation.surface_chart(found.surface, curves.cost_name([run]))
-    section["network"] = page_network.pack(run, [checkpoint], found, section["cost"], section.get("surface"))
+    section["network"] = page_network.pack(run, [checkpoint], found)
     return section
 
 

@@ -28,9 +28,9 @@ class PageNetwork:
     layers: str = ""
 
 
-def pack(run, newest, evaluation, cost_chart, surface_chart):
-    """The network of the first readable one of the checkpoints `newest`, with test samples from `evaluation` (or None).
-    On the charts (or None), the film moves marks."""
+def pack(run, newest, evaluation):
+    """The network of the first readable one of the checkpoints `newest`, with test samples from `evaluation` (or
+    None)."""
     trained, problem = None, "There is no checkpoint yet."
     for checkpoint in newest:
         try:
@@ -52,7 +52,6 @@ def pack(run, newest, evaluation, cost_chart, surface_chart):
             continue
         checkpoints.append({"step": step_of(found), "weights": weights_of(found)})
     checkpoints.sort(key=lambda entry: entry["step"])
-    add_places(checkpoints, run, evaluation, cost_chart, surface_chart)
     shape = trained.sample_shape
     is_drawable = len(shape) == 2 or len(shape) == 3 and shape[0] == 1
     data = {"shape": shape, "drawable": is_drawable, "softmax": trained.has_softmax, "checkpoints": checkpoints,
@@ -112,18 +111,3 @@ def samples_of(evaluation):
     return [{"index": index, "label": int(evaluation.label[index]),
              **({"bytes": base64_of([(image * 255).round()], np.uint8)} if are_bytes else
                 {"values": base64_of([image], "<f2")})} for index, image in found.items()]
-
-
-def add_places(checkpoints, run, evaluation, cost_chart, surface_chart):
-    """Adds to each checkpoint where it is on the charts, in their units."""
-    steps = [entry["step"] for entry in checkpoints]
-    if cost_chart:
-        (left, bottom), (right, top) = cost_chart.places
-        for entry in checkpoints:
-            x = left + (right - left) * entry["step"] / max(1, run.record.steps.count)
-            entry["cost"] = [round(value, 2) for value in (x, top, bottom)]
-    if surface_chart and len(surface_chart.places) > 1:
-        path_steps = evaluation.surface.path[2]
-        x, y = (np.interp(steps, path_steps, axis) for axis in np.transpose(surface_chart.places))
-        for entry, *place in zip(checkpoints, x, y):
-            entry["surface"] = [round(float(value), 2) for value in place]
