@@ -22,6 +22,7 @@ import time
 
 import charts
 import page
+import page_network
 import runs
 from hdf5 import Unreadable
 from program import EXIT_USAGE, fail
@@ -179,8 +180,9 @@ class Evaluation:
         self._evaluator = evaluator
         self._child, self._receiver = None, None
         self._begun, self._next, self._subject = 0.0, 0.0, None
-        self.network, self.notes, self.state = {"first_layer": None, "evaluation_failed":
-                                                "the first evaluation is not finished yet"}, [], ""
+        pending = "the first evaluation is not finished yet"
+        self.network = {"first_layer": None, "evaluation_failed": pending, "network": page_network.PageNetwork(pending)}
+        self.notes, self.state = [], ""
 
     def advance(self, run):
         """Starts an evaluation if one is due. Returns whether one has ended, so that the page must be drawn again."""
