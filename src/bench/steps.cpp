@@ -1,6 +1,8 @@
 #include "dtrain/bench/measurements.hpp"
+#include "dtrain/core/error.hpp"
 #include "dtrain/core/memory.hpp"
 #include "dtrain/kernels/products.hpp"
+#include "dtrain/model/build.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -79,18 +81,29 @@ class PeakMeter {
     std::vector<double> fractions_;
 };
 
-/// A config with other products, as far as they can be combined.
+/// The config that an alternative stands for.
+config::Config changed_by(const Alternative& alternative, config::Config config) {
+    (alternative.key == "products" ? config.parallel.products : config.training.precision) = alternative.value;
+    return config;
+}
+
+/// Every other engine for products and the other precision, without those that the config excludes.
 std::vector<Alternative> alternatives_to(const config::Config& config) {
     std::vector<Alternative> all;
-    const bool rounds = config.training.precision == "bfloat16";
     for (const std::string& engine : kernels::product_names()) {
-        if (engine != config.parallel.products && !rounds) {
+        if (engine != config.parallel.products) {
             all.push_back({"products", engine, {}, {}});
         }
     }
-    if (config.parallel.products == kernels::product_names().front()) {
-        all.push_back({"precision", rounds ? "float32" : "bfloat16", {}, {}});
-    }
+    all.push_back({"precision", config.training.precision == "bfloat16" ? "float32" : "bfloat16", {}, {}});
+    std::erase_if(all, [&](const Alternative& alternative) {
+        try {
+            model::check_products(changed_by(alternative, config));
+            return false;
+        } catch (const core::Error&) {
+            return true;
+        }
+    });
     return all;
 }
 
@@ -166,8 +179,7 @@ std::vector<Alternative> compare_products(train::Replica& replica, StepPlan plan
     std::vector<Alternative> results = alternatives_to(config);
     Stepper own(replica, communicator);
     for (Alternative& alternative : results) {
-        config::Config changed = config;
-        (alternative.key == "products" ? changed.parallel.products : changed.training.precision) = alternative.value;
+        const config::Config changed = changed_by(alternative, config);
         train::Plan other_plan(changed, communicator);
         train::Replica other(other_plan);
         other.initialise();

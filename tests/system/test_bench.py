@@ -152,6 +152,15 @@ class BenchTest(testing.DtrainTestCase):
                          {"precision": ["float32"]})
         self.assertIn("bfloat16 products", results["arithmetic"])
 
+    def test_leaves_out_what_the_config_excludes(self):
+        """Micro-batches of 8 exclude bfloat16, and OpenBLAS does too."""
+        for settings, alternatives in (({"training.micro_batch": 8}, {"products": ["openblas"]}),
+                                       ({"parallel.products": "openblas"}, {"products": ["exact"]})):
+            with self.subTest(settings):
+                config = self.write_config({**SETTINGS, **settings})
+                results, _, _ = self.measure(config, "--blocks=2", ranks=2)
+                self.assertEqual({key: list(values) for key, values in results["alternatives"].items()}, alternatives)
+
     def test_steps_only(self):
         config = self.write_config(SETTINGS)
         fingerprints = set()

@@ -71,7 +71,7 @@ struct Alternative {
 };
 
 /// Collective: times blocks of steps of `config` with every other engine for products and with the other precision, in
-/// alternation with `replica`. An engine and a precision that exclude each other are left out.
+/// alternation with `replica`. Those that the rest of the config excludes are left out.
 [[nodiscard]] std::vector<Alternative> compare_products(train::Replica& replica, StepPlan plan,
                                                         const config::Config& config,
                                                         const mpi::Communicator& communicator);
