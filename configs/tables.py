@@ -70,11 +70,29 @@ def best_on_grid(start, score):
     return rate(best)
 
 
+def key_and_value(option):
+    return option.removeprefix("--").split("=", 1)
+
+
+def refuse_own_keys(parser, options, arguments):
+    """Ends the program over an option for a key that the script itself sets in every run."""
+    own = {"data.validation_samples": "--validation", "model.seed": "--seeds", "output.directory": "--output"}
+    if arguments.data:
+        own["data.directory"] = "--data"
+    if arguments.epochs:
+        own["training.epochs"] = "--epochs"
+    if arguments.rates:
+        own["training.learning_rate"] = "--rates"
+    for key, _ in map(key_and_value, options):
+        if key in own:
+            parser.error(f"--{key}: the script sets this key in every run; use {own[key]} alone")
+
+
 def print_rates(config, options, arguments):
     settings = {"data.validation_samples": arguments.validation}
     if arguments.epochs:
         settings |= {"training.epochs": arguments.epochs}
-    settings |= dict(option.removeprefix("--").split("=", 1) for option in options)
+    settings |= dict(map(key_and_value, options))
     label = "-".join(f"{key.partition('.')[2]}-{value}" for key, value in settings.items())  # other runs, other folders
     label = re.sub(r"[^\w.-]+", "_", label)
     rows = {}
@@ -127,6 +145,9 @@ def main():
         parser.error(f"unrecognized argument {wrong[0]}")
     if arguments.epochs is not None and arguments.epochs < 1:
         parser.error("--epochs must be at least 1")
+    if arguments.validation < 1:
+        parser.error("--validation must be at least 1")
+    refuse_own_keys(parser, options, arguments)
     if (arguments.table == "rates") != (arguments.config is not None):
         parser.error("give a config with rates, and only there")
     training.parse(parser, arguments)

@@ -82,11 +82,16 @@ class PublishedTest(testing.DtrainTestCase):
             log = testing.read_h5(self.folder / f"trained/rates/run-{rate}-validation_samples-200-batch_size-50-seed-1" / "log.h5")
             self.assertIn(f"learning_rate = {rate}\n", log.attributes["config"])
             self.assertIn("batch_size = 50\n", log.attributes["config"])
-        for wrong in ("--trainingbatch_size=50", "more", "--training.batchsize=50"):
-            with self.case(wrong):
-                refused = self.run_script(self.data, *arguments, wrong, script=script)
+        before = testing.snapshot(self.folder)
+        for wrong in (["--trainingbatch_size=50"], ["more"], ["--training.batchsize=50"], ["--validation=0"],
+                      ["--data.validation_samples=0"], ["--model.seed=7"], ["--output.directory=other"],
+                      ["--data.directory=other"], ["--training.learning_rate=0.1"],
+                      ["--training.epochs=2", "--epochs=3"]):
+            with self.case(wrong[0]):
+                refused = self.run_script(self.data, *arguments, *wrong, script=script)
                 self.assertEqual(refused.returncode, testing.EXIT_BAD_CONFIG, refused.stderr)
-                self.assertIn(wrong.partition("=")[0].lstrip("-"), refused.stderr)
+                self.assertIn(wrong[0].partition("=")[0].lstrip("-"), refused.stderr.splitlines()[-1])
+        self.assertEqual(testing.snapshot(self.folder), before, "trained before it refused")
 
     def test_only_for_their_data(self):
         for name, data_set in (("linear", "MNIST"), ("fashion-100", "Fashion-MNIST")):
