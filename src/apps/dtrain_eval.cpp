@@ -12,8 +12,6 @@
 #include "dtrain/io/file.hpp"
 #include "dtrain/io/file_kind.hpp"
 #include "dtrain/kernels/instruction_set.hpp"
-#include "dtrain/kernels/products.hpp"
-#include "dtrain/model/build.hpp"
 #include "dtrain/model/data_source.hpp"
 #include "dtrain/model/evaluator.hpp"
 #include "dtrain/model/saved_network.hpp"
@@ -299,9 +297,8 @@ void execute(Arguments arguments) {
     }
     const io::Checkpoint checkpoint = io::open_checkpoint(
         arguments.checkpoint, [](std::string_view text) { core::print_error("dtrain-eval: warning: {}\n", text); });
-    config::Config config = model::config_of(checkpoint);
-    config.parallel.products = kernels::product_names().front(); // the machine need not have another engine
-    const auto products = model::build_products(config);
+    const config::Config config = model::config_of(checkpoint);
+    const auto products = model::products_of(checkpoint);
     nn::Network<float> network = model::network_of(checkpoint, *products);
     const core::Buffer<float> parameters = model::parameters_of(checkpoint, network);
 

@@ -17,6 +17,17 @@ config::Config config_of(const io::Checkpoint& checkpoint) {
     }
 }
 
+std::unique_ptr<kernels::Products> products_of(const io::Checkpoint& checkpoint) {
+    config::Config config = config_of(checkpoint);
+    config.parallel.products = kernels::product_names().front(); // the machine need not have another engine
+    try {
+        check_products(config);
+    } catch (const core::Error& error) {
+        checkpoint.fail(error.what());
+    }
+    return build_products(config);
+}
+
 nn::Network<float> network_of(const io::Checkpoint& checkpoint, kernels::Products& products) {
     const config::Config config = config_of(checkpoint);
     nn::Network<float> network = [&] {

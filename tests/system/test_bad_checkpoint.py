@@ -60,12 +60,19 @@ class Index:
     def set_dataset(self, path, words):
         self.replace(" ".join(self.dataset(path)) + "\n", f"{' '.join(words)}\n" if words else "")
 
+    def _place_of_text(self, name):
+        """Where the line of the attribute begins, and where its text begins and ends."""
+        line = re.search(rb"^attribute text %s (\d+)\n" % name.encode(), self.text, re.MULTILINE)
+        return line.start(), line.end(), line.end() + int(line[1])
+
+    def text_of(self, name):
+        _, begin, end = self._place_of_text(name)
+        return self.text[begin:end].decode()
+
     def set_text(self, name, value):
-        length = int(re.search(rb"^attribute text %s (\d+)$" % name.encode(), self.text, re.MULTILINE)[1])
-        head = f"attribute text {name} {length}\n".encode()
-        begin = self.text.index(head)
+        begin, _, end = self._place_of_text(name)
         new = b"" if value is None else f"attribute text {name} {len(value)}\n{value}\n".encode()
-        self.text = self.text[:begin] + new + self.text[begin + len(head) + length + 1:]
+        self.text = self.text[:begin] + new + self.text[end + 1:]
 
     def replace(self, old, new):
         assert self.text.count(old.encode()) == 1, old
@@ -124,11 +131,19 @@ class BadCheckpointTest(testing.DtrainTestCase):
         edit(index)
         return index.file()
 
+    @staticmethod
+    def with_key(key, value):
+        """An edit of the config."""
+        def edit(index):
+            config, count = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", index.text_of("config"))
+            assert count == 1, key
+            index.set_text("config", config)
+        return edit
+
     def wrong_contents(self):
         weight = "/model/01_dense/weight"
         header, kind, shape, path, piece, offset, _ = Index(self.valid).dataset(weight)
         outputs, inputs = map(int, shape.split("x"))
-        config = h5py.File(self.path, "r").attrs["config"]
 
         def weight_is(kind, shape, path, piece, offset):
             size = min(int(piece), math.prod(map(int, shape.split("x"))) * int(kind[1:]))
@@ -137,7 +152,7 @@ class BadCheckpointTest(testing.DtrainTestCase):
             return lambda index: index.set_dataset(weight, words)
 
         def with_layers(layers):
-            return lambda index: index.set_text("config", re.sub(r"(?m)^layers = .*$", f"layers = {layers}", config))
+            return self.with_key("layers", layers)
 
         step = len(h5py.File(self.path, "r")["steps/cost"])
         edits = {
@@ -180,6 +195,14 @@ class BadCheckpointTest(testing.DtrainTestCase):
     def test_rewritten_checkpoint_is_valid(self):
         """Without an edit, the rewritten checkpoint is valid."""
         self.assertEqual(self.edited(lambda index: None), self.valid)
+
+    def test_names_of_a_later_version(self):
+        """dtrain-eval does not take them for others. A run that resumes has names of its own."""
+        for key, name in (("precision", "float99"), ("cost", "hinge"), ("source", "tape")):
+            with self.case(key):
+                self.path.write_bytes(self.edited(self.with_key(key, name)))
+                self.assert_refused("dtrain-eval", self.path, code=testing.EXIT_BAD_CHECKPOINT,
+                                    words=[self.path.name, f"{key} = {name}"])
 
     def test_checkpoint_of_an_earlier_version(self):
         digest = b"0123456789abcdef" * 2

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,6 +21,10 @@ namespace dtrain::model {
 
 /// The config of the run that wrote a checkpoint. Throws core::Error (bad_checkpoint) if it is not valid.
 [[nodiscard]] config::Config config_of(const io::Checkpoint& checkpoint);
+
+/// The products with which to evaluate a checkpoint. Throws core::Error (bad_checkpoint) if this version does not know
+/// its precision.
+[[nodiscard]] std::unique_ptr<kernels::Products> products_of(const io::Checkpoint& checkpoint);
 
 /// The network of a checkpoint, without its weights. `products` must outlive it. Throws core::Error (bad_checkpoint) if
 /// the config describes no valid network, or if the checkpoint lacks a tensor of the network.
