@@ -52,7 +52,7 @@ def label_of(settings):
 
 
 def learning_rate_of(config, options, arguments):
-    printed = subprocess.run([training.ROOT / arguments.dtrain, config, *options, "--print-config"], cwd=training.ROOT,
+    printed = subprocess.run([arguments.dtrain, config, *options, "--print-config"], cwd=training.ROOT,
                              stdout=subprocess.PIPE, text=True, check=True)
     return float(next(line.split("=")[1] for line in printed.stdout.splitlines() if line.startswith("learning_rate")))
 
@@ -103,14 +103,15 @@ def print_rates(config, options, arguments):
                                       {**settings, "training.learning_rate": rate}, arguments.data)
             for seed in training.seeds(arguments):
                 rows[rate].train(seed, arguments)
-        return -1 if rows[rate].diverged else sum(rows[rate].validation_accuracies())
+        return -1 if rows[rate].diverged else sum(rows[rate].accuracies_of_best("validation"))
 
     best = max(arguments.rates, key=score) if arguments.rates else \
         best_on_grid(learning_rate_of(config, options, arguments), score)
-    training.print_head("learning_rate", "validation accuracy of the best epoch, %", "test accuracy, %")
+    training.print_head("learning_rate", "validation accuracy of the best epoch, %", "test accuracy of this epoch, %")
     for rate, row in sorted(rows.items()):
         training.print_row(f"{rate:g}", *(["diverged"] * 2 if row.diverged else
-                                          map(training.spread, (row.validation_accuracies(), row.accuracies()))))
+                                          (training.spread(row.accuracies_of_best(part))
+                                           for part in ("validation", "test"))))
     if score(best) > 0:
         print(f"\nbest: --training.learning_rate={best:g}")
 

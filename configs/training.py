@@ -16,24 +16,31 @@ PROGRAM = Path(sys.argv[0]).name
 with needing(PROGRAM, "python3-h5py"):
     import h5py
     import numpy as np
+    import runs
 
-DIVERGED = 5  # exit code of dtrain
+DIVERGED, INTERRUPTED = 5, (7, 75)  # exit codes of dtrain
+# Keys that may differ between a run and its repetition: they do not change the result.
+FREE_KEYS = ("output.", "data.directory", "data.file", "parallel.threads", "parallel.ranks_per_node",
+             "parallel.stall_timeout", "parallel.check_every", "training.micro_batch")
 
 
 def add_arguments(parser, output):
     guard_output(PROGRAM)
     parser.add_argument("--seeds", type=int, default=3, help="seeds per row (default: %(default)s)")
     parser.add_argument("--ranks", type=int, default=2, help="MPI ranks (default: %(default)s)")
-    parser.add_argument("--data", help="folder of the data set (default: the config's)")
-    parser.add_argument("--output", default=output, help="folder of the runs (default: %(default)s)")
-    parser.add_argument("--dtrain", default="build/release/bin/dtrain", help="the program (default: %(default)s)")
+    # The defaults are in the repository, and what the user types is relative to the working directory.
+    parser.add_argument("--data", type=os.path.abspath, help="folder of the data set (default: the config's)")
+    parser.add_argument("--output", type=os.path.abspath, default=ROOT / output,
+                        help=f"folder of the runs (default: {output} of the repository)")
+    parser.add_argument("--dtrain", type=os.path.abspath, default=ROOT / "build/release/bin/dtrain",
+                        help="the program (default: build/release/bin/dtrain of the repository)")
 
 
 def parse(parser, arguments):
     """Ends the program if training cannot start."""
     if arguments.seeds < 1:
         parser.error("--seeds must be at least 1")
-    if not shutil.which(ROOT / arguments.dtrain):
+    if not shutil.which(arguments.dtrain):
         parser.error(f"no program {arguments.dtrain}: build the preset release, or give --dtrain")
     # More ranks than cores, in Open MPI 4 and 5. MPICH always allows this.
     os.environ.update(OMPI_MCA_rmaps_base_oversubscribe="1", PRTE_MCA_rmaps_default_mapping_policy=":oversubscribe")
@@ -44,7 +51,7 @@ def parse(parser, arguments):
 def data_set(config, data, arguments, options=()):
     """The name of the data set in the folder `data`, or of the config's if it is None. Ends the program if the config,
     the options or the data are bad."""
-    check = subprocess.run([ROOT / arguments.dtrain, config, *data_options(data), *options, "--check"], cwd=ROOT,
+    check = subprocess.run([arguments.dtrain, config, *data_options(data), *options, "--check"], cwd=ROOT,
                            stdout=subprocess.PIPE, text=True, errors="replace")
     if check.returncode != 0:
         sys.exit(check.returncode)
@@ -71,9 +78,10 @@ class Row:
         options = {**self.settings, "model.seed": seed}
         self.runs.append(train(self.config, self.data, f"{self.output}{seed}", options, arguments))
 
-    def validation_accuracies(self):
-        """The best epochs' accuracies on the validation set, in per cent."""
-        return [100 * run["validation_accuracy"].max() for run in self.runs]
+    def accuracies_of_best(self, part):
+        """The accuracies of the best epochs on the validation or test set, in per cent. The validation set decides."""
+        best = [np.lexsort((run["validation_cost"], -run["validation_accuracy"]))[0] for run in self.runs]
+        return [100 * run[f"{part}_accuracy"][epoch] for run, epoch in zip(self.runs, best)]
 
     @property
     def diverged(self):
@@ -93,19 +101,36 @@ def print_row(*cells):
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
+def require_same_settings(folder, command):
+    """Ends the program if the folder has a run with other settings: it would not be trained again."""
+    if not (folder / "log.h5").exists():
+        return
+    printed = subprocess.run([*command, "--print-config"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    wanted = runs.parse_config(printed.stdout)
+    with h5py.File(folder / "log.h5") as log:
+        found = runs.parse_config(str(log.attrs["config"]))
+    changed = [f"{key} = {wanted.get(key)}, before {found.get(key)}" for key in sorted(wanted.keys() | found.keys())
+               if not key.startswith(FREE_KEYS) and wanted.get(key) != found.get(key)]
+    if changed:
+        sys.exit(f"{PROGRAM}: {folder} has a run with other settings ({'; '.join(changed)}). Move it away, or give "
+                 "another --output")
+
+
 def train(config, data, output, options, arguments):
     """The columns of /epochs in the log of the run, or None if it diverged."""
     output = Path(arguments.output) / output
     options = {**options, "output.directory": output}
-    command = ["mpirun", "-np", str(arguments.ranks), arguments.dtrain, str(config), *data_options(data),
-               *(f"--{key}={value}" for key, value in options.items())]
+    command = [arguments.dtrain, str(config), *data_options(data), *(f"--{key}={value}" for key, value in options.items())]
+    require_same_settings(output, command)
+    command = ["mpirun", "-np", str(arguments.ranks), *map(str, command)]
     print(" ".join(command), file=sys.stderr, flush=True)
     code = subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode
     if code == DIVERGED:
         return None
     if code != 0:
-        sys.exit(f"{PROGRAM}: dtrain ended with code {code}. Repeat this command to resume")
-    with h5py.File(ROOT / output / "log.h5") as log:
+        again = ". Repeat this command to resume" if code in INTERRUPTED or code < 0 or code > 128 else ""
+        sys.exit(f"{PROGRAM}: dtrain ended with code {code}{again}")
+    with h5py.File(output / "log.h5") as log:
         return {name: column[:] for name, column in log["epochs"].items()}
 
 

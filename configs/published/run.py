@@ -6,6 +6,7 @@ an interruption: complete runs are kept, others resume.
 """
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -67,7 +68,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help="train only these: " + ", ".join(ORDER))
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"),
                         help="training.precision of all runs (default: %(default)s)")
-    parser.add_argument("--fashion", default="/usr/share/datasets/fashion-mnist", metavar="FOLDER",
+    parser.add_argument("--fashion", type=os.path.abspath, default="/usr/share/datasets/fashion-mnist", metavar="FOLDER",
                         help="folder of Fashion-MNIST, for the rows fashion-... (default: %(default)s)")
     training.add_arguments(parser, "runs/published")
     arguments = parser.parse_args()
