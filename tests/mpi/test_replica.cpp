@@ -114,5 +114,20 @@ TEST_F(ReplicaTest, MicroBatchesAllocateNothing) {
               0U);
 }
 
+// All batches are full, because batchnorm needs two samples of each shard.
+TEST_F(ReplicaTest, BatchNormalisationAndClippingAllocateNothing) {
+    for (const std::string layers :
+         {"dense 16 relu, dense 4", "conv 3x3x3, batchnorm relu, maxpool 2, dense 8, batchnorm tanh, dense 4"}) {
+        for (const std::string more :
+             {"--training.optimizer=adam", "--training.optimizer=lars", "--parallel.sync_every=3",
+              "--parallel.compression=bfloat16", "--training.precision=bfloat16"}) {
+            EXPECT_EQ(allocations({"--model.layers=" + layers, "--training.clip_norm=0.5", "--training.batch_size=18",
+                                   "--parallel.ranks_per_node=1", more}),
+                      0U)
+                << layers << ", " << more;
+        }
+    }
+}
+
 } // namespace
 } // namespace dtrain::train
