@@ -15,12 +15,18 @@
 namespace dtrain::train {
 namespace {
 
-/// A weight, a bias followed by a gap, and another weight.
-nn::ParameterLayout make_layout() {
+/// A weight, a bias followed by a gap, and another weight. Statistics are between them and at the end.
+nn::ParameterLayout make_layout(bool with_statistics = false) {
     nn::ParameterLayout layout;
     layout.add("01_dense", "weight", {6, 40});
     layout.add("01_dense", "bias", {6});
+    if (with_statistics) {
+        layout.add("02_batchnorm", "running_mean", {6}, nn::Role::statistic);
+    }
     layout.add("02_dense", "weight", {3, 50});
+    if (with_statistics) {
+        layout.add("03_batchnorm", "running_var", {37}, nn::Role::statistic);
+    }
     return layout;
 }
 
@@ -32,12 +38,17 @@ class SliceUpdateTest : public ::testing::Test {
         const std::size_t states = optimizer_->state_names().size();
         support::LoneReducer reducer(layout_.arena_size(), states, 1, block);
         core::RandomStream random(7, core::Purpose::direction, 0, 0);
-        for (const nn::Tensor& tensor : layout_.tensors()) {
-            for (float& value : tensor.in(reducer.parameters())) {
-                value = static_cast<float>(random.uniform()) - 0.5F;
-            }
-            for (float& value : tensor.in(reducer.gradients(0))) {
-                value = static_cast<float>(random.uniform()) - 0.5F;
+        for (const nn::Role role : {nn::Role::parameter, nn::Role::statistic}) { // statistics change no other value
+            for (const nn::Tensor& tensor : layout_.tensors()) {
+                if (tensor.role != role) {
+                    continue;
+                }
+                for (float& value : tensor.in(reducer.parameters())) {
+                    value = static_cast<float>(random.uniform()) - 0.5F;
+                }
+                for (float& value : tensor.in(reducer.gradients(0))) {
+                    value = static_cast<float>(random.uniform()) - 0.5F;
+                }
             }
         }
         before_.assign(reducer.parameters().begin(), reducer.parameters().end());
@@ -48,11 +59,26 @@ class SliceUpdateTest : public ::testing::Test {
         }
         SliceUpdate update(layout_, *optimizer_, clip_norm);
         core::PhaseTimer timer;
-        for (int step = 0; step < 3; ++step) {
+        for (int step = 0; step < steps; ++step) {
             EXPECT_TRUE(update.update_slice({reducer.parameters(), arenas}, reducer, {step, 0.1, 0.25}, timer));
         }
         return {reducer.parameters().begin(), reducer.parameters().end()};
     }
+
+    /// The same steps as in the last call of updated(), on the whole arena and without a reducer.
+    std::vector<float> updated_at_once(double clip_norm) {
+        std::vector<std::vector<float>> states(optimizer_->state_names().size(), std::vector<float>(before_.size()));
+        const std::vector<std::span<float>> arenas(states.begin(), states.end());
+        std::vector<float> parameters = before_;
+        const std::span<const float> gradient = std::span(gradient_).first(before_.size()); // without the tail
+        SliceUpdate update(layout_, *optimizer_, clip_norm);
+        for (int step = 0; step < steps; ++step) {
+            EXPECT_TRUE(update.update({parameters, arenas}, gradient, {step, 0.1, 0.25}));
+        }
+        return parameters;
+    }
+
+    static constexpr int steps = 3;
 
     nn::ParameterLayout layout_ = make_layout();
     std::unique_ptr<optim::Optimizer> optimizer_;
@@ -77,6 +103,38 @@ TEST_F(SliceUpdateTest, LeavesGapsAtZero) {
         const std::vector<float> parameters = updated(optimizer, 64);
         for (std::size_t i = layout_[1].offset + layout_[1].size; i < layout_[2].offset; ++i) {
             EXPECT_EQ(parameters[i], 0.0F) << optimizer;
+        }
+    }
+}
+
+// No optimizer, no rate and no clipping applies to them, and their gradients do not count for the norm.
+TEST_F(SliceUpdateTest, StatisticsMoveByATenthOfTheMeanAndChangeNoParameter) {
+    for (const std::string& optimizer : optim::optimizer_names()) {
+        for (const double clip_norm : {0.0, 0.25}) {
+            layout_ = make_layout();
+            const std::vector<float> without = updated(optimizer, layout_.arena_size(), clip_norm);
+            const nn::ParameterLayout plain = layout_;
+            layout_ = make_layout(true);
+            for (const std::size_t block : {std::size_t{16}, std::size_t{48}, layout_.arena_size()}) {
+                const std::vector<float> with = updated(optimizer, block, clip_norm);
+                for (const nn::Tensor& tensor : plain.tensors()) {
+                    const auto same = std::ranges::find(layout_.tensors(), tensor.name, &nn::Tensor::name);
+                    EXPECT_TRUE(std::ranges::equal(same->in(std::span(with)), tensor.in(std::span(without))))
+                        << optimizer << ", " << clip_norm << ", " << block << ", " << tensor.name;
+                }
+                for (const nn::Tensor& tensor : layout_.tensors()) {
+                    if (tensor.role == nn::Role::parameter) {
+                        continue;
+                    }
+                    for (std::size_t i = tensor.offset; i < tensor.offset + tensor.size; ++i) {
+                        EXPECT_NEAR(with[i], before_[i] + steps * 0.1F * 0.25F * gradient_[i], 1e-6F)
+                            << optimizer << ", " << clip_norm << ", " << block << ", " << tensor.name;
+                    }
+                }
+                if (!optimizer_->needs_norms()) {
+                    EXPECT_EQ(updated_at_once(clip_norm), with) << optimizer << ", " << clip_norm;
+                }
+            }
         }
     }
 }
