@@ -40,9 +40,14 @@ class Hdf5Set final : public SetReader {
         : samples_(file, fmt::format("/{}/samples", set)), labels_(file, fmt::format("/{}/labels", set)) {
         const std::vector<std::size_t>& shape = samples_.shape();
         if (samples_.type() != "uint8" && samples_.type() != "float32") {
+            // astype("float32") alone would leave bytes 255 times too large.
             samples_.fail(fmt::format("expected uint8 (bytes) or float32, but the elements are {}. Convert them with "
-                                      "samples.astype(\"float32\")",
-                                      samples_.type()));
+                                      "samples.astype({})",
+                                      samples_.type(),
+                                      samples_.is_integer() ? "\"uint8\") if the values are 0 to 255, else with "
+                                                              "samples.astype(\"float32\") and scale them to about 0 "
+                                                              "to 1"
+                                                            : "\"float32\")"));
         }
         if (shape.size() < 2 || shape.size() > max_dimensions) {
             samples_.fail(fmt::format("expected from 2 to {} dimensions, the number of samples first, but there are {}",

@@ -223,14 +223,17 @@ TEST_F(Hdf5Source, RefusesOtherTypesOfSamples) {
     struct Case {
         hid_t type;
         const char* name;
+        const char* advice;
     };
-    for (const Case& wrong : {Case{H5T_IEEE_F64LE, "float64"},
-                              {H5T_STD_I8LE, "int8"},
-                              {H5T_STD_U16LE, "uint16"},
-                              {H5T_STD_I64BE, "int64"}}) {
+    const char* const of_integers = "samples.astype(\"uint8\") if the values are 0 to 255, else with "
+                                    "samples.astype(\"float32\") and scale them to about 0 to 1";
+    for (const Case& wrong : {Case{H5T_IEEE_F64LE, "float64", "samples.astype(\"float32\")"},
+                              {H5T_STD_I8LE, "int8", of_integers},
+                              {H5T_STD_U16LE, "uint16", of_integers},
+                              {H5T_STD_I64BE, "int64", of_integers}}) {
         write_floats({1, 2, 3, 4}, 2, wrong.type);
         expect_bad(std::string("/train/samples: expected uint8 (bytes) or float32, but the elements are ") +
-                   wrong.name + ". Convert them with samples.astype(\"float32\")");
+                   wrong.name + ". Convert them with " + wrong.advice);
     }
 }
 
