@@ -10,7 +10,10 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cerrno>
 #include <cstdint>
+#include <cstring>
+#include <fstream>
 #include <functional>
 #include <limits>
 #include <numeric>
@@ -68,17 +71,25 @@ std::string type_name(hid_t type) {
 Handle open_file(const std::filesystem::path& file) {
     std::error_code error;
     const auto status = std::filesystem::status(file, error);
-    if (error) {
-        fail_with(file.string(), error.message());
-    }
-    if (!std::filesystem::is_regular_file(status)) {
+    if (!error && !std::filesystem::is_regular_file(status)) {
         fail_with(file.string(), "this is not a file");
+    }
+    if (error || !std::ifstream(file)) {
+        throw core::Error(core::ExitCode::bad_data, fmt::format("cannot read {}: {}", file.string(),
+                                                                error ? error.message() : std::strerror(errno)));
     }
     const hid_t id = H5Fopen(file.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
     if (id < 0 && last_hdf5_failure().kind == H5E_NOTHDF5) {
         fail_with(file.string(), "this is not an HDF5 file");
     }
     return valid(id, H5Fclose, file.string());
+}
+
+/// The name of the file that contains an object.
+std::string file_name(hid_t object, const std::string& place) {
+    std::string name(static_cast<std::size_t>(valid(H5Fget_name(object, nullptr, 0), place)), '\0');
+    valid(H5Fget_name(object, name.data(), name.size() + 1), place);
+    return name;
 }
 
 /// Throws unless this library has all filters of a dataset.
@@ -137,6 +148,9 @@ Hdf5Dataset::Hdf5Dataset(const std::filesystem::path& file, const std::string& p
         }
     }
     Handle dataset = valid(H5Dopen2(opened, path.c_str(), H5P_DEFAULT), H5Dclose, name_);
+    if (file_name(dataset, name_) != file_name(opened, name_)) { // an external link leads to it
+        fail_in_other_files();
+    }
 
     const Handle type = valid(H5Dget_type(dataset), H5Tclose, name_);
     type_ = type_name(type);
@@ -157,7 +171,7 @@ Hdf5Dataset::Hdf5Dataset(const std::filesystem::path& file, const std::string& p
     require_filters(creation, name_);
     const H5D_layout_t layout = valid(H5Pget_layout(creation), name_);
     if (layout == H5D_VIRTUAL || valid(H5Pget_external_count(creation), name_) > 0) {
-        fail("it is stored in other files. Copy it into this file");
+        fail_in_other_files();
     }
     bool complete = true;
     if (layout == H5D_CHUNKED) {
@@ -203,6 +217,10 @@ void Hdf5Dataset::read(core::Range rows, std::span<T> out) const {
 
 void Hdf5Dataset::fail(const std::string& problem) const {
     fail_with(name_, problem);
+}
+
+void Hdf5Dataset::fail_in_other_files() const {
+    fail("it is stored in other files. Copy it into this file");
 }
 
 template void Hdf5Dataset::read(core::Range, std::span<std::uint8_t>) const;

@@ -40,6 +40,8 @@ class Hdf5Dataset {
     [[noreturn]] void fail(const std::string& problem) const;
 
   private:
+    [[noreturn]] void fail_in_other_files() const;
+
     struct Handles;
     std::string name_;
     std::vector<std::size_t> shape_;

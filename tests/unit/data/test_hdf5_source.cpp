@@ -6,6 +6,7 @@
 #include "support/temporary_folder.hpp"
 #include <gtest/gtest.h>
 #include <hdf5.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -324,6 +325,33 @@ TEST_F(Hdf5Source, RefusesDatasetsInOtherFiles) {
         H5Sclose(space);
     }
     expect_bad("/train/samples: it is stored in other files. Copy it into this file");
+}
+
+TEST_F(Hdf5Source, RefusesLinksToOtherFiles) {
+    const std::filesystem::path other = folder_ / "other.h5";
+    support::write_hdf5_digits(other, 23, 7, 5);
+    for (const char* const name : {"/train/samples", "/train"}) { // the dataset, and the group with it
+        {
+            const Hdf5Writer writer(file_);
+            const hid_t parents = H5Pcreate(H5P_LINK_CREATE);
+            H5Pset_create_intermediate_group(parents, 1);
+            H5Lcreate_external(other.c_str(), name, writer.id(), name, parents, H5P_DEFAULT);
+            H5Pclose(parents);
+        }
+        expect_bad("/train/samples: it is stored in other files. Copy it into this file");
+    }
+}
+
+TEST_F(Hdf5Source, TellsThatItMayNotRead) {
+    std::filesystem::permissions(folder_, std::filesystem::perms(0755));
+    std::filesystem::permissions(file_, std::filesystem::perms::none);
+    const bool is_root = geteuid() == 0; // who may read every file
+    ASSERT_TRUE(!is_root || seteuid(65534) == 0);
+    const auto error = error_of([&] { (void)load(); });
+    ASSERT_TRUE(!is_root || seteuid(0) == 0);
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), core::ExitCode::bad_data);
+    EXPECT_EQ(std::string(error->what()), "cannot read " + file_.string() + ": Permission denied");
 }
 
 /// A filter that only the writer has, as h5py's lzf.
