@@ -104,8 +104,8 @@ void check_augmentation(const config::Config& config, const nn::Shape& shape) {
                                  Amount{"augment.elastic_alpha", keys.elastic_alpha}}) {
         if (amount.value > 0 && !is_image) {
             throw config.invalid(amount.key,
-                                 fmt::format("expected 0: augmentation needs images of at most {0} × {0}, "
-                                             "and the samples in {1} are {2}",
+                                 fmt::format("expected 0: augmentation needs images of two dimensions, at most "
+                                             "{0} × {0}, and the samples in {1} are {2}",
                                              max_pixels, make_source(config)->origin().value, nn::to_string(shape)));
         }
     }

@@ -77,7 +77,7 @@ class BadConfigTest(testing.DtrainTestCase):
                      for key, array in self.arrays.items()}
         testing.write_dataset(self.folder / "sequences", sequences)
         config = self.write_config({"data.directory": self.folder / "sequences", "augment.rotate": 5})
-        self.check("three dimensions", config, words=["rotate", "5", "7 x 28 x 4"])
+        self.check("three dimensions", config, words=["rotate", "5", "two dimensions", "7 x 28 x 4"])
         self.train({"data.directory": self.folder / "sequences", "augment.elastic_sigma": 3})  # distorts nothing
 
     def test_processes_that_are_not_ranks_of_one_job(self):
