@@ -343,7 +343,7 @@ TEST_F(Hdf5Source, RefusesLinksToOtherFiles) {
 }
 
 TEST_F(Hdf5Source, TellsThatItMayNotRead) {
-    std::filesystem::permissions(folder_, std::filesystem::perms(0755));
+    std::filesystem::permissions(folder_.path(), std::filesystem::perms(0755));
     std::filesystem::permissions(file_, std::filesystem::perms::none);
     const bool is_root = geteuid() == 0; // who may read every file
     ASSERT_TRUE(!is_root || seteuid(65534) == 0);
