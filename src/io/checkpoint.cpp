@@ -112,6 +112,11 @@ Checkpoint::Checkpoint(const std::filesystem::path& file) : name_(file.string())
         static_cast<std::size_t>(info_.step) != info_.record.step_cost.size()) {
         file_.fail("the numbers of epochs and steps do not match the lengths of the cost columns");
     }
+    for (std::int64_t i = 0; i < info_.epoch; ++i) { // others use these numbers as indices
+        if (info_.record.epochs.epoch[static_cast<std::size_t>(i)] != i + 1) {
+            file_.fail("the epochs are not numbered 1, 2, 3, ...");
+        }
+    }
 }
 
 void Checkpoint::fail(const std::string& problem) const {

@@ -111,7 +111,8 @@ void write_checkpoints(const std::filesystem::path& folder) {
     const std::string ini = "[model]\nlayers = dense 2 sigmoid, dense 1\n";
     write_indices(folder / "checkpoint", checkpoint(ini, 2, 5));
     write_indices(folder / "checkpoint-begun", checkpoint(ini, 0, 0));
-    write_indices(folder / "checkpoint-resolved", checkpoint(config::parse(ini, "seed").resolved(), 2, 5));
+    // Without epochs, because the target's data does not number them.
+    write_indices(folder / "checkpoint-resolved", checkpoint(config::parse(ini, "seed").resolved(), 0, 5));
     write_indices(folder / "log", log(2));
     write_indices(folder / "log-begun", log(0));
 }

@@ -175,6 +175,8 @@ class BadCheckpointTest(testing.DtrainTestCase):
             "negative step": lambda index: index.replace(f"attribute i8 step {step}\n", "attribute i8 step -1\n"),
             "step of another type": lambda index: index.replace("attribute i8 step", "attribute u8 step"),
             "more steps than costs": lambda index: index.replace(f" step {step}\n", f" step {step + 1}\n"),
+            "epochs with other numbers": lambda index: index.set_dataset(
+                "/epochs/epoch", [*index.dataset("/epochs/epoch")[:5], *index.dataset("/epochs/step")[5:]]),
             "no format version": lambda index: index.replace("attribute i8 format_version 4\n", ""),
             "a later format": lambda index: index.replace("format_version 4", "format_version 1000"),
         }

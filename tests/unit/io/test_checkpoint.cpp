@@ -109,8 +109,12 @@ TEST_F(CheckpointFile, RefusesTensorsThatDoNotFit) {
 
 TEST_F(CheckpointFile, WhoseCountsContradictItsRecordIsRefused) {
     const std::vector<std::function<void(CheckpointInfo&)>> contradictions{
-        [](CheckpointInfo& info) { info.epoch = 2; }, [](CheckpointInfo& info) { info.epoch = -1; },
-        [](CheckpointInfo& info) { info.step = 4; }, [](CheckpointInfo& info) { info.step = -3; },
+        [](CheckpointInfo& info) { info.epoch = 2; },
+        [](CheckpointInfo& info) { info.epoch = -1; },
+        [](CheckpointInfo& info) { info.step = 4; },
+        [](CheckpointInfo& info) { info.step = -3; },
+        [](CheckpointInfo& info) { info.record.epochs.epoch = {0}; },
+        [](CheckpointInfo& info) { info.record.epochs.epoch = {1'000'000}; },
         [](CheckpointInfo& info) {
             info.record.step_cost.clear();
             info.record.step_accuracy.clear();
