@@ -315,6 +315,13 @@ std::string Config::resolved() const {
     return text;
 }
 
+Config Config::with(std::string_view key, const Config& other) const {
+    Config result = *this;
+    const Setting& setting = other.settings_.find(key)->second;
+    result.set(key, setting.value, setting.origin, Author::dtrain);
+    return result;
+}
+
 std::vector<Config::Change> Config::changes_since(const Config& before) const {
     std::vector<Change> changes;
     for (const Key& key : keys()) {

@@ -60,9 +60,10 @@ bool is_resolved_config(const std::filesystem::path& file) {
     }
 }
 
-/// Throws core::Error (bad_checkpoint) if a key on which the results depend differs from the checkpoint's config.
-void require_same_run(const config::Config& config, const std::string& dataset, const io::Checkpoint& checkpoint) {
-    const config::Config before = model::config_of(checkpoint);
+/// Throws core::Error (bad_checkpoint) if a key on which the results depend differs from `before`, the checkpoint's
+/// config.
+void require_same_run(const config::Config& config, const config::Config& before, const std::string& dataset,
+                      const io::Checkpoint& checkpoint) {
     const auto require = [&](const char* key, const auto& then, const auto& now) {
         if (then != now) {
             checkpoint.fail(
@@ -159,7 +160,9 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
                 throw io::DamagedFile(fmt::format("{}: contains step {}, which does not match its name",
                                                   folder_.file(step).string(), checkpoint->info().step));
             }
-            require_same_run(config_, dataset, *checkpoint);
+            const config::Config before = model::config_of(*checkpoint);
+            require_same_run(config_, before, dataset, *checkpoint);
+            config_ = config_.with("model.initial", before);
             return checkpoint;
         } catch (const io::DamagedFile& error) {
             skip(error);

@@ -70,11 +70,12 @@ void Trainer::restore_or_initialise() {
         const auto checkpoint =
             files_->newest(replica_.dataset().name, [this](std::string_view text) { progress_.warn(text); });
         if (checkpoint) {
+            const io::CheckpointInfo& info = checkpoint->info();
             checkpoint->read(model::saved_tensors(replica_.network().layout(), replica_.parameters(),
                                                   {plan_.optimizer().state_names(), replica_.states()}));
-            record_ = checkpoint->info().record;
-            found = {1, checkpoint->info().step};
-            changes = config_.changes_since(model::config_of(*checkpoint));
+            record_ = info.record;
+            found = {1, info.step};
+            changes = files_->config().changes_since(model::config_of(*checkpoint));
         } else if (const auto initial = model::open_initial(config_, replica_.network().layout(),
                                                             [this](std::string_view text) { progress_.warn(text); })) {
             initial->checkpoint.read(model::saved_tensors(replica_.network().layout(), replica_.parameters()));
@@ -284,7 +285,7 @@ std::shared_ptr<const RunFiles::Snapshot> Trainer::snapshot() {
     info.seed = config_.model.seed;
     info.logical_shards = config_.parallel.logical_shards;
     info.fingerprint = model::fingerprint(replica_.network().layout(), replica_.parameters());
-    info.config = config_.resolved();
+    info.config = files_->config().resolved();
     info.dataset = replica_.dataset().name;
     info.sample_shape = replica_.dataset().train.sample_shape;
     snapshot->tensors =

@@ -50,6 +50,17 @@ class InitialTest(testing.DtrainTestCase):
         self.assertNotIn("initial  ", resumed.result.stdout)
         self.assert_same_result(resumed, straight)
 
+    def test_a_resumed_run_still_says_where_it_began(self):
+        """With another value of the key, too: the path of the training must not begin with a random network."""
+        self.train(self.initial(self.first.folder), "--training.epochs=1", output="resumed")
+        for epochs, value in enumerate(("random", self.folder / "none"), start=2):
+            with self.subTest(value):
+                resumed = self.train(self.initial(value), f"--training.epochs={epochs}", output="resumed")
+                self.assertNotIn("changed ", resumed.result.stdout)
+                for config in (resumed.last_checkpoint().attributes["config"], resumed.log().attributes["config"],
+                               (resumed.folder / "config.ini").read_text(encoding="utf-8")):
+                    self.assertIn(f"\ninitial = {self.first.folder}\n", config)
+
     def test_refused(self):
         other = self.train({**SETTINGS, "model.layers": "dense 7 sigmoid, dense 10"}, output="other")
         for what, value, words in (("other shapes", other.folder, ("/model/01_dense/weight has shape", "expected 16 x ")),

@@ -101,6 +101,9 @@ class Config {
     /// The whole config as INI text, with every key and its value. parse_resolved() reads it back.
     [[nodiscard]] std::string resolved() const;
 
+    /// This config with the value of `key` ("section.name") from `other`.
+    [[nodiscard]] Config with(std::string_view key, const Config& other) const;
+
     struct Change {
         std::string key; ///< "section.name"
         std::string before;

@@ -39,6 +39,10 @@ class RunFiles {
     [[nodiscard]] std::optional<io::Checkpoint> newest(const std::string& dataset,
                                                        const std::function<void(std::string_view)>& warn);
 
+    /// The config as the files of this run have it. After newest() found a checkpoint, model.initial has the value from
+    /// there: the run began with those weights, whatever the key says now.
+    [[nodiscard]] const config::Config& config() const noexcept { return config_; }
+
     /// What the user must know about an opened folder.
     struct Opened {
         std::optional<std::filesystem::path> aside;           ///< where the files of an earlier run were moved
@@ -111,7 +115,7 @@ class RunFiles {
     /// core::Error (bad_output) if there is none.
     [[nodiscard]] const char* place_of_resolved_config() const;
 
-    const config::Config& config_;
+    config::Config config_;
     std::optional<io::Folder> output_;            ///< locked
     std::optional<io::Folder> checkpoint_output_; ///< after open()
     io::CheckpointFolder folder_;

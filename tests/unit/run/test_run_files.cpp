@@ -131,6 +131,18 @@ TEST_F(RunFilesTest, ResumesFromTheNewestCheckpoint) {
     EXPECT_EQ(weight, 10);
 }
 
+TEST_F(RunFilesTest, AResumedRunKeepsWhereItsWeightsCameFrom) {
+    leave_run(configured({"--model.initial=first"}), {1});
+    for (const char* now : {"random", "second", "first"}) {
+        const config::Config config = configured({std::string("--model.initial=") + now});
+        RunFiles files(config);
+        EXPECT_TRUE(files.newest("digits", no_warning));
+        EXPECT_EQ(files.config().model.initial, "first");
+        (void)files.open();
+        EXPECT_NE(support::read_text(run_ / "config.ini").find("\ninitial = first\n"), std::string::npos) << now;
+    }
+}
+
 TEST_F(RunFilesTest, SkipsDamagedCheckpointsAndRenamesThem) {
     const config::Config config = configured({"--output.keep_checkpoints=0"});
     leave_run(config, {1, 2, 3, 4, 5});
