@@ -71,6 +71,10 @@ void Trainer::restore_or_initialise() {
             files_->newest(replica_.dataset().name, [this](std::string_view text) { progress_.warn(text); });
         if (checkpoint) {
             const io::CheckpointInfo& info = checkpoint->info();
+            if (info.epoch != epoch_of(info.step)) {
+                checkpoint->fail(fmt::format("cannot resume: the checkpoint has {} after step {}",
+                                             train::format_count(info.epoch, "epoch"), info.step));
+            }
             checkpoint->read(model::saved_tensors(replica_.network().layout(), replica_.parameters(),
                                                   {plan_.optimizer().state_names(), replica_.states()}));
             record_ = info.record;

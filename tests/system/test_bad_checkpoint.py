@@ -222,6 +222,20 @@ class BadCheckpointTest(testing.DtrainTestCase):
                 with self.subTest(f"{name}, dtrain", ranks=ranks):
                     self.resume_refused(ranks=ranks, max_warnings=1)
 
+    def test_fewer_epochs_than_its_steps_make(self):
+        """Only a run knows how many steps an epoch has."""
+        def forget_epochs(index):
+            for path in re.findall(rb"(?m)^dataset \S+ \S+ (/epochs/\S+) ", index.text):
+                words = index.dataset(path.decode())
+                index.set_dataset(path.decode(), [*words[:2], "0", *words[3:5]])
+            index.replace("attribute i8 epoch 2\n", "attribute i8 epoch 0\n")
+
+        self.path.write_bytes(self.edited(forget_epochs))
+        self.evaluate()
+        for ranks in testing.BAD_INPUT_RANKS:
+            with self.subTest(ranks=ranks):
+                self.resume_refused(ranks=ranks)
+
     def test_flipped_byte_in_a_dataset(self):
         """The digest of the dataset shows it. For other programs the checksums of HDF5 do."""
         for name, offsets in data_offsets(self.path).items():
