@@ -323,6 +323,10 @@ std::function<std::size_t(std::size_t bytes)> RunFiles::writing_bytes(const conf
 void RunFiles::write_checkpoint(std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const io::RunRecord> record) {
     const std::size_t waiting =
         max_waiting(config_, (snapshot->values.size() + 2 * record->step_cost.size()) * sizeof(float));
+    {
+        const std::lock_guard lock(best_mutex_);
+        best_is_counted_ = true;
+    }
     const std::size_t dropped = writer_->submit(
         BackgroundWriter::Lane::checkpoint,
         [this, snapshot = std::move(snapshot), record = std::move(record)] {
@@ -340,30 +344,64 @@ void RunFiles::write_checkpoint(std::shared_ptr<const Snapshot> snapshot, std::s
     }
 }
 
+std::function<void()> RunFiles::writer_of_best(std::shared_ptr<const Snapshot> snapshot,
+                                               std::shared_ptr<const io::RunRecord> record) {
+    return [this, snapshot = std::move(snapshot), record = std::move(record)] {
+        io::CheckpointInfo info = snapshot->info;
+        info.record = record->first(static_cast<std::size_t>(info.epoch), static_cast<std::size_t>(info.step));
+        output_->require_in_place();
+        checkpoint_output_->replace_file(folder_.best_file().filename(),
+                                         io::encode_checkpoint(info, snapshot->tensors));
+    };
+}
+
 void RunFiles::write_best(std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const io::RunRecord> record) {
     {
         const std::lock_guard lock(best_mutex_);
-        waiting_best_ = [this, snapshot = std::move(snapshot), record = std::move(record)] {
-            io::CheckpointInfo info = snapshot->info;
-            info.record = record->first(static_cast<std::size_t>(info.epoch), static_cast<std::size_t>(info.step));
-            output_->require_in_place();
-            checkpoint_output_->replace_file(folder_.best_file().filename(),
-                                             io::encode_checkpoint(info, snapshot->tensors));
-        };
+        waiting_best_ = writer_of_best(std::move(snapshot), std::move(record));
+        best_is_counted_ = false;
     }
     writer_->submit(
         BackgroundWriter::Lane::best, [this] { write_waiting_best(); }, 1);
 }
 
+bool RunFiles::replace_waiting_best(const TakeSnapshot& take, std::shared_ptr<const io::RunRecord> record) {
+    const std::lock_guard lock(best_mutex_); // the writer waits here, before it writes the checkpoint
+    if (!std::exchange(waiting_best_, nullptr) || !best_is_counted_) {
+        return false;
+    }
+    waiting_best_ = writer_of_best(take(), std::move(record));
+    return true;
+}
+
 void RunFiles::write_waiting_best() {
-    if (const std::function<void()> write = take_waiting_best()) {
+    std::function<void()> write;
+    {
+        const std::lock_guard lock(best_mutex_);
+        write = std::exchange(waiting_best_, nullptr);
+    }
+    if (write) {
         write();
     }
 }
 
-std::function<void()> RunFiles::take_waiting_best() {
-    const std::lock_guard lock(best_mutex_);
-    return std::exchange(waiting_best_, nullptr);
+bool RunFiles::restore_best(std::int64_t step, std::uint64_t fingerprint) {
+    const auto is_best = [&](const std::filesystem::path& file) {
+        try {
+            const io::Checkpoint checkpoint(file);
+            return checkpoint.info().step == step && checkpoint.info().fingerprint == fingerprint;
+        } catch (const core::Error&) {
+            return false;
+        }
+    };
+    if (is_best(folder_.best_file())) {
+        return true;
+    }
+    if (!is_best(folder_.file(step))) {
+        return false;
+    }
+    checkpoint_output_->replace_file(folder_.best_file().filename(), io::read_file(folder_.file(step)));
+    return true;
 }
 
 } // namespace dtrain::run

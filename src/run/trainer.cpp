@@ -116,6 +116,19 @@ void Trainer::find_best() {
     best_ = {static_cast<std::int64_t>(best[0]), {best[1], best[2]}};
 }
 
+void Trainer::restore_best() {
+    if (!config_.output.keep_best || best_.epoch == 0) {
+        return;
+    }
+    const auto index = static_cast<std::size_t>(best_.epoch - 1);
+    has_best_file_ = files_->restore_best(record_.epochs.step[index], record_.epochs.fingerprint[index]);
+    if (!has_best_file_) {
+        progress_.warn(fmt::format("the network after epoch {}, the best one so far, is lost: neither {} nor another "
+                                   "checkpoint in that folder has it. The next better one replaces that file",
+                                   best_.epoch, files_->checkpoints().best_file().string()));
+    }
+}
+
 void Trainer::descent_step() {
     replica_.descend(step_, {StopSignal::requested(), files_ && files_->failed()});
     ++step_;
@@ -202,8 +215,11 @@ void Trainer::finish_epoch() {
             write_log();
         }
         if (is_best && config_.output.keep_best) {
-            files_->forget_waiting_best();
-            unwritten_best_ = snapshot();
+            has_best_file_ = true;
+            unwritten_best_ = nullptr;
+            if (!files_->replace_waiting_best([this] { return snapshot(); }, copy_of_record())) {
+                unwritten_best_ = snapshot();
+            }
         }
         if (unwritten_best_ && best_budget_.allows(replica_.timer().now(), files_->writing_seconds(Lane::best))) {
             write_best();
@@ -333,6 +349,7 @@ core::ExitCode Trainer::run() {
                                            "as it is",
                                            opened.resolved_config->string()));
             }
+            restore_best();
         }
     });
     warn_at_start();
@@ -473,7 +490,7 @@ void Trainer::report_end(bool stopped) {
         progress_.line(fmt::format("weights     {:016x} (fingerprint)", record_.epochs.fingerprint.back()));
     }
     progress_.line(fmt::format("log         {}\ncheckpoint  {}", files_->log_file().string(), checkpoint));
-    if (config_.output.keep_best && best_.epoch > 0) {
+    if (has_best_file_) {
         progress_.line(fmt::format("best        {} (epoch {}, by {} accuracy)",
                                    files_->checkpoints().best_file().string(), best_.epoch, choosing_set()));
     }

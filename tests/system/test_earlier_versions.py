@@ -85,8 +85,11 @@ class EarlierVersionsTest(testing.DtrainTestCase):
         resumed = self.resume("version-4", "--training.learning_rate=1e-9", ranks=None)
         epochs = resumed.log().datasets
         scores = list(zip(-epochs["/epochs/validation_accuracy"], epochs["/epochs/validation_cost"]))
-        self.assertIn(f"/best.h5 (epoch {scores.index(min(scores)) + 1}, by validation accuracy)",
-                      resumed.result.stdout)
+        epoch = scores.index(min(scores)) + 1
+        self.assertIn(f"/best.h5 (epoch {epoch}, by validation accuracy)", resumed.result.stdout)
+        file = testing.read_h5(resumed.folder / "checkpoints" / "best.h5")
+        self.assertEqual((file.attributes["epoch"], file.attributes["fingerprint"]),
+                         (epoch, f"{epochs['/epochs/fingerprint'][epoch - 1]:016x}"))
 
     def test_resumed_in_another_precision(self):
         self.unpack("before-precision")

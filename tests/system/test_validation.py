@@ -87,6 +87,54 @@ class ValidationTest(testing.DtrainTestCase):
                 pair = [testing.read_h5(run.folder / "checkpoints" / "best.h5") for run in (resumed, straight)]
                 self.assertEqual(*(best.attributes["fingerprint"] for best in pair))
 
+    def best_of(self, run):
+        """The epoch of best.h5, whose network must be the one of that epoch in the log. None without the file."""
+        path = run.folder / "checkpoints" / "best.h5"
+        if not path.exists():
+            self.assertNotIn("best.h5 (epoch", run.result.stdout)
+            return None
+        best = testing.read_h5(path)
+        epoch = int(best.attributes["epoch"])
+        fingerprint = run.log().datasets["/epochs/fingerprint"][epoch - 1]
+        self.assertEqual(best.attributes["fingerprint"], f"{fingerprint:016x}")
+        return epoch
+
+    def test_best_file_after_a_run_without_it(self):
+        """No epoch after the first start is better, since the learning rate is tiny."""
+        without = {**SETTINGS, "output.keep_best": "false", "training.epochs": 3}
+        first = self.train(without)
+        found = scores(first.log())
+        epoch = found.index(max(found)) + 1
+        for ranks in (1, 2):
+            with self.case("its checkpoint is there", ranks=ranks):
+                self.train(without, ranks=ranks)
+                resumed = self.train({**SETTINGS, "training.epochs": 5, "training.learning_rate": 1e-30}, ranks=ranks)
+                self.assertNotIn("is lost", resumed.result.stderr)
+                self.assertEqual(self.best_of(resumed), epoch)
+                self.assertIn(f"best.h5 (epoch {epoch}, by validation accuracy)", resumed.result.stdout)
+        with self.case("its checkpoint is lost"):
+            self.train({**without, "training.epochs": 4, "training.learning_rate": 1e-30})
+            first = self.train({**without, "training.epochs": 5, "training.learning_rate": 1e-30})
+            for checkpoint in first.checkpoints()[:-1]:
+                checkpoint.unlink()
+            resumed = self.train({**SETTINGS, "training.epochs": 6, "training.learning_rate": 1e-30})
+            self.assertIn("warning: the network after epoch 1, the best one so far, is lost", resumed.result.stderr)
+            self.assertIsNone(self.best_of(resumed))
+            better = self.train({**SETTINGS, "training.epochs": 9, "training.learning_rate": 1.0})
+            self.assertIn(f"best.h5 (epoch {self.best_of(better)}, by validation accuracy)", better.result.stdout)
+
+    def test_best_file_of_an_abandoned_path(self):
+        """The newer checkpoints are deleted, to try another learning rate."""
+        settings = {**SETTINGS, "training.epochs": 3}
+        first = self.train(settings)
+        self.assertGreater(self.best_of(first), 1)
+        for checkpoint in first.checkpoints()[1:]:
+            checkpoint.unlink()
+        other = self.train({**settings, "training.learning_rate": 1e-30})
+        self.assertIn("best.h5 (epoch 1, by validation accuracy)", other.result.stdout)
+        self.assertEqual(self.best_of(other), 1)
+        self.assertNotIn("is lost", other.result.stderr)
+
     def test_patience(self):
         # A constant network: no epoch after the first one is better.
         settings = {**SETTINGS, "training.learning_rate": 1e-30, "training.epochs": 50, "training.patience": 3}

@@ -70,12 +70,19 @@ class RunFiles {
     };
     /// `record` becomes the record of the checkpoint.
     void write_checkpoint(std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const io::RunRecord> record);
+    using TakeSnapshot = std::function<std::shared_ptr<const Snapshot>()>;
     /// Writes best.h5. `record` may be longer than the snapshot's. This file is never dropped, except for a better one.
-    /// It is written before any checkpoint that is submitted later: so a run that resumes and knows the best epoch also
-    /// has its file.
+    /// It or a better one is written before any checkpoint that is submitted later. So best.h5 is never older than the
+    /// best epoch in the record of a checkpoint.
     void write_best(std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const io::RunRecord> record);
-    /// Forgets a snapshot that write_best() has not begun to write, because the caller has a better one.
-    void forget_waiting_best() { (void)take_waiting_best(); }
+    /// Forgets a snapshot that write_best() has not begun to write, because the caller has a better one. If a pending
+    /// checkpoint counts on the old one, writes the better one that `take` makes, before that checkpoint. The old one
+    /// is freed first. Returns whether it did.
+    [[nodiscard]] bool replace_waiting_best(const TakeSnapshot& take, std::shared_ptr<const io::RunRecord> record);
+    /// After open(), for a run that resumes: makes best.h5 the network after `step`, whose weights have this
+    /// fingerprint, if it is missing or another one and the folder has a checkpoint of that step. Another one is from
+    /// later steps, which were lost or given up. Returns whether best.h5 is that network.
+    [[nodiscard]] bool restore_best(std::int64_t step, std::uint64_t fingerprint);
     /// How many checkpoints are kept at most.
     [[nodiscard]] static std::size_t max_kept(const config::Config& config);
     /// How many checkpoints of `bytes` each may wait for the disk.
@@ -105,9 +112,11 @@ class RunFiles {
     [[nodiscard]] const io::CheckpointFolder& checkpoints() const noexcept { return folder_; }
 
   private:
+    /// A function that writes best.h5.
+    [[nodiscard]] std::function<void()> writer_of_best(std::shared_ptr<const Snapshot> snapshot,
+                                                       std::shared_ptr<const io::RunRecord> record);
     /// On the writer's thread: writes the snapshot of write_best(), unless that is done.
     void write_waiting_best();
-    [[nodiscard]] std::function<void()> take_waiting_best();
     /// Whether the file `name` of the folder is the config that this run was started with.
     [[nodiscard]] bool is_config_read(const char* name) const;
     [[nodiscard]] std::string resolved_config() const;
@@ -125,6 +134,7 @@ class RunFiles {
     std::string created_;
     std::mutex best_mutex_;
     std::function<void()> waiting_best_; ///< writes best.h5; guarded by best_mutex_
+    bool best_is_counted_ = false;       ///< a checkpoint was submitted after waiting_best_; guarded by best_mutex_
     std::optional<BackgroundWriter> writer_;
 };
 

@@ -55,8 +55,9 @@ class Trainer {
     void finish_epoch();
     [[nodiscard]] bool checkpoint_due();
     void write_checkpoint();
-    /// Writes best.h5 if that is due.
     void write_best();
+    /// On rank 0, for a run that resumes: finds or restores best.h5 of the best epoch, or warns.
+    void restore_best();
     /// A copy of parameters and state. All copies of one step are the same one.
     [[nodiscard]] std::shared_ptr<const RunFiles::Snapshot> snapshot();
     void write_log();
@@ -96,6 +97,7 @@ class Trainer {
     WriteBudget checkpoint_budget_{core::PhaseTimer::Clock::now()};
     WriteBudget best_budget_{core::PhaseTimer::Clock::now()};
     BestEpoch best_;
+    bool has_best_file_ = false; ///< on rank 0: at the end of the run, best.h5 is the network of the best epoch
     std::shared_ptr<const RunFiles::Snapshot> unwritten_best_;    ///< on rank 0
     std::weak_ptr<const RunFiles::Snapshot> last_snapshot_;       ///< if it is still in use
     double last_cost_ = std::numeric_limits<double>::quiet_NaN(); ///< of the last step whose cost is known

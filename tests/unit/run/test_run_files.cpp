@@ -437,6 +437,67 @@ TEST_F(RunFilesTest, WritesTheBestNetworkWithItsOwnRecord) {
     EXPECT_EQ(weight, 3);
 }
 
+// Otherwise that checkpoint would name a best epoch whose network is nowhere.
+TEST_F(RunFilesTest, ABestNetworkThatAPendingCheckpointCountsIsReplacedAndNotForgotten) {
+    const config::Config config = configured();
+    RunFiles files(config);
+    (void)files.open();
+    const auto large = record_of_steps(1'000'000);
+    bool replaced = false;
+    std::int64_t step = 0;
+    for (int attempt = 0; attempt < 20 && !replaced; ++attempt) { // until the writer is still busy with the log
+        step += 2;
+        files.write_log({}, large);
+        files.write_best(snapshot(config, step), large);
+        files.write_checkpoint(snapshot(config, step), record_of_steps(step));
+        const auto better = [&] {
+            EXPECT_FALSE(std::filesystem::exists(checkpoints_.file(step)));
+            return snapshot(config, step + 1);
+        };
+        replaced = files.replace_waiting_best(better, large);
+        files.wait();
+    }
+    EXPECT_TRUE(replaced);
+    EXPECT_EQ(checkpoints_.steps().front(), step);
+    EXPECT_EQ(io::Checkpoint(checkpoints_.best_file()).info().step, step + 1);
+    const auto unused = [] { return ADD_FAILURE() << "taken", nullptr; };
+    EXPECT_FALSE(files.replace_waiting_best(unused, large)) << "none waits";
+    files.write_best(snapshot(config, step + 2), large);
+    EXPECT_FALSE(files.replace_waiting_best(unused, large)) << "no checkpoint counts it";
+}
+
+TEST_F(RunFilesTest, RestoresTheBestNetworkFromItsCheckpoint) {
+    const config::Config config = configured();
+    RunFiles files(config);
+    (void)files.open();
+    const auto with_fingerprint = [&](std::int64_t step) {
+        auto copy = std::make_shared<RunFiles::Snapshot>();
+        copy->info = snapshot(config, step)->info;
+        copy->info.fingerprint = static_cast<std::uint64_t>(10 * step);
+        return copy;
+    };
+    EXPECT_FALSE(files.restore_best(1, 10)) << "nothing is there";
+    for (const std::int64_t step : {1, 2, 3}) {
+        files.write_checkpoint(with_fingerprint(step), record_of_steps(step));
+        files.wait();
+    }
+    EXPECT_TRUE(files.restore_best(1, 10));
+    const std::string first = support::read_text(checkpoints_.file(1));
+    EXPECT_EQ(support::read_text(checkpoints_.best_file()), first);
+    std::filesystem::remove(checkpoints_.file(1));
+    EXPECT_TRUE(files.restore_best(1, 10)) << "it is there already";
+    EXPECT_FALSE(files.restore_best(1, 11)) << "the network of another path";
+    EXPECT_FALSE(files.restore_best(4, 40));
+    std::string damaged = support::read_text(checkpoints_.file(3));
+    damaged[damaged.size() / 2] ^= 1;
+    damaged.resize(damaged.size() - 1);
+    support::write_file(checkpoints_.file(3), damaged);
+    EXPECT_FALSE(files.restore_best(3, 30));
+    EXPECT_EQ(support::read_text(checkpoints_.best_file()), first);
+    EXPECT_TRUE(files.restore_best(2, 20)) << "of later steps, which were given up";
+    EXPECT_EQ(support::read_text(checkpoints_.best_file()), support::read_text(checkpoints_.file(2)));
+}
+
 TEST_F(RunFilesTest, WaitingCheckpointsFitIntoMemory) {
     constexpr std::size_t megabyte = 1 << 20;
     const config::Config three = configured();
