@@ -363,6 +363,9 @@ core::ExitCode Trainer::run() {
         if (log_postponed_) {
             write_log();
         }
+        if (unwritten_best_) {
+            write_best();
+        }
         throw;
     }
     enter(core::Phase::write); // all ranks wait for the disk

@@ -11,11 +11,15 @@
 #include "support/products.hpp"
 #include "support/shared_folder.hpp"
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <filesystem>
 #include <map>
 #include <span>
@@ -23,6 +27,22 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+namespace {
+
+/// Whether threads seem to take a million times their CPU time.
+std::atomic<bool> threads_seem_slow = false;
+
+} // namespace
+
+/// Replaces the C library's function.
+extern "C" int clock_gettime(clockid_t clock, timespec* time) noexcept {
+    const auto result = static_cast<int>(::syscall(SYS_clock_gettime, clock, time));
+    if (clock == CLOCK_THREAD_CPUTIME_ID && threads_seem_slow) {
+        time->tv_sec = 1'000'000 * time->tv_sec + time->tv_nsec / 1000;
+    }
+    return result;
+}
 
 namespace dtrain::run {
 namespace {
@@ -344,6 +364,35 @@ TEST_F(TrainerTest, DetectsDivergenceOnAllRanksAlike) {
     ASSERT_TRUE(error);
     EXPECT_EQ(error->code(), core::ExitCode::diverged);
     EXPECT_NE(std::string_view(error->what()).find("diverged: in step"), std::string_view::npos) << error->what();
+}
+
+// The log and the best network of early epochs use up the time for writing, so later ones are postponed.
+TEST_F(TrainerTest, WritesWhatWasPostponedBeforeItEndsByDivergence) {
+    const config::Config config =
+        configure("postponed", {"--model.layers=dense 4 linear", "--training.epochs=100", "--training.learning_rate=1",
+                                "--training.warmup_epochs=100"});
+    threads_seem_slow = true;
+    const auto error = error_of<mpi::AgreedError>([&] { (void)run(config, world_); });
+    threads_seem_slow = false;
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), core::ExitCode::diverged);
+    if (!world_.is_root()) {
+        return;
+    }
+    const std::filesystem::path log = config.output.directory / "log.h5";
+    const io::RunRecord record = io::RunRecord::from(io::Hdf5Image(io::read_file(log), log.string()));
+    BestEpoch best;
+    for (std::size_t i = 0; i < record.epochs.size(); ++i) {
+        best.add(record.epochs.epoch[i], {record.epochs.test_cost[i], record.epochs.test_accuracy[i]});
+    }
+    EXPECT_GT(best.epoch, 2) << "postponed";
+    EXPECT_LT(best.epoch, record.epochs.epoch.back()) << "diverged since then";
+    const std::filesystem::path file = config.output.directory / "checkpoints" / "best.h5";
+    ASSERT_TRUE(std::filesystem::exists(file));
+    const io::Checkpoint written(file);
+    EXPECT_EQ(written.info().epoch, best.epoch);
+    EXPECT_EQ(written.info().fingerprint, record.epochs.fingerprint[static_cast<std::size_t>(best.epoch - 1)]);
+    EXPECT_EQ(written.info().record.epochs.test_cost.back(), best.score.cost);
 }
 
 // Everything is allocated before the first step: more steps in the same number of epochs cause no more allocations. The
