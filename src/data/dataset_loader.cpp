@@ -161,6 +161,21 @@ core::Range DatasetLoader::own_part(core::Range samples) const noexcept {
     return {samples.begin + part.begin, samples.begin + part.end};
 }
 
+core::Range DatasetLoader::own_rest(Set set) const noexcept {
+    const std::int64_t used = headers_.of(set).samples + (set == Set::train ? validation_samples() : 0);
+    return own_part({used, readers_.of(set)->header().samples});
+}
+
+std::size_t DatasetLoader::reading_bytes() const {
+    std::size_t bytes = 0;
+    for (const Set set : sets) {
+        if (reads()) {
+            bytes = std::max(bytes, readers_.of(set)->reading_bytes(own_rest(set).size()));
+        }
+    }
+    return bytes;
+}
+
 Split DatasetLoader::load(Set set, std::int64_t first, std::int64_t samples, std::int64_t shards,
                           std::span<const core::Range> shards_of_rank) {
     SetHeader header = headers_.of(set);
@@ -203,8 +218,7 @@ Dataset DatasetLoader::load(std::int64_t shards, std::span<const core::Range> sh
     mpi::together(communicator_, [&] {
         for (std::size_t i = 0; i < sets.size() && reads(); ++i) {
             std::unique_ptr<SetReader>& reader = readers_.of(sets[i]);
-            const std::int64_t used = headers_.of(sets[i]).samples + (sets[i] == Set::train ? validation_samples() : 0);
-            hashes[i] = reader->finish(own_part({used, reader->header().samples}));
+            hashes[i] = reader->finish(own_rest(sets[i]));
             reader.reset();
         }
     });

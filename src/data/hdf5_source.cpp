@@ -16,16 +16,25 @@ namespace {
 
 constexpr std::size_t hdf5_piece_bytes = std::size_t{4} << 20;
 
-/// Calls action for pieces of `rows` of a few megabytes. They end between chunks, so HDF5 unpacks each chunk once.
+/// The rows in a piece of a few megabytes: whole chunks, so HDF5 unpacks each chunk once.
+std::int64_t rows_of_piece(const io::Hdf5Dataset& dataset, std::size_t row_bytes) {
+    const std::size_t chunk = dataset.chunk_rows();
+    return static_cast<std::int64_t>(chunk * std::max<std::size_t>(hdf5_piece_bytes / (chunk * row_bytes), 1));
+}
+
+/// Calls action for pieces of `rows`.
 template <class Action>
 void for_each_piece(const io::Hdf5Dataset& dataset, std::size_t row_bytes, core::Range rows, Action&& action) {
-    const std::size_t chunk = dataset.chunk_rows();
-    const auto step =
-        static_cast<std::int64_t>(chunk * std::max<std::size_t>(hdf5_piece_bytes / (chunk * row_bytes), 1));
+    const std::int64_t step = rows_of_piece(dataset, row_bytes);
     for (core::Range piece{rows.begin, rows.begin}; piece.end < rows.end; piece.begin = piece.end) {
         piece.end = std::min((piece.begin / step + 1) * step, rows.end);
         action(piece);
     }
+}
+
+/// The memory for reading `rows` rows in pieces, one piece and HDF5's own memory.
+std::size_t bytes_for_reading(const io::Hdf5Dataset& dataset, std::size_t row_bytes, std::int64_t rows) {
+    return dataset.unpacking_bytes() + core::as_size(std::min(rows, rows_of_piece(dataset, row_bytes))) * row_bytes;
 }
 
 /// The part of `values` for the samples `part` of `samples`, with `size` values each.
@@ -79,6 +88,11 @@ class Hdf5Set final : public SetReader {
             read_labels(piece, labels);
             data::require_classes(labels, piece.begin, classes, labels_.name());
         });
+    }
+
+    [[nodiscard]] std::size_t reading_bytes(std::int64_t rest) const override {
+        return std::max(bytes_for_reading(samples_, header_.sample_bytes(), rest),
+                        bytes_for_reading(labels_, sizeof(std::int64_t), header_.samples));
     }
 
     void read(core::Range samples, std::span<std::byte> elements, std::span<std::uint8_t> labels) override {

@@ -92,8 +92,8 @@ std::string file_name(hid_t object, const std::string& place) {
     return name;
 }
 
-/// Throws unless this library has all filters of a dataset.
-void require_filters(hid_t creation, const std::string& place) {
+/// The number of filters of a dataset. Throws unless this library has all of them.
+int count_filters(hid_t creation, const std::string& place) {
     const int filters = valid(H5Pget_nfilters(creation), place);
     for (int i = 0; i < filters; ++i) {
         unsigned flags = 0;
@@ -109,6 +109,7 @@ void require_filters(hid_t creation, const std::string& place) {
                                   filter, name.data()));
         }
     }
+    return filters;
 }
 
 template <class T>
@@ -168,7 +169,7 @@ Hdf5Dataset::Hdf5Dataset(const std::filesystem::path& file, const std::string& p
     shape_.assign(extent.begin(), extent.end());
 
     const Handle creation = valid(H5Dget_create_plist(dataset), H5Pclose, name_);
-    require_filters(creation, name_);
+    const bool filtered = count_filters(creation, name_) > 0;
     const H5D_layout_t layout = valid(H5Pget_layout(creation), name_);
     if (layout == H5D_VIRTUAL || valid(H5Pget_external_count(creation), name_) > 0) {
         fail_in_other_files();
@@ -178,14 +179,19 @@ Hdf5Dataset::Hdf5Dataset(const std::filesystem::path& file, const std::string& p
         std::vector<hsize_t> chunk(extent.size());
         valid(H5Pget_chunk(creation, static_cast<int>(chunk.size()), chunk.data()), name_);
         hsize_t expected = 1;
+        std::size_t chunk_bytes = H5Tget_size(type); // HDF5 limits it to 4 GB
         for (std::size_t i = 0; i < chunk.size(); ++i) {
             const hsize_t length = std::max<hsize_t>(chunk[i], 1);
             expected *= extent[i] / length + (extent[i] % length > 0 ? 1 : 0);
+            chunk_bytes *= length;
         }
         hsize_t written = 0;
         valid(H5Dget_num_chunks(dataset, space, &written), name_);
         complete = written >= expected;
-        chunk_rows_ = static_cast<std::size_t>(std::clamp<hsize_t>(chunk[0], 1, std::max<hsize_t>(extent[0], 1)));
+        if (filtered) {
+            chunk_rows_ = static_cast<std::size_t>(std::clamp<hsize_t>(chunk[0], 1, std::max<hsize_t>(extent[0], 1)));
+            unpacking_bytes_ = 2 * chunk_bytes;
+        }
     } else if (layout == H5D_CONTIGUOUS) {
         complete = H5Dget_storage_size(dataset) >= bytes;
     }

@@ -78,6 +78,7 @@ std::string describe(const MemoryUse& use) {
     add(use.gradients, "gradients");
     add(use.activations, "activations");
     add(use.checkpoints, "for writing checkpoints");
+    add(use.total() - use.program - use.samples - use.later(), "more while samples are read");
     add(use.program, "MPI and program");
     return text;
 }

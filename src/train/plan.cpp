@@ -127,6 +127,7 @@ void Plan::count_memory(const std::function<std::size_t(std::size_t bytes)>& che
         count(header(set).samples, set);
     }
     count(source_->validation_samples(), data::Set::train);
+    memory_.reading = source_->reading_bytes();
     const std::size_t arenas = core::complete_subtrees(exchange_.shards, local_shards()).size();
     memory_.gradients = arenas * (exchange_.parameters + parallel::tail_size) * sizeof(float);
     const std::size_t parameters = exchange_.parameters * (1 + exchange_.states) * sizeof(float);
@@ -181,6 +182,15 @@ void Plan::choose_rows() {
     require_memory();
 }
 
+const char* Plan::advice() const {
+    if (memory_.reading > memory_.later()) {
+        return "Reading unpacks whole chunks of the data: write them with smaller chunks, such as 64 samples (chunks= "
+               "in h5py), or raise the limit";
+    }
+    return config_.training.micro_batch != 0 ? "Lower training.micro_batch"
+                                             : "Use fewer samples, a smaller network or more hosts, or raise the limit";
+}
+
 void Plan::require_memory() const {
     const std::vector<MemoryRoom> rooms = find_rooms(memory_, communicator_);
     mpi::together(communicator_, [&] {
@@ -193,9 +203,7 @@ void Plan::require_memory() const {
                                                   : fmt::format("{} ranks need", room.sharing),
                                 static_cast<double>(room.taken) / 1e6, core::host_name().data(), room.owner,
                                 static_cast<double>(room.bytes) / 1e6, communicator_.rank(), describe(memory_),
-                                config_.training.micro_batch != 0
-                                    ? "Lower training.micro_batch"
-                                    : "Use fewer samples, a smaller network or more hosts, or raise the limit"));
+                                advice()));
             }
         }
     });

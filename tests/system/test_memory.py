@@ -9,6 +9,9 @@ import sys
 import unittest
 from pathlib import Path
 
+import h5py
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
@@ -21,7 +24,13 @@ CASES = {
     "wide layers, a narrow batch": {"model.layers": "dense 3000 relu, dense 1000 relu, dense 10",
                                     "training.optimizer": "adam"},
     "many samples": {"data.train_samples": 100000, "model.layers": "dense 10"},
+    "the best network is kept": {"model.layers": "dense 3000 relu, dense 1000 relu, dense 10",
+                                 "output.keep_best": "true"},
     "convolutions": CONVOLUTIONS,
+    "batch normalisation": {**CONVOLUTIONS, "model.layers": "conv 8x5x5, batchnorm relu, maxpool 2, dense 10"},
+    # Reading unpacks all samples, and validates the unused ones in one piece.
+    "HDF5 data in one chunk": {"data.source": "hdf5", "data.file": "one-chunk.h5", "data.train_samples": 8000,
+                               "model.layers": "dense 10", "model.cost": "cross_entropy"},
     "in micro-batches": {**CONVOLUTIONS, "training.micro_batch": 64},
     "an LSTM": {"model.layers": "lstm 64, dense 10", "training.batch_size": 500},
     "local SGD": {"model.layers": "dense 1000 relu, dense 10", "parallel.sync_every": 2},
@@ -75,6 +84,15 @@ def memory_group(megabytes):
 
 
 class MemoryTest(testing.DtrainTestCase):
+    def write_in_one_chunk(self, samples):
+        """The file one-chunk.h5, compressed as h5py does with compression and shuffle."""
+        with h5py.File(self.folder / "one-chunk.h5", "w") as file:
+            for part in ("train", "test"):
+                shape = (samples, 28, 28)
+                file.create_dataset(f"{part}/samples", data=np.ones(shape, np.float32), chunks=shape,
+                                    compression="gzip", compression_opts=1, shuffle=True)
+                file[f"{part}/labels"] = np.arange(samples) % 10
+
     def small(self, settings):
         return self.write_config({"data.source": "synthetic", "data.train_samples": 400, "data.test_samples": 100,
                                   "training.epochs": 1, "training.learning_rate": 0.01, "output.keep_best": "false",
@@ -88,6 +106,8 @@ class MemoryTest(testing.DtrainTestCase):
         for name, settings in CASES.items():
             with self.case(name):
                 config = self.small(settings)
+                if settings.get("data.source") == "hdf5":
+                    self.write_in_one_chunk(20000)
                 checked = testing.run("dtrain", config, "--check", cwd=self.folder)
                 result = self.run_words(sys.executable, "-c", PEAK, *testing.command("dtrain", config))
                 self.assertEqual((checked.code, result.code), (0, 0), (checked, result))
@@ -130,6 +150,15 @@ class MemoryTest(testing.DtrainTestCase):
         config = self.small(CONVOLUTIONS)
         with memory_group(TOO_FEW_MEGABYTES) as processes:
             self.check_limited(config, "sh", "-c", f"echo $$ > {processes}; exec \"$@\"", "sh")
+
+    def test_large_chunks_under_ulimit(self):
+        self.write_in_one_chunk(20000)
+        config = self.small({"data.source": "hdf5", "data.file": "one-chunk.h5", "model.layers": "dense 10"})
+        limit = "ulimit -d 150000; exec \"$@\""
+        for words in ([], ["--check"]):
+            result = self.run_words("sh", "-c", limit, "sh", *testing.command("dtrain", config, *words))
+            self.assert_one_message(result, testing.EXIT_BAD_CONFIG, "out of memory: rank 0 needs about ",
+                                    "more while samples are read", "chunks= in h5py")
 
     def test_ranks_of_a_control_group_share_it(self):
         config = self.small({"model.layers": "dense 1500 relu, dense 10", "parallel.reducer": "mpi",

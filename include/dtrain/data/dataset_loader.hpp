@@ -13,7 +13,7 @@
 namespace dtrain::data {
 
 /// Loads a data set into the memory of all ranks; each rank gets the samples of its own shards. Every sample is read
-/// once, and no rank ever stores the whole set. All functions except `header` are collective and throw
+/// once, and no rank ever stores the whole set. Most functions are collective and throw
 /// mpi::AgreedError (bad_config, bad_data).
 class DatasetLoader {
   public:
@@ -27,6 +27,9 @@ class DatasetLoader {
     /// The samples of the validation set, which are not part of header(Set::train).
     [[nodiscard]] std::int64_t validation_samples() const noexcept { return source_->settings().validation; }
 
+    /// The memory that load() needs for a while on this rank, beyond the samples and a few megabytes. Not collective.
+    [[nodiscard]] std::size_t reading_bytes() const;
+
     /// Throws unless all labels are below `classes`.
     void require_classes(std::size_t classes) const;
 
@@ -39,6 +42,8 @@ class DatasetLoader {
     [[nodiscard]] bool reads() const noexcept { return source_->every_rank_reads() || communicator_.is_root(); }
     /// The part of the samples that this rank validates.
     [[nodiscard]] core::Range own_part(core::Range samples) const noexcept;
+    /// The part of the samples without use that this rank validates.
+    [[nodiscard]] core::Range own_rest(Set set) const noexcept;
     /// Collective: reads `samples` samples of a set, from number `first` on, divided among the shards of all ranks.
     [[nodiscard]] Split load(Set set, std::int64_t first, std::int64_t samples, std::int64_t shards,
                              std::span<const core::Range> shards_of_rank);

@@ -62,6 +62,12 @@ class SetReader {
     /// Throws unless the labels of `samples` are below `classes`. The error is about the data, or about the key
     /// "model.layers" (bad_config) if the source always has correct labels.
     virtual void require_classes(std::size_t classes, core::Range samples) const = 0;
+    /// An upper bound of the memory that reading needs for a while, beyond the samples and a few megabytes, if finish()
+    /// validates `rest` samples.
+    [[nodiscard]] virtual std::size_t reading_bytes(std::int64_t rest) const {
+        static_cast<void>(rest);
+        return 0;
+    }
     /// Reads the elements of `samples` (bytes, or finite floats in native byte order) and their labels, if there are
     /// any. `elements` has samples.size() × sample_bytes() bytes, `labels` has samples.size(). Ranges must ascend from
     /// call to call and must not overlap.

@@ -29,8 +29,10 @@ class Hdf5Dataset {
     [[nodiscard]] const std::string& type() const noexcept { return type_; }
     /// Whether elements are integers of at most 64 bits.
     [[nodiscard]] bool is_integer() const noexcept { return is_integer_; }
-    /// The rows (first dimension) that are stored together, at least 1. HDF5 unpacks them at once.
+    /// The rows (first dimension) that HDF5 unpacks at once, since they are compressed together; otherwise 1.
     [[nodiscard]] std::size_t chunk_rows() const noexcept { return chunk_rows_; }
+    /// The memory with which HDF5 unpacks them: before and after a filter; otherwise 0.
+    [[nodiscard]] std::size_t unpacking_bytes() const noexcept { return unpacking_bytes_; }
 
     /// Reads whole rows. T is std::uint8_t, float or std::int64_t. HDF5 converts the elements; those that T cannot
     /// represent become the nearest value.
@@ -48,6 +50,7 @@ class Hdf5Dataset {
     std::string type_;
     bool is_integer_ = false;
     std::size_t chunk_rows_ = 1;
+    std::size_t unpacking_bytes_ = 0;
     std::unique_ptr<Handles> handles_;
 };
 

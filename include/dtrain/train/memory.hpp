@@ -2,6 +2,7 @@
 
 #include "dtrain/mpi/communicator.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -14,15 +15,15 @@ struct MemoryUse {
     /// for threads and page tables.
     std::size_t program = 0;
     std::size_t samples = 0;
+    std::size_t reading = 0;     ///< while samples are read, before later() is allocated
     std::size_t parameters = 0;  ///< parameters and optimizer state
     std::size_t gradients = 0;   ///< gradients and their partial sums, and the vectors of shards in local SGD
     std::size_t activations = 0; ///< activations and inputs of the rows that are processed at once
     std::size_t checkpoints = 0; ///< while checkpoints are written
     std::size_t shared = 0;      ///< the part of parameters and gradients that other ranks map as well
 
-    [[nodiscard]] std::size_t total() const noexcept {
-        return program + samples + parameters + gradients + activations + checkpoints;
-    }
+    [[nodiscard]] std::size_t later() const noexcept { return parameters + gradients + activations + checkpoints; }
+    [[nodiscard]] std::size_t total() const noexcept { return program + samples + std::max(reading, later()); }
 };
 
 /// Memory that several ranks share, or that one has to itself.

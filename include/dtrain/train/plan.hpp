@@ -72,6 +72,8 @@ class Plan {
     /// Collective: sets the extent of a step, and counts its memory.
     void choose_rows();
     void require_memory() const;
+    /// What the user can do if memory is short.
+    [[nodiscard]] const char* advice() const;
 
     const config::Config& config_;
     const mpi::Communicator& communicator_;
