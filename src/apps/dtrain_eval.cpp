@@ -275,9 +275,16 @@ void require_other_file(const std::filesystem::path& file, const std::filesystem
     }
 }
 
-/// Sets `path` to the best checkpoint of the run or the folder of checkpoints at `path`.
+/// Sets `path` to the best checkpoint of the run or the folder of checkpoints at `path`, if `path` exists.
 void find_best(std::filesystem::path& path) {
     std::error_code unknown; // ignored: opening the file reports errors
+    if (!std::filesystem::exists(path, unknown)) {
+        return;
+    }
+    if (!std::filesystem::is_directory(path, unknown)) {
+        throw core::Error(core::ExitCode::bad_checkpoint,
+                          fmt::format("{}: --best needs the folder of a run, but this is a file", path.string()));
+    }
     for (const std::filesystem::path& folder : {path / "checkpoints", path}) {
         const std::filesystem::path best = io::CheckpointFolder(folder).best_file();
         if (std::filesystem::exists(best, unknown)) {

@@ -58,4 +58,7 @@ def main(words, _, version):
         fail(PROGRAM, EXIT_BAD_OUTPUT, error)
     output_file.write(PROGRAM, output, contents)
     print(f"{output}: {found.parameters:,} parameters of {checkpoint}, {output.stat().st_size / 1e3:,.0f} kB")
+    if found.is_rounded:
+        print("dtrain computes this network in bfloat16. Other programs compute the file in float32, so outputs may "
+              "differ slightly.")
     return 0

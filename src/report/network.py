@@ -32,6 +32,11 @@ class Network:
         return self.cost == "cross_entropy"
 
     @property
+    def is_rounded(self):
+        """Whether dtrain computes its products in bfloat16."""
+        return self.config.get("training.precision") == "bfloat16"
+
+    @property
     def input_shape(self):
         """The shape of a sample, as the first layer reads it."""
         return next((layer.input_shape for layer in self.layers if layer.kind != "dropout"), self.sample_shape)
@@ -48,10 +53,12 @@ class Network:
 def read(path, best, warn):
     """The network, and the path of its checkpoint. `path` is the output folder of a run, a folder of checkpoints, or a
     checkpoint. Raises hdf5.Unreadable."""
-    if best:
-        path = runs.best_of(path)
     if not path.exists():
         raise hdf5.Unreadable(f"{path}: no such file or folder")
+    if best and not path.is_dir():
+        raise hdf5.Unreadable(f"{path}: --best needs the folder of a run, but this is a file")
+    if best:
+        path = runs.best_of(path)
     if not path.is_dir():
         return hdf5.reading_apart(path, network_of), path
     for checkpoint in runs.newest_first(lambda: runs.checkpoints_of(path)):

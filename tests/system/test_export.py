@@ -225,8 +225,17 @@ class ChoiceTest(ExportTestCase):
             path = self.export(words[0], "weights.safetensors", *words[1:])
             self.assertEqual(self.fingerprint(path), expected, words)
         (run.folder / "checkpoints/best.h5").unlink()
-        self.assert_refused("dtrain-export", run.folder, "--best", "-o", "new.safetensors",
-                            code=testing.EXIT_BAD_CHECKPOINT, words=("no best.h5", "keep_best"))
+        for path, words in ((run.folder, ("no best.h5", "keep_best")),
+                            (run.checkpoints()[0], ("--best needs the folder of a run",)),
+                            (run.folder / "missing", ("no such file or folder",))):
+            self.assert_refused("dtrain-export", path, "--best", "-o", "new.safetensors",
+                                code=testing.EXIT_BAD_CHECKPOINT, words=(path, *words))
+
+    def test_tells_that_dtrain_rounds(self):
+        run = self.train({"training.precision": "bfloat16", "training.epochs": 1}, ranks=None)
+        result = testing.run("dtrain-export", run.folder, "-o", "weights.safetensors", cwd=self.folder)
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        self.assertIn("\ndtrain computes this network in bfloat16.", result.stdout)
 
     def test_older_checkpoint_if_the_newest_is_damaged(self):
         run = self.train(SIGMOID, ranks=None)

@@ -72,8 +72,10 @@ class ValidationTest(testing.DtrainTestCase):
         trained = self.train({**SETTINGS, "output.keep_best": "false"})
         self.assertFalse((trained.folder / "checkpoints" / "best.h5").exists())
         self.assertNotIn("best.h5", trained.result.stdout)
-        self.assert_refused("dtrain-eval", trained.folder, "--best", code=testing.EXIT_BAD_CHECKPOINT,
-                            words=("no best.h5", "keep_best"))
+        for path, words in ((trained.folder, ("no best.h5", "keep_best")),
+                            (trained.checkpoints()[-1], ("--best needs the folder of a run",)),
+                            (trained.folder / "missing", ("No such file",))):
+            self.assert_refused("dtrain-eval", path, "--best", code=testing.EXIT_BAD_CHECKPOINT, words=(path, *words))
 
     def test_best_is_known_after_a_resume(self):
         """A run that resumes before and after its best epoch has the best checkpoint of an uninterrupted one."""
