@@ -36,6 +36,12 @@ exit codes: 0 done, 2 bad command line or config, 3 bad data, 4 bad checkpoint, 
 core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator) {
     const bool check = apps::take(words, "--check");
     const config::Config config = apps::load_config(words, usage, communicator);
+    if (communicator.is_root() && config.data.source != "hdf5" && config.data.file != config::Config().data.file) {
+        core::print_error(
+            "dtrain: warning: data.file = {} is not used, because data.source = {}. For an HDF5 file, set "
+            "data.source = hdf5\n",
+            config.data.file.string(), config.data.source);
+    }
     const run::StopSignal stop_signal; // after the config: reading it from a pipe may block, and Ctrl-C must end that
     if (check) {
         train::Plan plan(config, communicator, run::RunFiles::writing_bytes(config));

@@ -110,6 +110,14 @@ class Hdf5DataTest(testing.DtrainTestCase):
         trained = self.train(self.settings(self.write()))
         self.assert_usage_error("dtrain-eval", trained.folder, "--record", "data.h5", word="would replace a file")
 
+    def test_warns_of_a_file_that_is_not_used(self):
+        config = self.write_config({"data.file": "data.h5"})
+        for words in ([config], [config, "--check"]):
+            result = testing.run("dtrain", *words, ranks=2, cwd=self.folder)
+            self.assertEqual(result.code, testing.EXIT_OK, result)
+            warning, = result.messages()
+            self.assertIn("dtrain: warning: data.file = data.h5 is not used, because data.source = idx", warning)
+
     def test_check(self):
         config = self.write_config(self.settings(self.write()))
         result = testing.run("dtrain", config, "--check", ranks=3, cwd=self.folder)
