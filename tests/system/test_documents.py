@@ -250,6 +250,8 @@ class SnippetTest(testing.DtrainTestCase):
                 folder = self.folder / "pictures" / part / f"class-{label}"
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(self.arrays[f"{part}_images"][number]).save(folder / f"{number}.png")
+        for folder in ("pictures/train", "pictures/train/class-0"):
+            (self.folder / folder / ".DS_Store").touch()  # as macOS writes: neither a class nor an image
         names, _ = self.run_snippet("from PIL import Image")
         with h5py.File(self.folder / "pictures.h5") as file:
             for part, samples in (("train", 40), ("test", 7)):
