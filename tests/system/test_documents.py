@@ -167,6 +167,15 @@ class DocumentsTest(testing.DtrainTestCase):
                 documented[section, row.group(1)] = row.group(2) or ""
         self.assertEqual(documented, expected)
 
+    def test_tutorial_shows_every_line_of_a_run(self):
+        def first_words(output):
+            return list(dict.fromkeys(re.findall(r"^[a-z]+\b", output, re.MULTILINE)))
+        shown, = (block for _, block in FENCED.findall(text_of("configs/TUTORIAL.md"))
+                  if "--output.resume=never" in block)
+        self.train({}, ranks=None)
+        again = self.train({}, "--output.resume=never", ranks=None)
+        self.assertEqual(first_words(shown), first_words(again.result.stdout))
+
     def test_batch_scripts_have_the_module_line_of_the_document(self):
         line, = re.findall(r"^   (module load gcc .*)$", text_of("slurm/README.md"), re.MULTILINE)
         for path in FILES:
