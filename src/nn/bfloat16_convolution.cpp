@@ -130,6 +130,8 @@ class Bfloat16Convolution final : public Convolution<float> {
         });
     }
 
+    [[nodiscard]] bool rounds_factors() const noexcept override { return true; }
+
     void reserve(const Extent& extent, core::MemoryBook& book) override {
         reserve_borders(book);
         book.grant(bordered_input().pixels() * pixel_values(input_.channels), rounded_input_);

@@ -36,6 +36,7 @@ class Dense final : public Layer<Real> {
     }
     [[nodiscard]] const Shape& output_shape() const noexcept override { return output_shape_; }
     [[nodiscard]] bool ends_linear() const noexcept override { return activation_ == Activation::linear; }
+    [[nodiscard]] bool rounds_factors() const noexcept override { return products_.rounds_factors(); }
     [[nodiscard]] double forward_flops() const noexcept override {
         return 2.0 * static_cast<double>(inputs_ * outputs_);
     }

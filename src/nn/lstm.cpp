@@ -45,6 +45,7 @@ class Lstm final : public Layer<Real> {
 
     [[nodiscard]] std::string description() const override { return fmt::format("lstm {}", hidden_); }
     [[nodiscard]] const Shape& output_shape() const noexcept override { return output_shape_; }
+    [[nodiscard]] bool rounds_factors() const noexcept override { return products_.rounds_factors(); }
     [[nodiscard]] double forward_flops() const noexcept override {
         return 2.0 * static_cast<double>(times_ * (input_weight_.size + hidden_weight_.size));
     }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 
 namespace dtrain::train {
@@ -20,8 +21,11 @@ std::string describe(const Plan& plan) {
                    format_count(config.parallel.logical_shards, "logical shard"));
     fmt::format_to(out, "reducer     {}{}\n", parallel::describe_reducer(config.parallel.reducer, plan.nodes()),
                    config.parallel.compressed ? ", gradients rounded to bfloat16" : "");
-    fmt::format_to(out, "arithmetic  {}\n", plan.products().arithmetic_name());
     const auto& layers = network.layers();
+    const bool is_useless = plan.products().rounds_factors() &&
+                            std::ranges::none_of(layers, [](const auto& layer) { return layer->rounds_factors(); });
+    fmt::format_to(out, "arithmetic  {}{}\n", plan.products().arithmetic_name(),
+                   is_useless ? "; no layer is large enough for bfloat16, so all compute in float32" : "");
     for (std::size_t l = 0; l < layers.size(); ++l) {
         std::string shapes;
         std::size_t parameters = 0;
@@ -34,8 +38,8 @@ std::string describe(const Plan& plan) {
         fmt::format_to(out, "{}{:<18} -> {}", l == 0 ? "network     " : "            ", layers[l]->description(),
                        nn::to_string(layers[l]->output_shape()));
         if (parameters > 0) {
-            fmt::format_to(out, ", {}: {} parameters, {:.0f} FLOPs forward", shapes, parameters,
-                           layers[l]->forward_flops());
+            fmt::format_to(out, ", {}: {} parameters, {:.0f} FLOPs forward{}", shapes, parameters,
+                           layers[l]->forward_flops(), layers[l]->rounds_factors() ? " in bfloat16" : "");
         }
         text += '\n';
     }

@@ -181,6 +181,17 @@ class CheckTest(testing.DtrainTestCase):
                 self.assertRegex(result.stdout, r"(?i)flop")
                 self.assertRegex(result.stdout, r"(?i)memory")
 
+    def test_check_tells_which_layers_compute_in_bfloat16(self):
+        for layers, rounding in (("conv 4x5x5 relu, conv 8x5x5 relu, dense 32 relu, dense 10", "-++-"),
+                                 ("lstm 32, dense 10", "+-"), ("dense 16 sigmoid, dense 10", "--")):
+            with self.case(layers=layers):
+                config = self.write_config({"model.layers": layers, "training.precision": "bfloat16"})
+                result = testing.run("dtrain", config, "--check", cwd=self.folder)
+                self.assertEqual(result.code, 0, result)
+                of_layers = re.findall(r"FLOPs forward(.*)$", result.stdout, re.MULTILINE)
+                self.assertEqual(of_layers, [" in bfloat16" if sign == "+" else "" for sign in rounding])
+                self.assertEqual("no layer is large enough for bfloat16" in result.stdout, "+" not in rounding)
+
 
 class ScreenTest(testing.DtrainTestCase):
     # The run takes long enough for a progress bar.

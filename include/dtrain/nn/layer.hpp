@@ -56,6 +56,8 @@ class Layer {
     [[nodiscard]] virtual Arrangement arrangement() const noexcept { return Arrangement::rows; }
     /// Whether training mixes the samples of a shard. Micro-batches must then have whole shards.
     [[nodiscard]] virtual bool mixes_samples() const noexcept { return false; }
+    /// Whether its products round their factors to bfloat16.
+    [[nodiscard]] virtual bool rounds_factors() const noexcept { return false; }
     /// Floating-point operations of a forward pass per sample. A multiplication and an addition count as two.
     [[nodiscard]] virtual double forward_flops() const noexcept = 0;
     /// The same for a backward pass. The gradients of the weights and of the input cost one forward pass each.
