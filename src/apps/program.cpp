@@ -1,6 +1,6 @@
 #include "program.hpp"
 
-#include "dtrain/config/nearest.hpp"
+#include "dtrain/core/nearest.hpp"
 #include "dtrain/core/terminal.hpp"
 #include "dtrain/kernels/instruction_set.hpp"
 #include "dtrain/mpi/launcher.hpp"
@@ -48,7 +48,7 @@ std::optional<std::string> nearest_option(const std::string& word, const std::st
             options.push_back(usage.substr(begin, end - begin));
         }
     }
-    return config::nearest(word.substr(0, equals), options);
+    return core::nearest(word.substr(0, equals), options);
 }
 
 } // namespace

@@ -1,6 +1,6 @@
 #include "dtrain/config/config.hpp"
 
-#include "dtrain/config/nearest.hpp"
+#include "dtrain/core/nearest.hpp"
 
 #include "keys.hpp"
 #include <boost/program_options/errors.hpp>
@@ -138,14 +138,14 @@ std::vector<std::string> names_in(std::string_view section) {
 /// first, then all sections.
 const Key* nearest_key(std::string_view name) {
     const auto [section, key] = split(name);
-    const std::string near_section = nearest(section, sections()).value_or("");
-    if (const auto near = nearest(key, names_in(near_section)))
+    const std::string near_section = core::nearest(section, sections()).value_or("");
+    if (const auto near = core::nearest(key, names_in(near_section)))
         return find_key(fmt::format("{}.{}", near_section, *near));
     const auto all = keys();
     std::vector<std::string> names;
     for (const Key& candidate : all)
         names.emplace_back(candidate.name);
-    const auto near = nearest(key, names);
+    const auto near = core::nearest(key, names);
     return near ? &*std::ranges::find(all, *near, &Key::name) : nullptr;
 }
 
@@ -215,7 +215,7 @@ void check_lines(std::string_view ini, const std::string& origin) {
                 continue;
             if (section.empty())
                 throw fail(fmt::format("empty section name []; {}", list_for_section(section)));
-            const auto near = nearest(section, known);
+            const auto near = core::nearest(section, known);
             throw bad_config(fmt::format("{}: unknown section [{}]; {}", origin, printable(section),
                                          near ? fmt::format("did you mean [{}]?", *near) : list_for_section(section)));
         }
@@ -297,8 +297,7 @@ void Config::require_one_of(std::string_view key, const std::vector<std::string>
         return;
     std::string problem = fmt::format("expected {}{}", names.size() > 1 ? "one of " : "", fmt::join(names, ", "));
     if (found != settings_.end())
-        if (const auto near = nearest(found->second.value, names))
-            problem += fmt::format("; did you mean {}?", *near);
+        problem += core::did_you_mean(found->second.value, names);
     throw invalid(key, problem);
 }
 

@@ -1,11 +1,15 @@
 #include "dtrain/model/saved_network.hpp"
 
 #include "dtrain/core/error.hpp"
+#include "dtrain/core/nearest.hpp"
 #include "dtrain/data/source.hpp"
 #include "dtrain/model/build.hpp"
 #include "dtrain/nn/cost.hpp"
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
+#include <vector>
 
 namespace dtrain::model {
 
@@ -57,6 +61,11 @@ std::optional<InitialWeights> open_initial(const config::Config& config, const n
         return std::nullopt;
     }
     std::filesystem::path file = *config.model.initial;
+    std::error_code unknown; // ignored: opening the file reports errors
+    const std::string hint = core::did_you_mean(file.string(), std::vector<std::string>{"random"});
+    if (!hint.empty() && !std::filesystem::exists(file, unknown)) {
+        throw config.invalid("model.initial", "no such file or folder" + hint);
+    }
     io::Checkpoint checkpoint = io::open_checkpoint(file, warn);
     for (const nn::Tensor& tensor : layout.tensors()) {
         checkpoint.require("/model/" + tensor.name, tensor.shape);

@@ -1,5 +1,6 @@
 #include "dtrain/nn/layer.hpp"
 
+#include "dtrain/core/nearest.hpp"
 #include "dtrain/core/number.hpp"
 #include "dtrain/core/registry.hpp"
 
@@ -23,7 +24,9 @@ std::size_t LayerArguments::number_in(std::string_view digits, std::string_view 
 Activation LayerArguments::activation_in(std::string_view name) const {
     const auto known = parse_activation(name);
     if (!known) {
-        fail(fmt::format("unknown activation {}; expected one of {}", name, fmt::join(activation_names(), ", ")));
+        const auto names = activation_names();
+        fail(fmt::format("unknown activation {}; expected one of {}{}", name, fmt::join(names, ", "),
+                         core::did_you_mean(name, names)));
     }
     return *known;
 }
@@ -87,8 +90,9 @@ std::vector<std::unique_ptr<Layer<Real>>> make_layers(std::string_view list, con
                                        products};
         const auto* const make = layer_types<Real>.find(words[0]);
         if (make == nullptr) {
-            arguments.fail(fmt::format("unknown layer type {}; expected one of {}", words[0],
-                                       fmt::join(layer_types<Real>.names(), ", ")));
+            const std::vector<std::string> names = layer_types<Real>.names();
+            arguments.fail(fmt::format("unknown layer type {}; expected one of {}{}", words[0], fmt::join(names, ", "),
+                                       core::did_you_mean(words[0], names)));
         }
         layers.push_back((*make)(arguments));
     }

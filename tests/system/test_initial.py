@@ -73,6 +73,8 @@ class InitialTest(testing.DtrainTestCase):
                     self.assert_refused("dtrain", config, *option, code=testing.EXIT_BAD_CHECKPOINT, words=words,
                                         ranks=2)
                     self.assertFalse((self.folder / "refused").exists())
+        config = self.write_config(self.initial("Random"), output="refused")
+        self.assert_refused("dtrain", config, code=testing.EXIT_BAD_CONFIG, words=("initial", "did you mean random?"))
 
 
 if __name__ == "__main__":

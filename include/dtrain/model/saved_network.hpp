@@ -39,7 +39,7 @@ struct InitialWeights {
     io::Checkpoint checkpoint;
 };
 /// Opens the checkpoint of model.initial. Throws core::Error (bad_checkpoint) if there is none, or unless it has the
-/// tensors of `layout`.
+/// tensors of `layout`, and bad_config if the name is a typo of "random".
 [[nodiscard]] std::optional<InitialWeights> open_initial(const config::Config& config,
                                                          const nn::ParameterLayout& layout,
                                                          const std::function<void(std::string_view)>& warn);

@@ -94,13 +94,15 @@ TEST(Network, RefusesWrongListsAndNamesTheLayer) {
     expect_message("dense 4,", "empty entry");
     expect_message("dense 4, dens 2", "dens 2");
     expect_message("dense 4, dens 2", "expected one of dense");
+    expect_message("dense 4, batch_norm, dense 2", "; did you mean batchnorm?");
     expect_message("dense", "dense N");
     expect_message("dense 4 relu extra", "dense 4 relu extra");
     expect_message("dense 0", "from 1 to");
     expect_message("dense -4", "from 1 to");
     expect_message("dense 4x", "from 1 to");
     expect_message("dense 99999999999999999999999", "from 1 to");
-    expect_message("dense 4 reluu", "unknown activation reluu");
+    expect_message("dense 4 reluu", "unknown activation reluu; expected one of ");
+    expect_message("dense 4 reluu", "; did you mean relu?");
     EXPECT_EQ(message("  dense   4   relu ,dense 2"), "accepted");
 
     struct Refused {

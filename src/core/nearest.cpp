@@ -1,11 +1,13 @@
-#include "dtrain/config/nearest.hpp"
+#include "dtrain/core/nearest.hpp"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <utility>
 #include <vector>
 
-namespace dtrain::config {
+namespace dtrain::core {
 namespace {
 
 std::string lower(std::string_view text) {
@@ -54,4 +56,9 @@ std::optional<std::string> nearest(std::string_view word, std::span<const std::s
     return best;
 }
 
-} // namespace dtrain::config
+std::string did_you_mean(std::string_view word, std::span<const std::string> candidates) {
+    const auto near = nearest(word, candidates);
+    return near ? fmt::format("; did you mean {}?", *near) : "";
+}
+
+} // namespace dtrain::core

@@ -1,4 +1,4 @@
-#include "dtrain/config/nearest.hpp"
+#include "dtrain/core/nearest.hpp"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace dtrain::config {
+namespace dtrain::core {
 namespace {
 
 TEST(Nearest, FindsTyposOnly) {
@@ -22,7 +22,9 @@ TEST(Nearest, FindsTyposOnly) {
     EXPECT_EQ(nearest("", names), std::nullopt);
     EXPECT_EQ(nearest("lion", names), std::nullopt);
     EXPECT_EQ(nearest("lion", {}), std::nullopt);
+    EXPECT_EQ(did_you_mean("sdg", names), "; did you mean sgd?");
+    EXPECT_EQ(did_you_mean("lion", names), "");
 }
 
 } // namespace
-} // namespace dtrain::config
+} // namespace dtrain::core
