@@ -102,28 +102,32 @@ struct Results {
     std::vector<bench::ExchangeMeasurement> exchanges;
 };
 
-void print(const train::Replica& replica, const Results& results) {
+void print(const config::Config& config, const train::Replica& replica, const Results& results) {
     const auto& [steps, alternatives, exchanges] = results;
     const auto range = [](const Spread& s, double unit, int digits) {
         return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", s.median / unit, digits, s.min / unit, digits, s.max / unit,
                            digits);
     };
+    const auto rate = [&range](const Spread& s) { // with the digits of dtrain's epoch lines
+        return s.median >= 1e6 ? range(s, 1e6, 2) + " M" : s.median >= 1e3 ? range(s, 1e3, 1) + " k" : range(s, 1, 0);
+    };
     fmt::print("{}\n{}\n", train::describe(replica.plan()), train::describe(replica.dataset()));
     fmt::print("measured    {} blocks of {} steps\n", steps.blocks, steps.steps_per_block);
-    fmt::print("speed       {} k samples/s, {:.1f} us per full step\n", range(steps.samples_per_second, 1e3, 1),
+    fmt::print("speed       {} samples/s, {:.1f} us per full step\n", rate(steps.samples_per_second),
                static_cast<double>(replica.sampler().batch_samples(0)) / steps.samples_per_second.median * 1e6);
     fmt::print("arithmetic  {} GFLOP/s in products\n", range(steps.flops, 1e9, 1));
     if (steps.peak) {
         fmt::print("peak        {} GFLOP/s, sgemm on all ranks at once ({})\n", range(steps.peak->flops, 1e9, 1),
                    steps.peak->name);
         fmt::print("fraction    {} of the peak\n", range(steps.peak->fraction, 1, 3));
-        fmt::print("bfloat16    {} GFLOP/s, products on all ranks at once ({}); the steps have {} of it\n",
-                   range(steps.bfloat16_peak->flops, 1e9, 1), steps.bfloat16_peak->name,
+        fmt::print("bfloat16    {} GFLOP/s, products on all ranks at once ({}); the {} steps of this config have {} of "
+                   "it\n",
+                   range(steps.bfloat16_peak->flops, 1e9, 1), steps.bfloat16_peak->name, config.training.precision,
                    range(steps.bfloat16_peak->fraction, 1, 3));
     }
     for (const bench::Alternative& other : alternatives) {
-        fmt::print("{:<11} {} k samples/s with {} = {}; this config is {} times as fast\n", "compared",
-                   range(other.samples_per_second, 1e3, 1), other.key, other.value, range(other.ratio, 1, 3));
+        fmt::print("{:<11} {} samples/s with {} = {}; this config is {} times as fast\n", "compared",
+                   rate(other.samples_per_second), other.key, other.value, range(other.ratio, 1, 3));
     }
     fmt::print("memory      {:.1f} MB resident, max over ranks\n", steps.resident_bytes / 1e6);
     fmt::print("\nphase          us per step  slowest rank\n");
@@ -229,7 +233,7 @@ core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator)
     }
     mpi::together(communicator, [&] {
         if (communicator.is_root()) {
-            print(replica, results);
+            print(config, replica, results);
             if (!options.json.empty()) {
                 const std::string text = to_json(config, communicator, replica, results);
                 io::replace_file(options.json, std::as_bytes(std::span(text)));
