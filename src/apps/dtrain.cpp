@@ -29,6 +29,10 @@ The same command again resumes from the newest checkpoint.
   --help               prints this text
   --version            prints the version
 
+environment:
+  DTRAIN_ISA           instructions to compute with: x86-64-v4+amx, x86-64-v4+bf16, x86-64-v4, x86-64-v3 or reference
+                       (without vectors, slow; default: the fastest that the CPUs of all ranks have)
+
 exit codes: 0 done, 2 bad command line or config, 3 bad data, 4 bad checkpoint, 5 training diverged,
             6 cannot write output, 7 a rank died or stalled, 75 stopped on request after a checkpoint
 )";

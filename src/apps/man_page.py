@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-SECTIONS = {"positional arguments": "ARGUMENTS", "options": "OPTIONS", "exit codes": "EXIT STATUS"}
+SECTIONS = {"positional arguments": "ARGUMENTS", "options": "OPTIONS", "environment": "ENVIRONMENT",
+            "exit codes": "EXIT STATUS"}
 DOCUMENTS = ("From the folder of this program, ../share/doc/dtrain has the documents; README.md is the first. "
              "../share/dtrain/configs has configs, and README.md there describes all keys.")
 

@@ -107,6 +107,7 @@ class InstallTest(testing.DtrainTestCase):
                     self.assertIn(f"\n.SH {heading}\n", text.replace('"OPTIONS"', "OPTIONS"))
                 self.assertEqual(set(re.findall(r"^\.TP\n\\fB[^\n]*?(--[a-z-]+)(?![a-z.-])", text, re.MULTILINE)),
                                  self.options_of(program))
+                self.assertEqual('\n.SH "ENVIRONMENT"\n.TP\n\\fBDTRAIN_ISA\\fR\n' in text, program == "dtrain")
                 if shutil.which("groff"):
                     self.assertEqual(self.run_in("groff", "-man", "-ww", "-z", page).stderr, "")
 
