@@ -176,8 +176,8 @@ void CheckpointFolder::sweep() const {
     }
 }
 
-std::filesystem::path CheckpointFolder::name_if_damaged(std::int64_t step) const {
-    std::filesystem::path name = file(step);
+std::filesystem::path CheckpointFolder::name_if_damaged(const std::filesystem::path& file) {
+    std::filesystem::path name = file;
     name += ".damaged";
     const std::filesystem::path first = name;
     for (int number = 2; std::filesystem::exists(std::filesystem::symlink_status(name)); ++number) {

@@ -148,26 +148,40 @@ std::optional<io::Checkpoint> RunFiles::newest(const std::string& dataset,
     if (!config_.output.resume) {
         return std::nullopt;
     }
+    const auto resumable = [&](const std::filesystem::path& file) {
+        std::optional<io::Checkpoint> checkpoint(std::in_place, file);
+        const config::Config before = model::config_of(*checkpoint);
+        require_same_run(config_, before, dataset, *checkpoint);
+        config_ = config_.with("model.initial", before);
+        return checkpoint;
+    };
     for (const std::int64_t step : folder_.steps()) {
         const auto skip = [&](const core::Error& error) {
             warn(fmt::format("{}; trying an older checkpoint. If one is valid, this file is renamed to {}",
-                             error.what(), folder_.name_if_damaged(step).filename().string()));
+                             error.what(),
+                             io::CheckpointFolder::name_if_damaged(folder_.file(step)).filename().string()));
             damaged_.push_back(step);
         };
         try {
-            std::optional<io::Checkpoint> checkpoint(std::in_place, folder_.file(step));
+            std::optional<io::Checkpoint> checkpoint = resumable(folder_.file(step));
             if (checkpoint->info().step != step) {
                 throw io::DamagedFile(fmt::format("{}: contains step {}, which does not match its name",
                                                   folder_.file(step).string(), checkpoint->info().step));
             }
-            const config::Config before = model::config_of(*checkpoint);
-            require_same_run(config_, before, dataset, *checkpoint);
-            config_ = config_.with("model.initial", before);
             return checkpoint;
         } catch (const io::DamagedFile& error) {
             skip(error);
         } catch (const io::UnreadableFile& error) {
             skip(error);
+        }
+    }
+    if (io::kind_of(folder_.best_file()) == io::FileKind::checkpoint) {
+        try { // the user removed the others, or the run was killed before it wrote one
+            return resumable(folder_.best_file());
+        } catch (const io::DamagedFile& error) {
+            warn(error.what());
+        } catch (const io::UnreadableFile& error) {
+            warn(error.what());
         }
     }
     if (!damaged_.empty()) {
@@ -191,7 +205,8 @@ RunFiles::Opened RunFiles::open() {
         std::filesystem::remove(io::temporary_of(config_.output.directory / name), ignored);
     }
     folder_.sweep();
-    if (!config_.output.resume && (!folder_.steps().empty() || std::filesystem::exists(log_file()))) {
+    if (!config_.output.resume && (!folder_.steps().empty() || std::filesystem::exists(log_file()) ||
+                                   std::filesystem::exists(folder_.best_file()))) {
         std::vector<std::filesystem::path> files{log_file()};
         for (const char* name : config_names) {
             if (is_resolved_config(config_.output.directory / name) && !is_config_read(name)) {
@@ -202,7 +217,12 @@ RunFiles::Opened RunFiles::open() {
     }
     io::create_writable_folder(folder_.path());
     for (const std::int64_t step : damaged_) {
-        move(folder_.file(step), folder_.name_if_damaged(step));
+        move(folder_.file(step), io::CheckpointFolder::name_if_damaged(folder_.file(step)));
+    }
+    if (config_.output.keep_best && std::filesystem::exists(folder_.best_file()) &&
+        io::kind_of(folder_.best_file()) != io::FileKind::checkpoint) {
+        opened.displaced_best = io::CheckpointFolder::name_if_damaged(folder_.best_file());
+        move(folder_.best_file(), *opened.displaced_best);
     }
     checkpoint_output_.emplace(folder_.path());
     if (!is_config_read(config_name)) {

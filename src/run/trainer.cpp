@@ -344,6 +344,11 @@ core::ExitCode Trainer::run() {
             if (opened.aside) {
                 progress_.line(fmt::format("moved       files of an earlier run to {}", opened.aside->string()));
             }
+            if (opened.displaced_best) {
+                progress_.line(fmt::format("moved       {}, which is no checkpoint, to {}",
+                                           files_->checkpoints().best_file().string(),
+                                           opened.displaced_best->string()));
+            }
             if (opened.resolved_config) {
                 progress_.line(fmt::format("config      {} has every key of this run; config.ini in that folder stays "
                                            "as it is",

@@ -125,6 +125,25 @@ class ValidationTest(testing.DtrainTestCase):
             better = self.train({**SETTINGS, "training.epochs": 9, "training.learning_rate": 1.0})
             self.assertIn(f"best.h5 (epoch {self.best_of(better)}, by validation accuracy)", better.result.stdout)
 
+    def test_resumes_from_the_best_checkpoint_if_it_is_the_only_one(self):
+        undisturbed = self.train(SETTINGS, output="undisturbed")
+        trained = self.train({**SETTINGS, "training.epochs": 3})
+        for checkpoint in trained.checkpoints():
+            checkpoint.unlink()
+        epoch = scores(trained.log()).index(max(scores(trained.log()))) + 1
+        resumed = self.train(SETTINGS, ranks=2)
+        self.assertIn(f"\nresumed     after epoch {epoch}, step ", resumed.result.stdout)
+        self.assert_same_result(resumed, undisturbed)
+
+    def test_a_file_that_is_no_checkpoint_stays(self):
+        best = self.folder / "run" / "checkpoints" / "best.h5"
+        best.parent.mkdir(parents=True)
+        best.write_text("my notes")
+        trained = self.train({**SETTINGS, "training.epochs": 1})
+        self.assertIn(f"\nmoved       {best}, which is no checkpoint, to {best}.damaged\n", trained.result.stdout)
+        self.assertEqual(best.with_name("best.h5.damaged").read_text(), "my notes")
+        self.assertEqual(testing.read_h5(best).attributes["epoch"], 1)
+
     def test_best_file_of_an_abandoned_path(self):
         """The newer checkpoints are deleted, to try another learning rate."""
         settings = {**SETTINGS, "training.epochs": 3}

@@ -74,9 +74,9 @@ class CheckpointFolder {
     void prune(std::size_t keep) const;
     /// Removes incomplete checkpoints that killed processes left behind.
     void sweep() const;
-    /// An unused file name for a damaged checkpoint: step-<digits>.h5.damaged, with a number at the end if that exists.
-    /// Files with such names are not in steps().
-    [[nodiscard]] std::filesystem::path name_if_damaged(std::int64_t step) const;
+    /// An unused name for a file of the folder that is damaged or not a checkpoint: the name followed by .damaged, with
+    /// a number at the end if that exists. Files with such names are not in steps().
+    [[nodiscard]] static std::filesystem::path name_if_damaged(const std::filesystem::path& file);
 
   private:
     std::filesystem::path folder_;

@@ -32,10 +32,10 @@ class RunFiles {
     /// lock, or if log.h5 exists and is not a log of dtrain.
     explicit RunFiles(const config::Config& config);
 
-    /// The newest valid checkpoint. Empty if there is no checkpoint or with resume = never. Reports newer checkpoints
-    /// that are damaged or unreadable to `warn`; `open` renames them. Throws core::Error (bad_checkpoint) if there are
-    /// checkpoints but none is valid, or if the newest valid one does not match the config or `dataset`, the name of
-    /// the data set.
+    /// The newest valid checkpoint, or best.h5 if it is the only one. Empty if there is no checkpoint or with resume =
+    /// never. Reports newer checkpoints that are damaged or unreadable to `warn`; `open` renames them. Throws
+    /// core::Error (bad_checkpoint) if there are checkpoints but none is valid, or if the newest valid one does not
+    /// match the config or `dataset`, the name of the data set.
     [[nodiscard]] std::optional<io::Checkpoint> newest(const std::string& dataset,
                                                        const std::function<void(std::string_view)>& warn);
 
@@ -47,6 +47,7 @@ class RunFiles {
     struct Opened {
         std::optional<std::filesystem::path> aside;           ///< where the files of an earlier run were moved
         std::optional<std::filesystem::path> resolved_config; ///< the file of the resolved config, if not config.ini
+        std::optional<std::filesystem::path> displaced_best;  ///< where a best.h5 was moved that is not a checkpoint
     };
     /// Creates the folder, removes temporary files of a killed run, writes the resolved config and starts the writer.
     /// With resume = never it moves the files of an earlier run to another folder. It never replaces a file that dtrain

@@ -210,8 +210,8 @@ TEST_F(CheckpointFolderTest, PrunesTheOldest) {
 TEST_F(CheckpointFolderTest, RenamesDamagedCheckpointsToFreeNames) {
     make({1, 2, 3});
     for (const char* name : {"step-00000003.h5.damaged", "step-00000003.h5.damaged-2"}) {
-        EXPECT_EQ(checkpoints_.name_if_damaged(3), folder_ / name);
-        std::filesystem::rename(checkpoints_.file(3), checkpoints_.name_if_damaged(3));
+        EXPECT_EQ(CheckpointFolder::name_if_damaged(checkpoints_.file(3)), folder_ / name);
+        std::filesystem::rename(checkpoints_.file(3), CheckpointFolder::name_if_damaged(checkpoints_.file(3)));
         make({3});
     }
     EXPECT_EQ(checkpoints_.steps(), (Steps{3, 2, 1}));

@@ -160,7 +160,8 @@ TEST_F(RunFilesTest, SkipsDamagedCheckpointsAndRenamesThem) {
         const std::int64_t step = 5 - static_cast<std::int64_t>(i);
         EXPECT_NE(warnings[i].find(why[i]), std::string::npos) << warnings[i];
         EXPECT_TRUE(
-            warnings[i].ends_with("this file is renamed to " + checkpoints_.name_if_damaged(step).filename().string()))
+            warnings[i].ends_with("this file is renamed to " +
+                                  io::CheckpointFolder::name_if_damaged(checkpoints_.file(step)).filename().string()))
             << warnings[i];
     }
     EXPECT_EQ(checkpoints_.steps(), (Steps{5, 4, 3, 2, 1})) << "nothing is renamed before `open`";
