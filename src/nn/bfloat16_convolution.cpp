@@ -12,6 +12,10 @@
 
 #include "dtrain/core/bfloat16.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -43,6 +47,11 @@ class WindowProduct {
   public:
     WindowProduct(const kernels::Maps& x, std::size_t y_channels, std::size_t rows, std::size_t cols)
         : x_(x), y_channels_(y_channels), rows_(rows), cols_(cols) {}
+
+    /// More than every offset of a row.
+    [[nodiscard]] std::size_t end_of_offsets() const noexcept {
+        return (rows_ * x_.width + cols_) * pixel_values(x_.channels);
+    }
 
     void reserve(core::MemoryBook& book) {
         book.grant(row_count(), offsets_);
@@ -128,6 +137,14 @@ class Bfloat16Convolution final : public Convolution<float> {
         for_each_phase([&](std::size_t, Phase rows, std::size_t, Phase columns) {
             phases_.emplace_back(bordered_delta(), input.channels, rows.count, columns.count);
         });
+        std::size_t end = std::max(forward_.end_of_offsets(), bordered_input().pixels() * group_pixel_rows * panel_row);
+        for (const WindowProduct& phase : phases_) {
+            end = std::max(end, phase.end_of_offsets());
+        }
+        if (end > std::size_t{1} << 32) { // the number of 32-bit offsets
+            arguments.fail(fmt::format("feature maps of {} x {} x {} are too large for precision = bfloat16",
+                                       input.channels, input.height, input.width));
+        }
     }
 
     [[nodiscard]] bool rounds_factors() const noexcept override { return true; }

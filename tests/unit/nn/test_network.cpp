@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -146,6 +147,28 @@ TEST(Network, RefusesWrongListsAndNamesTheLayer) {
           {"dense 1048576", {1U << 20}, "too large: "}}) {
         EXPECT_NE(message(list, input).find(part), std::string::npos) << list << ": " << message(list, input);
         EXPECT_NE(message(list, input).find(list), std::string::npos) << list << ": " << message(list, input);
+    }
+}
+
+// Offsets have 32 bits: of the pixels of the input, of a window of the input, and of one of the output.
+TEST(Network, RefusesFeatureMapsWhoseOffsetsInBfloat16Overflow) {
+    const auto accepts = [](std::string_view list, const Shape& input, kernels::Products& products) {
+        try {
+            const Network<float> network(list, input, products);
+            return true;
+        } catch (const std::invalid_argument& error) {
+            EXPECT_NE(std::string_view(error.what()).find("too large for precision = bfloat16"), std::string::npos)
+                << error.what();
+            return false;
+        }
+    };
+    for (const auto& [list, fits, exceeds] :
+         {std::tuple{"conv 1x3x3 stride 4", Shape{4, 5600, 5900}, Shape{4, 5600, 6000}},
+          {"conv 1x255x255 stride 255", Shape{256, 255, 4000}, Shape{256, 255, 4200}},
+          {"conv 60000x9x9 pad 8", Shape{4, 1, 400}, Shape{4, 1, 600}}}) {
+        EXPECT_TRUE(accepts(list, fits, support::bfloat16_products())) << list;
+        EXPECT_FALSE(accepts(list, exceeds, support::bfloat16_products())) << list;
+        EXPECT_TRUE(accepts(list, exceeds, support::products())) << list;
     }
 }
 
