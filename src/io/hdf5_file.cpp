@@ -17,6 +17,7 @@
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <string_view>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -79,8 +80,15 @@ Handle open_file(const std::filesystem::path& file) {
                                                                 error ? error.message() : std::strerror(errno)));
     }
     const hid_t id = H5Fopen(file.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (id < 0 && last_hdf5_failure().kind == H5E_NOTHDF5) {
-        fail_with(file.string(), "this is not an HDF5 file");
+    if (id < 0) {
+        const Hdf5Failure failure = last_hdf5_failure();
+        if (failure.kind == H5E_NOTHDF5) {
+            fail_with(file.string(), "this is not an HDF5 file");
+        }
+        if (std::string_view(failure.reason.data())
+                .starts_with(fmt::format("unable to lock file, errno = {},", EWOULDBLOCK))) {
+            fail_with(file.string(), "another program has this file open for writing");
+        }
     }
     return valid(id, H5Fclose, file.string());
 }

@@ -152,6 +152,12 @@ class Hdf5DataTest(testing.DtrainTestCase):
                 options = {"compression": "lzf"} if name == "lzf" else {}
                 self.refused(self.write(replaced=replaced, **options), self.folder / "data.h5", *words)
 
+    def test_open_for_writing(self):
+        file = self.write()
+        with h5py.File(file, "a"):
+            self.refused(file, file, "another program has this file open for writing")
+        self.train(self.settings(file))
+
     def test_damaged_files(self):
         whole = self.write(**COMPRESSED).read_bytes()
         middle = whole[:len(whole) // 2] + bytes(200) + whole[len(whole) // 2 + 200:]
