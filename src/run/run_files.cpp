@@ -385,12 +385,13 @@ void RunFiles::write_best(std::shared_ptr<const Snapshot> snapshot, std::shared_
         BackgroundWriter::Lane::best, [this] { write_waiting_best(); }, 1);
 }
 
-bool RunFiles::replace_waiting_best(const TakeSnapshot& take, std::shared_ptr<const io::RunRecord> record) {
+bool RunFiles::replace_waiting_best(const std::function<SnapshotAndRecord()>& take) {
     const std::lock_guard lock(best_mutex_); // the writer waits here, before it writes the checkpoint
     if (!std::exchange(waiting_best_, nullptr) || !best_is_counted_) {
         return false;
     }
-    waiting_best_ = writer_of_best(take(), std::move(record));
+    auto [snapshot, record] = take();
+    waiting_best_ = writer_of_best(std::move(snapshot), std::move(record));
     return true;
 }
 

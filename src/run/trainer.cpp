@@ -217,7 +217,7 @@ void Trainer::finish_epoch() {
         if (is_best && config_.output.keep_best) {
             has_best_file_ = true;
             unwritten_best_ = nullptr;
-            if (!files_->replace_waiting_best([this] { return snapshot(); }, copy_of_record())) {
+            if (!files_->replace_waiting_best([this] { return std::pair(snapshot(), copy_of_record()); })) {
                 unwritten_best_ = snapshot();
             }
         }

@@ -453,18 +453,21 @@ TEST_F(RunFilesTest, ABestNetworkThatAPendingCheckpointCountsIsReplacedAndNotFor
         files.write_checkpoint(snapshot(config, step), record_of_steps(step));
         const auto better = [&] {
             EXPECT_FALSE(std::filesystem::exists(checkpoints_.file(step)));
-            return snapshot(config, step + 1);
+            return std::pair(snapshot(config, step + 1), large);
         };
-        replaced = files.replace_waiting_best(better, large);
+        replaced = files.replace_waiting_best(better);
         files.wait();
     }
     EXPECT_TRUE(replaced);
     EXPECT_EQ(checkpoints_.steps().front(), step);
     EXPECT_EQ(io::Checkpoint(checkpoints_.best_file()).info().step, step + 1);
-    const auto unused = [] { return ADD_FAILURE() << "taken", nullptr; };
-    EXPECT_FALSE(files.replace_waiting_best(unused, large)) << "none waits";
+    const auto unused = [] {
+        ADD_FAILURE() << "taken";
+        return RunFiles::SnapshotAndRecord();
+    };
+    EXPECT_FALSE(files.replace_waiting_best(unused)) << "none waits";
     files.write_best(snapshot(config, step + 2), large);
-    EXPECT_FALSE(files.replace_waiting_best(unused, large)) << "no checkpoint counts it";
+    EXPECT_FALSE(files.replace_waiting_best(unused)) << "no checkpoint counts it";
 }
 
 TEST_F(RunFilesTest, RestoresTheBestNetworkFromItsCheckpoint) {
