@@ -76,10 +76,10 @@ class RunFiles {
     /// It or a better one is written before any checkpoint that is submitted later. So best.h5 is never older than the
     /// best epoch in the record of a checkpoint.
     void write_best(std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const io::RunRecord> record);
+    using SnapshotAndRecord = std::pair<std::shared_ptr<const Snapshot>, std::shared_ptr<const io::RunRecord>>;
     /// Forgets a snapshot that write_best() has not begun to write, because the caller has a better one. If a pending
     /// checkpoint counts on the old one, writes the better one that `take` makes, before that checkpoint. The old one
     /// is freed first. Returns whether it did.
-    using SnapshotAndRecord = std::pair<std::shared_ptr<const Snapshot>, std::shared_ptr<const io::RunRecord>>;
     [[nodiscard]] bool replace_waiting_best(const std::function<SnapshotAndRecord()>& take);
     /// After open(), for a run that resumes: makes best.h5 the network after `step`, whose weights have this
     /// fingerprint, if it is missing or another one and the folder has a checkpoint of that step. Another one is from
