@@ -216,11 +216,20 @@ class BadCheckpointTest(testing.DtrainTestCase):
     def test_no_valid_checkpoint_left(self):
         for name, content in {**self.crude_damages(), **self.wrong_contents()}.items():
             self.path.write_bytes(content)
+            self.path.with_name("best.h5").write_bytes(content)
             with self.subTest(f"{name}, dtrain-eval"):
                 self.eval_refused()
             for ranks in testing.BAD_INPUT_RANKS:
                 with self.subTest(f"{name}, dtrain", ranks=ranks):
-                    self.resume_refused(ranks=ranks, max_warnings=1)
+                    self.resume_refused(ranks=ranks, max_warnings=2)
+
+    def test_only_the_best_checkpoint_is_valid(self):
+        best = testing.read_h5(self.path.with_name("best.h5")).attributes
+        self.path.write_bytes(b"")
+        result = testing.run("dtrain", self.folder / "run.ini", "--training.epochs=3", cwd=self.folder)
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        self.assertIn(f"\nresumed     after epoch {best['epoch']}, step {best['step']}\n", result.stdout)
+        self.assertIn("trying an older checkpoint", result.stderr)
 
     def test_fewer_epochs_than_its_steps_make(self):
         """Only a run knows how many steps an epoch has."""

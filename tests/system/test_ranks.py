@@ -12,11 +12,13 @@ import dtrain_testing as testing  # noqa: E402
 
 class NumberOfRanksTest(testing.DtrainTestCase):
     def test_ranks_do_not_change_the_result(self):
-        for name, settings in testing.CASES.items():
+        """The short form takes every other split, and the others for the next config."""
+        for number, (name, settings) in enumerate(testing.CASES.items()):
             with self.case(name):
                 expected = self.train(settings, ranks=1, output="one")
                 fingerprints = []
-                for ranks, ranks_per_node in testing.splits_of(settings):
+                splits = testing.splits_of(settings)
+                for ranks, ranks_per_node in splits if testing.LONG else splits[number % 2::2]:
                     with self.case(name, ranks=ranks, ranks_per_node=ranks_per_node):
                         actual = self.train({**settings, "parallel.ranks_per_node": ranks_per_node}, ranks=ranks)
                         fingerprints.append(actual.fingerprint())

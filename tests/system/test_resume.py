@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 
 SEED = int(os.environ.get("DTRAIN_CHAIN_SEED", 1))
-INTERRUPTIONS = 8 if testing.LONG else 2
+INTERRUPTIONS = 8 if testing.LONG else 1
 # Training time for each interruption. In this time a checkpoint is written and a signal arrives. If that takes longer,
 # because other programs use the machine, the next time is tried.
 LINK_SECONDS = (0.5, 2, 8) if testing.LONG else (0.2, 1, 5)
