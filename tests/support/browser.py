@@ -16,7 +16,8 @@ class Browser:
     """A page in Chromium. `messages` are the errors and other messages of its console so far."""
 
     def __init__(self, address, width=1200, height=900):
-        self._profile = tempfile.TemporaryDirectory(prefix="dtrain-chromium-")
+        # Processes of Chromium may still write to the profile while it is removed.
+        self._profile = tempfile.TemporaryDirectory(prefix="dtrain-chromium-", ignore_cleanup_errors=True)
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()
         # Chromium reads commands from descriptor 3 and writes to 4. Bash arranges that, since the pipes may have these

@@ -89,7 +89,7 @@ class Page(html.parser.HTMLParser):
 
 def browse(path, *options):
     """The page's elements in Chromium after loading, and the messages on its console."""
-    with tempfile.TemporaryDirectory(prefix="dtrain-chromium-") as profile:
+    with tempfile.TemporaryDirectory(prefix="dtrain-chromium-", ignore_cleanup_errors=True) as profile:
         done = subprocess.run(
             [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
              "--enable-logging=stderr", "--virtual-time-budget=5000", *options, "--dump-dom", path.as_uri()],
