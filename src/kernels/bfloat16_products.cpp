@@ -158,7 +158,7 @@ class Bfloat16Products final : public Products {
             return;
         }
         kernels_.multiply({copies.a + place, copies.a_stride, rows, copies.b + place * bfloat16_columns,
-                           copies.panel_stride, cols, in_whole_steps(depth) / bfloat16_depth, add, c, c_stride});
+                           copies.panel_stride, cols, depth, add, c, c_stride});
     }
 
     /// A product of one chain, a piece of inner indices after the other. Each piece adds to c.
@@ -312,8 +312,7 @@ class Bfloat16Products final : public Products {
         std::array<float, rows * cols> computed{};
         std::array<float, rows * cols> defined{};
         const auto job = [&](auto& c) {
-            return Bfloat16Product{a.data(), depth,    rows, b.data(), panel, cols, depth / bfloat16_depth,
-                                   false,    c.data(), cols};
+            return Bfloat16Product{a.data(), depth, rows, b.data(), panel, cols, depth, false, c.data(), cols};
         };
         kernels_.multiply(job(computed));
         reference::multiply_bfloat16(job(defined), kernels_.order);

@@ -5,6 +5,7 @@
 
 #include "reference.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -88,7 +89,7 @@ float sum(float a, float b) noexcept {
 /// The values of a row of a and a column of b in one step, without denormal numbers.
 using Operand = std::array<float, bfloat16_depth>;
 
-float step_in_two_chains(float c, const Operand& a, const Operand& b) noexcept {
+float step_in_two_chains(float c, const Operand& a, const Operand& b, std::size_t /*depth*/) noexcept {
     float even = 0;
     float odd = 0;
     for (std::size_t k = 0; k < bfloat16_depth; k += 2) {
@@ -97,8 +98,8 @@ float step_in_two_chains(float c, const Operand& a, const Operand& b) noexcept {
     }
     return sum(c, sum(even, odd));
 }
-float step_in_one_chain(float c, const Operand& a, const Operand& b) noexcept {
-    for (std::size_t k = 0; k < bfloat16_depth; k += 2) {
+float step_in_one_chain(float c, const Operand& a, const Operand& b, std::size_t depth) noexcept {
+    for (std::size_t k = 0; k < depth; k += 2) {
         c = fused(a[k], b[k], fused(a[k + 1], b[k + 1], c));
     }
     return c;
@@ -142,14 +143,14 @@ void multiply_bfloat16(const Bfloat16Product& job, Bfloat16Order order) noexcept
         for (std::size_t j = 0; j < job.cols; ++j) {
             float& c = job.c[i * job.c_stride + j];
             c = job.add ? without_denormals(c, static_cast<double>(c)) : 0.0F;
-            for (std::size_t first = 0; first < job.steps * bfloat16_depth; first += bfloat16_depth) {
+            for (std::size_t first = 0; first < job.depth; first += bfloat16_depth) {
                 Operand a;
                 Operand b;
                 for (std::size_t k = 0; k < bfloat16_depth; ++k) {
                     a[k] = value(job.a[i * job.a_stride + first + k]);
                     b[k] = value(job.b[place_in_panels(first + k, j, job.panel_stride)]);
                 }
-                c = step(c, a, b);
+                c = step(c, a, b, std::min(bfloat16_depth, job.depth - first));
             }
         }
     }

@@ -106,7 +106,7 @@ class WindowProduct {
                 }
                 if (row_count() > 0) {
                     kernels.multiply({weight_.data(), depth(), y_channels_, panels_.data(), panel,
-                                      pixels * bfloat16_columns, depth() / bfloat16_depth, true, target, y.map_stride});
+                                      pixels * bfloat16_columns, 2 * row_count(), true, target, y.map_stride});
                 }
             }
         }
@@ -294,8 +294,8 @@ class Bfloat16Convolution final : public Convolution<float> {
                                     sample_offsets_.size(), sample_panels_.data() + p * panel);
             }
             bfloat16_.multiply({rounded_group_delta_.data(), delta_depth(), output_.channels, sample_panels_.data(),
-                                panel, count * bfloat16_columns, delta_depth() / bfloat16_depth, add,
-                                products_.data() + n * bfloat16_columns, panels() * bfloat16_columns});
+                                panel, count * bfloat16_columns, depth, add, products_.data() + n * bfloat16_columns,
+                                panels() * bfloat16_columns});
         }
     }
 

@@ -59,10 +59,9 @@ struct ProductKernels {
 /// time. All operations are fused multiply-adds or additions of floats. Denormal operands and results become zero.
 enum class Bfloat16Order : std::uint8_t {
     /// As the instruction TDPBF16PS (AMX): c + (even + odd), where `even` and `odd` are chains over the operands'
-    /// values
-    /// 0, 2, 4, ... and 1, 3, 5, ..., which start at 0.
+    /// values 0, 2, 4, ... and 1, 3, 5, ..., which start at 0. A last step that is not full has zeros at its end.
     two_chains,
-    /// As the instruction VDPBF16PS: one chain on c over the values 1, 0, 3, 2, 5, 4, ...
+    /// As the instruction VDPBF16PS: one chain on c over the values 1, 0, 3, 2, 5, 4, ..., up to the last pair.
     one_chain,
 };
 
@@ -73,8 +72,8 @@ inline constexpr std::size_t bfloat16_columns = 16; ///< columns of a panel of b
     return (depth + bfloat16_depth - 1) / bfloat16_depth * bfloat16_depth;
 }
 
-/// c = a · b or c += a · b for bfloat16 matrices, with sums in float. The inner index k goes over `steps` ·
-/// bfloat16_depth values. a is stored by rows: a(i, k) is a[i · a_stride + k]. b is stored in panels of
+/// c = a · b or c += a · b for bfloat16 matrices, with sums in float. The inner index k goes over `depth` values, which
+/// zeros complete to whole steps. a is stored by rows: a(i, k) is a[i · a_stride + k]. b is stored in panels of
 /// bfloat16_columns columns, as AMX reads it: b(k, 16 p + j) is b[p · panel_stride + (k / 2) · 32 + 2 j + k % 2].
 struct Bfloat16Product {
     const std::uint16_t* a = nullptr;
@@ -83,7 +82,7 @@ struct Bfloat16Product {
     const std::uint16_t* b = nullptr;
     std::size_t panel_stride = 0;
     std::size_t cols = 0;  ///< of c; b has zeros in the rest of its last panel
-    std::size_t steps = 0; ///< at least 1
+    std::size_t depth = 0; ///< at least 1
     bool add = false;
     float* c = nullptr;
     std::size_t c_stride = 0;

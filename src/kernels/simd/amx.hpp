@@ -86,7 +86,7 @@ void multiply_block(const Bfloat16Product& job, std::size_t i, std::size_t j) no
             }
         });
     });
-    for (std::size_t step = 0; step < job.steps; ++step) {
+    for (std::size_t step = 0; step < in_whole_steps(job.depth) / bfloat16_depth; ++step) {
         unrolled<height>([&]<std::size_t r>() __attribute__((always_inline)) {
             Unit::template load<Tiles::a(r)>(a + r * Tiles::size * job.a_stride, job.a_stride * sizeof(*a));
         });

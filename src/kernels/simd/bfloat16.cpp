@@ -222,7 +222,7 @@ struct Tile {
     std::size_t a_stride = 0;
     const std::uint16_t* b = nullptr;
     std::size_t panel_stride = 0;
-    std::size_t steps = 0;
+    std::size_t depth = 0;
     bool add = false;
     float* c = nullptr;
     std::size_t c_stride = 0;
@@ -252,7 +252,7 @@ void tile(const Tile& t) noexcept {
     }
     const std::uint16_t* a = t.a;
     const std::uint16_t* b = t.b;
-    for (std::size_t pair = 0; pair < t.steps * (bfloat16_depth / 2); ++pair, a += 2, b += 2 * bfloat16_columns) {
+    for (std::size_t pair = 0; pair < (t.depth + 1) / 2; ++pair, a += 2, b += 2 * bfloat16_columns) {
         __m512i row[panels];
 #pragma GCC unroll 2
         for (std::size_t v = 0; v < panels; ++v) {
@@ -289,7 +289,7 @@ void tile(const Tile& t) noexcept {
     constexpr std::size_t vectors = panels * bfloat16_columns / lanes;
     const std::uint16_t* a = t.a;
     const std::uint16_t* b = t.b;
-    for (std::size_t step = 0; step < t.steps; ++step) {
+    for (std::size_t step = 0; step < in_whole_steps(t.depth) / bfloat16_depth; ++step) {
         Floats even[rows][vectors] = {};
         Floats odd[rows][vectors] = {};
         for (std::size_t pair = 0; pair < bfloat16_depth / 2; ++pair, a += 2, b += 2 * bfloat16_columns) {
@@ -352,7 +352,7 @@ void multiply(const Bfloat16Product& job) noexcept {
                 job.c + i * job.c_stride + j, job.c_stride, rows, width, panels * bfloat16_columns,
                 job.add, [&](float* c, std::size_t c_stride) __attribute__((always_inline)) {
                     function({job.a + i * job.a_stride, job.a_stride, job.b + j / bfloat16_columns * job.panel_stride,
-                              job.panel_stride, job.steps, job.add, c, c_stride});
+                              job.panel_stride, job.depth, job.add, c, c_stride});
                 });
         });
     }

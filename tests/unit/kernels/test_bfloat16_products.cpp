@@ -138,9 +138,8 @@ TEST_P(Bfloat16Kernel, MultipliesAsTheReference) {
                 std::vector<float> found = before;
                 std::vector<float> expected = before;
                 const auto job = [&](std::vector<float>& c) {
-                    return Bfloat16Product{
-                        a.data(), stride,   size.rows,    b.data(), panel, size.cols, stride / bfloat16_depth,
-                        add,      c.data(), size.cols + 3};
+                    return Bfloat16Product{a.data(),  stride,     size.rows, b.data(), panel,
+                                           size.cols, size.depth, add,       c.data(), size.cols + 3};
                 };
                 tested().multiply(job(found));
                 reference::multiply_bfloat16(job(expected), tested().order);
