@@ -83,7 +83,8 @@ std::vector<std::byte> encode_checkpoint(const CheckpointInfo& info, std::span<c
                               {"fingerprint", fmt::format("{:016x}", info.fingerprint)},
                               {"config", info.config},
                               {"dataset", info.dataset},
-                              {"sample_shape", fmt::format("{}", fmt::join(info.sample_shape, " "))}});
+                              {"sample_shape", fmt::format("{}", fmt::join(info.sample_shape, " "))},
+                              {"rounding", info.rounding}});
 }
 
 Checkpoint::Checkpoint(const std::filesystem::path& file) : name_(file.string()), file_(read_file(file), name_) {
@@ -106,6 +107,9 @@ Checkpoint::Checkpoint(const std::filesystem::path& file) : name_(file.string())
     info_.sample_shape = parse_shape(file_.text("sample_shape"));
     if (info_.sample_shape.empty()) {
         file_.fail("attribute sample_shape is not a shape");
+    }
+    if (file_.has_attribute("rounding")) {
+        info_.rounding = file_.text("rounding");
     }
     info_.record = RunRecord::from(file_);
     if (info_.epoch < 0 || static_cast<std::size_t>(info_.epoch) != info_.record.epochs.size() || info_.step < 0 ||

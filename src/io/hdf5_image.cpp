@@ -213,6 +213,10 @@ const std::string& Hdf5Image::text(const std::string& name) const {
     return attribute<std::string>(name, "a text");
 }
 
+bool Hdf5Image::has_attribute(const std::string& name) const {
+    return attributes_.contains(name);
+}
+
 bool Hdf5Image::has(const std::string& path) const {
     return datasets_.contains(path);
 }

@@ -126,11 +126,18 @@ class Bfloat16Products final : public Products {
     [[nodiscard]] bool rounds_factors() const noexcept override { return true; }
     [[nodiscard]] Products& unrounded() noexcept override { return *exact_; }
     [[nodiscard]] std::string arithmetic_name() const override {
-        return fmt::format("{}; bfloat16 products in the order of {}, by {}", exact_->arithmetic_name(),
-                           kernels_.order == Bfloat16Order::two_chains ? "TDPBF16PS" : "VDPBF16PS", kernels_.unit);
+        return fmt::format("{}; {}, by {}", exact_->arithmetic_name(), order_name(), kernels_.unit);
+    }
+    [[nodiscard]] std::string rounding_name() const override {
+        return fmt::format("{}; {}", exact_->rounding_name(), order_name());
     }
 
   private:
+    [[nodiscard]] const char* order_name() const noexcept {
+        return kernels_.order == Bfloat16Order::two_chains ? "bfloat16 products in the order of TDPBF16PS"
+                                                           : "bfloat16 products in the order of VDPBF16PS";
+    }
+
     /// A product with Factor::ones() is a sum of rows, and sums are computed in float.
     static bool is_sum(const Factor<float>& a) noexcept { return a.row_stride == 0 && a.col_stride == 0; }
 

@@ -82,7 +82,10 @@ class ExactProducts final : public Products {
 
     void prefetch_during_products(const PrefetchQueue& rows) noexcept override { workers_.front().upcoming = rows; }
     [[nodiscard]] std::string arithmetic_name() const override {
-        return fmt::format("{}, {}fused multiply-add", table_.name, fuses_ ? "" : "no ");
+        return fmt::format("{}, {}", table_.name, rounding_name());
+    }
+    [[nodiscard]] std::string rounding_name() const override {
+        return fuses_ ? "fused multiply-add" : "no fused multiply-add";
     }
 
   private:

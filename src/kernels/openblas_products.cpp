@@ -36,6 +36,9 @@ class OpenBlasProducts final : public Products {
         return fmt::format("{} for dense and lstm layers, results agree to rounding only; {}", blas_.name(),
                            exact_->arithmetic_name());
     }
+    [[nodiscard]] std::string rounding_name() const override {
+        return fmt::format("{}; {}", blas_.name(), exact_->rounding_name());
+    }
 
   private:
     /// Whether BLAS can read the matrix: one of the strides is 1.

@@ -80,6 +80,10 @@ void Trainer::restore_or_initialise() {
             record_ = info.record;
             found = {1, info.step};
             changes = files_->config().changes_since(model::config_of(*checkpoint));
+            const std::string rounding = plan_.products().rounding_name();
+            if (!info.rounding.empty() && info.rounding != rounding) {
+                changes.push_back({"rounding", info.rounding, rounding});
+            }
         } else if (const auto initial = model::open_initial(config_, replica_.network().layout(),
                                                             [this](std::string_view text) { progress_.warn(text); })) {
             initial->checkpoint.read(model::saved_tensors(replica_.network().layout(), replica_.parameters()));
@@ -308,6 +312,7 @@ std::shared_ptr<const RunFiles::Snapshot> Trainer::snapshot() {
     info.config = files_->config().resolved();
     info.dataset = replica_.dataset().name;
     info.sample_shape = replica_.dataset().train.sample_shape;
+    info.rounding = plan_.products().rounding_name();
     snapshot->tensors =
         model::saved_tensors(replica_.network().layout(), copy.first(size), {plan_.optimizer().state_names(), states});
     last_snapshot_ = snapshot;

@@ -65,6 +65,32 @@ class InstructionSetsTest(testing.DtrainTestCase):
                     self.assertEqual(order, "VDPBF16PS" if table.endswith("+bf16") else "TDPBF16PS")
                     self.assert_same_result(run, expected.setdefault(order, run))
 
+    def test_resuming_with_other_rounding(self):
+        """A run goes on, and says that its bits would have been others."""
+        name, settings = next(iter(ROUNDED_CASES.items()))
+        longer = {**settings, "training.epochs": 2}
+        one_chain, two_chains = (f"fused multiply-add; bfloat16 products in the order of {order}"
+                                 for order in ("VDPBF16PS", "TDPBF16PS"))
+
+        def resume(output, table, first_table, *overrides):
+            for steps, choice in ((settings, first_table), (longer, table)):
+                with using(choice):
+                    run = self.train(steps, *(overrides if steps is longer else ()), output=output)
+            return re.findall(r"(?m)^changed     (.*)$", run.result.stdout)
+
+        with self.case("same order"):
+            self.assertEqual(resume("same", "x86-64-v3" if platform.machine() == "x86_64" else "reference", "reference"),
+                             [])
+        with self.case("other precision"):
+            self.assertEqual(resume("precision", "reference", "reference", "--training.precision=float32"),
+                             ["training.precision = float32, before bfloat16",
+                              f"rounding = fused multiply-add, before {two_chains}"])
+        with self.case("other order"):
+            if "x86-64-v4+bf16" not in supported():
+                self.skipTest("needs a CPU with VDPBF16PS")
+            self.assertEqual(resume("order", "x86-64-v4+bf16", "reference"),
+                             [f"rounding = {one_chain}, before {two_chains}"])
+
     def test_unknown_table(self):
         config = self.write_config({})
         for ranks in testing.BAD_INPUT_RANKS:

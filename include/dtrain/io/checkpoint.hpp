@@ -30,6 +30,7 @@ struct CheckpointInfo {
     std::string config;            ///< the resolved config
     std::string dataset;           ///< name of the data set
     std::vector<std::size_t> sample_shape;
+    std::string rounding; ///< kernels::Products::rounding_name(); empty in files of earlier versions
     RunRecord record;
 };
 

@@ -54,6 +54,8 @@ class Hdf5Image {
     [[nodiscard]] std::uint64_t unsigned_integer(const std::string& name) const;
     [[nodiscard]] double real(const std::string& name) const;
     [[nodiscard]] const std::string& text(const std::string& name) const;
+    /// For attributes that files of earlier versions do not have.
+    [[nodiscard]] bool has_attribute(const std::string& name) const;
 
     /// Whether there is a dataset with that path.
     [[nodiscard]] bool has(const std::string& path) const;

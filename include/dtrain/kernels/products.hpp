@@ -100,9 +100,10 @@ class Products {
     /// Products without rounding of factors, for layers that are too small to gain from it.
     [[nodiscard]] virtual Products& unrounded() noexcept { return *this; }
 
-    /// The arithmetic in use, for the log, such as "512-bit vectors, fused multiply-add". The last bits of a result
-    /// depend on the fusing.
+    /// The arithmetic in use, for the log, such as "x86-64-v4, fused multiply-add": the instructions and the rounding.
     [[nodiscard]] virtual std::string arithmetic_name() const = 0;
+    /// The part of it on which the bits of a result depend, for checkpoints, such as "fused multiply-add".
+    [[nodiscard]] virtual std::string rounding_name() const = 0;
 };
 
 /// Products with reproducible bits. Every element is one chain of fused multiply-adds in ascending k:

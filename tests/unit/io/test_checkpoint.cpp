@@ -29,6 +29,7 @@ CheckpointInfo make_info() {
     info.config = "[model]\nseed = 42\n";
     info.dataset = "MNIST";
     info.sample_shape = {28, 28};
+    info.rounding = "fused multiply-add";
     info.record.step_cost = {3, 2, 1};
     info.record.step_accuracy = {0.25F, 0.5F, 0.75F};
     info.record.epochs = {{1}, {2}, {2.5}, {0.8}, {2.4}, {0.9}, {2.45}, {0.85}, {3.0}, {0.5}, {1e5}, {77}};
@@ -59,6 +60,7 @@ TEST_F(CheckpointFile, RoundTripIsExact) {
     EXPECT_EQ(checkpoint.info().config, info.config);
     EXPECT_EQ(checkpoint.info().dataset, "MNIST");
     EXPECT_EQ(checkpoint.info().sample_shape, (std::vector<std::size_t>{28, 28}));
+    EXPECT_EQ(checkpoint.info().rounding, "fused multiply-add");
     EXPECT_EQ(checkpoint.info().record.step_cost, info.record.step_cost);
     EXPECT_EQ(checkpoint.info().record.epochs.test_accuracy, info.record.epochs.test_accuracy);
 
