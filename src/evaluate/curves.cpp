@@ -12,11 +12,21 @@
 namespace dtrain::evaluate {
 namespace {
 
-constexpr std::size_t label_columns = 8; // numbers, such as 1.234e-05
+constexpr std::size_t label_columns = 8; // numbers, such as 1.23e-05
 constexpr std::size_t max_curves = 3;
 constexpr std::array<char, max_curves> ascii_marks{'*', 'o', '+'};
 constexpr std::array<int, max_curves> colours{36, 33, 35}; // cyan, yellow, magenta: visible on black and on white
 constexpr std::array<std::size_t, max_curves> dash_cells{0, 2, 1}; // length of dashes and gaps; 0 is a solid line
+
+/// With up to four digits, as many as fit.
+std::string label_of(double value) {
+    int digits = 4;
+    std::string label;
+    do {
+        label = fmt::format("{:.{}g}", value, digits);
+    } while (label.size() > label_columns && --digits > 0);
+    return label;
+}
 
 /// The values of all curves as heights between 0 and 1.
 class Scale {
@@ -182,11 +192,10 @@ std::vector<std::string> draw_curves(std::string_view title, std::span<const Cur
     for (std::size_t row = 0; row < style.rows; ++row) {
         std::string label;
         if (!scale.empty() && (row == 0 || row + 1 == style.rows)) {
-            label = fmt::format("{:.4g}", row == 0 ? scale.high() : scale.low());
+            label = label_of(row == 0 ? scale.high() : scale.low());
         }
         const std::string cells = canvas.line(row);
-        lines.push_back(fmt::format("{:>{}} {}{}", label.substr(0, label_columns), label_columns,
-                                    style.unicode ? "│" : "|", cells));
+        lines.push_back(fmt::format("{:>{}} {}{}", label, label_columns, style.unicode ? "│" : "|", cells));
     }
     const std::string first = fmt::format("{}", first_epoch);
     const std::string last = first_epoch == last_epoch ? "" : fmt::format("{}", last_epoch);

@@ -79,6 +79,19 @@ TEST(DrawCurves, AcceptsMissingValuesAndFewEpochs) {
     EXPECT_EQ(draw_curves("c", std::vector<Curve>{{"a", {}}}, 0, 0, style)[1], "         |");
 }
 
+TEST(DrawCurves, LabelsHaveTheirExponents) {
+    for (const auto& [value, label] : {std::pair(1.2345e-5, "1.23e-05"),
+                                       {1.2345e-100, "1.2e-100"},
+                                       {98765432.0, "9.88e+07"},
+                                       {0.012349, " 0.01235"},
+                                       {-1.2345e-5, "-1.2e-05"}}) {
+        const std::vector<double> values{value, value};
+        const std::vector<Curve> curves{{"training", values}};
+        const Lines lines = draw_curves("cost", curves, 1, 2, {40, 3, false, false});
+        EXPECT_EQ(lines[1].substr(0, 9), label + std::string(" "));
+    }
+}
+
 TEST(DrawCurves, FitsIntoAnyWidth) {
     std::vector<double> values;
     for (int i = 0; i < 5000; ++i) {
