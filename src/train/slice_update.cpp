@@ -14,7 +14,7 @@ std::span<T> piece_of(std::span<T> arena, core::Range range) {
 }
 
 /// Running values move by a part of their distance to the measured ones, scale · sum. Returns whether all are finite.
-bool move(std::span<float> running, std::span<const float> sum, float scale) {
+bool move_running(std::span<float> running, std::span<const float> sum, float scale) {
     constexpr float weight_of_new = 0.1F; // as in PyTorch
     bool finite = true;
     for (std::size_t i = 0; i < running.size(); ++i) {
@@ -80,7 +80,7 @@ bool SliceUpdate::update_range(const Arenas& arenas, core::Range range, std::spa
     optim::Step own = step;
     for_each_piece(range, sum, [&](const Part& part, core::Range piece, std::span<const float> gradient) {
         if (part.role == nn::Role::statistic) {
-            finite &= move(piece_of(arenas.parameters, piece), gradient, static_cast<float>(mean_scale_));
+            finite &= move_running(piece_of(arenas.parameters, piece), gradient, static_cast<float>(mean_scale_));
             return;
         }
         std::ranges::transform(arenas.states, state_.begin(), [&](auto arena) { return piece_of(arena, piece); });

@@ -118,43 +118,48 @@ void add_gradients(const Columns& all, const Real* x, const Real* dz, const Real
 
 // --- element by element ---
 
-template <class Real>
-void normalise(const Columns& all, const Real* x, const Real* centre, const Real* scale, const Real* shift,
-               Real* y) noexcept {
+/// Calls compute.operator()<Reals>(slot), which loads what belongs to a column and returns a function of the place, and
+/// then this function for every row.
+template <class Real, class Compute>
+[[gnu::always_inline]] inline void for_each_place(const Columns& all, Compute&& compute) noexcept {
     for_each_part<sizeof(Real)>(
         all.lanes, [&]<std::size_t width>(std::size_t lane) __attribute__((always_inline)) {
-            using Reals = Simd<Real, width * sizeof(Real)>;
             for (std::size_t column = 0; column < all.columns; ++column) {
-                const std::size_t slot = column * group_rows + lane;
-                const auto c = Reals::load(centre + slot);
-                const auto factor = Reals::load(scale + slot);
-                const auto b = Reals::load(shift + slot);
+                const auto compute_at =
+                    compute.template operator()<Simd<Real, width * sizeof(Real)>>(column * group_rows + lane);
                 std::size_t place = column * all.column_stride + lane;
                 for (std::size_t row = 0; row < all.rows; ++row, place += all.row_stride) {
-                    Reals::store(y + place, (Reals::load(x + place) - c) * factor + b);
+                    compute_at(place);
                 }
             }
         });
 }
 
 template <class Real>
+void normalise(const Columns& all, const Real* x, const Real* centre, const Real* scale, const Real* shift,
+               Real* y) noexcept {
+    for_each_place<Real>(
+        all, [=]<class Reals>(std::size_t slot) __attribute__((always_inline)) {
+            return [
+                =, c = Reals::load(centre + slot), factor = Reals::load(scale + slot), b = Reals::load(shift + slot)
+            ](std::size_t place) __attribute__((always_inline)) {
+                Reals::store(y + place, (Reals::load(x + place) - c) * factor + b);
+            };
+        });
+}
+
+template <class Real>
 void normalise_backward(const Columns& all, const Real* x, const Real* dz, const Real* centre, const Real* scale,
                         const Real* mean, const Real* slope, Real* dx) noexcept {
-    for_each_part<sizeof(Real)>(
-        all.lanes, [&]<std::size_t width>(std::size_t lane) __attribute__((always_inline)) {
-            using Reals = Simd<Real, width * sizeof(Real)>;
-            for (std::size_t column = 0; column < all.columns; ++column) {
-                const std::size_t slot = column * group_rows + lane;
-                const auto c = Reals::load(centre + slot);
-                const auto factor = Reals::load(scale + slot);
-                const auto m = Reals::load(mean + slot);
-                const auto s = Reals::load(slope + slot);
-                std::size_t place = column * all.column_stride + lane;
-                for (std::size_t row = 0; row < all.rows; ++row, place += all.row_stride) {
-                    const auto distance = Reals::load(x + place) - c;
-                    Reals::store(dx + place, factor * ((Reals::load(dz + place) - m) - distance * s));
-                }
-            }
+    for_each_place<Real>(
+        all, [=]<class Reals>(std::size_t slot) __attribute__((always_inline)) {
+            return [
+                =, c = Reals::load(centre + slot), factor = Reals::load(scale + slot), m = Reals::load(mean + slot),
+                s = Reals::load(slope + slot)
+            ](std::size_t place) __attribute__((always_inline)) {
+                const auto distance = Reals::load(x + place) - c;
+                Reals::store(dx + place, factor * ((Reals::load(dz + place) - m) - distance * s));
+            };
         });
 }
 
