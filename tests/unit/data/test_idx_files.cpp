@@ -109,7 +109,8 @@ TEST_F(IdxFiles, OfSamplesHaveDimensionsAndTypeInTheirNames) {
 
 TEST_F(IdxFiles, ThatAreMissingAreReportedWithTheFolderContents) {
     expect_error("none: No such file or directory; expected train-images-idx3-ubyte", "none");
-    expect_error(std::string(300, 'x') + ": File name too long; expected", std::string(300, 'x'));
+    const std::string long_name(300, 'x');
+    expect_error(long_name + ": File name too long; expected", long_name);
     expect_error(": the folder is empty; expected train-images-idx3-ubyte");
     for (const char* const name : {"train.csv", "test.csv", "a\nb", "train-images-idx3-ubyte/other", "x", "y"}) {
         put(name);
