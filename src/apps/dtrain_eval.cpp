@@ -37,13 +37,15 @@ namespace {
 using namespace dtrain;
 
 constexpr const char* usage =
-    R"(usage: dtrain-eval CHECKPOINT [--images IDX [--labels IDX]] [options], or dtrain-eval RUN --watch
+    R"(usage: dtrain-eval CHECKPOINT [--data SET | --images IDX [--labels IDX]] [options], or dtrain-eval RUN --watch
 
 Prints accuracy, cost and confusion matrix of a checkpoint on a data set.
 CHECKPOINT may also be the output folder of a run, or a folder of checkpoints: then the newest valid one is used.
 
   --best         uses the checkpoint of a run with the best score, checkpoints/best.h5
-  --images IDX   IDX file of samples (default: the test set of the checkpoint's config)
+  --data SET     the data set whose test set is used: a folder of IDX files, or an HDF5 file (default: the data set of
+                 the checkpoint's config)
+  --images IDX   IDX file of samples, instead of a test set
   --labels IDX   IDX file of their labels; without it, prints for each image the predicted class and its activation
   --show N       draws the first N samples with their predicted classes instead; NO_COLOR turns greys and colours off
   --wrong        with --show: draws the N worst mistakes
@@ -58,7 +60,7 @@ exit codes: 0 done, 2 bad command line, 3 bad data, 4 bad checkpoint, 6 cannot w
 )";
 
 struct Arguments {
-    std::filesystem::path checkpoint, images, labels, record;
+    std::filesystem::path checkpoint, data, images, labels, record;
     bool best = false;
     std::int64_t show = 0;
     bool wrong = false;
@@ -100,6 +102,8 @@ Arguments parse(int argc, char** argv) {
             arguments.help = true;
         } else if (word == "--version") {
             arguments.version = true;
+        } else if (word == "--data") {
+            arguments.data = value("a folder or a file");
         } else if (word == "--images") {
             arguments.images = value("a file");
         } else if (word == "--labels") {
@@ -132,6 +136,7 @@ Arguments parse(int argc, char** argv) {
     };
     require(!arguments.checkpoint.empty(), "no checkpoint given");
     require(!arguments.watch || argc == 3, "--watch takes the output folder of a run and no other option");
+    require(arguments.data.empty() || arguments.images.empty(), "--data and --images exclude each other");
     require(arguments.labels.empty() || !arguments.images.empty(), "--labels needs --images");
     require(!arguments.wrong || arguments.show > 0, "--wrong needs --show");
     require(!arguments.wrong || arguments.labelled(), "--wrong needs --labels with --images");
@@ -149,6 +154,19 @@ struct Subject {
     const data::Split& split;
 };
 
+/// Makes all of the data set at `path` that of the config.
+void use_data(config::Config& config, const std::filesystem::path& path) {
+    config.data = {};
+    std::error_code unknown; // ignored: opening the data reports errors
+    if (std::filesystem::is_directory(path, unknown)) {
+        config.data.source = "idx";
+        config.data.directory = path;
+    } else {
+        config.data.source = "hdf5";
+        config.data.file = path;
+    }
+}
+
 /// Loads the samples that the command line names, or else a set of the checkpoint's config. Throws core::Error if they
 /// do not fit the network.
 data::Split load(const Arguments& arguments, data::Set set, const config::Config& config,
@@ -164,9 +182,9 @@ data::Split load(const Arguments& arguments, data::Set set, const config::Config
         if (error.code() == core::ExitCode::bad_config) { // the config in the checkpoint is wrong, or memory too small
             checkpoint.fail(error.what());
         }
-        if (!given && error.code() == core::ExitCode::bad_data) {
+        if (!given && arguments.data.empty() && error.code() == core::ExitCode::bad_data) {
             throw core::Error(error.code(), fmt::format("{}. The config in the checkpoint has {} = {}: if the data "
-                                                        "were moved, use --images and --labels",
+                                                        "were moved, use --data",
                                                         error.what(), origin.key, origin.value));
         }
         throw;
@@ -258,7 +276,9 @@ void record(const Arguments& arguments, const Subject& subject, const evaluate::
     }
     const evaluate::Evaluated evaluated{subject.checkpoint.info(),
                                         arguments.checkpoint.string(),
-                                        given ? arguments.images.string() : subject.checkpoint.info().dataset,
+                                        given                    ? arguments.images.string()
+                                        : arguments.data.empty() ? subject.checkpoint.info().dataset
+                                                                 : arguments.data.string(),
                                         subject.config.model.cost,
                                         subject.network,
                                         subject.parameters.values(),
@@ -266,13 +286,6 @@ void record(const Arguments& arguments, const Subject& subject, const evaluate::
                                         given ? arguments.images.string() : "training"};
     io::replace_file(arguments.record,
                      evaluate::encode_evaluation(evaluated, evaluation, surface ? &*surface : nullptr));
-}
-
-void require_other_file(const std::filesystem::path& file, const std::filesystem::path& input) {
-    std::error_code unknown;
-    if (std::filesystem::equivalent(file, input, unknown)) {
-        throw usage_error(fmt::format("--record {} would replace a file that is read", file.string()));
-    }
 }
 
 /// Sets `path` to the best checkpoint of the run or the folder of checkpoints at `path`, if `path` exists.
@@ -304,30 +317,16 @@ void execute(Arguments arguments) {
     }
     const io::Checkpoint checkpoint = io::open_checkpoint(
         arguments.checkpoint, [](std::string_view text) { core::print_error("dtrain-eval: warning: {}\n", text); });
-    const config::Config config = model::config_of(checkpoint);
+    config::Config config = model::config_of(checkpoint);
+    if (!arguments.data.empty()) {
+        use_data(config, arguments.data);
+    }
     const auto products = model::products_of(checkpoint);
     nn::Network<float> network = model::network_of(checkpoint, *products);
     const core::Buffer<float> parameters = model::parameters_of(checkpoint, network);
 
     const bool given = !arguments.images.empty();
     if (!arguments.record.empty()) {
-        std::vector<std::filesystem::path> inputs{arguments.checkpoint, arguments.images, arguments.labels};
-        std::vector<std::filesystem::path> folders; // those of the checkpoints and of the data set
-        if (arguments.surface > 0) {
-            folders.push_back(std::filesystem::absolute(arguments.checkpoint).parent_path());
-        }
-        if (!given || arguments.surface > 0) {
-            folders.push_back(model::make_source(config)->folder());
-        }
-        for (const std::filesystem::path& folder : folders) {
-            std::error_code unknown;
-            for (const auto& entry : std::filesystem::directory_iterator(folder, unknown)) {
-                inputs.push_back(entry.path());
-            }
-        }
-        for (const std::filesystem::path& input : inputs) {
-            require_other_file(arguments.record, input);
-        }
         if (std::filesystem::exists(arguments.record) && io::kind_of(arguments.record) != io::FileKind::evaluation) {
             throw core::Error(core::ExitCode::bad_output,
                               fmt::format("{} exists and is not an evaluation file: --record replaces only evaluation "

@@ -163,15 +163,11 @@ class Hdf5Source final : public Source {
     using Source::Source;
     [[nodiscard]] bool every_rank_reads() const noexcept override { return true; }
     [[nodiscard]] Origin origin() const override { return {"data.file", settings().file.string()}; }
-    [[nodiscard]] std::filesystem::path folder() const override {
-        return settings().file.has_parent_path() ? settings().file.parent_path() : ".";
-    }
     [[nodiscard]] std::unique_ptr<SetReader> open(Set set) const override {
         std::error_code error;
         if (std::filesystem::status(settings().file, error).type() == std::filesystem::file_type::not_found) {
             throw core::Error(core::ExitCode::bad_data,
-                              fmt::format("{}: no such file. data.file must name an HDF5 file, relative to the working "
-                                          "directory",
+                              fmt::format("{}: no such file; expected an HDF5 file, relative to the working directory",
                                           settings().file.string()));
         }
         return std::make_unique<Hdf5Set>(settings().file, set == Set::train ? "train" : "test");

@@ -147,7 +147,6 @@ class IdxSource final : public Source {
     using Source::Source;
     [[nodiscard]] bool every_rank_reads() const noexcept override { return false; }
     [[nodiscard]] Origin origin() const override { return {"data.directory", settings().directory.string()}; }
-    [[nodiscard]] std::filesystem::path folder() const override { return find_data_folder(settings().directory); }
     [[nodiscard]] std::unique_ptr<SetReader> open(Set set) const override {
         const SetFiles files = find_files(settings().directory, set);
         return open_idx_pair(files.samples, files.labels);

@@ -311,7 +311,6 @@ class SyntheticSource final : public Source {
     using Source::Source;
     [[nodiscard]] bool every_rank_reads() const noexcept override { return true; }
     [[nodiscard]] Origin origin() const override { return {"data.source", "synthetic"}; }
-    [[nodiscard]] std::filesystem::path folder() const override { return {}; }
     [[nodiscard]] std::unique_ptr<SetReader> open(Set set) const override {
         return std::make_unique<SyntheticSet>(settings(), set);
     }

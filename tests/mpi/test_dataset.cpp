@@ -281,7 +281,6 @@ class Unequal final : public Source {
     explicit Unequal(std::int64_t samples) : Source({}), samples_(samples) {}
     [[nodiscard]] bool every_rank_reads() const noexcept override { return true; }
     [[nodiscard]] Origin origin() const override { return {"data.file", "copy.h5"}; }
-    [[nodiscard]] std::filesystem::path folder() const override { return {}; }
     [[nodiscard]] std::unique_ptr<SetReader> open(Set /*set*/) const override {
         return std::make_unique<Reader>(samples_);
     }
@@ -377,7 +376,6 @@ class Exhausted final : public Source {
 
     [[nodiscard]] bool every_rank_reads() const noexcept override { return every_rank_reads_; }
     [[nodiscard]] Origin origin() const override { return {"data.source", "exhausted"}; }
-    [[nodiscard]] std::filesystem::path folder() const override { return {}; }
     [[nodiscard]] std::unique_ptr<SetReader> open(Set /*set*/) const override {
         reach(Place::open);
         return std::make_unique<Reader>(*this);

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -78,6 +79,23 @@ class EvalTest(EvalTestCase):
                 self.check_evaluation(output, network, self.arrays["train_images"], self.arrays["train_labels"])
                 self.assertEqual(testing.snapshot(self.folder), before)
 
+    def test_other_data_sets(self):
+        """The test set of a folder of IDX files or of an HDF5 file. The numbers of samples of the config do not matter."""
+        trained, network = self.checkpoint_and_reference("quadratic", **{"data.test_samples": 50})
+        swapped = {f"{part}_{key}": self.arrays[f"{other}_{key}"][:400]
+                   for part, other in (("train", "test"), ("test", "train")) for key in ("images", "labels")}
+        testing.write_dataset(self.folder / "swapped", swapped)
+        with h5py.File(self.folder / "swapped.h5", "w") as file:
+            for key, array in swapped.items():
+                file[key.replace("_", "/").replace("images", "samples")] = array
+        for name in ("swapped", "swapped.h5"):
+            with self.subTest(name):
+                self.check_evaluation(self.evaluate(trained.folder, "--data", name), network, swapped["test_images"],
+                                      swapped["test_labels"])
+                self.evaluate(trained.folder, "--data", name, "--record", "e.h5", "--surface", 5)
+                record = testing.read_h5(self.folder / "e.h5")
+                self.assertEqual((record.attributes["dataset"], record.attributes["/surface/set"]), (name, "training"))
+
     def test_compressed_files(self):
         trained, network = self.checkpoint_and_reference("quadratic")
         testing.write_dataset(self.folder / "gz", self.arrays, compressed=True)
@@ -146,6 +164,7 @@ class EvalTest(EvalTestCase):
     def test_command_line(self):
         for arguments, word in (([], "checkpoint"), (["a.h5", "--colour"], "--colour"), (["a.h5", "b.h5"], "b.h5"),
                                 (["a.h5", "--images"], "--images"), (["a.h5", "--labels", "l"], "--images"),
+                                (["a.h5", "--images", "i", "--data", "d"], "--data"),
                                 *((["a.h5", "--show", count], "--show") for count in ("0", "-1", "two", "3x", "")),
                                 *((["a.h5", "--record", "e.h5", "--surface", points], "--surface")
                                   for points in ("4", "501", "-5", "x")),
@@ -165,6 +184,8 @@ class EvalTest(EvalTestCase):
         cases = {
             "images missing": (["--images", small / "none"], [small / "none"]),
             "images that do not fit": (["--images", small], [small, 27, 28]),
+            "data set missing": (["--data", "nowhere"], ["nowhere"]),
+            "folder without data": (["--data", trained.folder], [trained.folder, "t10k-images"]),
             "other number of labels": (["--images", images, "--labels", labels],
                                        [labels, testing.TRAIN_SAMPLES, testing.TEST_SAMPLES]),
         }
@@ -184,7 +205,8 @@ class EvalTest(EvalTestCase):
         for file in (checkpoint, link, self.data / testing.FILE_NAMES["test_labels"]):
             with self.subTest(file):
                 before = testing.snapshot(self.folder), testing.snapshot(self.data)
-                self.assert_usage_error("dtrain-eval", checkpoint, "--record", file, word=str(file))
+                self.assert_refused("dtrain-eval", checkpoint, "--record", file, code=testing.EXIT_BAD_OUTPUT,
+                                    words=[file, "not an evaluation file"])
                 self.assertEqual((testing.snapshot(self.folder), testing.snapshot(self.data)), before)
 
 

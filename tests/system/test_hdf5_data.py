@@ -104,11 +104,14 @@ class Hdf5DataTest(testing.DtrainTestCase):
         self.assertNotIn("evaluation-failed", page.read_text())
         (self.folder / "data.h5").rename(self.folder / "moved.h5")
         self.assert_refused("dtrain-eval", trained.folder, code=testing.EXIT_BAD_DATA,
-                            words=["data.h5", "data.file =", "--images"])
+                            words=["data.h5", "data.file =", "--data"])
+        moved = testing.run("dtrain-eval", trained.folder, "--data", "moved.h5", cwd=self.folder)
+        self.assertEqual((moved.code, moved.stdout), (testing.EXIT_OK, shown.stdout), moved)
 
     def test_never_replaces_a_data_file(self):
         trained = self.train(self.settings(self.write()))
-        self.assert_usage_error("dtrain-eval", trained.folder, "--record", "data.h5", word="would replace a file")
+        self.assert_refused("dtrain-eval", trained.folder, "--record", "data.h5", code=testing.EXIT_BAD_OUTPUT,
+                            words=["data.h5", "not an evaluation file"])
 
     def test_warns_of_a_file_that_is_not_used(self):
         config = self.write_config({"data.file": "data.h5"})

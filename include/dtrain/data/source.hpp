@@ -111,8 +111,6 @@ class Source {
     /// reads them all and sends them to the other ranks.
     [[nodiscard]] virtual bool every_rank_reads() const noexcept = 0;
     [[nodiscard]] virtual Origin origin() const = 0;
-    /// The folder of the files that are read; empty if there are no files.
-    [[nodiscard]] virtual std::filesystem::path folder() const = 0;
     /// Opens a set. The reader must not outlive the source. Throws core::Error (bad_data).
     [[nodiscard]] virtual std::unique_ptr<SetReader> open(Set set) const = 0;
     /// The name of the data, from the hashes that SetReader::finish() returned, added up over the ranks that read. A

@@ -138,7 +138,6 @@ TEST(Synthetic, HasAsManySamplesAsRequested) {
 TEST(Synthetic, NeedsNoFilesAndIsReadByEveryRank) {
     const auto source = make_source("synthetic", {"nowhere"});
     EXPECT_TRUE(source->every_rank_reads());
-    EXPECT_EQ(source->folder(), "");
     EXPECT_EQ(source->name({1, 2}), "synthetic digits");
 }
 
