@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import output_file
-from program import EXIT_BAD_OUTPUT, EXIT_USAGE, fail, guard_output, needing
+from program import EXIT_BAD_OUTPUT, EXIT_USAGE, end_by_signals, fail, guard_output, needing
 
 PROGRAM = "dtrain-export"
 EXIT_BAD_CHECKPOINT = 4
@@ -34,6 +34,7 @@ def parse(words, version):
 
 def main(words, _, version):
     guard_output(PROGRAM)
+    end_by_signals()
     arguments = parse(words, version)
     output = arguments.output
     if output.suffix not in FORMATS:

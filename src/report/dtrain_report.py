@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import output_file
-from program import guard_output, needing
+from program import end_by_signals, guard_output, needing
 
 PROGRAM = "dtrain-report"
 EXIT_NOTHING_SHOWN = 1
@@ -56,6 +56,7 @@ def is_report(path):
 def main(words, folder, version):
     """`folder` contains the other programs."""
     guard_output(PROGRAM)
+    end_by_signals()
     arguments = parse(words, version)
     # --help needs none of these
     with needing(PROGRAM, "python3-h5py", "python3-matplotlib", "python3-jinja2", "python3-xxhash"):

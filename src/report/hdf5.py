@@ -8,6 +8,8 @@ import resource
 import h5py
 import numpy as np
 
+from program import signals_held
+
 MAX_CPU_SECONDS = 120  # for reading a file apart
 
 
@@ -68,29 +70,39 @@ def reading(path, read):
 
 
 def reading_apart(path, read):
-    """reading(path, read) in a process of its own: some damaged files crash the HDF5 library, or it never ends."""
+    """reading(path, read) in a process of its own."""
+    return apart(path, lambda: reading(path, read))
+
+
+def apart(path, work):
+    """work(), which reads `path`, in a process of its own: some damaged files crash the HDF5 library, or it never
+    ends."""
     processes = multiprocessing.get_context("fork")
     receiver, sender = processes.Pipe(duplex=False)
-    child = processes.Process(target=_read_and_send, args=(sender, path, read))
-    child.start()
-    sender.close()
+    child = processes.Process(target=_work_and_send, args=(sender, work))
     try:
+        with signals_held():  # so that the process is known when a signal ends the program
+            child.start()
+        sender.close()
         result = receiver.recv()
     except EOFError:
         raise Unreadable(f"{path}: is damaged (the HDF5 library crashed or did not end)") from None
     finally:
-        child.join()
+        receiver.close()
+        if child.pid is not None:
+            child.kill()  # it is done, or it may never be
+            child.join()
     if isinstance(result, Exception):
         raise result
     return result
 
 
-def _read_and_send(sender, path, read):
+def _work_and_send(sender, work):
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the C library reports a crash there
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_SECONDS, MAX_CPU_SECONDS))
     try:
-        sender.send(reading(path, read))
+        sender.send(work())
     except Exception as error:
         sender.send(error)
 

@@ -12,12 +12,39 @@ import sys
 
 EXIT_USAGE = 2
 EXIT_BAD_OUTPUT = 6
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def fail(program, code, problem):
     if sys.stderr is not None:
         print(f"{program}: {problem}", file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+def end_by_signals(code_of=lambda number: 128 + number):
+    """From now on, the first signal that asks the program to end raises SystemExit, so that files and processes that it
+    made go too. Returns a list that is not empty after that: Python ignores an exception in a destructor."""
+    signals = []
+
+    def end(number, _):
+        if not signals:
+            signals.append(number)
+            sys.exit(code_of(number))
+
+    for number in ENDING_SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP to outlive the terminal
+            signal.signal(number, end)
+    return signals
+
+
+@contextlib.contextmanager
+def signals_held():
+    """Context in which the signals that end the program wait. Processes and threads started in it inherit that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -500,6 +501,45 @@ class ReportTest(testing.DtrainTestCase):
         result = self.run_with(launcher)
         self.assertEqual(result.returncode, testing.EXIT_BAD_CONFIG, result)
         self.assertRegex(result.stderr, r"\Adtrain-report: .*/moved/src/report\. Build or install dtrain again\n\Z")
+
+
+class FilesAndProcessesTest(testing.DtrainTestCase):
+    """What the program leaves behind, and where its files come from and go."""
+
+    def test_signals_during_an_evaluation(self):
+        run = self.train({"training.epochs": 1})
+        slow, pid, temporary = (self.folder / name for name in ("slow-eval", "pid", "tmp"))
+        # The program needs a moment to know the process that it has started.
+        slow.write_text(f"#!/bin/sh\nsleep 0.3; echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 100\n")
+        slow.chmod(0o755)
+        temporary.mkdir()
+        before = testing.snapshot(self.folder)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            with self.subTest(number):
+                words = testing.command("dtrain-report", run.folder, "-o", "page.html", "--eval", slow)
+                with testing.Process(["env", f"TMPDIR={temporary}", *words], self.folder) as process:
+                    process.wait_until(pid.exists)
+                    evaluator = int(pid.read_text())
+                    process.popen.send_signal(number)
+                    result = process.wait(20)
+                self.assertEqual(result.code, 128 + number, result)
+                self.assertEqual([line for line in result.messages() if not PROGRESS.match(line)], [])
+                self.assertFalse(Path(f"/proc/{evaluator}").exists(), "dtrain-eval is left behind")
+                pid.unlink()
+                self.assertEqual(testing.snapshot(self.folder), before)
+
+    def test_signal_while_the_page_is_written(self):
+        write_scaling(self.folder / "scaling.h5", [(0, 1, 0, "here", 100.0)])
+        before = testing.snapshot(self.folder)
+        code = "import os, pathlib, signal, sys\n" \
+               f"sys.path.insert(0, {str(testing.SOURCE / 'src/report')!r})\n" \
+               "import dtrain_report\n" \
+               "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGTERM)\n" \
+               "dtrain_report.main(['scaling.h5', '-o', 'page.html'], pathlib.Path(), 'test')\n"
+        with testing.Process([sys.executable, "-c", code], self.folder) as process:
+            result = process.wait(30)
+        self.assertEqual(result.code, 128 + signal.SIGTERM, result)
+        self.assertEqual(testing.snapshot(self.folder), before)
 
 
 if __name__ == "__main__":
