@@ -1,6 +1,7 @@
 """dtrain-report: makes one HTML page about runs, networks and scaling experiments. CMake creates its launcher."""
 
 import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -65,6 +66,8 @@ def main(words, folder, version):
         from hdf5 import Unreadable
         from progress import Progress
     evaluator = arguments.eval or shutil.which("dtrain-eval", path=folder) or shutil.which("dtrain-eval")
+    if evaluator and "/" in evaluator:
+        evaluator = os.path.abspath(evaluator)  # it is started in the folder that the paths in a config start from
     if arguments.live:
         import live
         return live.serve(PROGRAM, arguments.run, evaluator, arguments.port or 0)

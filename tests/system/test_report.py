@@ -541,6 +541,18 @@ class FilesAndProcessesTest(testing.DtrainTestCase):
         self.assertEqual(result.code, 128 + signal.SIGTERM, result)
         self.assertEqual(testing.snapshot(self.folder), before)
 
+    def test_evaluator_with_a_relative_path(self):
+        """The config has a relative path, too, so dtrain-eval starts in another folder."""
+        (self.folder / "data").symlink_to(self.data)
+        self.train({"data.directory": "data", "output.directory": "runs/a", "training.epochs": 1})
+        (self.folder / "other").mkdir()
+        (self.folder / "other/eval").symlink_to(testing.BIN / "dtrain-eval")
+        with testing.Process(testing.command("dtrain-report", "../runs/a", "--eval", "./eval"),
+                             self.folder / "other") as process:
+            result = process.wait(60)
+        self.assertEqual(result.code, testing.EXIT_OK, result)
+        self.assertIn("confusion", Page((self.folder / "other/report.html").read_text()).by_id)
+
 
 if __name__ == "__main__":
     testing.main()
