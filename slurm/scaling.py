@@ -92,7 +92,7 @@ def collect(arguments):
             print(f"{PROGRAM}: warning: {output}: contains {problem}; these runs are not comparable", file=sys.stderr)
     runs.sort(key=lambda run: (run["simulated"], run["platform"], run["mode"], run["ranks"], run["repeat"]))
     try:
-        scaling_file.write(output, runs, network | texts)
+        scaling_file.write(PROGRAM, output, runs, network | texts)
     except OSError as error:
         fail(PROGRAM, EXIT_BAD_OUTPUT, f"cannot write {output}: {error.strerror or error}")
 

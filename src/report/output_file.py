@@ -18,15 +18,18 @@ def require_replaceable(program, path, is_own, own):
 
 
 def write(program, path, contents):
-    """Replaces `path` by the bytes `contents`. If that fails, ends the program and leaves `path` unchanged."""
+    """replace(), but a failure ends the program with a message."""
     try:
-        _replace(program, path, contents)
+        replace(program, path, contents)
     except OSError as error:
         _fail_to_write(program, path, error)
 
 
-def _replace(program, path, contents):
-    file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{program}.", delete=False)
+def replace(program, path, contents):
+    """Replaces the file at `path`, or the one that a link there names, by the bytes `contents`. If that fails, raises
+    OSError and leaves it unchanged."""
+    path = os.path.realpath(path)
+    file = tempfile.NamedTemporaryFile(dir=os.path.dirname(path), prefix=f".{program}.", delete=False)
     try:
         with file:
             file.write(contents)

@@ -5,12 +5,13 @@ slurm/scaling.py writes the file, and dtrain-report reads it.
 
 import dataclasses
 import datetime
-import os
+import io
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+import output_file
 from hdf5 import Unreadable, attributes_of, column_of, reading, require_version
 
 KIND = "scaling"
@@ -126,16 +127,16 @@ def stored_name(file, name):
     return old if old and f"/runs/{name}" not in file and f"/runs/{old}" in file else name
 
 
-def write(path, runs, attributes):
-    """Replaces the file at `path`. `runs` are dicts with an entry for each column. `attributes` has all of NETWORK, and
+def write(program, path, runs, attributes):
+    """Replaces the file at `path` for `program`. `runs` are dicts with an entry for each column. `attributes` has all of NETWORK, and
     may have CONFIGS and CHECK."""
-    temporary = path.with_name(path.name + ".tmp")
-    with h5py.File(temporary, "w") as file:
+    contents = io.BytesIO()
+    with h5py.File(contents, "w") as file:
         file.attrs.update({"format_version": FORMAT_VERSION, "kind": KIND, **attributes,
                            "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds")})
         for name, kind in {**NUMBERS, PLATFORM: h5py.string_dtype()}.items():
             file.create_dataset(f"runs/{name}", data=[run[name] for run in runs], dtype=kind)
-    os.replace(temporary, path)
+    output_file.replace(program, path, contents.getvalue())
 
 
 def series_of(columns):

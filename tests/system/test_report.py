@@ -1,5 +1,6 @@
 """dtrain-report: the page shows what the HDF5 files contain, needs no other files, and names what it cannot show."""
 
+import json
 import os
 import re
 import shutil
@@ -552,6 +553,38 @@ class FilesAndProcessesTest(testing.DtrainTestCase):
             result = process.wait(60)
         self.assertEqual(result.code, testing.EXIT_OK, result)
         self.assertIn("confusion", Page((self.folder / "other/report.html").read_text()).by_id)
+
+    def test_links_stay(self):
+        """Those to a file that exists, and to one that does not. Another program shares the code."""
+        run = self.train({"training.epochs": 1})
+        write_scaling(self.folder / "scaling.h5", [(0, 1, 0, "here", 100.0)])
+        (self.folder / "pages").mkdir()
+        for program, source, name in (("dtrain-report", "scaling.h5", "page.html"),
+                                      ("dtrain-export", run.folder, "weights.safetensors")):
+            link, target = self.folder / name, self.folder / "pages" / name
+            link.symlink_to(f"pages/{name}")
+            for state in ("dangling", "existing"):
+                with self.subTest(program=program, state=state):
+                    result = testing.run(program, source, "-o", name, cwd=self.folder)
+                    self.assertEqual(result.code, testing.EXIT_OK, result)
+                    self.assertEqual(os.readlink(link), f"pages/{name}")
+                    self.assertGreater(target.stat().st_size, 100)
+            self.assertEqual(os.listdir(target.parent), [name])
+            target.unlink()
+
+    def test_scaling_file_leaves_other_files_alone(self):
+        spread = {"median": 5.0, "min": 4.0, "max": 6.0}
+        phases = ("data", "forward", "backward", "reduce", "update", "wait")
+        (self.folder / "strong-ranks0002-repeat1.json").write_text(json.dumps(
+            {"ranks": 2, "nodes": 1, "batch_size": 1, "samples_per_second": spread, "layers": "dense 10",
+             "parameters": 7850, "dtrain_version": "0.1.0", "phases": {name: {"seconds": 2.0} for name in phases}}))
+        (self.folder / "scaling.h5.tmp").write_text("of another program")
+        subprocess.run([sys.executable, testing.SOURCE / "slurm/scaling.py", "collect", "--output", "scaling.h5",
+                        "--platform", "here", "strong-ranks0002-repeat1.json"], cwd=self.folder, check=True)
+        self.assertEqual((self.folder / "scaling.h5.tmp").read_text(), "of another program")
+        self.assertEqual(sorted(os.listdir(self.folder)),
+                         ["scaling.h5", "scaling.h5.tmp", "strong-ranks0002-repeat1.json"])
+        self.assertEqual(testing.run("dtrain-report", "scaling.h5", cwd=self.folder).code, testing.EXIT_OK)
 
 
 if __name__ == "__main__":
