@@ -218,11 +218,11 @@ def surface_chart(surface, cost):
     principal = surface.attributes.get("directions") == "pca"
     axis = [f"direction {i + 1}" + (f" ({100 * surface.explained[i]:.3g} % of the movement)" if principal else "")
             for i in range(2)]
-    figure, axes = charts.new_axes(axis[0], axis[1], (5.0, 4.2))
-    axes.grid(False)
     known = surface.cost[np.isfinite(surface.cost)]
     if not known.size:
         return None
+    figure, axes = charts.new_axes(axis[0], axis[1], (5.0, 4.2))
+    axes.grid(False)
     low, high = known.min(), known.max()
     logarithmic = low > 0 and high / low > 10
     levels = np.geomspace(low, high, COST_LEVELS) if logarithmic else np.linspace(low, high, COST_LEVELS)

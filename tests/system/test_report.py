@@ -586,6 +586,15 @@ class FilesAndProcessesTest(testing.DtrainTestCase):
                          ["scaling.h5", "scaling.h5.tmp", "strong-ranks0002-repeat1.json"])
         self.assertEqual(testing.run("dtrain-report", "scaling.h5", cwd=self.folder).code, testing.EXIT_OK)
 
+    def test_cost_surface_without_numbers_leaves_no_figure(self):
+        code = f"import sys; sys.path.insert(0, {str(testing.SOURCE / 'src/report')!r})\n" \
+               "import charts, evaluation, numpy as np\n" \
+               "surface = evaluation.Surface(np.zeros(2), np.zeros(2), np.full((2, 2), np.nan), np.zeros((4, 0)), " \
+               "np.zeros(2), {})\n" \
+               "assert evaluation.surface_chart(surface, 'cost') is None\n" \
+               "assert not charts.pyplot.get_fignums()\n"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
 
 if __name__ == "__main__":
     testing.main()
