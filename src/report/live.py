@@ -9,6 +9,7 @@ import contextlib
 import http.server
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -35,7 +36,10 @@ EVALUATION_REST = 4
 MIN_EVALUATION_REST_SECONDS = 60
 CHANGE_SECONDS = 20  # a request for changes is answered after this time, also without one
 WATCHED_SECONDS = 60  # a page that nobody has asked for during this time is not drawn
-REQUEST_SECONDS = 30  # a connection that sends nothing for so long is closed
+MAX_CONNECTIONS = 32  # others are closed at once: any program on this machine can open some
+REQUEST_SECONDS = 5  # a connection whose request is not complete after this time is closed,
+ANSWER_SECONDS = 30  # and one that does not take PIECE_BYTES of the answer in this time
+PIECE_BYTES = 1 << 16
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
            "Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin"}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; " \
@@ -78,6 +82,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, port, published):
         self.published, self.token, self.nonce = published, secrets.token_urlsafe(), secrets.token_urlsafe()
+        self._connections = {}  # when each is closed if its request is not complete by then
         super().__init__((ADDRESS, port), Handler)
         self.port = self.server_address[1]
         self.hosts = {f"{name}:{self.port}" for name in (ADDRESS, "localhost")}
@@ -85,16 +90,37 @@ class Server(http.server.ThreadingHTTPServer):
     def server_bind(self):
         socketserver.TCPServer.server_bind(self)  # HTTPServer would ask the name service, which may take long
 
+    def process_request(self, request, client_address):
+        if len(self._connections) >= MAX_CONNECTIONS:
+            self.shutdown_request(request)
+            return
+        self._connections[request] = time.monotonic() + REQUEST_SECONDS
+        super().process_request(request, client_address)
+
+    def request_is_complete(self, request):
+        self._connections[request] = math.inf
+
+    def shutdown_request(self, request):
+        self._connections.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self):
+        for request, end in self._connections.copy().items():
+            if time.monotonic() > end:
+                with contextlib.suppress(OSError):  # it is closed
+                    request.shutdown(socket.SHUT_RDWR)
+
     def handle_error(self, request, client_address):
         pass  # the browser has closed the connection
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    timeout = REQUEST_SECONDS
+    timeout = ANSWER_SECONDS
     server_version, sys_version = "dtrain-report", ""
     policy = "default-src 'none'"
 
     def do_GET(self):
+        self.server.request_is_complete(self.request)
         # A page of another site may let its own name point to 127.0.0.1, and then read what is served here.
         if self.headers.get_all("Host", []) not in [[host] for host in self.server.hosts]:
             self.send_error(403, "Wrong Host header")
@@ -119,7 +145,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            for begin in range(0, len(body), PIECE_BYTES):
+                self.wfile.write(body[begin:begin + PIECE_BYTES])
 
     def send_error(self, code, message=None, explain=None):
         super().send_error(405 if code == 501 else code, None if code == 501 else message, explain)
