@@ -1,8 +1,8 @@
 """Serves the page of runs to this machine only, and draws it again when their files change (dtrain-report --live).
 
-The main thread looks at the files and draws. Threads answer requests with the finished page. dtrain-eval is called in
-another process, since it takes longer than an epoch may take. Nothing is drawn while no browser asks for the page: the
-cores belong to the training.
+The main thread looks at the files and draws. Threads answer requests with the finished page. Runs are read in another
+process, since a damaged file may end it. dtrain-eval is called in another process, since it takes longer than an epoch
+may take. Nothing is drawn while no browser asks for the page: the cores belong to the training.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ import charts
 import page
 import page_network
 import runs
-from hdf5 import Unreadable
-from program import EXIT_USAGE, fail
+from hdf5 import Unreadable, apart
+from program import ENDING_SIGNALS, EXIT_USAGE, end_by_signals, fail, signals_held
 
 ADDRESS = "127.0.0.1"
 LOOK_SECONDS = 0.25  # between two looks at the files
@@ -40,6 +40,7 @@ MAX_CONNECTIONS = 32  # others are closed at once: any program on this machine c
 REQUEST_SECONDS = 5  # a connection whose request is not complete after this time is closed,
 ANSWER_SECONDS = 30  # and one that does not take PIECE_BYTES of the answer in this time
 PIECE_BYTES = 1 << 16
+END_SECONDS = 2  # the process of an evaluation is killed if it has not ended by then
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
            "Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin"}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; " \
@@ -237,15 +238,20 @@ class Evaluation:
         self._begun = time.monotonic()
         processes = multiprocessing.get_context("fork")
         self._receiver, sender = processes.Pipe(duplex=False)
-        self._child = processes.Process(target=_evaluate, args=(self._receiver, sender, run, self._evaluator))
-        self._child.start()
+        child = processes.Process(target=_evaluate, args=(self._receiver, sender, run, self._evaluator))
+        with signals_held():  # so that the process is known, and has its own handlers, when a signal comes
+            child.start()
+            self._child = child
+            os.setpgid(child.pid, child.pid)  # with the processes that it starts
         sender.close()
 
     def end(self):
         """Ends the process, if there is one, and dtrain-eval with it."""
         if self._child is not None:
-            self._child.terminate()
-            self._child.join()
+            for number in (signal.SIGTERM, signal.SIGKILL):  # the HDF5 library may never return to a handler
+                if self._child.is_alive():
+                    os.killpg(self._child.pid, number)
+                    self._child.join(END_SECONDS)
             self._receiver.close()
             self._child = None
 
@@ -255,6 +261,7 @@ def _evaluate(receiver, sender, run, evaluator):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides about the end
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # an exception, so that dtrain-eval ends, and its folder goes
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     os.nice(10)
     charts.charts_so_far = itertools.count(1000)  # ids that the charts of the training do not use
     notes_before = len(run.notes)
@@ -309,7 +316,7 @@ class LivePage:
         problems = []
         for path in self._paths:
             try:
-                self._read[path] = runs.read(path)
+                self._read[path] = apart(path, lambda: runs.read(path))
             except (Unreadable, OSError) as error:
                 text = str(error) if isinstance(error, Unreadable) else f"{path}: {error.strerror}"
                 problems.append(f"{text}. The page shows the last state that could be read" if path in self._read else
@@ -330,18 +337,16 @@ def serve(program, paths, evaluator, port):
     except OSError as error:
         fail(program, EXIT_USAGE, f"cannot serve at {ADDRESS}:{port}: {error.strerror}. Choose another --port, or "
                                   "leave it out: the system then chooses a free one")
-    requests_to_end = []
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP to outlive the terminal
-            signal.signal(number, lambda *_: requests_to_end.append(True))
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a browser may close its connection at any time
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    ending = end_by_signals(lambda number: 0)
+    with signals_held():  # in the threads: a signal then interrupts what the main thread waits for
+        threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://{ADDRESS}:{server.port}/{server.token}/\n"
           f"From another machine: ssh -L {server.port}:{ADDRESS}:{server.port} {socket.gethostname()}, then open the "
           "same address there. Ctrl-C ends the page.", flush=True)
     live = LivePage(list(dict.fromkeys(paths)), evaluator, published, server.nonce)
     try:
-        while not requests_to_end:
+        while not ending:
             live.advance()
             time.sleep(LOOK_SECONDS)
     finally:
