@@ -3,8 +3,10 @@
 (() => {
   const RETRY_MILLISECONDS = 2000;
   const TIMEOUT_MILLISECONDS = 60000; // longer than the program waits for a change
-  let version = document.getElementById("live").dataset.version;
-  let served = null; // <main> as the program sent it. Scripts of the page may have changed the <main> that is shown.
+  let {version, network} = document.getElementById("live").dataset;
+  // <main> as the program sent it. The scripts after this one change the <main> that is shown.
+  let served = document.querySelector("main").cloneNode(true);
+  let isLost = false;
 
   function haveEqualTags(a, b) {
     return a.nodeName === b.nodeName && a.attributes.length === b.attributes.length &&
@@ -27,15 +29,7 @@
       children.forEach((child, i) => replaceDifferences(child, before.children[i], after.children[i]));
       return;
     }
-    const copy = document.createDocumentFragment();
-    copy.append(document.importNode(after, true));
-    for (const script of copy.querySelectorAll("script")) { // an imported script would not run
-      const started = document.createElement("script");
-      [...script.attributes].forEach((attribute) => started.setAttribute(attribute.name, attribute.value));
-      started.textContent = script.textContent;
-      script.replaceWith(started);
-    }
-    shown.replaceWith(copy);
+    shown.replaceWith(document.importNode(after, true));
   }
 
   async function answerTo(address) {
@@ -47,18 +41,17 @@
   }
 
   async function refresh() {
-    const page = new DOMParser().parseFromString(await (await answerTo("./")).text(), "text/html");
-    const state = page.getElementById("live");
+    const page = new DOMParser().parseFromString(await (await answerTo(`./?network=${network}`)).text(), "text/html");
     const main = page.querySelector("main");
-    if (served !== null) {
-      replaceDifferences(document.querySelector("main"), served, main);
-      document.dispatchEvent(new Event("pagechange")); // other scripts of the page may read their data again
-    } else if (state.dataset.version !== version) { // the first request: the page has changed since it was loaded
-      location.reload();
+    const data = page.getElementById("network-data");
+    if (data?.textContent === "") { // the program leaves out the data that this page has
+      data.textContent = served.querySelector("#network-data").textContent;
     }
+    replaceDifferences(document.querySelector("main"), served, main);
+    document.dispatchEvent(new Event("pagechange")); // other scripts of the page may read their data again
     document.title = page.title;
     served = main;
-    version = state.dataset.version;
+    ({version, network} = page.getElementById("live").dataset);
   }
 
   function say(text) {
@@ -83,16 +76,15 @@
     for (;;) {
       await whenVisible();
       try {
-        if (served === null) {
-          await refresh();
-        }
         const change = await (await answerTo(`changes?after=${version}`)).json();
         if (String(change.version) !== version) {
           await refresh();
         }
-        say("");
+        say(change.problem);
+        isLost = false;
       } catch {
-        if (!document.getElementById("live").classList.contains("alone")) {
+        if (!isLost) {
+          isLost = true;
           say(`No answer since ${new Date().toLocaleTimeString()}: dtrain-report has ended, or the connection is ` +
               "lost. This page keeps what it has.");
         }

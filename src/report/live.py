@@ -32,6 +32,7 @@ ADDRESS = "127.0.0.1"
 LOOK_SECONDS = 0.25  # between two looks at the files
 REST = 2  # a drawing is followed by a rest that is so many times as long,
 MAX_REST_SECONDS = 1.2  # but not longer than this
+RETRY_SECONDS = 5  # after a drawing that failed
 EVALUATION_REST = 4
 MIN_EVALUATION_REST_SECONDS = 60
 CHANGE_SECONDS = 20  # a request for changes is answered after this time, also without one
@@ -52,14 +53,17 @@ class Published:
 
     def __init__(self):
         self._changed = threading.Condition()
-        self._html = b""
+        self._html, self._network, self._network_number = b"", b"", 0
         self.version = 0  # 0 before the first page
+        self.problem = ""  # why there is no newer page
         self._asked = time.monotonic()
 
-    def publish(self, html):
+    def publish(self, html, network, network_number):
+        """`html` contains the data of the network, `network`. Other data have another number."""
         with self._changed:
-            self._html = html
+            self._html, self._network, self._network_number = html, network, network_number
             self.version += 1
+            self.problem = ""
             self._changed.notify_all()
 
     def other_than(self, version):
@@ -70,9 +74,13 @@ class Published:
             self._asked = time.monotonic()
             return self.version
 
-    def page(self):
-        self.other_than(0)
-        return self._html
+    def page(self, known_network):
+        """The page, without the data of the network that has the number `known_network`: they may be most of the page.
+        None if no page could be drawn so far."""
+        if self.other_than(0) == 0:
+            return None
+        with self._changed:
+            return self._html.replace(self._network, b"", 1) if known_network == self._network_number else self._html
 
     def is_watched(self):
         return time.monotonic() - self._asked < WATCHED_SECONDS
@@ -128,15 +136,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         path, _, query = self.path.partition("?")
         parts = re.fullmatch("/([^/]+)/(|changes)", path)
+        number = re.fullmatch("(?:after|network)=([0-9]{1,9})", query)
+        number = int(number[1]) if number else -1
         if not parts or not secrets.compare_digest(parts[1].encode(), self.server.token.encode()):
             self.send_error(404)
         elif parts[2] == "changes":
-            after = re.fullmatch("after=([0-9]{1,9})", query)
-            version = self.server.published.other_than(int(after[1]) if after else -1)
-            self._answer("application/json", json.dumps({"version": version}).encode())
-        else:
+            version = self.server.published.other_than(number)
+            self._answer("application/json", json.dumps({"version": version,
+                                                         "problem": self.server.published.problem}).encode())
+        elif html := self.server.published.page(number):
             self.policy = POLICY.format(self.server.nonce)
-            self._answer("text/html; charset=utf-8", self.server.published.page())
+            self._answer("text/html; charset=utf-8", html)
+        else:
+            self.send_error(503, explain=self.server.published.problem or "The first page is not drawn yet")
 
     do_HEAD = do_GET
 
@@ -156,6 +168,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         super().send_response(code, message)
         if code == 405:
             self.send_header("Allow", "GET, HEAD")
+        if code == 503:
+            self.send_header("Refresh", "2")
 
     def end_headers(self):
         for name, value in {**HEADERS, "Content-Security-Policy": self.policy}.items():
@@ -211,31 +225,43 @@ class Evaluation:
         pending = "the first evaluation is not finished yet"
         self.network = {"first_layer": None, "evaluation_failed": pending, "network": page_network.PageNetwork(pending)}
         self.notes, self.state = [], ""
+        self.number = 0  # of evaluations that have ended
 
     def advance(self, run):
-        """Starts an evaluation if one is due. Returns whether one has ended, so that the page must be drawn again."""
+        """Starts an evaluation if one is due. Returns whether the page must be drawn again."""
+        now = time.monotonic()
         if self._child is None:
             newest = next(iter(found_by(lambda: run.checkpoints)), None)
             subject = newest and (newest, state_of(newest))
-            if subject and subject != self._subject and (time.monotonic() >= self._next or has_ended(run)):
-                self._subject = subject
+            if not subject or subject == self._subject or now < self._next and not (has_ended(run) and self._subject):
+                return False
+            try:
                 self._start(run)
+            except OSError as error:
+                self.notes = [f"cannot start the evaluation of the newest checkpoint: {error.strerror}"]
+                self._subject, self._next = None, now + MIN_EVALUATION_REST_SECONDS
+                return True
+            self._subject, self._begun = subject, now
             return False
         if not self._receiver.poll():
             return False
         try:
-            self.network, self.notes = self._receiver.recv()
+            result = self._receiver.recv()
+        except (EOFError, OSError):  # OSError: in the middle of the message
+            result = "the process that evaluates the newest checkpoint has died"
+        if isinstance(result, str):
+            self.notes = [result]
+        else:
+            self.network, self.notes = result
             step = self.network["evaluation"].attributes["step"] if "evaluation" in self.network else None
             self.state = f"{time.strftime('%H:%M:%S')}" + (f", after step {step:,}" if step is not None else "")
-        except EOFError:
-            self.notes = ["the process that evaluates the newest checkpoint has died"]
+            self.number += 1
         self.end()
-        rest = max(MIN_EVALUATION_REST_SECONDS, EVALUATION_REST * (time.monotonic() - self._begun))
-        self._next = time.monotonic() + rest
+        now = time.monotonic()
+        self._next = now + max(MIN_EVALUATION_REST_SECONDS, EVALUATION_REST * (now - self._begun))
         return True
 
     def _start(self, run):
-        self._begun = time.monotonic()
         processes = multiprocessing.get_context("fork")
         self._receiver, sender = processes.Pipe(duplex=False)
         child = processes.Process(target=_evaluate, args=(self._receiver, sender, run, self._evaluator))
@@ -265,9 +291,12 @@ def _evaluate(receiver, sender, run, evaluator):
     os.nice(10)
     charts.charts_so_far = itertools.count(1000)  # ids that the charts of the training do not use
     notes_before = len(run.notes)
-    network = page.network_of(run, evaluator, Silent())
+    try:
+        result = page.network_of(run, evaluator, Silent()), run.notes[notes_before:]
+    except Exception as error:  # the main process reports it
+        result = f"the evaluation of the newest checkpoint has failed: {error!r}"
     with contextlib.suppress(BrokenPipeError):
-        sender.send((network, run.notes[notes_before:]))
+        sender.send(result)
 
 
 class LivePage:
@@ -283,33 +312,46 @@ class LivePage:
             return
         evaluated = self._run is not None and self._evaluation.advance(self._run)
         states = [state_of_input(path) for path in self._paths]
-        if evaluated or states != self._states:
-            begun = time.monotonic()
+        if not evaluated and states == self._states:
+            return
+        begun, self._states = time.monotonic(), None
+        try:
             self._draw()
-            self._states = states
-            now = time.monotonic()
-            self._rest_until = now + min(MAX_REST_SECONDS, REST * (now - begun))
+        except Exception as error:  # the last page stays, and the next drawing may succeed
+            self._published.problem = f"cannot draw the page: {error!r}"
+            self._say(self._published.problem)
+            self._rest_until = time.monotonic() + RETRY_SECONDS
+            return
+        self._states = states
+        now = time.monotonic()
+        self._rest_until = now + min(MAX_REST_SECONDS, REST * (now - begun))
+
+    def _say(self, problem):
+        if problem not in self._said:
+            self._said.add(problem)
+            print(f"dtrain-report: {problem}", file=sys.stderr)
 
     def _draw(self):
         shown, problems = self._inputs()
-        for problem in problems:
-            if problem not in self._said:
-                self._said.add(problem)
-                print(f"dtrain-report: {problem}", file=sys.stderr)
         trained = [item for item in shown if isinstance(item, runs.Run)]
         self._run = trained[0] if len(trained) == 1 else None
-        live = {"version": self._published.version + 1, "network": self._evaluation.state if self._run else "",
-                "drawn": time.strftime("%H:%M:%S")}
+        live = {"version": self._published.version + 1, "network": "", "drawn": time.strftime("%H:%M:%S"),
+                "network_number": 0}
+        network = ""
         if self._run is not None:
-            self._run.notes += self._evaluation.notes
+            problems += [note for note in self._evaluation.notes if note not in self._run.notes]
             live["drawn"] += f", after epoch {self._run.last('epoch') or 0:,}"
+            live["network"], live["network_number"] = self._evaluation.state, self._evaluation.number
+            network = self._evaluation.network["network"].data
+        for problem in problems:
+            self._say(problem)
         charts.charts_so_far = itertools.count()  # so that a chart that has not changed keeps its ids
         names = {} if shown else {"names": [str(path) for path in self._paths]}
         html = page.render(shown, problems, None, Silent(), self._evaluation.network, "live.html.j2", live=live,
                            **names)
         # The browser runs only scripts with the nonce. All other text of the page is escaped, so it has no such tag.
-        html = html.replace("<script", f'<script nonce="{self._nonce}"')
-        self._published.publish(html.encode(errors="replace"))
+        html = html.replace("<script>", f'<script nonce="{self._nonce}">')
+        self._published.publish(html.encode(errors="replace"), network.encode(), live["network_number"])
 
     def _inputs(self):
         """What can be shown, and the problems. A run that can no longer be read is shown as it was."""

@@ -4,7 +4,9 @@
 import contextlib
 import fcntl
 import http.client
+import io
 import itertools
+import json
 import os
 import pty
 import re
@@ -16,14 +18,21 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
+import unittest
 from pathlib import Path
+from unittest import mock
 from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
 from browser import CHROMIUM, Browser  # noqa: E402
 from page_reading import Page  # noqa: E402
+
+sys.path.insert(0, str(testing.SOURCE / "src/report"))
+import live  # noqa: E402
+import runs  # noqa: E402
 
 MAX_SECONDS = 3  # from a new log to the new page
 SETTINGS = {**testing.RELU_CROSS_ENTROPY, "training.batch_size": 2, "training.epochs": 1000000,
@@ -58,9 +67,10 @@ class FollowingTestCase(testing.DtrainTestCase):
 
 class LiveTest(FollowingTestCase):
     @contextlib.contextmanager
-    def live(self, *arguments):
+    def live(self, *arguments, launcher=()):
         """A live page. Afterwards the program has ended by Ctrl-C."""
-        with testing.Process(testing.command("dtrain-report", *arguments, "--live"), self.folder) as process:
+        words = [*launcher, *testing.command("dtrain-report", *arguments, "--live")]
+        with testing.Process(words, self.folder) as process:
             process.wait_for(r"(?s)http://.*\n.*\n")
             self.address = urlsplit(process.result().stdout.splitlines()[0])
             yield process
@@ -118,6 +128,13 @@ class LiveTest(FollowingTestCase):
             page = self.page()
             self.assertEqual(page.number("evaluated-step"), step)
             self.assertRegex(page.by_id["live-network"], rf"^\d\d:\d\d:\d\d, after step {step:,}$")
+
+            text = self.ask()[2]
+            number = re.search('data-network="([0-9]+)"', text)[1]
+            short = self.ask(f"{self.address.path}?network={number}")[2]
+            data = re.search('id="network-data">(.+?)</script>', text)[1]
+            self.assertNotIn(data[:100], short)
+            self.assertEqual(len(short), len(text) - len(data))
 
             (run / "log.h5").write_bytes(self.stopped.joinpath("log.h5").read_bytes()[:3000])
             for checkpoint in (run / "checkpoints").iterdir():
@@ -220,6 +237,38 @@ class LiveTest(FollowingTestCase):
             self.assertIn("epochs", self.page().by_id)
             self.assertEqual(process.result().stderr, "")
 
+    def test_connections_without_a_request(self):
+        """They do not use up the descriptors of the program, and end soon, also if they send a byte now and then."""
+        run = self.folder / "run"
+        shutil.copytree(self.stopped, run)
+        with self.live("run", launcher=["bash", "-c", 'ulimit -n 60; exec "$0" "$@"']) as process:
+            self.page()
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(socket.create_connection((self.address.hostname, self.address.port)))
+                           for _ in range(58)]
+                self.put(self.complete / "log.h5")
+                begun, left = time.monotonic(), clients
+                while left:
+                    self.assertLess(time.monotonic(), begun + 20)
+                    for client in left:
+                        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                            client.send(b"G")
+                    time.sleep(0.2)
+                    left = [client for client in left if not select.select([client], [], [], 0)[0]]
+            self.seconds_until(lambda page: page.by_id["epochs"] == f"{self.last:,}")
+            self.assertEqual(process.result().stderr, "")
+
+    def test_ends_while_a_file_is_read(self):
+        """A read that never ends: nothing is written into the pipe."""
+        (self.folder / "run").mkdir()
+        os.mkfifo(self.folder / "run/log.h5")
+        with self.live("run") as process:
+            children = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children")
+            process.wait_until(children.read_text)
+            child = Path(f"/proc/{children.read_text().split()[0]}")
+            self.end(process, signal.SIGTERM)
+            self.assertFalse(child.exists(), "the process that reads is left behind")
+
     def test_several_runs(self):
         with self.live(self.stopped, self.complete, self.folder / "later", 300 * "x"):
             page = self.page()
@@ -242,23 +291,161 @@ class LiveTest(FollowingTestCase):
         for word in ("fetch(", 'id="live', "#live"):
             self.assertNotIn(word, page)
 
+    @unittest.skipUnless(CHROMIUM, "there is no chromium to open the page with")
     def test_in_a_browser(self):
-        if not CHROMIUM:
-            self.skipTest("there is no chromium to open the page with")
         run = self.folder / "run"
-        shutil.copytree(self.stopped, run)
         with self.live("run") as process:
             with Browser(self.address.geturl()) as browser:
-                browser.wait_for("document.getElementById('confusion')")
+                shutil.copytree(self.stopped, run)
+                browser.wait_for("document.getElementById('network')?.hidden === false", 60)
                 browser.value("document.getElementById('confusion').mark = 1; window.scrollTo(0, 900)")
                 self.put(self.complete / "log.h5")
                 browser.wait_for(f"document.getElementById('epochs').textContent == '{self.last:,}'")
                 self.assertEqual(browser.value("[window.scrollY, document.getElementById('confusion').mark]"), [900, 1])
                 self.assertEqual(browser.value("document.getElementById('live-connection').textContent"), "")
+
+                # The run has ended, so the network follows at once.
+                before = browser.value("document.getElementById('network-data').textContent")
+                newest = next((self.complete / "checkpoints").glob(f"step-*{testing.newest_step(self.complete)}.h5"))
+                shutil.copyfile(newest, self.folder / "new")
+                os.replace(self.folder / "new", run / "checkpoints" / newest.name)
+                browser.wait_for("!document.getElementById('network').hidden && document.getElementById('live-network')"
+                                 f".textContent.endsWith('after step {testing.newest_step(run):,}')", 60)
+                after = browser.value("document.getElementById('network-data').textContent")
+                self.assertNotEqual(json.loads(before)["checkpoints"][-1], json.loads(after)["checkpoints"][-1])
+                self.assertEqual(json.loads(after)["checkpoints"][-1]["step"], testing.newest_step(run))
                 self.assertEqual(browser.messages, [])
                 self.end(process, signal.SIGINT)
                 browser.wait_for("document.getElementById('live-connection').textContent.startsWith('No answer since')")
                 self.assertEqual(browser.value("document.getElementById('epochs').textContent"), f"{self.last:,}")
+
+    @unittest.skipUnless(CHROMIUM, "there is no chromium to open the page with")
+    def test_slow_connection(self):
+        """The run changes while the page is loaded. The page follows, without being loaded again."""
+        run = self.folder / "run"
+        shutil.copytree(self.stopped, run)
+        with self.live("run"), Browser("data:text/html,") as browser:
+            def limit(bytes_per_second):
+                browser.call("Network.emulateNetworkConditions", offline=False, latency=0,
+                             downloadThroughput=bytes_per_second, uploadThroughput=bytes_per_second)
+
+            self.page()
+            browser.call("Network.enable")
+            limit(10_000)
+            browser.call("Page.navigate", url=self.address.geturl())
+            self.put(self.complete / "log.h5")
+            self.seconds_until(lambda page: page.by_id["epochs"] == f"{self.last:,}")
+            self.assertEqual(browser.value("document.readyState"), "loading")
+            limit(-1)
+            browser.wait_for(f"document.getElementById('epochs')?.textContent == '{self.last:,}'")
+            self.assertEqual(browser.value("performance.getEntriesByType('navigation')[0].type"), "navigate")
+
+
+class FailureTest(FollowingTestCase):
+    """Failures inside the program, which a user cannot cause at will."""
+
+    def setUp(self):
+        super().setUp()
+        self.published = live.Published()
+        self.page = live.LivePage([self.stopped], None, self.published, "")
+        self.addCleanup(self.page.end)
+        self.messages = io.StringIO()
+        self.enterContext(contextlib.redirect_stderr(self.messages))
+
+    def test_page_that_cannot_be_drawn(self):
+        """It stays as it was, and is drawn again later."""
+        with mock.patch("live.RETRY_SECONDS", 0), mock.patch("page.render", side_effect=MemoryError("no memory")):
+            for _ in range(2):
+                self.page.advance()
+        self.assertEqual((self.published.version, self.published.problem),
+                         (0, "cannot draw the page: MemoryError('no memory')"))
+        self.assertEqual(self.messages.getvalue(), f"dtrain-report: {self.published.problem}\n")
+        with mock.patch("live.CHANGE_SECONDS", 0):
+            status, text = self.answer("")
+            self.assertEqual(status, 503)
+            self.assertIn("cannot draw the page", text)
+            self.assertEqual(json.loads(self.answer("changes?after=0")[1]),
+                             {"version": 0, "problem": self.published.problem})
+        self.page.advance()
+        self.assertEqual((self.published.version, self.published.problem), (1, ""))
+
+    def answer(self, path):
+        """Status and text of the answer to a request."""
+        with live.Server(0, self.published) as server:
+            thread = threading.Thread(target=server.handle_request)
+            thread.start()
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+            connection.request("GET", f"/{server.token}/{path}")
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            connection.close()
+            thread.join()
+        return answer.status, text
+
+    def test_file_that_crashes_the_library(self):
+        with mock.patch("runs.read", lambda _: os.kill(os.getpid(), signal.SIGSEGV)):
+            self.page.advance()
+        self.assertIn("waiting: " + f"{self.stopped}: is damaged", self.published.page(-1).decode())
+
+    def test_notes_are_shown_once(self):
+        """While the log cannot be read, the page is drawn from the run as it was."""
+        self.page._draw()
+        self.page._evaluation.notes = ["the newest checkpoint is odd"]
+        with mock.patch("runs.read", side_effect=live.Unreadable("log.h5: is damaged")):
+            for _ in range(3):
+                self.page._draw()
+        self.assertEqual(self.published.page(-1).count(b"<li>the newest checkpoint is odd</li>"), 1)
+        self.assertEqual(self.messages.getvalue().count("is odd"), 1)
+
+    def evaluation(self, work):
+        """An evaluation whose process does `work`."""
+        self.enterContext(mock.patch("live._evaluate", work))
+        evaluation = live.Evaluation(None)
+        self.addCleanup(evaluation.end)
+        return evaluation, runs.read(self.stopped)
+
+    def wait_for(self, evaluation, run):
+        end = time.monotonic() + 20
+        while not evaluation.advance(run):
+            self.assertLess(time.monotonic(), end)
+
+    def test_evaluation_that_cannot_start(self):
+        evaluation, run = self.evaluation(None)
+        with mock.patch("multiprocessing.context.BaseContext.Pipe", side_effect=OSError(24, "Too many open files")):
+            self.assertTrue(evaluation.advance(run))
+        self.assertRegex(evaluation.notes[0], "cannot start .*: Too many open files")
+        self.assertFalse(evaluation.advance(run), "the next try is later")
+
+    def test_evaluation_that_fails(self):
+        with mock.patch("page.network_of", side_effect=MemoryError("no memory")):
+            evaluation, run = self.evaluation(live._evaluate)
+            self.wait_for(evaluation, run)
+        self.assertEqual(evaluation.notes,
+                         ["the evaluation of the newest checkpoint has failed: MemoryError('no memory')"])
+
+    def test_evaluation_that_dies_within_its_message(self):
+        def send_a_part(_, sender, *__):
+            os.write(sender.fileno(), struct.pack("!i", 1000) + b"x")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        evaluation, run = self.evaluation(send_a_part)
+        self.wait_for(evaluation, run)
+        self.assertEqual(evaluation.notes, ["the process that evaluates the newest checkpoint has died"])
+
+    def test_evaluation_that_cannot_be_ended_by_sigterm(self):
+        def ignore(_, sender, *__):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            sender.send(subprocess.Popen(["sleep", "100"]).pid)
+            time.sleep(100)
+
+        evaluation, run = self.evaluation(ignore)
+        evaluation.advance(run)
+        processes = [evaluation._child.pid, evaluation._receiver.recv()]
+        with mock.patch("live.END_SECONDS", 0.1):
+            evaluation.end()
+        for pid in processes:  # the parent of the second one is gone, so it may be a zombie
+            status = Path(f"/proc/{pid}/stat")
+            self.assertTrue(not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 class Terminal:
