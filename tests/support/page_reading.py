@@ -1,19 +1,14 @@
-"""Reading a report: its numbers, its references, and the messages of a browser."""
+"""Reading a report: its numbers, its references, and the widths of its elements in a browser."""
 
 import html
 import html.parser
-import json
-import os
 import pathlib
 import re
-import shutil
-import subprocess
 import tempfile
 
-import dtrain_testing as testing
+from browser import Browser
 
 VOID = {"meta", "link", "img", "br", "input"}
-CHROMIUM = shutil.which("chromium")
 
 
 class Page(html.parser.HTMLParser):
@@ -87,22 +82,9 @@ class Page(html.parser.HTMLParser):
                     and not value.startswith(("data:", "#"))) or "http:" in value or "https:" in value]
 
 
-def browse(path, *options):
-    """The page's elements in Chromium after loading, and the messages on its console."""
-    with tempfile.TemporaryDirectory(prefix="dtrain-chromium-", ignore_cleanup_errors=True) as profile:
-        done = subprocess.run(
-            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
-             "--enable-logging=stderr", "--virtual-time-budget=5000", *options, "--dump-dom", path.as_uri()],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=testing.TIMEOUT_SECONDS, env=os.environ | {"HOME": profile})
-    assert done.returncode == 0, done.stderr
-    return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-
-
-# Runs in a page around the report, which is in a frame of each width: Chromium has no windows narrower than 500 pixels.
-# What scrolls inside its own box may be wider than the page.
-MEASURE = """
-const measure = frame => {
+# In a page around the report, which is in a frame of each width: Chromium has no windows narrower than 500 pixels. What
+# scrolls inside its own box may be wider than the page.
+MEASURE = """[...document.querySelectorAll("iframe")].map(frame => {
     const inside = frame.contentDocument, width = inside.documentElement.clientWidth;
     const scrolls = element => element && element !== inside.body &&
         (["auto", "scroll"].includes(inside.defaultView.getComputedStyle(element).overflowX) ||
@@ -112,9 +94,7 @@ const measure = frame => {
     return {width, scroll_width: inside.documentElement.scrollWidth,
             wide: wide.map(element => `<${element.tagName.toLowerCase()} class="${element.getAttribute("class")}"> ` +
                                       element.textContent.trim().slice(0, 40))};
-};
-onload = () => document.title = JSON.stringify([...document.querySelectorAll("iframe")].map(measure));
-"""
+})"""
 
 
 def measure(path, *widths):
@@ -124,8 +104,8 @@ def measure(path, *widths):
                      for width in widths)
     with tempfile.TemporaryDirectory(prefix="dtrain-frame-") as folder:
         outer = pathlib.Path(folder) / "frames.html"
-        outer.write_text(f'<!DOCTYPE html><meta charset="utf-8"><title></title>{frames}<script>{MEASURE}</script>',
-                         encoding="utf-8")
-        elements, console = browse(outer)
-    assert not console, console
-    return json.loads(html.unescape(re.search("<title>(.*?)</title>", elements, re.DOTALL)[1]))
+        outer.write_text(f'<!DOCTYPE html><meta charset="utf-8"><title></title>{frames}', encoding="utf-8")
+        with Browser(outer.as_uri()) as browser:
+            found = browser.value(MEASURE)
+            assert not browser.messages, browser.messages
+    return found
