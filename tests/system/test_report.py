@@ -21,7 +21,22 @@ from page_reading import Page, measure  # noqa: E402
 EXIT_NOTHING_SHOWN = 1
 MOST_BYTES = 5_000_000
 SIGNIFICANT = 6e-4  # relative: costs are shown with four digits
+# The colours of each count of the confusion matrix, of its background and of the page: red, green, blue, and alpha
+# unless it is 1.
+COLOURS = """(() => {
+    const colour = (element, name) => getComputedStyle(element)[name].match(/[\\d.]+/g).map(Number);
+    return [...document.querySelectorAll("#confusion tbody td")].map(cell =>
+        [colour(cell, "color"), colour(cell, "backgroundColor"), colour(document.body, "backgroundColor")]);
+})()"""
 PROGRESS = re.compile(r"^dtrain-report: .* \.\.\.$")
+
+
+def contrast_of(*colours):
+    """The contrast ratio of two colours, as WCAG 2.2 defines it."""
+    channels = np.array(colours) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ (0.2126, 0.7152, 0.0722))
+    return (high + 0.05) / (low + 0.05)
 
 
 def write_scaling(path, rows, data_phase="data"):
@@ -125,7 +140,19 @@ class ReportTest(testing.DtrainTestCase):
         self.assertEqual(page.by_id["state"], "complete")
         self.assert_fits("page.html")
         with Browser((self.folder / "page.html").as_uri()) as browser:
+            self.check_contrast(browser)
             self.assertEqual(browser.messages, [])
+
+    def check_contrast(self, browser):
+        """The counts of the confusion matrix can be read in both colour schemes (WCAG 2.2, 1.4.3)."""
+        for scheme in ("light", "dark"):
+            browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            cells = browser.value(COLOURS)
+            self.assertEqual(len(cells), 100)
+            for text, cell, page in cells:
+                *cell, alpha = [*cell, 1][:4]
+                background = alpha * np.array(cell) + (1 - alpha) * np.array(page)
+                self.assertGreaterEqual(contrast_of(text, background), 4.5, (scheme, text, background))
 
     def need_chromium(self):
         if not CHROMIUM:
