@@ -16,6 +16,11 @@ import scaling_file
 import weights
 from results import duration, fingerprint, percent, samples_per_second, significant, state, training_seconds
 
+TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+                               trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+TEMPLATES.filters |= {"significant": significant, "percent": percent, "grouped": "{:,}".format,
+                      "with_contents": contents.with_contents}
+
 
 def headline(run):
     """Results with names and ids, the ones that matter most first: those are marked as main. Unknown ones are left
@@ -116,9 +121,5 @@ def render(shown, problems, evaluator, progress, network=None, template="report.
     if context["single"] and "evaluation_failed" in context["single"]:
         problems.append(f"{trained[0].name}: the page lacks the results on the test set: "
                         f"{context['single']['evaluation_failed']}")
-    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
-                                   trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    templates.filters |= {"significant": significant, "percent": percent, "grouped": "{:,}".format,
-                          "with_contents": contents.with_contents}
     progress.doing("writing the page")
-    return templates.get_template(template).render(context | more)
+    return TEMPLATES.get_template(template).render(context | more)
