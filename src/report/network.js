@@ -17,10 +17,14 @@ function bytesOf(base64) {
   return Uint8Array.from(atob(base64), character => character.charCodeAt(0));
 }
 
-/** The numbers of little-endian float16 in base64. */
-function numbersOf(base64) {
-  const bytes = bytesOf(base64);
-  return Float32Array.from({length: bytes.length / 2}, (_, i) => float16(bytes[2 * i] | bytes[2 * i + 1] << 8));
+/** `count` little-endian float32 numbers of a DataView, from `begin`. */
+function float32s(view, begin, count) {
+  return Float32Array.from({length: count}, (_, i) => view.getFloat32(begin + 4 * i, true));
+}
+
+/** `count` little-endian float16 numbers of a DataView, from `begin`. */
+function float16s(view, begin, count) {
+  return Float32Array.from({length: count}, (_, i) => float16(view.getUint16(begin + 2 * i, true)));
 }
 
 const product = sizes => sizes.reduce((a, b) => a * b, 1);
@@ -131,14 +135,17 @@ class Network {
     this.hasSoftmax = data.softmax;
   }
 
-  /** Takes the weights of a checkpoint: all tensors, one after the other. */
+  /** Takes the weights of a checkpoint: all tensors, one after the other. Those of batchnorm are float32. */
   load(base64) {
-    const numbers = numbersOf(base64);
+    const view = new DataView(bytesOf(base64).buffer);
     let begin = 0;
     for (const layer of this.layers) {
+      const [read, bytes] = layer.kind === "batchnorm" ? [float32s, 4] : [float16s, 2];
       layer.tensors = {};
-      for (const [name, size] of layer.sizes)
-        layer.tensors[name] = numbers.subarray(begin, begin += size);
+      for (const [name, size] of layer.sizes) {
+        layer.tensors[name] = read(view, begin, size);
+        begin += bytes * size;
+      }
     }
   }
 

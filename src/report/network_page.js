@@ -137,7 +137,10 @@ function element(id) {
 }
 
 function samplePixels({bytes, values}) {
-  return bytes ? Float32Array.from(bytesOf(bytes), byte => byte / 255) : numbersOf(values);
+  if (bytes)
+    return Float32Array.from(bytesOf(bytes), byte => byte / 255);
+  const data = bytesOf(values);
+  return float32s(new DataView(data.buffer), 0, data.length / 4);
 }
 
 /** A picture whose longer side has about `size` pixels on the page. */

@@ -78,17 +78,20 @@ def training_of(run, progress):
 def network_of(run, evaluator, progress):
     """What the page shows of a run's newest checkpoint. dtrain-eval needs time for it, so a live page computes it in
     another process. Everything in it can be pickled."""
-    section = {"first_layer": None}
+    section = {}
+    progress.doing(f"reading the network of {run.name}")
+    networks = page_network.read_newest(run)  # first: a running training removes checkpoints during an evaluation
     try:
         progress.doing(f"evaluating the newest checkpoint of {run.name}")
         notes_before = len(run.notes)
         checkpoint, found = evaluation.evaluate_newest(evaluator, run, run.notes)
     except evaluation.Failed as error:
         section["evaluation_failed"] = str(error)
-        section["first_layer"] = weights.first_layer(run.checkpoints, run.notes)
-        section["network"] = page_network.pack(run, run.checkpoints, None)
-        return section
-    section["first_layer"] = weights.first_layer([checkpoint] if checkpoint.exists() else run.checkpoints, run.notes)
+        run.notes += [problem for problem in networks.problems if problem not in run.notes]
+        return section | drawings(networks, None)
+    if checkpoint != networks.path and checkpoint in (paths := run.checkpoints):
+        evaluated = page_network.read(paths[paths.index(checkpoint):])
+        networks = evaluated if evaluated.trained else networks
     progress.doing(f"drawing the network of {run.name}")
     section |= {"checkpoint": checkpoint.name, "evaluation": found, "older": len(run.notes) > notes_before,
                 "confusion": evaluation.confusion_table(found),
@@ -97,8 +100,13 @@ def network_of(run, evaluator, progress):
         section["confusion_chart"] = evaluation.confusion_chart(found)
     if found.surface:
         section["surface"] = evaluation.surface_chart(found.surface, curves.cost_name([run]))
-    section["network"] = page_network.pack(run, [checkpoint], found)
-    return section
+    return section | drawings(networks, found)
+
+
+def drawings(networks, found):
+    """What the page shows of a network without dtrain-eval. `found`: the evaluation, or None."""
+    return {"first_layer": networks.trained and weights.first_layer(networks.trained),
+            "network": page_network.pack(networks, found)}
 
 
 def render(shown, problems, evaluator, progress, network=None, template="report.html.j2", **more):

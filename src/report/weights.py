@@ -5,9 +5,7 @@ import math
 
 import numpy as np
 
-import hdf5
 import pictures
-import runs
 
 MAX_TILES = 400
 MAX_FIGURES = 36  # up to this many neurons each get a picture with a caption
@@ -25,49 +23,30 @@ class FirstLayer:
     columns: int = 0  # of pictures side by side on a wide page; 0: as many as fit
 
 
-def read(file):
-    """Name and tensors of the first layer with weights, the shape of samples, and the step of the checkpoint."""
-    attributes = hdf5.attributes_of(file)
-    hdf5.require_version(attributes, *runs.RUN_VERSIONS)
-    for name, group in sorted(file["/model"].items()):
-        tensors = {key: hdf5.column_of(file, f"/model/{name}/{key}", group[key].ndim)[()] for key in group}
-        if any(key.startswith("weight") for key in tensors):
-            shape = tuple(int(size) for size in str(attributes.get("sample_shape", "")).split())
-            return name, tensors, shape, int(attributes.get("step", 0))
-    raise hdf5.Unreadable("the network has no weights")
+def first_layer(trained):
+    """The first layer of a network that is a weighted sum; None if there is none."""
+    layer = next((layer for layer in trained.layers if layer.kind in ("dense", "conv", "lstm")), None)
+    return layer and dataclasses.replace(draw(layer), step=int(trained.attributes["step"]))
 
 
-def first_layer(checkpoint, notes):
-    """The first layer of the newest readable checkpoint; None if there is none. `checkpoint`: paths, newest first."""
-    for path in checkpoint:
-        try:
-            name, tensors, shape, step = hdf5.reading(path, read)
-        except hdf5.Unreadable as error:
-            if path.exists() and str(error) not in notes:
-                notes.append(str(error))
-            continue
-        return dataclasses.replace(draw(name, tensors, shape), step=step)
-    return None
-
-
-def draw(name, tensors, shape):
-    weights = tensors.get("weight", tensors.get("weight_ih")).astype(np.float64)
+def draw(layer):
+    name, shape = layer.label, layer.input_shape
+    weights = layer.tensors["weight_ih" if layer.kind == "lstm" else "weight"].astype(np.float64)
     limit = float(np.nanpercentile(np.abs(weights), 99.8)) or 1.0
 
     def picture(sheet, size, alternative, caption=""):
         return pictures.picture(sheet, pictures.fitting(sheet, size), -limit, limit, COLOURS, alternative, caption)
 
-    kind = name[3:]
     count = len(weights)
-    if kind == "lstm":
+    if layer.kind == "lstm":
         units = count // 4
         return FirstLayer(name, [
             picture(weights[gate * units:(gate + 1) * units].T, 270,
                     f"Weights from the inputs of a time step to the {word} of each of {units} units", word)
             for gate, word in enumerate(("input gate", "forget gate", "cell", "output gate"))], limit,
             f"Columns are the {units} units, rows the {weights.shape[1]} inputs of a time step.")
-    if kind == "dense":
-        if weights.shape[1] != math.prod(shape) or len(shape) < 2:
+    if layer.kind == "dense":
+        if len(shape) < 2:
             sheet = weights[:MAX_TILES]
             return FirstLayer(name, [picture(sheet, 640, f"Weights of {len(sheet)} neurons, one row each")], limit,
                               "Rows are neurons, columns their inputs.")

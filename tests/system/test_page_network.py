@@ -2,12 +2,15 @@
 
 import base64
 import json
+import math
 import re
 import sys
 import unittest
 from pathlib import Path
 
+import h5py
 import numpy as np
+import xxhash
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import dtrain_testing as testing  # noqa: E402
@@ -17,11 +20,14 @@ from page_reading import Page  # noqa: E402
 SAMPLES = 20
 TOLERANCE = 2e-3  # absolute; outputs are at most 1, and the page rounds weights to float16
 MOST_BYTES = 5_000_000
+MOST_SAMPLE_BYTES = 250_000
 CROSS_ENTROPY = {"model.cost": "cross_entropy", "training.learning_rate": 0.1}
 DENSE = {"model.layers": "dense 16 sigmoid, dense 10 sigmoid", "model.cost": "quadratic"}
 CONVOLUTION = {**CROSS_ENTROPY,
                "model.layers": "conv 5x5x5 pad 2 stride 2, batchnorm relu, maxpool 2, conv 6x3x3 pad 1 tanh, avgpool 2, "
                                "dropout 0.2, dense 20, batchnorm relu, dense 10"}
+BFLOAT16 = {**CROSS_ENTROPY, "model.layers": "dense 24 relu, dense 10", "training.precision": "bfloat16",
+            "training.learning_rate": 0.03}
 LSTM = {**CROSS_ENTROPY, "model.layers": "dropout 0.1, lstm 12, dense 10", "training.learning_rate": 0.5}
 
 # The network of the page, and what it computes for samples in base64.
@@ -31,6 +37,12 @@ COMPUTE = """(() => {
     const network = new Network(data);
     network.load(data.checkpoints.at(-1).weights);
     return %s.map(sample => Array.from(network.forward(Float32Array.from(bytesOf(sample), x => x / 255)).outputs));
+})()"""
+# The same for the samples of the page: their places in the test set, and the outputs.
+COMPUTE_OWN = """(() => {
+    const data = JSON.parse(document.getElementById("network-data").textContent), network = new Network(data);
+    network.load(data.checkpoints.at(-1).weights);
+    return data.samples.map(sample => [sample.index, Array.from(network.forward(samplePixels(sample)).outputs)]);
 })()"""
 # Explanations of some units of each layer, with the weighted sums.
 EXPLAIN = """(() => {
@@ -73,12 +85,12 @@ class PageNetworkTest(testing.DtrainTestCase):
         return browser
 
     def outputs_of(self, run):
-        """What dtrain computes for the first test samples, and its predictions."""
+        """What dtrain computes for the test samples, and its predictions."""
         file = self.folder / "record.h5"
         result = testing.run("dtrain-eval", run.folder, "--record", file, "--surface", 0, cwd=self.folder)
         self.assertEqual(result.code, testing.EXIT_OK, result)
         datasets = testing.read_h5(file).datasets
-        return datasets["/samples/output"][:SAMPLES], datasets["/samples/prediction"]
+        return datasets["/samples/output"], datasets["/samples/prediction"]
 
     def samples(self):
         return [base64.b64encode(image.tobytes()).decode() for image in self.arrays["test_images"][:SAMPLES]]
@@ -96,10 +108,11 @@ class PageNetworkTest(testing.DtrainTestCase):
             self.assertAlmostEqual(total, unit["z"], delta=0.02 * (1 + abs(unit["z"])), msg=text)
 
     def test_outputs_equal_those_of_dtrain(self):
-        for name, settings in {"dense": DENSE, "conv": CONVOLUTION, "lstm": LSTM}.items():
+        for name, settings in {"dense": DENSE, "conv": CONVOLUTION, "lstm": LSTM, "bfloat16": BFLOAT16}.items():
             with self.case(name):
                 run = self.train(settings)
                 expected, predictions = self.outputs_of(run)
+                expected = expected[:SAMPLES]
                 self.assertGreater(np.ptp(expected, axis=0).max(), 50 * TOLERANCE, "the outputs are all the same")
                 with self.open(self.page_of(run)) as browser:
                     samples = json.dumps(self.samples())
@@ -108,10 +121,13 @@ class PageNetworkTest(testing.DtrainTestCase):
                     print(f"{name}: maximum difference {difference:.1e}", flush=True)
                     self.assertEqual(outputs.shape, expected.shape)
                     self.assertLessEqual(difference, TOLERANCE)
+                    note = browser.value("document.querySelector('#network .note').textContent")
+                    self.assertEqual("bfloat16" in note, name == "bfloat16")
                     self.check_explanations(browser)
-                    for button in (0, 12):
-                        title = browser.value(f"document.querySelectorAll('#network-samples button')[{button}].title")
-                        browser.value(f"document.querySelectorAll('#network-samples button')[{button}].click()")
+                    for place in (0, -1):
+                        button = f"[...document.querySelectorAll('#network-samples button')].at({place})"
+                        title = browser.value(f"{button}.title")
+                        browser.value(f"{button}.click()")
                         index = int(re.search(r"sample (\d+)", title)[1])
                         self.assertIn(f"Predicted class: {predictions[index]} ", browser.value(PREDICTION))
                     if name == "conv":  # the comparison can fail: a padding of 3 gives maps of the same size
@@ -120,11 +136,40 @@ class PageNetworkTest(testing.DtrainTestCase):
                         self.assertGreater(np.abs(outputs - expected).max(), 5 * TOLERANCE)
                     self.assertEqual(browser.messages, [])
 
+    def test_samples_of_floats(self):
+        """Of any scale: features are around 100,000. There is no field, since a drawing would have another scale."""
+        labels = {part: self.arrays[f"{part}_labels"] for part in ("train", "test")}
+        random = np.random.default_rng(1)
+        for name, shape, offset, layers, reason in (
+                ("features", (6,), 1e5, "batchnorm, dense 10", "A sample is not one image"),
+                ("images", (60, 60), 0, "dense 10", "The samples are not images of bytes")):
+            with self.case(name):
+                means = {part: offset + values.reshape(-1, *(1 for _ in shape)) / 4 for part, values in labels.items()}
+                testing.write_dataset(self.folder / "data", {
+                    f"{part}_images": (mean + random.normal(0, 1, (len(mean), *shape))).astype(np.float32)
+                    for part, mean in means.items()} | {f"{part}_labels": values for part, values in labels.items()})
+                run = self.train({**CROSS_ENTROPY, "data.directory": self.folder / "data", "model.layers": layers,
+                                  "training.learning_rate": 0.01, "training.batch_size": 16})
+                expected, _ = self.outputs_of(run)
+                self.assertGreater(np.ptp(expected, axis=0).max(), 50 * TOLERANCE, "the outputs are all the same")
+                path = self.page_of(run)
+                page = Page(path.read_text(encoding="utf-8"))
+                self.assertNotIn("network-field", page.by_id)
+                self.assertIn(reason, page.text)
+                with self.open(path) as browser:
+                    found = browser.value(COMPUTE_OWN)
+                    self.assertIn("Predicted class: ", browser.value(PREDICTION))
+                self.assertGreater(len(found), 9)
+                self.assertLessEqual(len(found) * math.prod(shape) * 4 * 4 / 3, MOST_SAMPLE_BYTES)
+                for index, outputs in found:
+                    self.assertLessEqual(np.abs(outputs - expected[index]).max(), TOLERANCE)
+
     def test_drawing(self):
         """A vertical line is a 1, wherever it is drawn."""
         data = {"data.directory": testing.MNIST} if testing.MNIST else {"data.source": "synthetic"}
         run = self.train({**data, "model.layers": "dense 16 relu, dense 16 relu, dense 10",
-                          "model.cost": "cross_entropy", "training.learning_rate": 0.02, "training.optimizer": "momentum", "training.epochs": 4,
+                          "model.cost": "cross_entropy", "training.learning_rate": 0.02,
+                          "training.optimizer": "momentum", "training.epochs": 4,
                           "data.train_samples": 12000, "data.test_samples": 1000})
         with self.open(self.page_of(run)) as browser:
             browser.value("document.getElementById('network-field').scrollIntoView({block: 'center'})")
@@ -213,6 +258,16 @@ class PageNetworkTest(testing.DtrainTestCase):
         page = Page(self.page_of(run, *without_evaluation).read_text(encoding="utf-8"))
         self.assertIn("1,590,010 parameters", page.by_id["network-problem"])
         self.assertNotIn("network-data", page.by_id)
+
+        run = self.train({"model.layers": "dense 10", "training.epochs": 0}, output="big")
+        with h5py.File(run.checkpoints()[-1], "r+") as file:
+            group = file["model/01_dense"]
+            group["weight"][3, 300] = 7e4
+            file.attrs["fingerprint"] = xxhash.xxh3_64(group["weight"][()].tobytes() + group["bias"][()].tobytes()
+                                                       ).hexdigest()
+        page = Page(self.page_of(run, *without_evaluation).read_text(encoding="utf-8"))
+        self.assertIn("too large for float16", page.by_id["network-problem"])
+        self.assertIn("weights", page.by_id)
 
 
 if __name__ == "__main__":

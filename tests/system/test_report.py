@@ -234,6 +234,29 @@ class ReportTest(testing.DtrainTestCase):
         self.assertIn("confusion", page.by_id)
         self.assertIn("weights", page.by_id)
 
+    def test_checkpoints_that_are_removed_after_the_evaluation(self):
+        """As during a fast training that keeps few checkpoints."""
+        run = self.train({"output.keep_checkpoints": 0})
+        step = int(run.checkpoints()[-1].stem[5:])
+        evaluator = self.folder / "evaluator"
+        evaluator.write_text(f'#!/bin/bash\n"{testing.BIN / "dtrain-eval"}" "$@" && rm "${{1%/*}}"/*.h5\n')
+        evaluator.chmod(0o755)
+        page, messages = self.report(run.folder, "--eval", evaluator)
+        self.assertEqual((messages, run.checkpoints()), ([], []))
+        for shown in ("evaluated-step", "weights-step"):
+            self.assertEqual(page.by_id[shown].replace(",", ""), str(step))
+        self.assertIn(f"The page holds the network after step {step:,} and", page.text)
+        self.assertRegex(page.text, r"one of\s+2 checkpoints")
+
+    def test_first_layer_with_weights(self):
+        """Batch normalisation has weights too, but no sums of inputs."""
+        run = self.train({"model.layers": "maxpool 2, batchnorm relu, dense 10", "model.cost": "cross_entropy"})
+        page, messages = self.report(run.folder)
+        self.assertEqual(messages, [])
+        self.assertIn("Weights of layer 3 (dense)", page.text)
+        alternatives = [value for _, name, value in page.attributes if name == "alt"]
+        self.assertEqual(sum(text.startswith("Weights of neuron ") for text in alternatives), 10)
+
     def test_interrupted_in_the_first_epoch(self):
         run = self.train({"training.epochs": 0})
         page, messages = self.report(run.folder)
