@@ -18,20 +18,21 @@ class Drawing {
       canvas.setPointerCapture(event.pointerId);
       this.pointer = event.pointerId;
       this.strokes.push([]);
-      this.add(event);
+      this.add([event]);
     });
     listen("pointermove", event => {
       if (event.pointerId === this.pointer)
-        (event.getCoalescedEvents?.() ?? [event]).forEach(part => this.add(part));
+        this.add(event.getCoalescedEvents?.() ?? [event]);
     });
     for (const end of ["pointerup", "pointercancel"])
       listen(end, () => { this.pointer = undefined; });
     this.show();
   }
 
-  add(event) {
+  add(events) {
     const area = this.canvas.getBoundingClientRect();
-    this.strokes.at(-1).push([(event.clientX - area.left) / area.width, (event.clientY - area.top) / area.height]);
+    this.strokes.at(-1).push(...events.map(({clientX, clientY}) => [(clientX - area.left) / area.width,
+                                                                    (clientY - area.top) / area.height]));
     this.show();
     this.changed();
   }

@@ -7,30 +7,35 @@ class NetworkSection {
   constructor(data, signal, before) {
     this.data = data;
     this.signal = signal;
+    this.form = JSON.stringify([data.shape, data.layers]);
     this.network = new Network(data);
     [this.rows, this.columns] = data.shape.slice(-2);
     element("network").hidden = false;
     this.view = new NetworkView(element("network-canvas"), this.network, data.shape, signal, (column, unit) => {
+      if (column === this.choice?.column && unit === this.choice.unit)
+        return;
       this.choice = {column, unit};
       this.show();
     });
     this.showSamples();
+    const kept = before?.form === this.form ? before : undefined;
+    if (kept?.choice)
+      this.choice = {column: this.view.columns[kept.view.columns.indexOf(kept.choice.column)], unit: kept.choice.unit};
+    this.sample = kept?.sample ?? (data.samples.length ? samplePixels(data.samples[0]) : this.blank());
     if (data.drawable)
-      this.startDrawing(before);
-    this.sample = before?.sample ?? (data.samples.length ? samplePixels(data.samples[0]) : this.blank());
+      this.startDrawing(kept?.drawing?.strokes ?? []);
     this.startFilm();
-    this.load(data.checkpoints.length - 1);
+    this.load(this.placeAfter(kept));
   }
 
   blank() {
     return new Float32Array(product(this.data.shape));
   }
 
-  startDrawing(before) {
-    this.drawing = new Drawing(element("network-field"), before?.drawing.strokes ?? [], this.signal, () => {
+  startDrawing(strokes) {
+    this.drawing = new Drawing(element("network-field"), strokes, this.signal, () => this.takeDrawingSoon());
+    if (strokes.length)
       this.sample = this.drawing.sample(this.rows, this.columns);
-      this.showSoon();
-    });
     element("network-clear").addEventListener("click", () => this.choose(this.blank()), {signal: this.signal});
   }
 
@@ -50,18 +55,28 @@ class NetworkSection {
   choose(sample) {
     this.drawing?.clear();
     this.sample = sample;
-    this.show();
+    this.compute();
   }
 
-  showSoon() {
+  /** Once for each frame that the browser draws: there may be many events between two frames. */
+  takeDrawingSoon() {
     this.request ??= requestAnimationFrame(() => {
       this.request = undefined;
-      this.show();
+      if (this.signal.aborted || !this.drawing.strokes.length) // replaced or cleared meanwhile
+        return;
+      this.sample = this.drawing.sample(this.rows, this.columns);
+      this.compute();
     });
   }
 
+  /** After a change of the sample or of the weights. */
+  compute() {
+    this.result = this.network.forward(this.sample);
+    this.show();
+  }
+
   show() {
-    const result = this.network.forward(this.sample);
+    const {result} = this;
     const choice = this.choice ?? {column: this.view.columns.at(-1), unit: result.prediction};
     this.view.draw(this.sample, result, choice);
     for (const id of ["network-prediction", "film-prediction"])
@@ -99,34 +114,68 @@ class NetworkSection {
     this.film = element("film");
     if (!this.film)
       return;
-    element("film-charts").replaceChildren();
-    this.marker = markOnCopy("surface", "circle", {id: "film-marker", r: 7});
-    this.cursor = markOnCopy("cost", "path", {id: "film-cursor"});
-    this.film.max = this.film.value = this.data.checkpoints.length - 1;
+    this.film.max = this.data.checkpoints.length - 1;
     this.film.addEventListener("input", () => this.load(Number(this.film.value)), {signal: this.signal});
+    this.network.load(this.data.checkpoints.at(-1).weights);
+    this.weightLimit = 0.6 * largest(this.firstWeights().map(part => largest(part.values))); // growth shows
+    this.copyCharts();
+  }
+
+  /** Where the film begins: at the step where the section `before` was, or at the last checkpoint. */
+  placeAfter(before) {
+    const last = this.data.checkpoints.length - 1;
+    if (!before || before.place === before.data.checkpoints.length - 1)
+      return last;
+    const {step} = before.data.checkpoints[before.place];
+    const place = this.data.checkpoints.findIndex(checkpoint => checkpoint.step >= step);
+    return place < 0 ? last : place;
   }
 
   /** Shows the network of the checkpoint number `place`. */
   load(place) {
     const checkpoint = this.data.checkpoints[place];
+    this.place = place;
     this.network.load(checkpoint.weights);
-    this.show();
+    this.compute();
     if (!this.film)
       return;
-    const weights = firstWeights(this.network, this.data.shape);
-    this.weightLimit ??= 0.6 * largest(weights.map(part => largest(part.values))); // of the last one: growth shows
-    element("film-weights").replaceChildren(...weights.map(part => enlarged(
+    this.film.value = place;
+    element("film-weights").replaceChildren(...this.firstWeights().map(part => enlarged(
         part.values, part.rows, part.columns, value => weightColour(value, this.weightLimit),
         part.rows > 40 ? 256 : 56)));
     element("film-step").textContent = checkpoint.step.toLocaleString("en");
     this.film.setAttribute("aria-valuetext", `step ${checkpoint.step}`);
+    this.markStep();
+  }
+
+  firstWeights() {
+    return firstWeights(this.network, this.data.shape);
+  }
+
+  copyCharts() {
+    this.originals = originalCharts();
+    element("film-charts").replaceChildren();
+    this.marker = markOnCopy("surface", "circle", {id: "film-marker", r: 7});
+    this.cursor = markOnCopy("cost", "path", {id: "film-cursor"});
+  }
+
+  /** Copies the charts again if a live page has replaced them. */
+  followCharts() {
+    if (!this.film || this.originals === originalCharts())
+      return;
+    this.copyCharts();
+    this.markStep();
+  }
+
+  markStep() {
+    const {step} = this.data.checkpoints[this.place];
     if (this.marker) {
-      const [x, y] = placeAt(this.marker.places, checkpoint.step);
+      const [x, y] = placeAt(this.marker.places, step);
       this.marker.shape.setAttribute("cx", x);
       this.marker.shape.setAttribute("cy", y);
     }
     if (this.cursor) {
-      const {places, shape} = this.cursor, [x] = placeAt(places, checkpoint.step);
+      const {places, shape} = this.cursor, [x] = placeAt(places, step);
       shape.setAttribute("d", `M${x} ${places[0][2]}V${places[1][2]}`);
     }
   }
@@ -149,6 +198,11 @@ function enlarged(values, rows, columns, colour, size) {
   canvas.style.width = `${columns * scale}px`;
   canvas.style.height = `${rows === 1 ? 12 : rows * scale}px`;
   return canvas;
+}
+
+/** The charts that follow the film, as text. */
+function originalCharts() {
+  return ["surface", "cost"].map(name => element(`chart-${name}`)?.outerHTML).join();
 }
 
 /** A shape on a copy of a chart of the page, with other ids, among the charts of the film; and the chart's places: rows
@@ -192,8 +246,12 @@ function firstWeights(network, shape) {
   let section, text, listeners;
   const start = () => {
     const found = element("network-data")?.textContent;
-    if (!found || found === text && !element("network").hidden)
+    if (!found)
       return;
+    if (found === text && !element("network").hidden) {
+      section.followCharts();
+      return;
+    }
     listeners?.abort();
     listeners = new AbortController();
     text = found;

@@ -44,7 +44,7 @@ class Dots {
   constructor(count, isLast) {
     this.count = count;
     this.rows = isLast && count <= 20 ? count : count <= 128 ? Math.min(count, 16) : Math.ceil(Math.sqrt(2 * count));
-    this.pitch = Math.max(7, Math.min(isLast ? 26 : 17, Math.floor(HEIGHT / this.rows)));
+    this.pitch = Math.min(isLast ? 26 : 17, HEIGHT / this.rows);
     this.labels = isLast && count <= 20;
     this.width = Math.ceil(count / this.rows) * this.pitch + (this.labels ? 115 : 0);
     this.height = this.rows * this.pitch;
@@ -69,7 +69,7 @@ class Dots {
       context.fillStyle = css(light(value, limit));
       context.fill();
       context.strokeStyle = "#777";
-      context.lineWidth = 0.7;
+      context.lineWidth = Math.min(0.7, 0.1 * this.pitch);
       context.stroke();
       if (this.labels)
         this.drawOutput(context, unit, value, limit, x + radius, y, unit === result.prediction);
@@ -131,8 +131,8 @@ class Maps {
 class States {
   constructor(units, times) {
     Object.assign(this, {units, times});
-    this.stepX = Math.max(1, Math.min(10, 200 / times));
-    this.stepY = Math.max(1, Math.min(16, HEIGHT / units));
+    this.stepX = Math.min(10, 200 / times);
+    this.stepY = Math.min(16, HEIGHT / units);
     this.width = times * this.stepX;
     this.height = units * this.stepY;
   }
@@ -250,18 +250,11 @@ class NetworkView {
 
   /** The largest products of weight and activation, of all neurons or of the chosen one. */
   drawConnections(context, from, to) {
-    const {input, layer} = this.result.stages[to.number], weight = layer.tensors.weight, found = [];
-    const isChosen = this.choice?.column === to;
-    for (let neuron = 0; neuron < layer.output[0]; ++neuron) {
-      if (isChosen && neuron !== this.choice.unit)
-        continue;
-      const terms = input.map((a, i) => a * weight[neuron * input.length + i]);
-      for (const i of brightest(terms, isChosen ? LINES / 2 : 4))
-        found.push({neuron, i, term: terms[i]});
-    }
-    found.sort((a, b) => Math.abs(b.term) - Math.abs(a.term));
+    const stage = this.result.stages[to.number];
+    const found = this.choice?.column === to ? connections(stage, [this.choice.unit], LINES / 2) :
+        stage.connections ??= connections(stage, [...stage.sums.keys()], 4);
     const limit = Math.abs(found[0]?.term) || 1;
-    for (const {neuron, i, term} of found.slice(0, LINES).reverse()) {
+    for (const {neuron, i, term} of [...found].reverse()) {
       const [x, y] = from.drawn.place(i), [toX, toY] = to.drawn.place(neuron);
       context.strokeStyle = css(term < 0 ? BLUE : ORANGE, 0.15 + 0.75 * Math.abs(term) / limit);
       context.lineWidth = 0.5 + 1.5 * Math.abs(term) / limit;
@@ -302,6 +295,15 @@ class NetworkView {
 /** The number of the layer that computes the outputs: dropout after it changes nothing. */
 function lastLayer(network) {
   return network.layers.findLastIndex(({kind}) => kind !== "dropout");
+}
+
+/** Of the `count` largest products of weight and activation of each of `neurons`, the LINES largest, sorted. */
+function connections({input, layer}, neurons, count) {
+  const {weight} = layer.tensors;
+  return neurons.flatMap(neuron => {
+    const terms = input.map((a, i) => a * weight[neuron * input.length + i]);
+    return brightest(terms, count).map(i => ({neuron, i, term: terms[i]}));
+  }).sort((a, b) => Math.abs(b.term) - Math.abs(a.term)).slice(0, LINES);
 }
 
 /** The text of a layer in two lines. */

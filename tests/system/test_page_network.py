@@ -61,6 +61,32 @@ STATE = """({network: document.getElementById("network-canvas").toDataURL(),
     cursor: document.getElementById("film-cursor").getAttribute("d"),
     step: document.getElementById("film-step").textContent,
     outputs: document.getElementById("network-explanation").textContent})"""
+# Columns of layers of many units, and whether some units are found where they are drawn.
+FIT = """[[new Dots(200, false), 200], [new Dots(1500, false), 1500], [new Dots(30000, false), 30000],
+          [new Dots(1000, true), 1000], [new States(400, 28), 400], [new States(5, 3000), 5],
+          [new Maps([300, 5, 5], 64), 7500], [new Maps([1, 3000, 2], 140), 6000]].map(([column, count]) => ({
+    height: column.height, limit: HEIGHT,
+    areFound: [0, Math.floor(count / 2), count - 1].every(unit => {
+        const [x, y] = column.place(unit);
+        return x <= column.width && y <= column.height && column.unitAt(x, y) === unit;
+    })
+}))"""
+# How often the page computes the network and takes a sample from the drawing, up to the next frame after some events.
+COUNT = """new Promise(resolve => {
+    const calls = {forward: 0, sample: 0}, {forward} = Network.prototype, {sample} = Drawing.prototype;
+    Network.prototype.forward = function (...values) { ++calls.forward; return forward.apply(this, values); };
+    Drawing.prototype.sample = function (...values) { ++calls.sample; return sample.apply(this, values); };
+    const canvas = document.getElementById("%s"), area = canvas.getBoundingClientRect();
+    const move = (x, y, rest) => new PointerEvent("pointermove", {pointerId: 1, pointerType: "mouse",
+        clientX: area.x + x, clientY: area.y + y, ...rest});
+    for (let i = 0; i < 5; ++i)
+        canvas.dispatchEvent(move(70 + 5 * i, 200, {coalescedEvents: [move(70 + 5 * i, 170), move(70 + 5 * i, 90)]}));
+    setTimeout(() => requestAnimationFrame(() => setTimeout(() => {
+        Network.prototype.forward = forward;
+        Drawing.prototype.sample = sample;
+        resolve(calls);
+    })));
+})"""
 # The points of the path on the cost surface, as the chart draws them.
 PATH = """[...document.querySelectorAll("#chart-surface use")]
     .map(point => [Number(point.getAttribute("x")), Number(point.getAttribute("y"))])"""
@@ -185,7 +211,26 @@ class PageNetworkTest(testing.DtrainTestCase):
                                  buttons=1, clickCount=1)
                 browser.wait_for(f"{PREDICTION} != {json.dumps(before)}")
                 self.assertIn("Predicted class: 1 ", browser.value(PREDICTION))
+
+            browser.value("document.getElementById('network-clear').click()")
+            before = browser.value(PREDICTION)
+            for kind, down in (("touchStart", 0.2), *(("touchMove", 0.2 + 0.06 * i) for i in range(11)),
+                               ("touchEnd", None)):
+                points = [{"x": area["x"] + 0.4 * area["width"], "y": y + down * area["height"]}] if down else []
+                browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+            browser.wait_for(f"{PREDICTION} != {json.dumps(before)}")
+            self.assertIn("Predicted class: 1 ", browser.value(PREDICTION))
+
+            self.check_work(browser, x, y + area["height"] / 2)
             self.check_centring(browser)
+
+    def check_work(self, browser, x, y):
+        """The network is computed only if its sample has changed, and once for each frame. (x, y) is in the field."""
+        browser.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, button="left", buttons=1, clickCount=1)
+        self.assertEqual(browser.value(COUNT % "network-field"), {"forward": 1, "sample": 1})
+        explanation = browser.value("document.getElementById('network-explanation').textContent")
+        self.assertEqual(browser.value(COUNT % "network-canvas"), {"forward": 0, "sample": 0})
+        self.assertNotEqual(browser.value("document.getElementById('network-explanation').textContent"), explanation)
 
     def check_centring(self, browser):
         """A slanted stroke in a corner fills 20 rows, and its centre of mass is in the middle."""
@@ -233,15 +278,40 @@ class PageNetworkTest(testing.DtrainTestCase):
             browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 82, y=y + 214)  # in the picture
             self.assertIn("Input: row 14, column 14", browser.value(STATE)["outputs"])
 
-            # A live page gets other data, and shows them.
+            self.check_live_changes(browser, steps)
+            for column in browser.value(FIT):
+                self.assertLessEqual(column["height"], column["limit"])
+                self.assertTrue(column["areFound"], column)
+
+    def check_live_changes(self, browser, steps):
+        """A live page gets other data, and shows them. The film is at the second step, and an input is chosen."""
+        def change(what):
             browser.value("""(() => {
                 const script = document.getElementById("network-data"), data = JSON.parse(script.textContent);
-                data.checkpoints.pop();
+                %s
                 script.textContent = JSON.stringify(data);
                 document.dispatchEvent(new Event("pagechange"));
-            })()""")
-            self.assertEqual(int(browser.value(STATE)["step"].replace(",", "")), steps[-2])
+            })()""" % what)
+            state = browser.value(STATE)
             self.assertEqual(browser.value("document.querySelectorAll('#film-charts svg').length"), 2)
+            return int(state["step"].replace(",", "")), state["outputs"]
+
+        step, explanation = change("data.checkpoints.pop();")
+        self.assertEqual(step, steps[1])
+        self.assertIn("Input: row 14, column 14", explanation)
+        browser.value("""(film => {
+            film.value = film.max;
+            film.dispatchEvent(new Event("input"));
+        })(document.getElementById("film"))""")
+        self.assertEqual(change("data.checkpoints.shift();")[0], steps[-2])  # it stays at the end
+        before = browser.value(STATE)
+        change("document.getElementById('chart-cost').append(document.createElement('new'));")
+        self.assertEqual(browser.value("document.querySelectorAll('#film-charts new').length"), 1)
+        self.assertEqual(browser.value(STATE), before)
+        for is_drawable in ("false", "true"):
+            change(f"data.drawable = {is_drawable};")
+        _, explanation = change("data.shape = [14, 56];")
+        self.assertIn("of layer 2", explanation)
 
     def test_large_networks(self):
         without_evaluation = "--eval", self.folder / "none"  # the surface would take long
