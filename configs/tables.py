@@ -24,12 +24,12 @@ WARMUP_EPOCHS = 5
 
 def large_batch():
     """The learning rate is proportional to the batch, after a warm-up (Goyal et al. 2017). For batches from 2048 the
-    optimizer is LARS (You et al. 2017), with the best of a few learning rates for one seed."""
+    optimizer is LARS (You et al. 2017), with the best of five learning rates for one seed, by a validation set."""
     columns = ("batch_size", "optimizer", "learning_rate", "warmup_epochs")
     recipes = [(batch, "momentum", BASE_RATE * batch / BASE_BATCH, 0 if batch == BASE_BATCH else WARMUP_EPOCHS)
                for batch in (64, 256, 1024)]
     recipes += [(batch, "lars", rate, WARMUP_EPOCHS)
-                for batch, rate in ((2048, 20), (4096, 30), (8192, 25), (16384, 20))]
+                for batch, rate in ((2048, 20), (4096, 30), (8192, 30), (16384, 30))]
     for recipe in recipes:
         yield dict(zip((f"training.{column}" for column in columns), recipe)), {}
 

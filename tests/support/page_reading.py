@@ -8,7 +8,7 @@ import tempfile
 
 from browser import Browser
 
-VOID = {"meta", "link", "img", "br", "input"}
+VOID = {"meta", "link", "img", "br", "wbr", "input"}
 
 
 class Page(html.parser.HTMLParser):
