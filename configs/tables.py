@@ -64,7 +64,7 @@ def best_on_grid(start, score):
 
     tried = [0, -1, 1, -2, 2]
     best = max(tried, key=lambda exponent: score(rate(exponent)))  # of equal ones the one nearest to `start`
-    while best in (min(tried), max(tried)) and abs(best) < 6 and score(rate(best)) > 0:
+    while best in (min(tried), max(tried)) and abs(best) < 6 and score(rate(best)) > training.NO_SCORE:
         tried.append(best + (1 if best > 0 else -1))
         best = max((best, tried[-1]), key=lambda exponent: score(rate(exponent)))
     return rate(best)
@@ -103,7 +103,7 @@ def print_rates(config, options, arguments):
                                       {**settings, "training.learning_rate": rate}, arguments.data)
             for seed in training.seeds(arguments):
                 rows[rate].train(seed, arguments)
-        return -1 if rows[rate].diverged else sum(rows[rate].accuracies_of_best("validation"))
+        return rows[rate].score()
 
     best = max(arguments.rates, key=score) if arguments.rates else \
         best_on_grid(learning_rate_of(config, options, arguments), score)
@@ -112,7 +112,7 @@ def print_rates(config, options, arguments):
         training.print_row(f"{rate:g}", *(["diverged"] * 2 if row.diverged else
                                           (training.spread(row.accuracies_of_best(part))
                                            for part in ("validation", "test"))))
-    if score(best) > 0:
+    if not rows[best].diverged:
         print(f"\nbest: --training.learning_rate={best:g}")
 
 
@@ -153,7 +153,8 @@ def main():
         parser.error("give a config with rates, and only there")
     training.parse(parser, arguments)
     config = arguments.config.resolve() if arguments.config else CONFIG
-    training.data_set(config, arguments.data, arguments, options)
+    validation = [f"--data.validation_samples={arguments.validation}"] if arguments.table == "rates" else []
+    training.data_set(config, arguments.data, arguments, [*options, *validation])
     if arguments.table == "rates":
         print_rates(config, options, arguments)
     else:

@@ -1,15 +1,17 @@
 """Functions for the scripts that train all rows of a table. Complete runs are only read, interrupted runs resume."""
 
+import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src/report"))
-from program import guard_output, needing  # noqa: E402
+from program import end_by_signals, guard_output, needing  # noqa: E402
 
 PROGRAM = Path(sys.argv[0]).name
 
@@ -18,6 +20,7 @@ with needing(PROGRAM, "python3-h5py"):
     import numpy as np
     import runs
 
+NO_SCORE = (-math.inf, -math.inf)
 DIVERGED, INTERRUPTED = 5, (7, 75)  # exit codes of dtrain
 # Keys that may differ between a run and its repetition: they do not change the result.
 FREE_KEYS = ("output.", "data.directory", "data.file", "parallel.threads", "parallel.ranks_per_node",
@@ -38,6 +41,7 @@ def add_arguments(parser, output):
 
 def parse(parser, arguments):
     """Ends the program if training cannot start."""
+    end_by_signals()
     if arguments.seeds < 1:
         parser.error("--seeds must be at least 1")
     if not shutil.which(arguments.dtrain):
@@ -80,8 +84,18 @@ class Row:
 
     def accuracies_of_best(self, part):
         """The accuracies of the best epochs on the validation or test set, in per cent. The validation set decides."""
-        best = [np.lexsort((run["validation_cost"], -run["validation_accuracy"]))[0] for run in self.runs]
-        return [100 * run[f"{part}_accuracy"][epoch] for run, epoch in zip(self.runs, best)]
+        return [100 * run[f"{part}_accuracy"][epoch] for run, epoch in zip(self.runs, self._best_epochs())]
+
+    def _best_epochs(self):
+        return [np.lexsort((run["validation_cost"], -run["validation_accuracy"]))[0] for run in self.runs]
+
+    def score(self):
+        """A better row is larger: the validation accuracy of the best epochs decides, then their validation cost."""
+        if self.diverged:
+            return NO_SCORE
+        best = list(zip(self.runs, self._best_epochs()))
+        return tuple(sum(sign * run[f"validation_{column}"][epoch] for run, epoch in best)
+                     for column, sign in (("accuracy", 1), ("cost", -1)))
 
     @property
     def diverged(self):
@@ -116,6 +130,17 @@ def require_same_settings(folder, command):
                  "another --output")
 
 
+def run_to_its_end(command):
+    """The exit code of the command, and whether Ctrl-C came meanwhile. The command gets Ctrl-C too, and is not killed:
+    it writes a checkpoint."""
+    interrupts = []
+    before = signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
+    try:
+        return subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode, bool(interrupts)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def train(config, data, output, options, arguments):
     """The columns of /epochs in the log of the run, or None if it diverged."""
     output = Path(arguments.output) / output
@@ -124,7 +149,10 @@ def train(config, data, output, options, arguments):
     require_same_settings(output, command)
     command = ["mpirun", "-np", str(arguments.ranks), *map(str, command)]
     print(" ".join(command), file=sys.stderr, flush=True)
-    code = subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode
+    code, is_interrupted = run_to_its_end(command)
+    if is_interrupted:
+        print(f"{PROGRAM}: interrupted. Repeat this command to resume", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     if code == DIVERGED:
         return None
     if code != 0:

@@ -1,6 +1,7 @@
 #include "dtrain/core/terminal.hpp"
 #include "dtrain/model/saved_network.hpp"
 #include "dtrain/run/run_files.hpp"
+#include "dtrain/run/startup_checks.hpp"
 #include "dtrain/run/stop_signal.hpp"
 #include "dtrain/run/trainer.hpp"
 #include "dtrain/train/description.hpp"
@@ -59,6 +60,9 @@ core::ExitCode execute(apps::Words words, const mpi::Communicator& communicator)
             }
         });
         if (communicator.is_root()) {
+            for (const std::string& warning : run::find_unlikely_settings(plan)) {
+                core::print_error("dtrain: warning: {}\n", warning);
+            }
             fmt::print("{}\n{}\n{}\n{}\n", config.resolved(), train::describe(plan), memory, train::describe(dataset));
         }
         return core::ExitCode::ok;

@@ -212,9 +212,17 @@ void print_confusion(const std::vector<std::int64_t>& counts, std::size_t classe
     fmt::print("\n");
 }
 
+/// What the user named, or else the name of the training's data set.
+std::string name_of_data(const Arguments& arguments, const io::CheckpointInfo& info) {
+    return !arguments.images.empty() ? arguments.images.string()
+           : !arguments.data.empty() ? arguments.data.string()
+                                     : info.dataset;
+}
+
 void print_evaluation(const Arguments& arguments, const io::CheckpointInfo& info,
                       const evaluate::Evaluation& evaluation) {
     fmt::print("checkpoint {} after epoch {}, step {}\n", arguments.checkpoint.string(), info.epoch, info.step);
+    fmt::print("data set   {}\n", name_of_data(arguments, info));
     fmt::print("samples    {}\naccuracy   {:.2f} % ({} of {})\ncost       {:.6f}\n", evaluation.samples(),
                100 * evaluation.accuracy(), evaluation.correct, evaluation.samples(), evaluation.cost);
     print_confusion(evaluation.confusion(), evaluation.classes);
@@ -276,9 +284,7 @@ void record(const Arguments& arguments, const Subject& subject, const evaluate::
     }
     const evaluate::Evaluated evaluated{subject.checkpoint.info(),
                                         arguments.checkpoint.string(),
-                                        given                    ? arguments.images.string()
-                                        : arguments.data.empty() ? subject.checkpoint.info().dataset
-                                                                 : arguments.data.string(),
+                                        name_of_data(arguments, subject.checkpoint.info()),
                                         subject.config.model.cost,
                                         subject.network,
                                         subject.parameters.values(),

@@ -51,7 +51,7 @@ class Hdf5Set final : public SetReader {
         if (samples_.type() != "uint8" && samples_.type() != "float32") {
             // astype("float32") alone would leave bytes 255 times too large.
             samples_.fail(fmt::format("expected uint8 (bytes) or float32, but the elements are {}. Convert them with "
-                                      "samples.astype({})",
+                                      "samples.astype({}",
                                       samples_.type(),
                                       samples_.is_integer() ? "\"uint8\") if the values are 0 to 255, else with "
                                                               "samples.astype(\"float32\") and scale them to about 0 "

@@ -6,6 +6,8 @@
 #include "dtrain/model/build.hpp"
 #include "dtrain/nn/cost.hpp"
 
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -67,8 +69,15 @@ std::optional<InitialWeights> open_initial(const config::Config& config, const n
         throw config.invalid("model.initial", "no such file or folder" + hint);
     }
     io::Checkpoint checkpoint = io::open_checkpoint(file, warn);
-    for (const nn::Tensor& tensor : layout.tensors()) {
-        checkpoint.require("/model/" + tensor.name, tensor.shape);
+    try {
+        for (const nn::Tensor& tensor : layout.tensors()) {
+            checkpoint.require("/model/" + tensor.name, tensor.shape);
+        }
+    } catch (const core::Error& error) {
+        throw core::Error(error.code(),
+                          fmt::format("{}. model.initial finds weights by the number and the kind of their layer; the "
+                                      "checkpoint has [model] layers = {}",
+                                      error.what(), config_of(checkpoint).model.layers));
     }
     return InitialWeights{std::move(file), std::move(checkpoint)};
 }

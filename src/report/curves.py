@@ -171,7 +171,7 @@ def rank_phases(run):
     return np.stack([*known, other])
 
 
-def phase_chart(place, phases, axis, title, description):
+def phase_chart(place, phases, axis, title, description, note=""):
     """Stacked phases: bars for up to 40 places, areas for more."""
     figure, axes = charts.new_axes(axis, "seconds per epoch")
     colours = [charts.SERIES[i] for i in (0, 1, 3, 2, 6)]
@@ -189,7 +189,7 @@ def phase_chart(place, phases, axis, title, description):
     axes.grid(False, axis="x")
     figure.legend(loc="upper center", ncol=len(PHASE_NAMES), columnspacing=1, handlelength=0.9)
     axes.set_title(" ")  # room for the legend
-    return charts.finish(figure, title, description)
+    return charts.finish(figure, title, description, note)
 
 
 def mean_over(values, axis):
@@ -210,12 +210,15 @@ def times(run):
     summary = ", ".join(f"{name} {number_text(value)} s" for name, value in zip(PHASE_NAMES, total))
     shown = [phase_chart(place, np.stack(columns), "epoch", "Time of each epoch",
                          f"Seconds per epoch by phase, mean over ranks: {summary}.")]
-    ranks = mean_over(phases, 1)
+    known = np.isfinite(phases[0])
+    same = (known == known[-1]).all(1)  # the epochs on the last number of ranks
+    ranks = mean_over(phases[:, same][:, :, known[-1]], 1)
     if ranks.shape[1] > 1:
         slowest = int(np.argmax(ranks[0]))
         shown.append(phase_chart(np.arange(ranks.shape[1]), ranks, "rank", "Time on each rank",
                                  f"Seconds per epoch by phase on each of {ranks.shape[1]} ranks; rank {slowest} "
-                                 f"has the longest compute time, {number_text(ranks[0, slowest])} s."))
+                                 f"has the longest compute time, {number_text(ranks[0, slowest])} s.",
+                                 "" if same.all() else "Only of the epochs on this number of ranks."))
     return shown
 
 

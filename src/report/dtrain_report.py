@@ -32,12 +32,17 @@ def parse(words, version):
                         help="with --live: the port, from 1024 to 65535 (default: the system chooses a free one)")
     parser.add_argument("--eval", metavar="PROGRAM",
                         help="path of dtrain-eval (default: next to this program, or on the PATH)")
+    parser.add_argument("--data", metavar="SET",
+                        help="with one run: evaluates it on the test set of this data set, a folder of IDX files or an "
+                             "HDF5 file (default: the data set of its config)")
     parser.add_argument("--version", action="version", version=version, help="print the version")
     arguments = parser.parse_args(words)
     if arguments.live and arguments.output:
         parser.error("--live writes no file, so it takes no --output")
     if arguments.port and not arguments.live:
         parser.error("--port needs --live")
+    if arguments.data and len(arguments.run) > 1:
+        parser.error("--data needs a single run")
     arguments.output = arguments.output or Path("report.html")
     return arguments
 
@@ -66,8 +71,10 @@ def main(words, folder, version):
         from hdf5 import Unreadable
         from progress import Progress
     evaluator = arguments.eval or shutil.which("dtrain-eval", path=folder) or shutil.which("dtrain-eval")
-    if evaluator and "/" in evaluator:
-        evaluator = os.path.abspath(evaluator)  # it is started in the folder that the paths in a config start from
+    if evaluator:  # it is started in the folder that the paths in a config start from
+        evaluator = [os.path.abspath(evaluator) if "/" in evaluator else evaluator]
+        if arguments.data:
+            evaluator += ["--data", os.path.abspath(arguments.data)]
     if arguments.live:
         import live
         return live.serve(PROGRAM, arguments.run, evaluator, arguments.port or 0)

@@ -75,17 +75,17 @@ def read(file):
                       file["/wrong/index"][()], file["/wrong/image"][()], surface)
 
 
-def evaluate(program, checkpoint, working_directory):
-    """The evaluation of `checkpoint` by dtrain-eval. Raises Failed."""
-    if program is None:
+def evaluate(evaluator, checkpoint, working_directory):
+    """The evaluation of `checkpoint` by the command `evaluator`: dtrain-eval and its options. Raises Failed."""
+    if evaluator is None:
         raise Failed("dtrain-eval not found next to dtrain-report or on the PATH. Give its path with --eval")
     with tempfile.TemporaryDirectory(prefix="dtrain-report-") as folder:
         file = Path(folder) / "evaluation.h5"
         try:
-            done = subprocess.run([program, checkpoint.resolve(), "--record", file], cwd=working_directory,
+            done = subprocess.run([*evaluator, checkpoint.resolve(), "--record", file], cwd=working_directory,
                                   stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         except OSError as error:
-            raise Failed(f"cannot start {program}: {error.strerror}") from None
+            raise Failed(f"cannot start {evaluator[0]}: {error.strerror}") from None
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if line.strip() and ": warning: " not in line]
             raise Failed(lines[0] if lines else f"dtrain-eval ended with code {done.returncode}")
@@ -95,13 +95,13 @@ def evaluate(program, checkpoint, working_directory):
             raise Failed(f"dtrain-eval: {error}") from None
 
 
-def evaluate_newest(program, run, notes):
+def evaluate_newest(evaluator, run, notes):
     """The newest checkpoint that can be evaluated, and its evaluation. The problems of newer ones are added to `notes`.
     Raises Failed."""
     checkpoint, first = None, None
     for checkpoint in runs.newest_first(lambda: run.checkpoints):
         try:
-            return checkpoint, evaluate(program, checkpoint, run.working_directory())
+            return checkpoint, evaluate(evaluator, checkpoint, run.working_directory())
         except Failed as error:
             if not checkpoint.exists():  # a running training has replaced it with a newer one
                 continue

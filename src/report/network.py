@@ -47,7 +47,8 @@ class Network:
 
     @property
     def parameters(self):
-        return sum(tensor.size for layer in self.layers for tensor in layer.tensors.values())
+        return sum(tensor.size for layer in self.layers for name, tensor in layer.tensors.items()
+                   if not name.startswith("running_"))
 
 
 def read(path, best, warn):

@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <cstdlib>
 #include <limits>
-#include <vector>
 
 namespace dtrain::run {
 namespace {
@@ -142,6 +141,32 @@ std::optional<std::string> find_crowded_host(const mpi::Communicator& communicat
         return std::nullopt;
     }
     return describe(worst, threads_per_rank, host, crowded - 1);
+}
+
+std::vector<std::string> find_unlikely_settings(const train::Plan& plan) {
+    std::vector<std::string> warnings;
+    const auto& layers = plan.network().layers();
+    const nn::Shape& shape = plan.header(data::Set::train).sample_shape;
+    constexpr std::size_t most_colours = 4;
+    if (shape.size() == 3 && layers.front()->output_shape().size() == 3 && shape[2] <= most_colours &&
+        shape[0] > most_colours) {
+        warnings.push_back(
+            fmt::format("samples of {} are taken as channels x height x width. If they are height x width "
+                        "x channels, store them as samples.transpose(0, 3, 1, 2)",
+                        nn::to_string(shape)));
+    }
+    constexpr std::int64_t few_samples = 8; // statistics of fewer are mostly noise
+    const std::int64_t samples = plan.sampler().batch_samples(0) / plan.config().parallel.logical_shards;
+    const auto has_few = [&](const auto& layer) {
+        return layer->output_shape().size() == 1 && layer->description().starts_with("batchnorm");
+    };
+    if (samples < few_samples && std::ranges::any_of(layers, has_few)) {
+        warnings.push_back(fmt::format("batchnorm after a dense layer has {} of each logical shard for its mean and "
+                                       "variance, which are then mostly "
+                                       "noise. Raise training.batch_size, or lower parallel.logical_shards",
+                                       train::format_count(samples, "sample")));
+    }
+    return warnings;
 }
 
 std::optional<std::string> ExchangeCheck::add(std::int64_t steps, std::span<const io::PhaseSeconds> ranks) {

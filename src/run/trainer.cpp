@@ -80,7 +80,7 @@ void Trainer::restore_or_initialise() {
             record_ = info.record;
             found = {1, info.step};
             changes = files_->config().changes_since(model::config_of(*checkpoint));
-            const std::string rounding = plan_.products().rounding_name();
+            const std::string rounding = plan_.used_products().rounding_name();
             if (!info.rounding.empty() && info.rounding != rounding) {
                 changes.push_back({"rounding", info.rounding, rounding});
             }
@@ -237,7 +237,7 @@ void Trainer::write_log() {
     const double begun = core::thread_seconds();
     files_->write_log({communicator_.size(), plan_.nodes(),
                        static_cast<std::int64_t>(replica_.network().layout().parameter_count()),
-                       replica_.dataset().name, plan_.reducer_name(), plan_.products().arithmetic_name()},
+                       replica_.dataset().name, plan_.reducer_name(), plan_.used_products().arithmetic_name()},
                       copy_of_record());
     log_postponed_ = false;
     log_budget_.wrote(replica_.timer().now(), core::thread_seconds() - begun);
@@ -312,7 +312,7 @@ std::shared_ptr<const RunFiles::Snapshot> Trainer::snapshot() {
     info.config = files_->config().resolved();
     info.dataset = replica_.dataset().name;
     info.sample_shape = replica_.dataset().train.sample_shape;
-    info.rounding = plan_.products().rounding_name();
+    info.rounding = plan_.used_products().rounding_name();
     snapshot->tensors =
         model::saved_tensors(replica_.network().layout(), copy.first(size), {plan_.optimizer().state_names(), states});
     last_snapshot_ = snapshot;
@@ -447,6 +447,9 @@ void Trainer::warn_at_start() {
     if (!files_) {
         return;
     }
+    for (const std::string& warning : find_unlikely_settings(plan_)) {
+        progress_.warn(warning);
+    }
     if (!files_->locked()) {
         progress_.warn(fmt::format("{} is on a file system without locks: another run could write to this folder too. "
                                    "Make sure that no other run uses it",
@@ -485,13 +488,12 @@ void Trainer::report_end(bool stopped) {
     if (step_ < total_steps_) {
         progress_.line(fmt::format("ended early {}", describe_patience()));
     }
+    // The test accuracy at the best validation epoch can be published. The best test accuracy could not.
     const auto report = [&](std::string_view set, const std::vector<double>& accuracy) {
         if (!accuracy.empty()) {
-            const std::int64_t best =
-                set == choosing_set() ? best_.epoch : std::ranges::max_element(accuracy) - accuracy.begin() + 1;
-            progress_.line(fmt::format("{:<11} accuracy {:.2f} % (best {:.2f} % after epoch {})", set,
-                                       100 * accuracy.back(), 100 * accuracy[static_cast<std::size_t>(best - 1)],
-                                       best));
+            progress_.line(fmt::format("{:<11} accuracy {:.2f} % ({}{:.2f} % after epoch {})", set,
+                                       100 * accuracy.back(), set == choosing_set() ? "best " : "",
+                                       100 * accuracy[static_cast<std::size_t>(best_.epoch - 1)], best_.epoch));
         }
     };
     report("validation", record_.epochs.validation_accuracy);

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <iterator>
 
 namespace dtrain::train {
@@ -22,24 +21,32 @@ std::string describe(const Plan& plan) {
     fmt::format_to(out, "reducer     {}{}\n", parallel::describe_reducer(config.parallel.reducer, plan.nodes()),
                    config.parallel.compressed ? ", gradients rounded to bfloat16" : "");
     const auto& layers = network.layers();
-    const bool is_useless = plan.products().rounds_factors() &&
-                            std::ranges::none_of(layers, [](const auto& layer) { return layer->rounds_factors(); });
-    fmt::format_to(out, "arithmetic  {}{}\n", plan.products().arithmetic_name(),
-                   is_useless ? "; no layer is large enough for bfloat16, so all compute in float32" : "");
+    const kernels::Products& products = plan.used_products();
+    fmt::format_to(out, "arithmetic  {}{}\n", products.arithmetic_name(),
+                   products.rounds_factors() != plan.products().rounds_factors()
+                       ? "; no layer is large enough for bfloat16, so all compute in float32"
+                       : "");
     for (std::size_t l = 0; l < layers.size(); ++l) {
         std::string shapes;
         std::size_t parameters = 0;
+        std::size_t statistics = 0;
         for (const nn::Tensor& tensor : network.layout().tensors()) {
             if (tensor.layer == layers[l]->label()) {
                 shapes += fmt::format("{}{} {}", shapes.empty() ? "" : ", ", tensor.part, nn::to_string(tensor.shape));
-                parameters += tensor.size;
+                (tensor.role == nn::Role::parameter ? parameters : statistics) += tensor.size;
             }
         }
         fmt::format_to(out, "{}{:<18} -> {}", l == 0 ? "network     " : "            ", layers[l]->description(),
                        nn::to_string(layers[l]->output_shape()));
         if (parameters > 0) {
-            fmt::format_to(out, ", {}: {} parameters, {:.0f} FLOPs forward{}", shapes, parameters,
-                           layers[l]->forward_flops(), layers[l]->rounds_factors() ? " in bfloat16" : "");
+            fmt::format_to(out, ", {}: {} parameters", shapes, parameters);
+        }
+        if (statistics > 0) {
+            fmt::format_to(out, ", {} running values", statistics);
+        }
+        if (layers[l]->forward_flops() > 0) {
+            fmt::format_to(out, ", {:.0f} FLOPs forward{}", layers[l]->forward_flops(),
+                           layers[l]->rounds_factors() ? " in bfloat16" : "");
         }
         text += '\n';
     }

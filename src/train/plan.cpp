@@ -103,6 +103,12 @@ Plan::Plan(const config::Config& config, const mpi::Communicator& communicator,
     choose_rows();
 }
 
+const kernels::Products& Plan::used_products() const noexcept {
+    const bool rounds =
+        std::ranges::any_of(network_->layers(), [](const auto& layer) { return layer->rounds_factors(); });
+    return rounds ? *products_ : products_->unrounded();
+}
+
 std::string Plan::reducer_name() const {
     const std::string description = parallel::describe_reducer(config_.parallel.reducer, nodes_);
     return description.substr(0, description.find(' ')); // a description begins with the name

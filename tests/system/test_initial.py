@@ -63,7 +63,10 @@ class InitialTest(testing.DtrainTestCase):
 
     def test_refused(self):
         other = self.train({**SETTINGS, "model.layers": "dense 7 sigmoid, dense 10"}, output="other")
+        between = self.train({**SETTINGS, "model.layers": "dense 16 sigmoid, dropout 0.5, dense 10"}, output="between")
         for what, value, words in (("other shapes", other.folder, ("/model/01_dense/weight has shape", "expected 16 x ")),
+                                   ("another place", between.folder, ("/model/02_dense/weight is missing",
+                                                                      "[model] layers = dense 16")),
                                    ("nothing there", self.folder / "none", (str(self.folder / "none"),)),
                                    ("no checkpoint", self.folder, ("no valid checkpoint in this folder",)),
                                    ("a log", self.first.folder / "log.h5", ("expected a checkpoint",))):

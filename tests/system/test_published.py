@@ -1,9 +1,13 @@
 """The networks of configs/published reach the published errors: all networks in the long form, the fastest one in the
 short form. Both forms check all configs. The other tables show the accuracies in the logs of their runs."""
 
+import contextlib
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import unittest
 from pathlib import Path
 
@@ -53,6 +57,9 @@ class PublishedTest(testing.DtrainTestCase):
         self.assertEqual(again.stdout, result.stdout)
         self.assertEqual(testing.snapshot(self.folder), before)
 
+    def log_of(self, run):
+        return testing.read_h5(self.folder / f"trained/rates/{run}-seed-1" / "log.h5")
+
     def test_rates(self):
         """The best rate is the one with the best validation accuracy, and lies within the grid if it can."""
         config = self.write_config({"training.learning_rate": 0.1, "training.epochs": 2})
@@ -64,7 +71,7 @@ class PublishedTest(testing.DtrainTestCase):
         self.assertEqual(rates[:5], [0.01, 0.032, 0.1, 0.32, 1.0], result.stdout)
         self.assertGreater(len(rates), 5, "the best rate is above 1, so the grid must be extended")
         for rate, validation, test in rows:
-            log = testing.read_h5(self.folder / f"trained/rates/run-{float(rate):g}-validation_samples-200-seed-1/log.h5").datasets
+            log = self.log_of(f"run-{float(rate):g}-validation_samples-200").datasets
             self.assertEqual(f"{100 * log['/epochs/validation_accuracy'].max():.2f}", validation)
             epoch = np.lexsort((log["/epochs/validation_cost"], -log["/epochs/validation_accuracy"]))[0]
             self.assertEqual(f"{100 * log['/epochs/test_accuracy'][epoch]:.2f}", test)
@@ -92,7 +99,7 @@ class PublishedTest(testing.DtrainTestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(re.findall(r"^\| ([\d.]+) \|", result.stdout, re.MULTILINE), ["0.25", "0.5"])
         for rate in ("0.25", "0.5"):
-            log = testing.read_h5(self.folder / f"trained/rates/run-{rate}-validation_samples-200-batch_size-50-seed-1" / "log.h5")
+            log = self.log_of(f"run-{rate}-validation_samples-200-batch_size-50")
             self.assertIn(f"learning_rate = {rate}\n", log.attributes["config"])
             self.assertIn("batch_size = 50\n", log.attributes["config"])
         before = testing.snapshot(self.folder)
@@ -105,6 +112,41 @@ class PublishedTest(testing.DtrainTestCase):
                 self.assertEqual(refused.returncode, testing.EXIT_BAD_CONFIG, refused.stderr)
                 self.assertIn(wrong[0].partition("=")[0].lstrip("-"), refused.stderr.splitlines()[-1])
         self.assertEqual(testing.snapshot(self.folder), before, "trained before it refused")
+
+    def test_equal_accuracies(self):
+        """The lower validation cost decides, not the order of the rates."""
+        config = self.write_config({"training.epochs": 1})
+        for rates in (("1e-6", "2e-6"), ("2e-6", "1e-6")):
+            result = self.run_script(self.data, "rates", config, "--seeds", "1", "--validation", "1", "--ranks", "1",
+                                     "--rates", *rates, script=testing.SOURCE / "configs/tables.py")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            logs = {rate: self.log_of(f"run-{float(rate):g}-validation_samples-1").datasets for rate in rates}
+            self.assertEqual(len({log["/epochs/validation_accuracy"][0] for log in logs.values()}), 1)
+            lowest = min(rates, key=lambda rate: logs[rate]["/epochs/validation_cost"][0])
+            self.assertIn(f"best: --training.learning_rate={float(lowest):g}", result.stdout)
+
+    def test_interrupted(self):
+        """Ctrl-C reaches the training too, which writes a checkpoint. The next call resumes it."""
+        config = self.write_config({"training.epochs": 100000})
+        words = [sys.executable, testing.SOURCE / "configs/tables.py", "rates", config, "--seeds", "1", "--ranks", "1",
+                 "--validation", "200", "--rates", "1", "--data", self.data, "--output", self.folder / "trained",
+                 "--dtrain", testing.BIN / "dtrain"]
+        with open(self.folder / "messages", "w+") as messages:
+            with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=messages, env=testing.environment(),
+                                  start_new_session=True) as process:
+                try:
+                    while "epoch  " not in (self.folder / "messages").read_text() and process.poll() is None:
+                        time.sleep(0.05)
+                    os.killpg(process.pid, signal.SIGINT)
+                    code = process.wait(60)
+                finally:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+        text = (self.folder / "messages").read_text()
+        self.assertEqual(code, 130, text)
+        self.assertNotIn("Traceback", text)
+        self.assertIn("tables.py: interrupted. Repeat this command to resume\n", text)
+        self.assertTrue(list(self.folder.glob("trained/rates/*/checkpoints/step-*.h5")))
 
     def test_only_for_their_data(self):
         for name, data_set in (("linear", "MNIST"), ("fashion-100", "Fashion-MNIST")):

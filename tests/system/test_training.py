@@ -181,6 +181,36 @@ class CheckTest(testing.DtrainTestCase):
                 self.assertRegex(result.stdout, r"(?i)flop")
                 self.assertRegex(result.stdout, r"(?i)memory")
 
+    def test_warns_of_unlikely_settings(self):
+        with h5py.File(self.folder / "colours.h5", "w") as file:
+            for part in ("train", "test"):
+                file[f"{part}/samples"] = np.zeros((40, 12, 12, 3), np.uint8)
+                file[f"{part}/labels"] = np.arange(40) % 4
+        colours = {"data.source": "hdf5", "data.file": self.folder / "colours.h5"}
+        for settings, words in (
+                ({**colours, "model.layers": "conv 4x3x3 relu, dense 4"}, ("12 x 12 x 3", "transpose(0, 3, 1, 2)")),
+                ({**colours, "model.layers": "dense 8 relu, dense 4"}, None),
+                ({"model.layers": "dense 8, batchnorm relu, dense 10", "training.batch_size": 32}, ("4 samples",)),
+                ({"model.layers": "dense 8, batchnorm relu, dense 10", "training.batch_size": 64}, None),
+                ({"model.layers": "conv 4x3x3, batchnorm relu, dense 10", "training.batch_size": 32}, None)):
+            config = self.write_config({"model.cost": "cross_entropy", "training.epochs": 1, "training.learning_rate": 0.01,
+                                        "output.resume": "never", **settings})
+            for options in (["--check"], []):
+                with self.case(layers=settings["model.layers"], options=options):
+                    result = testing.run("dtrain", config, *options, ranks=2, cwd=self.folder)
+                    self.assertEqual(result.code, testing.EXIT_OK, result)
+                    messages = result.messages()
+                    self.assertEqual(len(messages), 1 if words else 0, result)
+                    for word in words or ():
+                        self.assertIn(word, messages[0])
+
+    def test_running_values_are_no_parameters(self):
+        config = self.write_config({"model.layers": "dense 100, batchnorm relu, dense 10", "training.batch_size": 64})
+        result = testing.run("dtrain", config, "--check", cwd=self.folder)
+        self.assertIn(": 200 parameters, 200 running values\n", result.stdout)
+        counts = [int(count) for count in re.findall(r"(\d+) parameters,", result.stdout)]
+        self.assertEqual(sum(counts[:-1]), counts[-1])
+
     def test_check_tells_which_layers_compute_in_bfloat16(self):
         for layers, rounding in (("conv 4x5x5 relu, conv 8x5x5 relu, dense 32 relu, dense 10", "-++-"),
                                  ("lstm 32, dense 10", "+-"), ("dense 16 sigmoid, dense 10", "--")):

@@ -58,6 +58,11 @@ class ValidationTest(testing.DtrainTestCase):
         for name, values in same.datasets.items():
             self.assert_close(best.datasets[name], values, 0, name)
         self.assertRegex(trained.result.stdout, rf"best +\S+best\.h5 \(epoch {epoch}, by validation accuracy\)")
+        columns = trained.log().datasets
+        for part, word in (("validation", "best "), ("test", "")):
+            accuracy = 100 * columns[f"/epochs/{part}_accuracy"]
+            self.assertRegex(trained.result.stdout, rf"{part} +accuracy {accuracy[-1]:.2f} % "
+                                                    rf"\({word}{accuracy[epoch - 1]:.2f} % after epoch {epoch}\)")
         evaluated = testing.run("dtrain-eval", trained.folder, "--best")
         self.assertIn(f"best.h5 after epoch {epoch}", evaluated.stdout)
 

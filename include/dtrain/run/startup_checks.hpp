@@ -2,16 +2,18 @@
 
 #include "dtrain/io/run_record.hpp"
 #include "dtrain/mpi/communicator.hpp"
+#include "dtrain/train/plan.hpp"
 
 #include <bitset>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace dtrain::run {
 
-// Warnings about the usual causes of slow MPI runs.
+// Warnings about the usual causes of slow MPI runs and of low accuracy.
 
 /// The cores that a rank may run on, by number. These are logical CPUs: a core with two hardware threads counts twice.
 using CoreSet = std::bitset<8192>;
@@ -36,6 +38,9 @@ struct Crowd {
 
 /// Collective: a warning about the most crowded host, the same on every rank, or nothing.
 [[nodiscard]] std::optional<std::string> find_crowded_host(const mpi::Communicator& communicator, int threads_per_rank);
+
+/// Warnings about settings that are valid and probably not what the user wants.
+[[nodiscard]] std::vector<std::string> find_unlikely_settings(const train::Plan& plan);
 
 /// Checks whether a run spends more time on exchanging gradients than on computing them.
 class ExchangeCheck {

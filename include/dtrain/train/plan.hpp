@@ -52,6 +52,8 @@ class Plan {
     [[nodiscard]] const data::SetHeader& header(data::Set set) const noexcept { return source_->header(set); }
     [[nodiscard]] kernels::Products& products() const noexcept { return *products_; }
     [[nodiscard]] nn::Network<float>& network() const noexcept { return *network_; } ///< without memory for rows yet
+    /// The products that layers use: without rounding if precision = bfloat16, but no layer is large enough for it.
+    [[nodiscard]] const kernels::Products& used_products() const noexcept;
     [[nodiscard]] const data::Sampler& sampler() const noexcept { return *sampler_; }
     [[nodiscard]] data::Sampler& sampler() noexcept { return *sampler_; }
     [[nodiscard]] const optim::Schedule& schedule() const noexcept { return *schedule_; }
