@@ -445,11 +445,15 @@ class ReportTest(testing.DtrainTestCase):
             self.write_run(name, 0.8 + index / 10, config={
                 "training": {"epochs": 20}, "model": {"cost": ("quadratic", "cross_entropy")[index]},
                 "augment": {key: index for key in keys} | {"same": 1}, "output": {"directory": name}})
+            with h5py.File(self.folder / name / "log.h5", "r+") as log:
+                log.attrs["dataset"] = f"data of the {name}"
         _, page = self.compare("first", "second")
         self.assertEqual(page.tables["runs"][0], ["run", "test accuracy", "difference", "state"])
         self.assertEqual(page.tables["differing"], [
             ["setting", "second", "first"], ["model.cost", "cross_entropy", "quadratic"],
-            *([f"augment.{key}", "1", "0"] for key in keys)])
+            *([f"augment.{key}", "1", "0"] for key in keys),
+            ["data set", "data of the second", "data of the first"]])
+        self.assertIn("The runs have different data sets", page.text)
         self.assertIn("Curves of the cost are left out", page.text)
         self.assert_fits("page.html")
 
