@@ -166,9 +166,10 @@ class Hdf5Source final : public Source {
     [[nodiscard]] std::unique_ptr<SetReader> open(Set set) const override {
         std::error_code error;
         if (std::filesystem::status(settings().file, error).type() == std::filesystem::file_type::not_found) {
-            throw core::Error(core::ExitCode::bad_data,
-                              fmt::format("{}: no such file; expected an HDF5 file, relative to the working directory",
-                                          settings().file.string()));
+            throw core::Error(
+                core::ExitCode::bad_data,
+                fmt::format("{}: no such file; expected an HDF5 file (data.file), relative to the working directory",
+                            settings().file.string()));
         }
         return std::make_unique<Hdf5Set>(settings().file, set == Set::train ? "train" : "test");
     }
