@@ -1,5 +1,6 @@
 """The number of ranks does not change the result."""
 
+import re
 import sys
 import unittest
 from pathlib import Path
@@ -111,7 +112,8 @@ class NumberOfRanksTest(testing.DtrainTestCase):
         floats = self.train({"data.directory": self.folder / "floats"}, ranks=2, output="of-floats")
         self.assertEqual(floats.last_checkpoint().attributes["sample_shape"], "7 28 4")
         self.assert_same_result(floats, self.train(ranks=1, output="of-bytes"))
-        evaluated = [testing.run("dtrain-eval", floats.checkpoints()[-1], *images, cwd=self.folder).stdout
+        evaluated = [re.sub("(?m)^data set .*$", "", testing.run("dtrain-eval", floats.checkpoints()[-1], *images,
+                                                                 cwd=self.folder).stdout)
                      for images in ([], ["--images", self.folder / "floats" / "t10k-images-idx4-float",
                                          "--labels", self.folder / "floats" / testing.FILE_NAMES["test_labels"]])]
         self.assertIn("accuracy", evaluated[0])

@@ -62,7 +62,9 @@ class ResumeTest(testing.DtrainTestCase):
         second = self.train({"training.epochs": 2, **network, **rounded}, ranks=2)
         for key in rounded:
             self.assertRegex(second.result.stdout, rf"(?m)^changed +{key} = bfloat16, before (float32|none)$")
-        self.assertEqual(second.result.stdout.count("changed "), 2, second.result)
+        self.assertRegex(second.result.stdout,
+                         "(?m)^changed +rounding = .* in the order of .*, before fused multiply-add$")
+        self.assertEqual(second.result.stdout.count("changed "), 3, second.result)
         straight = self.train({"training.epochs": 2, **network}, output="straight")
         self.assertNotEqual(second.fingerprint(), straight.fingerprint())
         cost = [run.log().datasets["/epochs/train_cost"] for run in (second, straight)]
