@@ -329,6 +329,19 @@ class ReportTest(testing.DtrainTestCase):
         self.assertEqual(result.code, testing.EXIT_OK, result)
         self.assertIn("confusion", Page((self.folder / "other/page.html").read_text()).by_id)
 
+    def test_data_that_were_moved(self):
+        (self.folder / "data").symlink_to(self.data)
+        run = self.train({"data.directory": "data", "training.epochs": 1})
+        (self.folder / "data").unlink()
+        page, messages = self.report(run.folder)
+        self.assert_named("if the data were moved, use --data", page, messages)
+        page, messages = self.report(run.folder, "--data", os.path.relpath(self.data, self.folder))
+        self.assertEqual(messages, [])
+        self.assertIn("confusion", page.by_id)
+        result = testing.run("dtrain-report", run.folder, "other", "--data", "data", cwd=self.folder)
+        self.assertEqual((result.code, result.messages()[-1]),
+                         (testing.EXIT_BAD_CONFIG, "dtrain-report: error: --data needs a single run"))
+
     def test_several_runs_and_scaling(self):
         runs = [self.train({"training.batch_size": size, "training.epochs": 1, "model.seed": seed},
                            output=f"batch-{size}-{seed}") for size, seed in ((32, 1), (64, 1), (64, 2))]
