@@ -55,9 +55,15 @@ double Bfloat16Gemm::flops(const mpi::Communicator& communicator) {
     return product_flops(size) / time_on_all_ranks(communicator, [&] {
                for (std::size_t i = 0; i < size; i += rows) {
                    for (std::size_t j = 0; j < size; j += columns) {
-                       kernels::table().bfloat16.multiply({a_.data() + i * size, size, rows, b_.data() + j * size,
-                                                           size * kernels::bfloat16_columns, columns, size, false,
-                                                           c_.data() + i * size + j, size});
+                       kernels::table().bfloat16.multiply({.a = a_.data() + i * size,
+                                                           .a_stride = size,
+                                                           .rows = rows,
+                                                           .b = b_.data() + j * size,
+                                                           .panel_stride = size * kernels::bfloat16_columns,
+                                                           .cols = columns,
+                                                           .depth = size,
+                                                           .c = c_.data() + i * size + j,
+                                                           .c_stride = size});
                    }
                }
            });

@@ -39,12 +39,13 @@ static_assert(max_piece % bfloat16_depth == 0); // so a piece of a kept factor b
 struct Piece {
     std::size_t begin = 0;
     std::size_t depth = 0;
-    std::size_t place = 0;   ///< in the copies, in inner indices
-    bool continues = false;  ///< adds to the sum of the piece before it
+    std::size_t place = 0;  ///< in the copies, in inner indices
+    bool continues = false; ///< adds to the sum of the piece before it
+    bool ends_leaf = false;
     std::uint8_t merges = 0; ///< after this piece, see TreeLeaves
 };
 
-/// Where the copies of the factors are, without an offset for a piece.
+/// Where the copies of the factors are.
 struct Copies {
     const std::uint16_t* a = nullptr;
     std::size_t a_stride = 0;
@@ -54,7 +55,7 @@ struct Copies {
 
 struct alignas(64) RoundingWorker {
     Buffer<std::uint16_t> b;
-    Buffer<float> partial_sums; ///< a tile for each level of a tree
+    Buffer<float> partial_sums; ///< a tile for each level of a tree, from the deepest to level 1
 };
 
 /// Calls action(piece) in the order of the inner indices. An empty leaf is an empty piece.
@@ -66,8 +67,8 @@ void for_each_piece(const TreeLeaves& leaves, Action&& action) {
         piece.begin = leaves.offsets[l];
         do {
             piece.depth = std::min(leaves.offsets[l + 1] - piece.begin, max_piece);
-            const bool is_last = piece.begin + piece.depth == leaves.offsets[l + 1];
-            piece.merges = is_last ? leaves.merges[l] : 0;
+            piece.ends_leaf = piece.begin + piece.depth == leaves.offsets[l + 1];
+            piece.merges = piece.ends_leaf ? leaves.merges[l] : 0;
             action(piece);
             piece.place += in_whole_steps(piece.depth);
             piece.begin += piece.depth;
@@ -84,7 +85,7 @@ class Bfloat16Products final : public Products {
         book.grant(max_a_values, a_);
         for (RoundingWorker& worker : workers_) {
             book.grant(max_b_values, worker.b);
-            book.grant((core::max_tree_depth + 1) * tile_rows * tile_columns, worker.partial_sums);
+            book.grant(core::max_tree_depth * tile_rows * tile_columns, worker.partial_sums);
         }
         require_defined_bits();
     }
@@ -156,17 +157,6 @@ class Bfloat16Products final : public Products {
         kernels_.round_panels({b.data, b.row_stride, b.col_stride}, b.rows, b.cols,
                               worker.b.data() + place * bfloat16_columns, panel_stride);
     }
-    void multiply_piece(const Copies& copies, std::size_t place, std::size_t depth, bool add, float* c,
-                        std::size_t c_stride, std::size_t rows, std::size_t cols) noexcept {
-        if (depth == 0) { // a shard without rows
-            for (std::size_t i = 0; !add && i < rows; ++i) {
-                std::fill_n(c + i * c_stride, cols, 0.0F);
-            }
-            return;
-        }
-        kernels_.multiply({copies.a + place, copies.a_stride, rows, copies.b + place * bfloat16_columns,
-                           copies.panel_stride, cols, depth, add, c, c_stride});
-    }
 
     /// A product of one chain, a piece of inner indices after the other. Each piece adds to c.
     void multiply_chain(const Factor<float>& a, const Factor<float>& b, bool add, MatrixView<float> c) {
@@ -189,8 +179,18 @@ class Bfloat16Products final : public Products {
                     } else {
                         copy_b(b.block(piece.begin, piece.depth, j, width), 0, panel_stride, worker);
                     }
-                    multiply_piece(copies, 0, piece.depth, add || piece.continues, c.data + i * c.cols + j, c.cols,
-                                   rows, width);
+                    float* const to = c.data + i * c.cols + j;
+                    kernels_.multiply({.a = copies.a,
+                                       .a_stride = copies.a_stride,
+                                       .rows = rows,
+                                       .b = copies.b,
+                                       .panel_stride = copies.panel_stride,
+                                       .cols = width,
+                                       .depth = piece.depth,
+                                       .start = add || piece.continues ? to : nullptr,
+                                       .start_stride = c.cols,
+                                       .c = to,
+                                       .c_stride = c.cols});
                 });
             }
         });
@@ -222,13 +222,12 @@ class Bfloat16Products final : public Products {
                                           worker);
                                });
                                for (std::size_t r = 0; r < rows; r += tile_rows) {
-                                   const Copies copies{a_.data() + r * stride, stride, worker.b.data(), panel_stride};
                                    const std::size_t height = std::min(tile_rows, rows - r);
-                                   add_pieces(leaves, height, width, worker, c.data + (i + r) * c.cols + j, c.cols,
-                                              [&](const Piece& piece, float* sum, std::size_t sum_stride) {
-                                                  multiply_piece(copies, piece.place, piece.depth, piece.continues, sum,
-                                                                 sum_stride, height, width);
-                                              });
+                                   const MatrixView<float> tile{c.data + (i + r) * c.cols + j, height, width};
+                                   add_pieces(leaves, tile, c.cols, worker, [&](const Piece& piece) {
+                                       return Copies{a_.data() + r * stride + piece.place, stride,
+                                                     worker.b.data() + piece.place * bfloat16_columns, panel_stride};
+                                   });
                                }
                            });
         }
@@ -244,41 +243,45 @@ class Bfloat16Products final : public Products {
             const std::size_t height = std::min(tile_rows, c.rows - i);
             for (std::size_t j = 0; j < c.cols; j += tile_columns) {
                 const std::size_t width = std::min(tile_columns, c.cols - j);
-                add_pieces(leaves, height, width, worker, c.data + i * c.cols + j, c.cols,
-                           [&](const Piece& piece, float* sum, std::size_t sum_stride) {
-                               copy_a(a.block(i, height, piece.begin, piece.depth), 0, stride);
-                               copy_b(b.block(piece.begin, piece.depth, j, width), 0, panel_stride, worker);
-                               multiply_piece({a_.data(), stride, worker.b.data(), panel_stride}, 0, piece.depth,
-                                              piece.continues, sum, sum_stride, height, width);
-                           });
+                const MatrixView<float> tile{c.data + i * c.cols + j, height, width};
+                add_pieces(leaves, tile, c.cols, worker, [&](const Piece& piece) {
+                    copy_a(a.block(i, height, piece.begin, piece.depth), 0, stride);
+                    copy_b(b.block(piece.begin, piece.depth, j, width), 0, panel_stride, worker);
+                    return Copies{a_.data(), stride, worker.b.data(), panel_stride};
+                });
             }
         }
     }
 
-    /// Computes a tile of c as a sum along a tree. multiply(piece, sum, stride) computes the product of a piece.
-    template <class Multiply>
-    void add_pieces(const TreeLeaves& leaves, std::size_t rows, std::size_t cols, RoundingWorker& worker, float* c,
-                    std::size_t c_stride, Multiply&& multiply) {
-        const auto add = table().in_float.elements.add;
-        // Level 0 is c itself.
-        const auto sum_at = [&](std::size_t level) {
-            return level == 0 ? c : worker.partial_sums.data() + level * tile_rows * tile_columns;
+    /// Computes a tile of c as a sum along a tree. `tile` has rows at a distance of `stride`. copies_of(piece) are the
+    /// factors of a piece.
+    template <class CopiesOf>
+    void add_pieces(const TreeLeaves& leaves, const MatrixView<float>& tile, std::size_t stride, RoundingWorker& worker,
+                    CopiesOf&& copies_of) {
+        constexpr std::size_t sum_size = tile_rows * tile_columns;
+        const auto sum_at = [&](std::size_t level) { // level 0 is c itself
+            return level == 0 ? tile.data : worker.partial_sums.data() + (core::max_tree_depth - level) * sum_size;
         };
-        const auto stride_at = [&](std::size_t level) { return level == 0 ? c_stride : tile_columns; };
-        std::size_t level = 0; // of the next leaf
+        std::size_t level = 0; // of the leaf
         for_each_piece(leaves, [&](const Piece& piece) {
-            level -= piece.continues ? 1 : 0;
-            multiply(piece, sum_at(level), stride_at(level));
-            for (std::uint8_t merges = piece.merges; merges > 0; --merges) {
-                const float* const right = sum_at(level);
-                const std::size_t right_stride = stride_at(level);
-                --level;
-                for (std::size_t r = 0; r < rows; ++r) {
-                    float* const left = sum_at(level) + r * stride_at(level);
-                    add(left, right + r * right_stride, left, cols);
-                }
-            }
-            ++level;
+            const Copies copies = copies_of(piece);
+            const std::size_t result_level = level - piece.merges;
+            kernels_.multiply({.a = copies.a,
+                               .a_stride = copies.a_stride,
+                               .rows = tile.rows,
+                               .b = copies.b,
+                               .panel_stride = copies.panel_stride,
+                               .cols = tile.cols,
+                               .depth = piece.depth,
+                               .start = piece.continues ? sum_at(level) : nullptr,
+                               .start_stride = level == 0 ? stride : tile_columns,
+                               .c = sum_at(result_level),
+                               .c_stride = result_level == 0 ? stride : tile_columns,
+                               .merges = piece.merges,
+                               .lefts = piece.merges > 0 ? sum_at(level - 1) : nullptr,
+                               .left_size = sum_size,
+                               .left_stride = tile_columns});
+            level = piece.ends_leaf ? result_level + 1 : level;
         });
     }
 
@@ -319,7 +322,15 @@ class Bfloat16Products final : public Products {
         std::array<float, rows * cols> computed{};
         std::array<float, rows * cols> defined{};
         const auto job = [&](auto& c) {
-            return Bfloat16Product{a.data(), depth, rows, b.data(), panel, cols, depth, false, c.data(), cols};
+            return Bfloat16Product{.a = a.data(),
+                                   .a_stride = depth,
+                                   .rows = rows,
+                                   .b = b.data(),
+                                   .panel_stride = panel,
+                                   .cols = cols,
+                                   .depth = depth,
+                                   .c = c.data(),
+                                   .c_stride = cols};
         };
         kernels_.multiply(job(computed));
         reference::multiply_bfloat16(job(defined), kernels_.order);

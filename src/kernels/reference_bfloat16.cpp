@@ -141,8 +141,8 @@ void multiply_bfloat16(const Bfloat16Product& job, Bfloat16Order order) noexcept
     };
     for (std::size_t i = 0; i < job.rows; ++i) {
         for (std::size_t j = 0; j < job.cols; ++j) {
-            float& c = job.c[i * job.c_stride + j];
-            c = job.add ? without_denormals(c, static_cast<double>(c)) : 0.0F;
+            const float start = job.start != nullptr ? job.start[i * job.start_stride + j] : 0.0F;
+            float product = job.depth > 0 ? without_denormals(start, static_cast<double>(start)) : start;
             for (std::size_t first = 0; first < job.depth; first += bfloat16_depth) {
                 Operand a;
                 Operand b;
@@ -150,8 +150,13 @@ void multiply_bfloat16(const Bfloat16Product& job, Bfloat16Order order) noexcept
                     a[k] = value(job.a[i * job.a_stride + first + k]);
                     b[k] = value(job.b[place_in_panels(first + k, j, job.panel_stride)]);
                 }
-                c = step(c, a, b, std::min(bfloat16_depth, job.depth - first));
+                product = step(product, a, b, std::min(bfloat16_depth, job.depth - first));
             }
+            for (std::size_t merge = 0; merge + 1 < job.merges; ++merge) {
+                product = job.lefts[merge * job.left_size + i * job.left_stride + j] + product;
+            }
+            float& c = job.c[i * job.c_stride + j];
+            c = job.merges > 0 ? c + product : product;
         }
     }
 }

@@ -105,8 +105,17 @@ class WindowProduct {
                     std::fill_n(target + m * y.map_stride, pixels * bfloat16_columns, bias == nullptr ? 0 : bias[m]);
                 }
                 if (row_count() > 0) {
-                    kernels.multiply({weight_.data(), depth(), y_channels_, panels_.data(), panel,
-                                      pixels * bfloat16_columns, 2 * row_count(), true, target, y.map_stride});
+                    kernels.multiply({.a = weight_.data(),
+                                      .a_stride = depth(),
+                                      .rows = y_channels_,
+                                      .b = panels_.data(),
+                                      .panel_stride = panel,
+                                      .cols = pixels * bfloat16_columns,
+                                      .depth = 2 * row_count(),
+                                      .start = target,
+                                      .start_stride = y.map_stride,
+                                      .c = target,
+                                      .c_stride = y.map_stride});
                 }
             }
         }
@@ -293,9 +302,18 @@ class Bfloat16Convolution final : public Convolution<float> {
                 bfloat16_.copy_rows(samples_.data() + first * group_pixel_rows * panel_row, sample_offsets_.data(),
                                     sample_offsets_.size(), sample_panels_.data() + p * panel);
             }
-            bfloat16_.multiply({rounded_group_delta_.data(), delta_depth(), output_.channels, sample_panels_.data(),
-                                panel, count * bfloat16_columns, depth, add, products_.data() + n * bfloat16_columns,
-                                panels() * bfloat16_columns});
+            float* const products = products_.data() + n * bfloat16_columns;
+            bfloat16_.multiply({.a = rounded_group_delta_.data(),
+                                .a_stride = delta_depth(),
+                                .rows = output_.channels,
+                                .b = sample_panels_.data(),
+                                .panel_stride = panel,
+                                .cols = count * bfloat16_columns,
+                                .depth = depth,
+                                .start = add ? products : nullptr,
+                                .start_stride = panels() * bfloat16_columns,
+                                .c = products,
+                                .c_stride = panels() * bfloat16_columns});
         }
     }
 

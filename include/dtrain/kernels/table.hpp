@@ -72,8 +72,8 @@ inline constexpr std::size_t bfloat16_columns = 16; ///< columns of a panel of b
     return (depth + bfloat16_depth - 1) / bfloat16_depth * bfloat16_depth;
 }
 
-/// c = a · b or c += a · b for bfloat16 matrices, with sums in float. The inner index k goes over `depth` values, which
-/// zeros complete to whole steps. a is stored by rows: a(i, k) is a[i · a_stride + k]. b is stored in panels of
+/// c = start + a · b for bfloat16 matrices, with sums in float. The inner index k goes over `depth` values, which zeros
+/// complete to whole steps. a is stored by rows: a(i, k) is a[i · a_stride + k]. b is stored in panels of
 /// bfloat16_columns columns, as AMX reads it: b(k, 16 p + j) is b[p · panel_stride + (k / 2) · 32 + 2 j + k % 2].
 struct Bfloat16Product {
     const std::uint16_t* a = nullptr;
@@ -81,11 +81,19 @@ struct Bfloat16Product {
     std::size_t rows = 0; ///< of a
     const std::uint16_t* b = nullptr;
     std::size_t panel_stride = 0;
-    std::size_t cols = 0;  ///< of c; b has zeros in the rest of its last panel
-    std::size_t depth = 0; ///< at least 1
-    bool add = false;
+    std::size_t cols = 0; ///< of c; b has zeros in the rest of its last panel
+    std::size_t depth = 0;
+    const float* start = nullptr; ///< c or a matrix that does not overlap it; zeros if null
+    std::size_t start_stride = 0;
     float* c = nullptr;
     std::size_t c_stride = 0;
+    /// If merges > 0, the product ends a leaf of a tree and is added to the partial sums before it, the newest first:
+    /// c = c + (lefts[merges - 2] + ... + (lefts[0] + (start + a · b))). lefts[i] begins at lefts + i · left_size.
+    /// These are additions of floats, which keep denormal numbers.
+    std::size_t merges = 0;
+    const float* lefts = nullptr;
+    std::size_t left_size = 0;
+    std::size_t left_stride = 0;
 };
 
 struct Bfloat16Kernels {

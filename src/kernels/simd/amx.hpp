@@ -4,6 +4,8 @@
 
 #include "dtrain/kernels/table.hpp"
 
+#include "store_product.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -34,7 +36,7 @@ struct AmxTiles {
     /// Rows or columns of the first or second tile of a block, which has `total` of them.
     static constexpr std::size_t part(std::size_t total, std::size_t index) noexcept {
         const std::size_t left = total > index * size ? total - index * size : 0;
-        return left < size ? left : size;
+        return smaller(left, size);
     }
     /// The tiles for blocks of rows × cols elements of c, which have exactly these shapes: no operation touches memory
     /// beyond the edges of the matrices.
@@ -71,16 +73,13 @@ void multiply_block(const Bfloat16Product& job, std::size_t i, std::size_t j) no
     using Tiles = AmxTiles;
     const std::uint16_t* a = job.a + i * job.a_stride;
     const std::uint16_t* b = job.b + j / bfloat16_columns * job.panel_stride;
-    float* const c = job.c + i * job.c_stride + j;
-    const auto c_at = [&](std::size_t r, std::size_t p) {
-        return c + r * Tiles::size * job.c_stride + p * Tiles::size;
-    };
-    const std::size_t c_bytes = job.c_stride * sizeof(float);
 
     unrolled<height>([&]<std::size_t r>() __attribute__((always_inline)) {
         unrolled<width>([&]<std::size_t p>() __attribute__((always_inline)) {
-            if (job.add) {
-                Unit::template load<Tiles::c(r, p)>(c_at(r, p), c_bytes);
+            if (job.start != nullptr) {
+                Unit::template load<Tiles::c(r, p)>(job.start + (i + r * Tiles::size) * job.start_stride + j +
+                                                        p * Tiles::size,
+                                                    job.start_stride * sizeof(float));
             } else {
                 Unit::template zero<Tiles::c(r, p)>();
             }
@@ -99,11 +98,20 @@ void multiply_block(const Bfloat16Product& job, std::size_t i, std::size_t j) no
         a += bfloat16_depth;
         b += bfloat16_depth * bfloat16_columns;
     }
+    alignas(64) float product[Tiles::block * Tiles::block];
+    const bool is_stored_in_c = job.merges == 0;
+    float* const to = is_stored_in_c ? job.c + i * job.c_stride + j : product;
+    const std::size_t stride = is_stored_in_c ? job.c_stride : Tiles::block;
     unrolled<height>([&]<std::size_t r>() __attribute__((always_inline)) {
         unrolled<width>([&]<std::size_t p>() __attribute__((always_inline)) {
-            Unit::template store<Tiles::c(r, p)>(c_at(r, p), c_bytes);
+            Unit::template store<Tiles::c(r, p)>(to + r * Tiles::size * stride + p * Tiles::size,
+                                                 stride * sizeof(float));
         });
     });
+    if (!is_stored_in_c) {
+        store_product(job, i, smaller(Tiles::block, job.rows - i), j, smaller(Tiles::block, job.cols - j), product,
+                      stride);
+    }
 }
 
 /// Rows [i, i_end) and columns [j, j_end) of c: whole blocks, or less than a block in a direction.
@@ -113,9 +121,8 @@ void multiply_region(const Bfloat16Product& job, std::size_t i, std::size_t i_en
     if (i == i_end || j == j_end) {
         return;
     }
-    constexpr auto at_most_a_block = [](std::size_t size) { return size < AmxTiles::block ? size : AmxTiles::block; };
-    const std::size_t rows = at_most_a_block(i_end - i);
-    const std::size_t cols = at_most_a_block(j_end - j);
+    const std::size_t rows = smaller(AmxTiles::block, i_end - i);
+    const std::size_t cols = smaller(AmxTiles::block, j_end - j);
     constexpr void (*functions[2][2])(const Bfloat16Product&, std::size_t, std::size_t) noexcept = {
         {multiply_block<Unit, 1, 1>, multiply_block<Unit, 1, 2>},
         {multiply_block<Unit, 2, 1>, multiply_block<Unit, 2, 2>}};

@@ -5,6 +5,7 @@
 #include "dtrain/kernels/table.hpp"
 
 #include "simd.hpp"
+#include "store_product.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -226,6 +227,11 @@ struct Tile {
     bool add = false;
     float* c = nullptr;
     std::size_t c_stride = 0;
+    // Only if the tile merges:
+    std::size_t merges = 0;
+    const float* lefts = nullptr;
+    std::size_t left_size = 0;
+    std::size_t left_stride = 0;
 };
 
 /// Two neighbours in a row of a.
@@ -272,12 +278,19 @@ void tile(const Tile& t) noexcept {
     for (std::size_t r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
         for (std::size_t v = 0; v < panels; ++v) {
-            _mm512_storeu_ps(t.c + r * t.c_stride + v * lanes, sums[r][v]);
+            float* const c = t.c + r * t.c_stride + v * lanes;
+            const float* left = t.lefts + r * t.left_stride + v * lanes;
+            for (std::size_t merge = 1; merge < t.merges; ++merge, left += t.left_size) {
+                sums[r][v] = Native::load(left) + sums[r][v];
+            }
+            Native::store(c, t.merges > 0 ? Native::load(c) + sums[r][v] : sums[r][v]);
         }
     }
 }
+constexpr bool tile_merges = true;
 constexpr Bfloat16Order order = Bfloat16Order::one_chain;
 constexpr const char* unit = "VDPBF16PS";
+struct DenormalsAreZero {}; // always, for this instruction
 
 #else
 
@@ -287,6 +300,11 @@ constexpr std::size_t max_panels = vector_bytes == 64 ? 2 : 1;
 template <std::size_t rows, std::size_t panels>
 void tile(const Tile& t) noexcept {
     constexpr std::size_t vectors = panels * bfloat16_columns / lanes;
+    for (std::size_t r = 0; !t.add && r < rows; ++r) {
+        for (std::size_t v = 0; v < vectors; ++v) {
+            Native::store(t.c + r * t.c_stride + v * lanes, Floats{});
+        }
+    }
     const std::uint16_t* a = t.a;
     const std::uint16_t* b = t.b;
     for (std::size_t step = 0; step < in_whole_steps(t.depth) / bfloat16_depth; ++step) {
@@ -312,21 +330,16 @@ void tile(const Tile& t) noexcept {
         for (std::size_t r = 0; r < rows; ++r) {
             for (std::size_t v = 0; v < vectors; ++v) {
                 float* const c = t.c + r * t.c_stride + v * lanes;
-                const Floats before = t.add || step > 0 ? Native::load(c) : Floats{};
-                Native::store(c, before + (even[r][v] + odd[r][v]));
+                Native::store(c, Native::load(c) + (even[r][v] + odd[r][v]));
             }
         }
     }
 }
+constexpr bool tile_merges = false; // while denormal numbers become zero
 constexpr Bfloat16Order order = Bfloat16Order::two_chains;
 constexpr const char* unit = "float instructions";
 
-#endif
-
-constexpr auto tiles = make_tiles<void (*)(const Tile&) noexcept, max_rows, max_panels>(
-    []<std::size_t rows, std::size_t panels>() { return tile<rows, panels>; });
-
-/// While it exists, denormal operands and results become zero.
+/// While it exists, denormal operands and results become zero, in functions that are called through pointers.
 class DenormalsAreZero {
   public:
     DenormalsAreZero() noexcept : before_(__builtin_ia32_stmxcsr()) {
@@ -340,20 +353,48 @@ class DenormalsAreZero {
     unsigned before_;
 };
 
+#endif
+
+constexpr auto tiles = make_tiles<void (*)(const Tile&) noexcept, max_rows, max_panels>(
+    []<std::size_t rows, std::size_t panels>() { return tile<rows, panels>; });
+
 void multiply(const Bfloat16Product& job) noexcept {
-    const DenormalsAreZero denormals_are_zero; // of the tiles, which are called through pointers
     constexpr std::size_t max_columns = max_panels * bfloat16_columns;
+    const bool is_computed_in_c =
+        job.merges == 0 ? job.start == nullptr || job.start == job.c : tile_merges && job.start == nullptr;
     for (std::size_t j = 0; j < job.cols; j += max_columns) {
         const std::size_t width = smaller(max_columns, job.cols - j);
         const std::size_t panels = (width + bfloat16_columns - 1) / bfloat16_columns;
         in_even_parts(job.rows, max_rows, [&](std::size_t i, std::size_t rows) {
-            auto* const function = tiles.at[rows - 1][panels - 1];
-            compute_tile<max_rows, max_columns>(
-                job.c + i * job.c_stride + j, job.c_stride, rows, width, panels * bfloat16_columns,
-                job.add, [&](float* c, std::size_t c_stride) __attribute__((always_inline)) {
-                    function({job.a + i * job.a_stride, job.a_stride, job.b + j / bfloat16_columns * job.panel_stride,
-                              job.panel_stride, job.depth, job.add, c, c_stride});
-                });
+            Tile tile_job{.a = job.a + i * job.a_stride,
+                          .a_stride = job.a_stride,
+                          .b = job.b + j / bfloat16_columns * job.panel_stride,
+                          .panel_stride = job.panel_stride,
+                          .depth = job.depth,
+                          .add = job.start != nullptr};
+            const auto compute = [&](float* c, std::size_t c_stride) __attribute__((always_inline)) {
+                [[maybe_unused]] const DenormalsAreZero denormals_are_zero;
+                tile_job.c = c;
+                tile_job.c_stride = c_stride;
+                tiles.at[rows - 1][panels - 1](tile_job);
+            };
+            if (is_computed_in_c && width == panels * bfloat16_columns) {
+                tile_job.merges = job.merges;
+                tile_job.lefts = job.lefts + i * job.left_stride + j;
+                tile_job.left_size = job.left_size;
+                tile_job.left_stride = job.left_stride;
+                compute(job.c + i * job.c_stride + j, job.c_stride);
+                return;
+            }
+            alignas(64) float product[max_rows * max_columns];
+            for (std::size_t r = 0; job.start != nullptr && r < rows; ++r) {
+                for (std::size_t column = 0; column < max_columns; ++column) {
+                    product[r * max_columns + column] =
+                        column < width ? job.start[(i + r) * job.start_stride + j + column] : 0.0F;
+                }
+            }
+            compute(product, max_columns);
+            store_product(job, i, rows, j, width, product, max_columns);
         });
     }
 }

@@ -37,10 +37,11 @@ struct Memory {
 /// Tiles as the manual of the CPU defines them. What would raise an exception of the CPU is a failure of the test.
 class Tiles {
   public:
-    static void start(std::vector<Memory> operands, Memory result) {
+    /// Tiles are loaded from `operands` only. They are stored in `result` only, or, if `merges` is true, elsewhere.
+    static void start(std::vector<Memory> operands, Memory result, bool merges) {
         operands_ = std::move(operands);
-        operands_.push_back(result);
         result_ = {result};
+        merges_ = merges;
         configurations_ = 0;
     }
     [[nodiscard]] static bool is_released() { return !is_configured_; }
@@ -86,7 +87,7 @@ class Tiles {
         for (std::size_t r = 0; r < configuration_.rows[tile]; ++r) {
             auto* const row = static_cast<std::byte*>(to) + r * stride;
             const std::size_t bytes = configuration_.row_bytes[tile];
-            ASSERT_TRUE(std::ranges::any_of(result_, [&](const Memory& m) { return m.contains(row, bytes); }));
+            ASSERT_NE(result_[0].contains(row, bytes), merges_);
             std::memcpy(row, tiles_[tile].data() + r * 64, bytes);
         }
     }
@@ -107,7 +108,7 @@ class Tiles {
         std::memcpy(sums.data(), tiles_[c].data(), 1024);
         const std::size_t cols = configuration_.row_bytes[c] / sizeof(float);
         reference::multiply_bfloat16(
-            {left.data(), 32, configuration_.rows[c], right.data(), 512, cols, 1, true, sums.data(), 16},
+            {left.data(), 32, configuration_.rows[c], right.data(), 512, cols, 1, sums.data(), 16, sums.data(), 16},
             Bfloat16Order::two_chains);
         std::memcpy(tiles_[c].data(), sums.data(), 1024);
     }
@@ -121,6 +122,7 @@ class Tiles {
     static inline std::array<std::array<std::byte, 1024>, 8> tiles_;
     static inline std::vector<Memory> operands_;
     static inline std::vector<Memory> result_;
+    static inline bool merges_ = false;
 };
 
 struct Shape {
@@ -138,6 +140,8 @@ void expect_same_product(const Shape& shape, core::RandomStream& random) {
     std::vector<std::uint16_t> a((shape.rows - 1) * a_stride + shape.steps * bfloat16_depth);
     std::vector<std::uint16_t> b((panels - 1) * panel_stride + shape.steps * bfloat16_depth * bfloat16_columns);
     std::vector<float> c((shape.rows - 1) * c_stride + shape.cols);
+    const std::size_t left_stride = shape.cols + up_to(2);
+    std::vector<float> lefts(2 * shape.rows * left_stride);
     const bool any_bits = up_to(3) == 0;
     const int exponent = up_to(1) == 0 ? 0 : -60; // small sums are near the smallest normal number
     const auto draw = [&](int scale) {
@@ -148,19 +152,36 @@ void expect_same_product(const Shape& shape, core::RandomStream& random) {
     for (std::vector<std::uint16_t>* const factor : {&a, &b}) {
         std::ranges::generate(*factor, [&] { return static_cast<std::uint16_t>(draw(exponent) >> 16); });
     }
-    std::ranges::generate(c, [&] { return std::bit_cast<float>(draw(2 * exponent)); });
+    for (std::vector<float>* const sums : {&c, &lefts}) {
+        std::ranges::generate(*sums, [&] { return std::bit_cast<float>(draw(2 * exponent)); });
+    }
+    const std::vector<float> other = c;
     std::vector<float> expected = c;
 
-    const auto job = [&](std::vector<float>& to, bool add) {
-        return Bfloat16Product{a.data(),   a_stride, shape.rows, b.data(),  panel_stride,
-                               shape.cols, depth,    add,        to.data(), c_stride};
+    const std::size_t merges = up_to(3);
+    const std::size_t start = up_to(2); // at 0, at c, at another matrix
+    const auto job = [&](std::vector<float>& to) {
+        return Bfloat16Product{.a = a.data(),
+                               .a_stride = a_stride,
+                               .rows = shape.rows,
+                               .b = b.data(),
+                               .panel_stride = panel_stride,
+                               .cols = shape.cols,
+                               .depth = depth,
+                               .start = std::array<const float*, 3>{nullptr, to.data(), other.data()}[start],
+                               .start_stride = c_stride,
+                               .c = to.data(),
+                               .c_stride = c_stride,
+                               .merges = merges,
+                               .lefts = lefts.data(),
+                               .left_size = shape.rows * left_stride,
+                               .left_stride = left_stride};
     };
-    const bool add = up_to(1) == 0;
-    Tiles::start({Memory(a), Memory(b)}, Memory(c));
-    multiply_by_tiles<Tiles>(job(c, add));
+    Tiles::start({Memory(a), Memory(b), Memory(c), Memory(other)}, Memory(c), merges > 0);
+    multiply_by_tiles<Tiles>(job(c));
     EXPECT_TRUE(Tiles::is_released());
     EXPECT_LE(Tiles::configurations(), 4);
-    reference::multiply_bfloat16(job(expected, add), Bfloat16Order::two_chains);
+    reference::multiply_bfloat16(job(expected), Bfloat16Order::two_chains);
     for (std::size_t i = 0; i < c.size(); ++i) { // c_stride - cols values between the rows, which stay, too
         ASSERT_EQ(std::bit_cast<std::uint32_t>(c[i]), std::bit_cast<std::uint32_t>(expected[i]))
             << "row " << i / c_stride << ", column " << i % c_stride;

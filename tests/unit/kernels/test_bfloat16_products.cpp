@@ -116,8 +116,14 @@ TEST_P(Bfloat16Kernel, MultipliesAsTheReference) {
     struct Size {
         std::size_t rows, cols, depth;
     };
-    for (const Size size :
-         {Size{1, 1, 1}, {5, 16, 32}, {6, 33, 31}, {13, 40, 100}, {14, 15, 65}, {29, 64, 70}, {33, 17, 200}}) {
+    for (const Size size : {Size{1, 1, 1},
+                            {3, 20, 0},
+                            {5, 16, 32},
+                            {6, 33, 31},
+                            {13, 40, 100},
+                            {14, 15, 65},
+                            {29, 64, 70},
+                            {33, 17, 200}}) {
         const std::size_t stride = in_whole_steps(size.depth);
         const std::size_t panel = stride * bfloat16_columns;
         for (const int kind : {0, 1, 2, 3}) { // small sums are near the smallest normal number; every bit pattern
@@ -132,19 +138,41 @@ TEST_P(Bfloat16Kernel, MultipliesAsTheReference) {
             std::vector<std::uint16_t> b((size.cols + 15) / 16 * panel);
             tested().round_rows({a_values.data(), size.depth, 1}, size.rows, size.depth, a.data(), stride);
             tested().round_panels({b_values.data(), size.cols, 1}, size.depth, size.cols, b.data(), panel);
-            for (const bool add : {false, true}) {
-                const std::vector<float> before =
-                    kind == 3 ? draw_bits(size.rows * (size.cols + 3), 3) : draw(size.rows * (size.cols + 3), 3, -120);
-                std::vector<float> found = before;
-                std::vector<float> expected = before;
-                const auto job = [&](std::vector<float>& c) {
-                    return Bfloat16Product{a.data(),  stride,     size.rows, b.data(), panel,
-                                           size.cols, size.depth, add,       c.data(), size.cols + 3};
-                };
-                tested().multiply(job(found));
-                reference::multiply_bfloat16(job(expected), tested().order);
-                expect_same_bits(found, expected,
-                                 "kind " + std::to_string(kind) + ", depth " + std::to_string(size.depth));
+            const std::size_t c_stride = size.cols + 3;
+            const auto sums = [&](std::size_t count, std::uint64_t index) {
+                return kind == 3 ? draw_bits(count, index) : draw(count, index, -120);
+            };
+            const std::vector<float> before = sums(size.rows * c_stride, 3);
+            const std::vector<float> lefts = sums(2 * size.rows * (size.cols + 1), 4);
+            for (const int start : {0, 1, 2}) { // at 0, at c, at another matrix
+                for (const std::size_t merges : {0U, 1U, 3U}) {
+                    std::vector<float> found = before;
+                    std::vector<float> expected = before;
+                    const auto job = [&](std::vector<float>& c) {
+                        return Bfloat16Product{.a = a.data(),
+                                               .a_stride = stride,
+                                               .rows = size.rows,
+                                               .b = b.data(),
+                                               .panel_stride = panel,
+                                               .cols = size.cols,
+                                               .depth = size.depth,
+                                               .start = start == 0   ? nullptr
+                                                        : start == 1 ? c.data()
+                                                                     : before.data(),
+                                               .start_stride = c_stride,
+                                               .c = c.data(),
+                                               .c_stride = c_stride,
+                                               .merges = merges,
+                                               .lefts = lefts.data(),
+                                               .left_size = size.rows * (size.cols + 1),
+                                               .left_stride = size.cols + 1};
+                    };
+                    tested().multiply(job(found));
+                    reference::multiply_bfloat16(job(expected), tested().order);
+                    expect_same_bits(found, expected,
+                                     "kind " + std::to_string(kind) + ", depth " + std::to_string(size.depth) +
+                                         ", start " + std::to_string(start) + ", merges " + std::to_string(merges));
+                }
             }
         }
     }
