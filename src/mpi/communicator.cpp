@@ -4,6 +4,7 @@
 #include "dtrain/core/memory.hpp"
 #include "dtrain/core/terminal.hpp"
 #include "dtrain/mpi/fatal_signals.hpp"
+#include "dtrain/mpi/launcher.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -69,6 +70,16 @@ void avoid_small_shared_folder() {
     }
 }
 
+/// Without a launcher, Open MPI starts a daemon and looks for networks. One process needs neither, and would wait for
+/// them longer than for all else at its start. dtrain-eval is usually run like this.
+void start_quickly_alone() {
+    const auto variable = [](const char* name) { return std::getenv(name); };
+    if (find_launch(variable).evidence.empty() && variable("DTRAIN_ALLOW_SINGLETONS") == nullptr) {
+        setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+        setenv("OMPI_MCA_pml", "ob1", 0);
+    }
+}
+
 /// For std::set_terminate.
 [[noreturn]] void end_job() {
     if (std::current_exception() == nullptr) {
@@ -117,6 +128,7 @@ Environment::Environment(int& argc, char**& argv) {
     }
     setenv("OMPI_MCA_btl_tcp_flags", "1", 0); // no remote memory access, because TCP only emulates it
     avoid_small_shared_folder();
+    start_quickly_alone();
     if (mpirun_returns_numbers_of_signals) { // before MPI_Init, which connects the ranks
         end_by_kill_on_fatal_signals(fmt::format("a rank on {}", core::host_name().data()));
     }
