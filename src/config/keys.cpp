@@ -83,6 +83,8 @@ constexpr std::array table{
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.test_samples); }},
     Key{"data", "validation_samples", "0", "a whole number from 0 to 1099511627776",
         [](Config& c, Text v) { return whole<std::int64_t>(v, 0, max_samples, c.data.validation_samples); }},
+    Key{"data", "readers", "0", "0 (all ranks) or a whole number from 1 to 1000000",
+        [](Config& c, Text v) { return whole<int>(v, 0, 1000000, c.data.readers); }},
 
     Key{"augment", "shift", "0", "a number of pixels from 0 to 10000",
         [](Config& c, Text v) { return real_within(v, 0, 10000, c.augment.shift); }},

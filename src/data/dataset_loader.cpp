@@ -90,8 +90,12 @@ DatasetLoader::DatasetLoader(std::unique_ptr<const Source> source, const mpi::Co
         if (!reads()) {
             return;
         }
+        in_turn([&] {
+            for (const Set set : sets) {
+                readers_.of(set) = source_->open(set);
+            }
+        });
         for (const Set set : sets) {
-            readers_.of(set) = source_->open(set);
             SetHeader& header = headers_.of(set);
             header = readers_.of(set)->header();
             if (!header.labelled) {
@@ -144,13 +148,36 @@ DatasetLoader::DatasetLoader(std::unique_ptr<const Source> source, const mpi::Co
 
 void DatasetLoader::require_classes(std::size_t classes) const {
     mpi::together(communicator_, [&] {
-        for (const Set set : sets) {
-            if (reads()) {
+        if (!reads()) {
+            return;
+        }
+        in_turn([&] {
+            for (const Set set : sets) {
                 SetReader& reader = *readers_.of(set);
                 reader.require_classes(classes, own_part({0, reader.header().samples}));
             }
-        }
+        });
     });
+}
+
+template <class Action>
+void DatasetLoader::in_turn(Action&& action) const {
+    const int readers = source_->every_rank_reads() ? source_->readers_at_once() : 0;
+    const auto end_turn = [&] {
+        if (const int next = communicator_.rank() + readers; readers > 0 && next < communicator_.size()) {
+            communicator_.send({}, next);
+        }
+    };
+    if (readers > 0 && communicator_.rank() >= readers) {
+        (void)communicator_.receive({}, communicator_.rank() - readers);
+    }
+    try {
+        action();
+    } catch (...) {
+        end_turn();
+        throw;
+    }
+    end_turn();
 }
 
 core::Range DatasetLoader::own_part(core::Range samples) const noexcept {
@@ -199,7 +226,9 @@ Split DatasetLoader::load(Set set, std::int64_t first, std::int64_t samples, std
         if (!reads()) {
             receive(split, samples_per_message(header), communicator_);
         } else if (source_->every_rank_reads()) {
-            readers_.of(set)->read(in_set(communicator_.rank()), split.elements.values(), split.labels.values());
+            in_turn([&] {
+                readers_.of(set)->read(in_set(communicator_.rank()), split.elements.values(), split.labels.values());
+            });
         } else {
             distribute(*readers_.of(set), split, piece, in_set, communicator_);
         }
@@ -216,11 +245,16 @@ Dataset DatasetLoader::load(std::int64_t shards, std::span<const core::Range> sh
     dataset.test = load(Set::test, 0, headers_.test.samples, shards, shards_of_rank);
     std::array<std::uint64_t, sets.size()> hashes{};
     mpi::together(communicator_, [&] {
-        for (std::size_t i = 0; i < sets.size() && reads(); ++i) {
-            std::unique_ptr<SetReader>& reader = readers_.of(sets[i]);
-            hashes[i] = reader->finish(own_rest(sets[i]));
-            reader.reset();
+        if (!reads()) {
+            return;
         }
+        in_turn([&] {
+            for (std::size_t i = 0; i < sets.size(); ++i) {
+                std::unique_ptr<SetReader>& reader = readers_.of(sets[i]);
+                hashes[i] = reader->finish(own_rest(sets[i]));
+                reader.reset();
+            }
+        });
     });
     communicator_.sum(std::span(hashes));
     mpi::together(communicator_, [&] { dataset.name = source_->name({hashes[0], hashes[1]}); });

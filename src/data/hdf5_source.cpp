@@ -162,6 +162,7 @@ class Hdf5Source final : public Source {
   public:
     using Source::Source;
     [[nodiscard]] bool every_rank_reads() const noexcept override { return true; }
+    [[nodiscard]] int readers_at_once() const noexcept override { return settings().readers; }
     [[nodiscard]] Origin origin() const override { return {"data.file", settings().file.string()}; }
     [[nodiscard]] std::unique_ptr<SetReader> open(Set set) const override {
         std::error_code error;

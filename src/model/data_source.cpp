@@ -10,6 +10,7 @@ std::unique_ptr<data::Source> make_source(const config::Config& config) {
                                                   config.data.file,
                                                   {config.data.train_samples, config.data.test_samples},
                                                   config.data.validation_samples,
+                                                  config.data.readers,
                                                   [&config](std::string_view key, std::string_view problem) {
                                                       return config.invalid(key, problem);
                                                   }});

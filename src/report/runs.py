@@ -18,7 +18,7 @@ EPOCH_COLUMNS = ("epoch", "step", "train_cost", "train_accuracy", "test_cost", "
 VALIDATION_COLUMNS = ("validation_cost", "validation_accuracy")  # only of runs with a validation set
 # The configs of earlier versions: old names of keys, and the values of keys that these versions did not have.
 RENAMED = {"parallel.blas_threads": "parallel.threads", "parallel.node_ranks": "parallel.ranks_per_node"}
-ADDED = {"data.file": "data/data.h5", "data.validation_samples": "0", "model.initial": "random",
+ADDED = {"data.file": "data/data.h5", "data.validation_samples": "0", "data.readers": "0", "model.initial": "random",
          "training.precision": "float32", "training.micro_batch": "0", "training.clip_norm": "0",
          "training.patience": "0", "parallel.products": "exact", "parallel.compression": "none",
          "output.keep_best": "true"}

@@ -10,10 +10,12 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <new>
@@ -232,6 +234,9 @@ TEST_F(LoadDataset, LetsEachRankReadItsSamplesOfHdf5) {
         expect_split(limited.train, support::make_digits(53, 1), 19);
         expect_split(limited.test, support::make_digits(17, 2), 5);
         EXPECT_EQ(limited.validation.total, 11);
+        const Dataset in_turns = load(make_source("hdf5", {.file = file, .readers = 1}));
+        expect_split(in_turns.train, support::make_digits(53, 1), 53);
+        EXPECT_EQ(in_turns.name, name);
         const Dataset of_idx =
             load(make_source("idx", {.directory = folder_.path(), .limits = {30, 5}, .validation = 11}));
         EXPECT_TRUE(std::ranges::equal(limited.validation.elements.values(), of_idx.validation.elements.values()));
@@ -273,6 +278,80 @@ TEST_F(LoadDataset, RefusesBadHdf5OnAllRanksAlike) {
     write(labels, values);
     refuse("/train/samples: sample 51 has a value that is not finite");
     refuse("/train/samples: sample 51 has a value that is not finite", {8, 8});
+}
+
+/// A file that becomes slow when too many ranks read it.
+class Crowded final : public Source {
+  public:
+    Crowded(int readers, int failing_rank, const mpi::Communicator& communicator, std::filesystem::path folder)
+        : Source({.readers = readers}), failing_rank_(failing_rank), communicator_(communicator),
+          folder_(std::move(folder)) {}
+    [[nodiscard]] bool every_rank_reads() const noexcept override { return true; }
+    [[nodiscard]] int readers_at_once() const noexcept override { return settings().readers; }
+    [[nodiscard]] Origin origin() const override { return {"data.file", "crowded.h5"}; }
+    [[nodiscard]] std::unique_ptr<SetReader> open(Set /*set*/) const override {
+        visit();
+        return std::make_unique<Reader>(*this);
+    }
+    [[nodiscard]] std::string name(const PerSet<std::uint64_t>& /*hashes*/) const override { return "crowded"; }
+    /// The most ranks that this one has seen at once, itself included.
+    [[nodiscard]] int crowd() const noexcept { return crowd_; }
+
+  private:
+    /// For a while, a file in the folder shows that this rank reads.
+    void visit() const {
+        const std::filesystem::path sign = folder_ / std::to_string(communicator_.rank());
+        support::write_file(sign, "");
+        for (int look = 0; look < 3; ++look) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            const std::filesystem::directory_iterator signs(folder_);
+            crowd_ = std::max(crowd_, static_cast<int>(std::distance(begin(signs), end(signs))));
+        }
+        std::filesystem::remove(sign);
+        if (communicator_.rank() == failing_rank_) {
+            throw core::Error(core::ExitCode::bad_data, "crowded.h5: no more");
+        }
+    }
+
+    class Reader final : public SetReader {
+      public:
+        explicit Reader(const Crowded& source) : source_(source) { header_ = {40, {2}}; }
+        void require_classes(std::size_t /*classes*/, core::Range /*samples*/) const override { source_.visit(); }
+        void read(core::Range /*samples*/, std::span<std::byte> /*elements*/,
+                  std::span<std::uint8_t> /*labels*/) override {
+            source_.visit();
+        }
+        std::uint64_t finish(core::Range /*rest*/) override {
+            source_.visit();
+            return 0;
+        }
+
+      private:
+        const Crowded& source_;
+    };
+    int failing_rank_;
+    const mpi::Communicator& communicator_;
+    std::filesystem::path folder_;
+    mutable int crowd_ = 0;
+};
+
+TEST_F(LoadDataset, LetsRanksReadInTurns) {
+    const std::filesystem::path signs = folder_ / "signs";
+    on_rank_0([&] { std::filesystem::create_directory(signs); });
+    for (const int readers : {1, 2, 5}) {
+        auto source = std::make_unique<Crowded>(readers, -1, world_, signs);
+        const Crowded& crowded = *source;
+        DatasetLoader loader(std::move(source), world_);
+        loader.require_classes(4);
+        EXPECT_EQ(loader.load(shards, shards_of_rank_).name, "crowded");
+        EXPECT_GE(crowded.crowd(), 1);
+        EXPECT_LE(crowded.crowd(), readers);
+        world_.barrier();
+        for (int rank = 0; rank < world_.size(); ++rank) { // the others still get their turns
+            expect_all_refuse(core::ExitCode::bad_data, "crowded.h5: no more",
+                              [&] { (void)load(std::make_unique<Crowded>(readers, rank, world_, signs)); });
+        }
+    }
 }
 
 /// A file that is longer on one rank, such as an old copy on another host.

@@ -36,6 +36,7 @@ class Config {
         std::int64_t train_samples = 0;      ///< 0 = all; for synthetic data, 0 = the source's default number
         std::int64_t test_samples = 0;       ///< likewise
         std::int64_t validation_samples = 0; ///< the last so many of the training samples
+        int readers = 0;                     ///< ranks that read the file of the source "hdf5" at once; 0 = all
     } data;
     /// The transformations of training images, in the units of data::Augmentation.
     struct Augment {

@@ -40,6 +40,10 @@ class DatasetLoader {
   private:
     /// Whether this rank reads files.
     [[nodiscard]] bool reads() const noexcept { return source_->every_rank_reads() || communicator_.is_root(); }
+    /// Called on all ranks that read, not collective otherwise: waits until at most Source::readers_at_once() ranks are
+    /// in their action, this one included. Rank r waits for rank r - readers_at_once(), also if that one failed.
+    template <class Action>
+    void in_turn(Action&& action) const;
     /// The part of the samples that this rank validates.
     [[nodiscard]] core::Range own_part(core::Range samples) const noexcept;
     /// The part of the samples without use that this rank validates.

@@ -90,6 +90,7 @@ struct SourceSettings {
     std::filesystem::path file{};      ///< of the source "hdf5"
     PerSet<std::int64_t> limits{};     ///< number of samples to use; 0 = all
     std::int64_t validation = 0;       ///< the last so many of the training samples are the validation set
+    int readers = 0;                   ///< of the source "hdf5": see Source::readers_at_once()
     /// Makes the error about the value of a key. A config's function also names the place where the key was set.
     std::function<core::Error(std::string_view key, std::string_view problem)> invalid = invalid_setting;
 };
@@ -110,6 +111,9 @@ class Source {
     /// True if each rank can read its own samples directly. False if samples must be read sequentially: then rank 0
     /// reads them all and sends them to the other ranks.
     [[nodiscard]] virtual bool every_rank_reads() const noexcept = 0;
+    /// If every rank reads: how many ranks may read at the same time, for file systems that become slow or fail with
+    /// more. 0: all.
+    [[nodiscard]] virtual int readers_at_once() const noexcept { return 0; }
     [[nodiscard]] virtual Origin origin() const = 0;
     /// Opens a set. The reader must not outlive the source. Throws core::Error (bad_data).
     [[nodiscard]] virtual std::unique_ptr<SetReader> open(Set set) const = 0;

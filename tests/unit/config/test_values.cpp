@@ -21,6 +21,7 @@ file = data/data.h5
 train_samples = 0
 test_samples = 0
 validation_samples = 0
+readers = 0
 
 [augment]
 shift = 0
@@ -79,6 +80,7 @@ file = some/file.h5
 train_samples = 101
 test_samples = 102
 validation_samples = 113
+readers = 114
 
 [augment]
 shift = 2
@@ -136,9 +138,9 @@ std::string fields_of(const Config& c) {
                               : unit == Interval::Unit::steps ? "steps"
                                                               : "seconds";
     return fmt::format("[data]\nsource = {}\ndirectory = {}\nfile = {}\ntrain_samples = {}\ntest_samples = "
-                       "{}\nvalidation_samples = {}\n",
+                       "{}\nvalidation_samples = {}\nreaders = {}\n",
                        c.data.source, c.data.directory.string(), c.data.file.string(), c.data.train_samples,
-                       c.data.test_samples, c.data.validation_samples) +
+                       c.data.test_samples, c.data.validation_samples, c.data.readers) +
            fmt::format("\n[augment]\nshift = {:g}\nrotate = {:g}\nscale = {:g}\nshear = {:g}\nelastic_alpha = {:g}\n"
                        "elastic_sigma = {:g}\n",
                        c.augment.shift, c.augment.rotate, c.augment.scale, c.augment.shear, c.augment.elastic_alpha,
@@ -204,6 +206,7 @@ TEST(Values, MayBeNumbersWithinRanges) {
         {"data.train_samples", {"0", "1099511627776"}, {"-1", "1099511627777", "1.0", "all"}},
         {"data.test_samples", {"0", "1099511627776"}, {"-1", "1099511627777", "1.0"}},
         {"data.validation_samples", {"0", "1099511627776"}, {"-1", "1099511627777", "all"}},
+        {"data.readers", {"0", "1000000"}, {"-1", "1000001", "all"}},
         {"augment.shift", {"0", "0.5", "10000"}, {"-1", "10001"}},
         {"augment.rotate", {"0", "180"}, {"-1", "181"}},
         {"augment.scale", {"0", "0.9"}, {"-0.1", "0.91"}},
