@@ -13,6 +13,11 @@ from pathlib import Path
 
 from .constants import BIN, EXIT_RANK_LOST, MPIRUN, SOURCE, TIMEOUT_SECONDS
 
+# Programs inherit ignored signals, and a shell ignores some of a command in the background.
+for number, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL),
+                       (signal.SIGHUP, signal.SIG_DFL)):
+    signal.signal(number, action)
+
 SLOW = r"dtrain: warning: (\d+ ranks? .*shares? .*, so training will be slow|exchanging gradients takes longer)"
 
 # What MPI libraries and their mpirun print on stderr by themselves, besides banners framed in dashes (Open MPI) or
