@@ -113,10 +113,11 @@ def command(program, *arguments, ranks=None):
 class Process:
     """A running program. Its output goes to files, so a stray rank cannot fill up a pipe or keep it open."""
 
-    def __init__(self, words, cwd):
+    def __init__(self, words, cwd, variables=None):
+        """`variables` are added to the environment."""
         self._stdout, self._stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()
-        self.popen = subprocess.Popen(words, cwd=cwd, env=environment(), stdin=subprocess.DEVNULL,
-                                      stdout=self._stdout, stderr=self._stderr)
+        self.popen = subprocess.Popen(words, cwd=cwd, env={**environment(), **(variables or {})},
+                                      stdin=subprocess.DEVNULL, stdout=self._stdout, stderr=self._stderr)
 
     def __enter__(self):
         return self
@@ -185,5 +186,7 @@ class Process:
 
 
 def run(program, *arguments, ranks=None, cwd=None, timeout=TIMEOUT_SECONDS):
-    with Process(command(program, *arguments, ranks=ranks), cwd) as process:
+    # After an error, Open MPI's mpirun waits up to two seconds for ranks that end by themselves.
+    at_once = {"OMPI_MCA_odls_base_sigkill_timeout": "0"}
+    with Process(command(program, *arguments, ranks=ranks), cwd, at_once) as process:
         return process.wait(timeout)
