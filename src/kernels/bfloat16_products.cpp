@@ -53,6 +53,14 @@ struct Copies {
     std::size_t panel_stride = 0;
 };
 
+/// A tile of c.
+struct Tile {
+    float* c = nullptr;
+    std::size_t stride = 0;
+    std::size_t rows = 0;
+    std::size_t cols = 0;
+};
+
 struct alignas(64) RoundingWorker {
     Buffer<std::uint16_t> b;
     Buffer<float> partial_sums; ///< a tile for each level of a tree, from the deepest to level 1
@@ -223,8 +231,8 @@ class Bfloat16Products final : public Products {
                                });
                                for (std::size_t r = 0; r < rows; r += tile_rows) {
                                    const std::size_t height = std::min(tile_rows, rows - r);
-                                   const MatrixView<float> tile{c.data + (i + r) * c.cols + j, height, width};
-                                   add_pieces(leaves, tile, c.cols, worker, [&](const Piece& piece) {
+                                   const Tile tile{c.data + (i + r) * c.cols + j, c.cols, height, width};
+                                   add_pieces(leaves, tile, worker, [&](const Piece& piece) {
                                        return Copies{a_.data() + r * stride + piece.place, stride,
                                                      worker.b.data() + piece.place * bfloat16_columns, panel_stride};
                                    });
@@ -243,8 +251,8 @@ class Bfloat16Products final : public Products {
             const std::size_t height = std::min(tile_rows, c.rows - i);
             for (std::size_t j = 0; j < c.cols; j += tile_columns) {
                 const std::size_t width = std::min(tile_columns, c.cols - j);
-                const MatrixView<float> tile{c.data + i * c.cols + j, height, width};
-                add_pieces(leaves, tile, c.cols, worker, [&](const Piece& piece) {
+                const Tile tile{c.data + i * c.cols + j, c.cols, height, width};
+                add_pieces(leaves, tile, worker, [&](const Piece& piece) {
                     copy_a(a.block(i, height, piece.begin, piece.depth), 0, stride);
                     copy_b(b.block(piece.begin, piece.depth, j, width), 0, panel_stride, worker);
                     return Copies{a_.data(), stride, worker.b.data(), panel_stride};
@@ -253,14 +261,12 @@ class Bfloat16Products final : public Products {
         }
     }
 
-    /// Computes a tile of c as a sum along a tree. `tile` has rows at a distance of `stride`. copies_of(piece) are the
-    /// factors of a piece.
+    /// Computes a tile of c as a sum along a tree. copies_of(piece) are the factors of a piece.
     template <class CopiesOf>
-    void add_pieces(const TreeLeaves& leaves, const MatrixView<float>& tile, std::size_t stride, RoundingWorker& worker,
-                    CopiesOf&& copies_of) {
+    void add_pieces(const TreeLeaves& leaves, const Tile& tile, RoundingWorker& worker, CopiesOf&& copies_of) {
         constexpr std::size_t sum_size = tile_rows * tile_columns;
         const auto sum_at = [&](std::size_t level) { // level 0 is c itself
-            return level == 0 ? tile.data : worker.partial_sums.data() + (core::max_tree_depth - level) * sum_size;
+            return level == 0 ? tile.c : worker.partial_sums.data() + (core::max_tree_depth - level) * sum_size;
         };
         std::size_t level = 0; // of the leaf
         for_each_piece(leaves, [&](const Piece& piece) {
@@ -274,11 +280,11 @@ class Bfloat16Products final : public Products {
                                .cols = tile.cols,
                                .depth = piece.depth,
                                .start = piece.continues ? sum_at(level) : nullptr,
-                               .start_stride = level == 0 ? stride : tile_columns,
+                               .start_stride = level == 0 ? tile.stride : tile_columns,
                                .c = sum_at(result_level),
-                               .c_stride = result_level == 0 ? stride : tile_columns,
+                               .c_stride = result_level == 0 ? tile.stride : tile_columns,
                                .merges = piece.merges,
-                               .lefts = piece.merges > 0 ? sum_at(level - 1) : nullptr,
+                               .lefts = piece.merges > 1 ? sum_at(level - 1) : nullptr,
                                .left_size = sum_size,
                                .left_stride = tile_columns});
             level = piece.ends_leaf ? result_level + 1 : level;
@@ -303,9 +309,9 @@ class Bfloat16Products final : public Products {
         return in_whole_steps(depth) + (in_whole_steps(depth) % 1024 == 0 && depth > 0 ? bfloat16_depth : 0);
     }
 
-    /// Throws if this CPU does not compute the bits that the order of its kernels defines. The values are of different
-    /// size, so that each order of additions rounds differently. The product needs several tiles of any kernel, of
-    /// which some are at an edge.
+    /// Throws if this CPU does not compute the bits that the order of its kernels defines, without merges. The values
+    /// are of different size, so that each order of additions rounds differently. The product needs several tiles of
+    /// any kernel, of which some are at an edge.
     void require_defined_bits() const {
         constexpr std::size_t rows = bfloat16_columns + 3;
         constexpr std::size_t cols = bfloat16_columns + 5;

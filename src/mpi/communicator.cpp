@@ -73,9 +73,11 @@ void avoid_small_shared_folder() {
 /// Without a launcher, Open MPI starts a daemon and looks for networks. One process needs neither, and would wait for
 /// them longer than for all else at its start. dtrain-eval is usually run like this.
 void start_quickly_alone() {
-    const auto variable = [](const char* name) { return std::getenv(name); };
-    if (find_launch(variable).evidence.empty() && variable("DTRAIN_ALLOW_SINGLETONS") == nullptr) {
-        setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    if (!is_alone([](const char* name) { return std::getenv(name); })) {
+        return;
+    }
+    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    if (std::getenv("OMPI_MCA_btl") == nullptr) { // the user's may lack what ob1 needs
         setenv("OMPI_MCA_pml", "ob1", 0);
     }
 }

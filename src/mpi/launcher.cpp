@@ -21,6 +21,7 @@ constexpr std::array launchers{
     Launcher{"MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"},   // MVAPICH
     Launcher{"PMI_RANK", "PMI_SIZE"},                         // Hydra (MPICH, Intel MPI), PALS, srun --mpi=pmi2
     Launcher{"PALS_RANKID", nullptr},                         // PALS (HPE Cray)
+    Launcher{"ALPS_APP_PE", nullptr},                         // ALPS (Cray)
     Launcher{"FLUX_TASK_RANK", "FLUX_JOB_SIZE"},              // Flux
     Launcher{"PMIX_RANK", nullptr},                           // PRRTE, srun --mpi=pmix
     // SLURM_STEP_NUM_TASKS is the number of tasks of a step. SLURM_NTASKS belongs to the allocation and is also set in
@@ -55,6 +56,10 @@ Launch find_launch(const std::function<const char*(const char* name)>& variable)
         }
     }
     return launch;
+}
+
+bool is_alone(const std::function<const char*(const char* name)>& variable) {
+    return find_launch(variable).evidence.empty() && variable("DTRAIN_ALLOW_SINGLETONS") == nullptr;
 }
 
 } // namespace dtrain::mpi

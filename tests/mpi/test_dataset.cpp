@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -283,8 +284,9 @@ TEST_F(LoadDataset, RefusesBadHdf5OnAllRanksAlike) {
 /// A file that becomes slow when too many ranks read it.
 class Crowded final : public Source {
   public:
-    Crowded(int readers, int failing_rank, const mpi::Communicator& communicator, std::filesystem::path folder)
-        : Source({.readers = readers}), failing_rank_(failing_rank), communicator_(communicator),
+    /// The visit number `failing_visit` of this rank fails; 0: none.
+    Crowded(int readers, int failing_visit, const mpi::Communicator& communicator, std::filesystem::path folder)
+        : Source({.readers = readers}), failing_visit_(failing_visit), communicator_(communicator),
           folder_(std::move(folder)) {}
     [[nodiscard]] bool every_rank_reads() const noexcept override { return true; }
     [[nodiscard]] int readers_at_once() const noexcept override { return settings().readers; }
@@ -298,17 +300,18 @@ class Crowded final : public Source {
     [[nodiscard]] int crowd() const noexcept { return crowd_; }
 
   private:
-    /// For a while, a file in the folder shows that this rank reads.
+    /// For a while, a file in the folder shows that this rank reads. Waits for others that may read now.
     void visit() const {
         const std::filesystem::path sign = folder_ / std::to_string(communicator_.rank());
         support::write_file(sign, "");
-        for (int look = 0; look < 3; ++look) {
+        const int allowed = std::min(readers_at_once(), communicator_.size());
+        for (int look = 0; look < 3 || (look < 15 && crowd_ < allowed); ++look) {
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
             const std::filesystem::directory_iterator signs(folder_);
             crowd_ = std::max(crowd_, static_cast<int>(std::distance(begin(signs), end(signs))));
         }
         std::filesystem::remove(sign);
-        if (communicator_.rank() == failing_rank_) {
+        if (++visits_ == failing_visit_) {
             throw core::Error(core::ExitCode::bad_data, "crowded.h5: no more");
         }
     }
@@ -329,27 +332,33 @@ class Crowded final : public Source {
       private:
         const Crowded& source_;
     };
-    int failing_rank_;
+    int failing_visit_;
     const mpi::Communicator& communicator_;
     std::filesystem::path folder_;
     mutable int crowd_ = 0;
+    mutable int visits_ = 0;
 };
 
 TEST_F(LoadDataset, LetsRanksReadInTurns) {
     const std::filesystem::path signs = folder_ / "signs";
     on_rank_0([&] { std::filesystem::create_directory(signs); });
     for (const int readers : {1, 2, 5}) {
-        auto source = std::make_unique<Crowded>(readers, -1, world_, signs);
+        auto source = std::make_unique<Crowded>(readers, 0, world_, signs);
         const Crowded& crowded = *source;
         DatasetLoader loader(std::move(source), world_);
         loader.require_classes(4);
         EXPECT_EQ(loader.load(shards, shards_of_rank_).name, "crowded");
-        EXPECT_GE(crowded.crowd(), 1);
         EXPECT_LE(crowded.crowd(), readers);
-        world_.barrier();
-        for (int rank = 0; rank < world_.size(); ++rank) { // the others still get their turns
-            expect_all_refuse(core::ExitCode::bad_data, "crowded.h5: no more",
-                              [&] { (void)load(std::make_unique<Crowded>(readers, rank, world_, signs)); });
+        std::array<std::uint64_t, 1> full{crowded.crowd() >= std::min(readers, world_.size()) ? 1U : 0U};
+        world_.sum(std::span(full));
+        EXPECT_GT(full[0], 0U); // ranks did read at the same time
+        for (const int rank : {0, world_.size() - 1}) {
+            for (const int visit : {1, 3, 5, 8}) { // while it opens, checks labels, reads, finishes
+                const int failing = world_.rank() == rank ? visit : 0;
+                expect_all_refuse(core::ExitCode::bad_data, "crowded.h5: no more", [&] {
+                    (void)load(std::make_unique<Crowded>(1 + readers / 2, failing, world_, signs));
+                });
+            }
         }
     }
 }

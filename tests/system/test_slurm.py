@@ -469,8 +469,7 @@ class ScalingTest(testing.DtrainTestCase):
                                "--repeats", "1"], cwd=self.folder, stderr=subprocess.PIPE, text=True,
                               start_new_session=True, env={**testing.environment(), "DTRAIN_BIN": str(testing.BIN),
                                                            "PATH": f"{self.folder}:{PATH}"},
-                              # Without this, Bash ignores SIGINT if this test was started in the background.
-                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
+                              preexec_fn=testing.accept_signals) as process:
             self.assertIn("is job 42", process.stderr.readline())
             time.sleep(1)  # so that it waits for the job
             os.killpg(process.pid, signal.SIGINT)

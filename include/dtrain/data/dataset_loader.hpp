@@ -40,8 +40,8 @@ class DatasetLoader {
   private:
     /// Whether this rank reads files.
     [[nodiscard]] bool reads() const noexcept { return source_->every_rank_reads() || communicator_.is_root(); }
-    /// Called on all ranks that read, not collective otherwise: waits until at most Source::readers_at_once() ranks are
-    /// in their action, this one included. Rank r waits for rank r - readers_at_once(), also if that one failed.
+    /// All ranks that read must call it, equally often. Waits until fewer than Source::readers_at_once() other ranks
+    /// are in their action: rank r begins when rank r - readers_at_once() has ended its own, perhaps with an error.
     template <class Action>
     void in_turn(Action&& action) const;
     /// The part of the samples that this rank validates.

@@ -112,7 +112,7 @@ class Source {
     /// reads them all and sends them to the other ranks.
     [[nodiscard]] virtual bool every_rank_reads() const noexcept = 0;
     /// If every rank reads: how many ranks may read at the same time, for file systems that become slow or fail with
-    /// more. 0: all.
+    /// more. 0: all. It must be the same on all ranks.
     [[nodiscard]] virtual int readers_at_once() const noexcept { return 0; }
     [[nodiscard]] virtual Origin origin() const = 0;
     /// Opens a set. The reader must not outlive the source. Throws core::Error (bad_data).

@@ -81,15 +81,16 @@ struct Bfloat16Product {
     std::size_t rows = 0; ///< of a
     const std::uint16_t* b = nullptr;
     std::size_t panel_stride = 0;
-    std::size_t cols = 0; ///< of c; b has zeros in the rest of its last panel
-    std::size_t depth = 0;
-    const float* start = nullptr; ///< c or a matrix that does not overlap it; zeros if null
+    std::size_t cols = 0;         ///< of c; b has zeros in the rest of its last panel
+    std::size_t depth = 0;        ///< if 0, the product is `start`; otherwise denormal numbers of `start` become zero
+    const float* start = nullptr; ///< c, with its stride, or a matrix that does not overlap it; zeros if null
     std::size_t start_stride = 0;
     float* c = nullptr;
     std::size_t c_stride = 0;
     /// If merges > 0, the product ends a leaf of a tree and is added to the partial sums before it, the newest first:
-    /// c = c + (lefts[merges - 2] + ... + (lefts[0] + (start + a · b))). lefts[i] begins at lefts + i · left_size.
-    /// These are additions of floats, which keep denormal numbers.
+    /// c = c + (lefts[merges - 2] + ... + (lefts[0] + (start + a · b))). lefts[i] begins at lefts + i · left_size, and
+    /// its rows are left_stride apart; they overlap neither c nor start. These are additions of floats, which keep
+    /// denormal numbers.
     std::size_t merges = 0;
     const float* lefts = nullptr;
     std::size_t left_size = 0;

@@ -53,7 +53,7 @@ class Waiting {
 
 /// Calls MPI_Init_thread and MPI_Finalize. In between, an uncaught exception in any thread ends the job like `fail`. It
 /// does so without unwinding the stack, because destructors would wait for other ranks, which are not aware of the
-/// error. Collective.
+/// error. Sets environment variables of Open MPI that the user has not set. Collective.
 class Environment {
   public:
     Environment(int& argc, char**& argv);

@@ -18,4 +18,8 @@ struct Launch {
 /// 1, the result is a single process.
 [[nodiscard]] Launch find_launch(const std::function<const char*(const char* name)>& variable);
 
+/// Whether no launcher started this process, as far as the environment tells. It is false with DTRAIN_ALLOW_SINGLETONS,
+/// which hides what launchers say.
+[[nodiscard]] bool is_alone(const std::function<const char*(const char* name)>& variable);
+
 } // namespace dtrain::mpi

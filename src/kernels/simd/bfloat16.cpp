@@ -227,8 +227,7 @@ struct Tile {
     bool add = false;
     float* c = nullptr;
     std::size_t c_stride = 0;
-    // Only if the tile merges:
-    std::size_t merges = 0;
+    std::size_t merges = 0; ///< only if tile_merges; the rest only if merges > 1
     const float* lefts = nullptr;
     std::size_t left_size = 0;
     std::size_t left_stride = 0;
@@ -279,9 +278,8 @@ void tile(const Tile& t) noexcept {
 #pragma GCC unroll 2
         for (std::size_t v = 0; v < panels; ++v) {
             float* const c = t.c + r * t.c_stride + v * lanes;
-            const float* left = t.lefts + r * t.left_stride + v * lanes;
-            for (std::size_t merge = 1; merge < t.merges; ++merge, left += t.left_size) {
-                sums[r][v] = Native::load(left) + sums[r][v];
+            for (std::size_t left = 0; left + 1 < t.merges; ++left) {
+                sums[r][v] = Native::load(t.lefts + left * t.left_size + r * t.left_stride + v * lanes) + sums[r][v];
             }
             Native::store(c, t.merges > 0 ? Native::load(c) + sums[r][v] : sums[r][v]);
         }
@@ -290,7 +288,9 @@ void tile(const Tile& t) noexcept {
 constexpr bool tile_merges = true;
 constexpr Bfloat16Order order = Bfloat16Order::one_chain;
 constexpr const char* unit = "VDPBF16PS";
-struct DenormalsAreZero {}; // always, for this instruction
+struct DenormalsAreZero { // the instruction treats them as zero by itself
+    explicit DenormalsAreZero(bool /*is_needed*/) noexcept {}
+};
 
 #else
 
@@ -335,22 +335,30 @@ void tile(const Tile& t) noexcept {
         }
     }
 }
-constexpr bool tile_merges = false; // while denormal numbers become zero
+constexpr bool tile_merges = false; // merges keep denormal numbers, so they follow outside of the tile
 constexpr Bfloat16Order order = Bfloat16Order::two_chains;
 constexpr const char* unit = "float instructions";
 
 /// While it exists, denormal operands and results become zero, in functions that are called through pointers.
 class DenormalsAreZero {
   public:
-    DenormalsAreZero() noexcept : before_(__builtin_ia32_stmxcsr()) {
-        __builtin_ia32_ldmxcsr(before_ | 0x8040U); // flush to zero, denormals are zero
+    explicit DenormalsAreZero(bool is_needed) noexcept : is_needed_(is_needed) {
+        if (is_needed_) {
+            before_ = __builtin_ia32_stmxcsr();
+            __builtin_ia32_ldmxcsr(before_ | 0x8040U); // flush to zero, denormals are zero
+        }
     }
-    ~DenormalsAreZero() { __builtin_ia32_ldmxcsr(before_); }
+    ~DenormalsAreZero() {
+        if (is_needed_) {
+            __builtin_ia32_ldmxcsr(before_);
+        }
+    }
     DenormalsAreZero(const DenormalsAreZero&) = delete;
     DenormalsAreZero& operator=(const DenormalsAreZero&) = delete;
 
   private:
-    unsigned before_;
+    bool is_needed_;
+    unsigned before_ = 0;
 };
 
 #endif
@@ -360,8 +368,10 @@ constexpr auto tiles = make_tiles<void (*)(const Tile&) noexcept, max_rows, max_
 
 void multiply(const Bfloat16Product& job) noexcept {
     constexpr std::size_t max_columns = max_panels * bfloat16_columns;
+    // A tile adds to c, begins at zero, or, without a start, adds its sums to c. Others need a place of their own.
     const bool is_computed_in_c =
         job.merges == 0 ? job.start == nullptr || job.start == job.c : tile_merges && job.start == nullptr;
+    const DenormalsAreZero in_all_tiles(job.merges == 0); // changing MXCSR takes time
     for (std::size_t j = 0; j < job.cols; j += max_columns) {
         const std::size_t width = smaller(max_columns, job.cols - j);
         const std::size_t panels = (width + bfloat16_columns - 1) / bfloat16_columns;
@@ -373,16 +383,18 @@ void multiply(const Bfloat16Product& job) noexcept {
                           .depth = job.depth,
                           .add = job.start != nullptr};
             const auto compute = [&](float* c, std::size_t c_stride) __attribute__((always_inline)) {
-                [[maybe_unused]] const DenormalsAreZero denormals_are_zero;
+                const DenormalsAreZero in_this_tile(job.merges > 0);
                 tile_job.c = c;
                 tile_job.c_stride = c_stride;
                 tiles.at[rows - 1][panels - 1](tile_job);
             };
             if (is_computed_in_c && width == panels * bfloat16_columns) {
                 tile_job.merges = job.merges;
-                tile_job.lefts = job.lefts + i * job.left_stride + j;
-                tile_job.left_size = job.left_size;
-                tile_job.left_stride = job.left_stride;
+                if (job.merges > 1) {
+                    tile_job.lefts = job.lefts + i * job.left_stride + j;
+                    tile_job.left_size = job.left_size;
+                    tile_job.left_stride = job.left_stride;
+                }
                 compute(job.c + i * job.c_stride + j, job.c_stride);
                 return;
             }

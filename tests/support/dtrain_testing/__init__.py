@@ -11,6 +11,6 @@ from .constants import (BIN, EXIT_BAD_CHECKPOINT, EXIT_BAD_CONFIG, EXIT_BAD_DATA
                         EXIT_OK, EXIT_RANK_LOST, EXIT_STOPPED, LONG, MNIST, MPIRUN, SOURCE, TIMEOUT_SECONDS)
 from .data_sets import FILE_NAMES, TEST_SAMPLES, TRAIN_SAMPLES, find_idx, idx_bytes, read_idx, write_dataset
 from .files import newest_step, read_h5, snapshot
-from .programs import (Process, Result, codes_of_killed_rank, command, environment, is_open_mpi,
+from .programs import (Process, Result, accept_signals, codes_of_killed_rank, command, environment, is_open_mpi,
                        report_of_killed_rank, run, starts_several_programs, without_mpi)
 from .test_case import BAD_INPUT_RANKS, DtrainTestCase, Training, main

@@ -11,12 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from .constants import BIN, EXIT_RANK_LOST, MPIRUN, SOURCE, TIMEOUT_SECONDS
-
-# Programs inherit ignored signals, and a shell ignores some of a command in the background.
-for number, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL),
-                       (signal.SIGHUP, signal.SIG_DFL)):
-    signal.signal(number, action)
+from .constants import BIN, EXIT_RANK_LOST, LONG, MPIRUN, SOURCE, TIMEOUT_SECONDS
 
 SLOW = r"dtrain: warning: (\d+ ranks? .*shares? .*, so training will be slow|exchanging gradients takes longer)"
 
@@ -65,6 +60,12 @@ def without_mpi(text):
         elif frame is None and not MPI_LINE.match(line):
             lines.append(line)
     return "".join(lines)
+
+
+def accept_signals():
+    """In a new process: accepts the signals that it ignores if the tests run in the background or under nohup."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def environment():
@@ -117,7 +118,8 @@ class Process:
         """`variables` are added to the environment."""
         self._stdout, self._stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         self.popen = subprocess.Popen(words, cwd=cwd, env={**environment(), **(variables or {})},
-                                      stdin=subprocess.DEVNULL, stdout=self._stdout, stderr=self._stderr)
+                                      stdin=subprocess.DEVNULL, stdout=self._stdout, stderr=self._stderr,
+                                      preexec_fn=accept_signals)
 
     def __enter__(self):
         return self
@@ -186,7 +188,7 @@ class Process:
 
 
 def run(program, *arguments, ranks=None, cwd=None, timeout=TIMEOUT_SECONDS):
-    # After an error, Open MPI's mpirun waits up to two seconds for ranks that end by themselves.
-    at_once = {"OMPI_MCA_odls_base_sigkill_timeout": "0"}
+    # After an error, the mpirun of Open MPI 4 waits up to two seconds for ranks that end by themselves.
+    at_once = {} if LONG else {"OMPI_MCA_odls_base_sigkill_timeout": "0"}
     with Process(command(program, *arguments, ranks=ranks), cwd, at_once) as process:
         return process.wait(timeout)

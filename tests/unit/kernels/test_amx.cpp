@@ -183,6 +183,9 @@ void expect_same_product(const Shape& shape, core::RandomStream& random) {
     EXPECT_LE(Tiles::configurations(), 4);
     reference::multiply_bfloat16(job(expected), Bfloat16Order::two_chains);
     for (std::size_t i = 0; i < c.size(); ++i) { // c_stride - cols values between the rows, which stay, too
+        if (merges > 0 && std::isnan(c[i]) && std::isnan(expected[i])) {
+            continue; // compilers choose which of two NaN a sum has the bits of
+        }
         ASSERT_EQ(std::bit_cast<std::uint32_t>(c[i]), std::bit_cast<std::uint32_t>(expected[i]))
             << "row " << i / c_stride << ", column " << i % c_stride;
     }

@@ -259,16 +259,19 @@ TEST(Bfloat16Products, AKeptFactorChangesNoBit) {
 }
 
 /// A product along a tree is the sum of the products of its leaves, also of one leaf in several parts, of leaves
-/// without rows, and of more inner indices than the copies of the factors hold.
+/// without rows, and of more inner indices than the copies of the factors hold. Sums of leaves may be denormal.
 TEST(Bfloat16Products, AlongATreeAreSumsOfLeaves) {
     for (const std::vector<std::size_t>& offsets : {std::vector<std::size_t>{0, 9},
                                                     {3, 40, 77},
                                                     {0, 33, 33, 64, 80, 81},
+                                                    {0, 0, 20, 52, 60, 92, 92, 124, 124},
+                                                    {0, 40, 41, 80, 100, 140, 180, 220, 4400},
                                                     {0, 100, 5000, 9100},
                                                     {0, 20000, 40000, 70000}}) {
         const std::size_t depth = offsets.back();
-        const Matrix a{67, depth, true, draw(67 * depth, 1)};
-        const Matrix b{depth, 70, false, draw(depth * 70, 2)};
+        const int exponent = depth < 1000 ? -62 : 0;
+        const Matrix a{67, depth, true, draw(67 * depth, 1, exponent)};
+        const Matrix b{depth, 70, false, draw(depth * 70, 2, exponent)};
         const auto leaves = static_cast<std::int64_t>(offsets.size() - 1);
         const std::vector<std::uint8_t> merges = core::merges_after_leaves({0, leaves});
         std::vector<float> found(67 * 70);

@@ -10,11 +10,14 @@ namespace {
 
 using Variables = std::map<std::string, std::string>;
 
-Launch launch_of(const Variables& variables) {
-    return find_launch([&](const char* name) {
+auto lookup_in(const Variables& variables) {
+    return [&variables](const char* name) {
         const auto found = variables.find(name);
         return found == variables.end() ? nullptr : found->second.c_str();
-    });
+    };
+}
+Launch launch_of(const Variables& variables) {
+    return find_launch(lookup_in(variables));
 }
 
 struct Case {
@@ -81,6 +84,18 @@ TEST(FindLaunch, RecognisesEachLauncher) {
         EXPECT_EQ(launch.reporter, expected.reporter) << expected.name;
         EXPECT_EQ(launch.evidence, expected.evidence) << expected.name;
     }
+}
+
+TEST(FindLaunch, KnowsProcessesWithoutALauncher) {
+    const auto alone = [](const Variables& variables) { return is_alone(lookup_in(variables)); };
+    EXPECT_TRUE(alone({}));
+    EXPECT_TRUE(alone({{"SLURM_NTASKS", "4"}, {"PATH", "/bin"}}));
+    for (const char* const rank : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PALS_RANKID", "ALPS_APP_PE", "FLUX_TASK_RANK",
+                                   "PMIX_RANK", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}) {
+        EXPECT_FALSE(alone({{rank, "1"}})) << rank;
+    }
+    EXPECT_FALSE(alone({{"OMPI_COMM_WORLD_RANK", "0"}, {"DTRAIN_ALLOW_SINGLETONS", "1"}}));
+    EXPECT_FALSE(alone({{"DTRAIN_ALLOW_SINGLETONS", "1"}}));
 }
 
 } // namespace
