@@ -70,15 +70,12 @@ void avoid_small_shared_folder() {
     }
 }
 
-/// Without a launcher, Open MPI starts a daemon and looks for networks. One process needs neither, and would wait for
-/// them longer than for all else at its start. dtrain-eval is usually run like this.
+/// Open MPI looks for the networks of a cluster, which takes a third of the start of a program. A process without a
+/// launcher needs none; dtrain-eval is usually run like this. Open MPI's daemon is needed: without it
+/// (ess_singleton_isolated), all such processes of a host share one temporary folder, and remove it from each other.
 void start_quickly_alone() {
-    if (!is_alone([](const char* name) { return std::getenv(name); })) {
-        return;
-    }
-    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
-    if (std::getenv("OMPI_MCA_btl") == nullptr) { // the user's may lack what ob1 needs
-        setenv("OMPI_MCA_pml", "ob1", 0);
+    if (is_alone([](const char* name) { return std::getenv(name); }) && std::getenv("OMPI_MCA_btl") == nullptr) {
+        setenv("OMPI_MCA_pml", "ob1", 0); // the user's btl may lack what ob1 needs
     }
 }
 
