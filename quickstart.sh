@@ -12,7 +12,7 @@ usage: ./quickstart.sh run     build dtrain, download MNIST, train 784-16-16-10 
 
 `run` trains configs/mnist-sigmoid.ini into runs/mnist-sigmoid and writes runs/mnist-sigmoid/report.html. The build
 takes about two minutes and the training about ten seconds. You can repeat every command: installed packages, built
-files, data and finished training are kept. `test` runs all tests each time: 10 to 20 minutes on two cores.
+files, data and finished training are kept. `test` runs all tests each time: 20 to 30 minutes on two cores.
 
 On Debian, apt-get installs missing packages, as root or with sudo. On other systems, install them first.
 
